@@ -1,0 +1,24 @@
+"""Load what was compiled. A module that is absent is a fact with a reason, never an import error.
+
+Importing a module registers its kernels with torch's dispatcher; its Python face (pybind11) tells how it was built.
+"""
+
+import importlib
+from types import ModuleType
+
+from . import ops  # noqa: F401  the schemas come before their implementations
+
+
+def _load(name: str) -> tuple[ModuleType | None, str]:
+    try:
+        return importlib.import_module(f"hnn_kernels.{name}"), ""
+    except ModuleNotFoundError:
+        return None, "this installation was built without them (python -m hnn_kernels tells what was built)"
+    except ImportError as error:
+        return None, f"{name} was built but cannot be loaded: {error}"
+
+
+cpu, cpu_error = _load("_cpu")
+cuda, cuda_error = _load("_cuda")
+# The CUDA sources compiled for the host, for tests; never beside the real ones.
+shim, shim_error = _load("_shim") if cuda is None else (None, "")

@@ -1,0 +1,64 @@
+"""The autograd Function between the public call and a backend's pair of raw operators."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .ops import backward_ops, forward_ops
+
+
+class Settings(NamedTuple):
+    """What a call fixes besides its tensors. A coefficient given as a tensor has NaN for its value here."""
+
+    backend: str
+    steps: int | None
+    decay: float
+    reset_decay: float
+    threshold: float
+    sigma: float
+    surrogate: int
+    count: bool
+    smooth: bool
+    reset_grad: int
+
+
+class LIFFunction(torch.autograd.Function):
+    """Forward and backward each one operator call; backward recomputes the potential instead of storing it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        current: Tensor,
+        decay: Tensor | None,
+        reset_decay: Tensor | None,
+        threshold: Tensor | None,
+        v: Tensor | None,
+        r: Tensor | None,
+        settings: Settings,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        s = settings
+        return forward_ops[s.backend](
+            current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay, s.threshold, v, r, s.sigma,
+            s.surrogate, s.count, s.smooth,
+        )  # fmt: skip
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.settings = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_out, grad_v, grad_r):
+        current, decay, reset_decay, threshold, v, r = ctx.saved_tensors
+        s = ctx.settings
+        wanted = ctx.needs_input_grad[:6]
+        needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
+        gradients = backward_ops[s.backend](
+            grad_out, grad_v, grad_r, current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay,
+            s.threshold, v, r, s.sigma, s.surrogate, s.count, s.smooth, s.reset_grad, needs,
+        )  # fmt: skip
+        return *(g if needed else None for g, needed in zip(gradients, wanted, strict=True)), None

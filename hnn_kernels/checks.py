@@ -1,0 +1,106 @@
+"""Checks of public arguments. Every message names the argument, what was given and what is allowed."""
+
+import math
+from collections.abc import Collection, Sequence
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def option(name: str, value: object, allowed: Collection[str]) -> None:
+    """``value`` is one of the names ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def flag(name: str, value: object) -> None:
+    """``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+
+
+def number(name: str, value: object, *, positive: bool = False) -> float:
+    """``value`` is a finite real number (``positive``: above zero), returned as a float."""
+    kind = "a finite number above 0" if positive else "a finite number"
+    if isinstance(value, Tensor):
+        raise TypeError(f"{name} must be {kind}, not a tensor: no gradient is taken of it")
+    if isinstance(value, bool) or not isinstance(value, Real | torch.SymFloat):
+        raise TypeError(f"{name} must be {kind}; got {value!r} of type {type(value).__name__}")
+    value = float(value)
+    if not math.isfinite(value) or (positive and value <= 0):
+        raise ValueError(f"{name} must be {kind}; got {value}")
+    return value
+
+
+def steps_count(name: str, value: object) -> None:
+    """``value`` is a number of time steps: an int of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+        raise TypeError(
+            f"{name} must be an int, the number of time steps; got {value!r} of type {type(value).__name__}"
+        )
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0; got {value}")
+
+
+def floating(name: str, value: object) -> None:
+    """``value`` is a dense tensor of a supported floating dtype."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
+    if value.dtype not in DTYPES:
+        allowed = ", ".join(map(_name, DTYPES))
+        raise TypeError(f"{name} must have one of the dtypes {allowed}; got {_name(value.dtype)}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor; got layout {value.layout}")
+
+
+def current(value: object, steps: int | None) -> None:
+    """``value`` is ``[T, B, *features]``, or ``[B, *features]`` where ``steps`` is given."""
+    floating("current", value)
+    if steps is None and value.dim() < 2:
+        raise ValueError(
+            f"current must be [T, B, *features] (or [B, *features] with steps=T); got shape {tuple(value.shape)}"
+        )
+    if steps is not None and value.dim() < 1:
+        raise ValueError(f"current must be [B, *features] when steps is given; got shape {tuple(value.shape)}")
+
+
+def same_device(name: str, value: Tensor, device: torch.device) -> None:
+    """``value`` is on the device of the current."""
+    if value.device != device:
+        raise ValueError(f"{name} must be on {device}, where current is; got a tensor on {value.device}")
+
+
+def coefficient(
+    name: str, value: object, features: Sequence[int], dtypes: Collection[torch.dtype], device: torch.device
+) -> None:
+    """``value`` is a tensor on ``device`` of one of ``dtypes`` that broadcasts against ``features``."""
+    floating(name, value)
+    if value.dtype not in dtypes:
+        allowed = " or ".join(dict.fromkeys(map(_name, dtypes)))
+        raise TypeError(f"{name} must be {allowed} for this current; got {_name(value.dtype)}")
+    same_device(name, value, device)
+    shape = value.shape
+    fits = len(shape) <= len(features) and all(
+        have in (1, want) for have, want in zip(reversed(shape), reversed(features), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} must broadcast against the features {tuple(features)} of current; got shape {tuple(shape)}"
+        )
+
+
+def state(name: str, value: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+    """``value`` is a state tensor: exactly ``shape``, ``dtype`` and ``device``."""
+    floating(name, value)
+    if value.dtype != dtype:
+        raise TypeError(f"{name} must be {_name(dtype)}, the state dtype of this current; got {_name(value.dtype)}")
+    same_device(name, value, device)
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(value.shape)}")

@@ -1,0 +1,6 @@
+"""Spiking layers as ``nn.Module``: stateless by default, state in and out on request."""
+
+from .coding import Duplicate
+from .lif import LIF
+
+__all__ = ["LIF", "Duplicate"]

@@ -1,0 +1,1 @@
+import_error = ImportError("not written yet")
