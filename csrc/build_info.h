@@ -1,0 +1,22 @@
+// What every compiled module tells of its build.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <torch/headeronly/version.h>
+
+#include <string>
+
+namespace hnn {
+
+inline pybind11::dict build_info() {
+  pybind11::dict info;
+#ifdef __clang__
+  info["compiler"] = "clang " __clang_version__;
+#else
+  info["compiler"] = "gcc " __VERSION__;
+#endif
+  info["torch"] = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
+  return info;
+}
+
+}  // namespace hnn

@@ -1,0 +1,30 @@
+// The kernels for x86-64 processors with AVX2, chosen at run time.
+#include "arguments.h"
+
+#ifdef HNN_X86_VARIANTS
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC target("avx2")
+#endif
+
+#define HNN_NAMESPACE hnn_avx2
+#define HNN_VECTOR_BYTES 32
+#define HNN_STREAM(p, v) _mm256_stream_si256((__m256i*)(p), (__m256i)(v))
+#include "simd.h"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+
+const hnn::Kernels hnn::kAvx2Kernels = {"avx2", hnn_avx2::forward, hnn_avx2::backward};
+
+#endif

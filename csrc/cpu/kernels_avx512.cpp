@@ -1,0 +1,30 @@
+// The kernels for x86-64 processors with AVX512, chosen at run time.
+#include "arguments.h"
+
+#ifdef HNN_X86_VARIANTS
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#endif
+
+#define HNN_NAMESPACE hnn_avx512
+#define HNN_VECTOR_BYTES 64
+#define HNN_STREAM(p, v) _mm512_stream_si512((__m512i*)(p), (__m512i)(v))
+#include "simd.h"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+
+const hnn::Kernels hnn::kAvx512Kernels = {"avx512", hnn_avx512::forward, hnn_avx512::backward};
+
+#endif

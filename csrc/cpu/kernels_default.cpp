@@ -1,0 +1,43 @@
+// The kernels for any processor: 16-byte vectors, which the compiler maps on what the target has.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "arguments.h"
+
+#ifdef __x86_64__
+#include <emmintrin.h>
+#define HNN_STREAM(p, v) _mm_stream_si128((__m128i*)(p), (__m128i)(v))
+#endif
+
+#define HNN_NAMESPACE hnn_default
+#define HNN_VECTOR_BYTES 16
+#include "simd.h"
+
+const hnn::Kernels hnn::kDefaultKernels = {"default", hnn_default::forward, hnn_default::backward};
+
+const hnn::Kernels& hnn::kernels() {
+  static const Kernels* const chosen = [] {
+    const Kernels* usable[3] = {};
+    int count = 0;
+#ifdef HNN_X86_VARIANTS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
+      usable[count++] = &kAvx512Kernels;
+    }
+    if (__builtin_cpu_supports("avx2")) usable[count++] = &kAvx2Kernels;
+#endif
+    usable[count++] = &kDefaultKernels;
+    if (const char* wanted = std::getenv("HNN_CPU_ISA")) {
+      for (int i = 0; i < count; ++i) {
+        if (!std::strcmp(wanted, usable[i]->name)) return usable[i];
+      }
+    }
+    return usable[0];
+  }();
+  return *chosen;
+}

@@ -1,0 +1,100 @@
+// From torch tensors to plain pointers and layouts, shared by the CPU and the CUDA hosts. Only LibTorch's stable ABI.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "layout.h"
+
+namespace hnn {
+
+using torch::stable::Tensor;
+using torch::headeronly::ScalarType;
+using Optional = std::optional<Tensor>;
+
+inline ScalarType state_dtype(const Tensor& current) {
+  return current.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// The axes [B, *features] of one step: those of the current after `skip` leading ones (its time axis).
+inline Numbering number_neurons(const Tensor& current, int skip) {
+  const auto sizes = current.sizes();
+  const auto strides = current.strides();
+  const int dims = static_cast<int>(sizes.size()) - skip;
+  STD_TORCH_CHECK(dims <= kMaxDims, "current has ", dims, " axes per step; at most ", kMaxDims, " are supported");
+  return number_neurons(dims, sizes.data() + skip, strides.data() + skip);
+}
+
+// `tensor`, after `skip` leading axes, is right-aligned with the axes of a step and broadcast over those it lacks.
+inline Layout lay_out(const Numbering& numbering, const Tensor& tensor, int skip) {
+  const auto sizes = tensor.sizes();
+  const auto strides = tensor.strides();
+  const int dims = static_cast<int>(sizes.size()) - skip, missing = numbering.dims - dims;
+  int64_t full[kMaxDims] = {};
+  for (int i = 0; i < dims; ++i) full[missing + i] = sizes[skip + i] == 1 ? 0 : strides[skip + i];
+  return lay_out(numbering, full);
+}
+
+// Empty spike train for a current that is constant in time: each step laid out as the current is.
+inline Tensor empty_train(const Tensor& current, int64_t steps) {
+  const Tensor step = torch::stable::empty_like(current);
+  std::vector<int64_t> sizes{steps}, strides{current.numel()};
+  for (int64_t size : current.sizes()) sizes.push_back(size);
+  for (int64_t stride : step.strides()) strides.push_back(stride);
+  std::array<StableIValue, 7> stack{
+      torch::stable::detail::from(current), torch::stable::detail::from(sizes), torch::stable::detail::from(strides),
+      torch::stable::detail::from(std::nullopt), torch::stable::detail::from(std::nullopt),
+      torch::stable::detail::from(std::nullopt), torch::stable::detail::from(std::nullopt)};
+  TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+inline std::vector<int64_t> step_shape(const Tensor& current, bool constant) {
+  const auto sizes = current.sizes();
+  return {sizes.begin() + (constant ? 0 : 1), sizes.end()};
+}
+
+struct Outputs {
+  Tensor out, v, r;
+};
+inline Outputs allocate_outputs(const Tensor& current, std::optional<int64_t> steps, bool count) {
+  const auto shape = step_shape(current, steps.has_value());
+  Tensor out = count   ? torch::stable::new_empty(current, shape)
+               : steps ? empty_train(current, *steps)
+                       : torch::stable::empty_like(current);
+  const ScalarType state = state_dtype(current);
+  return {std::move(out), torch::stable::new_empty(current, shape, state),
+          torch::stable::new_empty(current, shape, state)};
+}
+
+// In the order of hnn_kernels.ops.GRADIENTS; bit i of `needs` asks for the i-th, the others have no elements.
+struct Gradients6 {
+  Tensor current, decay, reset_decay, threshold, v, r;
+};
+inline Gradients6 allocate_gradients(const Tensor& current, bool constant, const Optional& decay,
+                                     const Optional& reset_decay, const Optional& threshold, int64_t needs) {
+  const ScalarType state = state_dtype(current);
+  const auto shape = step_shape(current, constant);
+  const auto none = [&](ScalarType dtype) { return torch::stable::new_empty(current, {0}, dtype); };
+  const auto like = [&](const Optional& coefficient, int bit) {
+    return needs >> bit & 1 ? torch::stable::new_empty(current, coefficient->sizes(), state) : none(state);
+  };
+  const auto of_state = [&](int bit) {
+    return needs >> bit & 1 ? torch::stable::new_empty(current, shape, state) : none(state);
+  };
+  return {needs & 1 ? torch::stable::empty_like(current) : none(current.scalar_type()),
+          like(decay, 1),
+          like(reset_decay, 2),
+          like(threshold, 3),
+          of_state(4),
+          of_state(5)};
+}
+
+}  // namespace hnn

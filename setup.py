@@ -1,0 +1,185 @@
+"""Build: decides by itself what this machine can compile, prints what it decided, and builds that.
+
+    no torch or no C++ compiler           pure Python: the reference, and Triton
+    a C++ compiler                        + the C++ CPU kernels (hnn_kernels._cpu)
+    a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda); no GPU need be in the machine
+
+Environment:
+    HNN_BUILD            what to build at most: python, cpu or cuda (default: cuda, all there is)
+    HNN_REQUIRE          comma-separated: cpu, cuda, shim. What must build; a failure there ends the installation.
+    HNN_BUILD_SHIM=1     also compile the CUDA sources for the host (hnn_kernels._shim, for the tests)
+    HNN_SANITIZE         sanitizers to compile the host code with, such as address,undefined
+    TORCH_CUDA_ARCH_LIST GPU architectures (default below)
+    CUDA_HOME, CXX, MAX_JOBS as usual
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+ARCHITECTURES = ("8.0", "9.0", "10.0+PTX")
+# LibTorch's stable ABI of 2.11: a module built against any torch from there on runs with any torch from there on.
+STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DTORCH_STABLE_ONLY"]
+# Contraction into FMA would change spikes between instruction sets. gcc vectorises selects only if comparisons are
+# known not to trap.
+CXX_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
+             "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi", *STABLE_ABI]  # fmt: skip
+NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-Xcompiler=-fvisibility=hidden", *STABLE_ABI]
+
+SOURCES = {
+    "cpu": ["lif.cpp", "kernels_default.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp", "module.cpp"],
+    "cuda": ["lif.cu", "module.cpp"],
+    "shim": ["lif.cpp", "module.cpp"],
+}
+
+
+def say(text: str) -> None:
+    """Print to where pip shows it with -v."""
+    print(f"hnn_kernels: {text}", file=sys.stderr, flush=True)
+
+
+def required() -> set[str]:
+    """The modules that must build."""
+    return set(filter(None, os.environ.get("HNN_REQUIRE", "").split(",")))
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler's command."""
+    candidates = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
+    return next((c for c in candidates if shutil.which(c.split()[0])), None)
+
+
+def find_cuda() -> Path | None:
+    """The CUDA toolkit: from the environment, or the one that the nvcc on the path belongs to."""
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(name):
+            return Path(os.environ[name])
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        # nvcc on the path may be a link or a script, so it is asked where it lives.
+        told = subprocess.run([nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True, check=False).stderr
+        top = re.search(r"TOP=(\S+)", told)
+        if top:
+            return Path(top[1]).resolve()
+    default = Path("/usr/local/cuda")
+    return default if (default / "bin" / "nvcc").exists() else None
+
+
+def nvcc_major(toolkit: Path) -> str | None:
+    """The toolkit's major version."""
+    nvcc = toolkit / "bin" / "nvcc"
+    if not nvcc.exists():
+        return None
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
+    release = re.search(r"release (\d+)\.", told)
+    return release[1] if release else None
+
+
+def plan() -> tuple[list[str], list[str]]:
+    """What to build, and a line for every decision."""
+    limit = os.environ.get("HNN_BUILD", "cuda")
+    if limit not in ("python", "cpu", "cuda"):
+        raise SystemExit(f"HNN_BUILD must be python, cpu or cuda; got {limit!r}")
+    build, why = [], []
+    try:
+        import torch
+    except ImportError as error:
+        return [], [f"pure Python: torch cannot be imported here ({error}); pip needs --no-build-isolation to see it"]
+    compiler = find_compiler()
+    if limit == "python":
+        return [], ["pure Python: HNN_BUILD=python"]
+    if compiler is None:
+        return [], ["pure Python: there is no C++ compiler (set CXX to name one)"]
+    os.environ["CXX"] = compiler
+    build.append("cpu")
+    why.append(f"C++ CPU kernels: yes, with {compiler} against torch {torch.__version__}")
+    toolkit = find_cuda()
+    if limit == "cpu":
+        why.append("CUDA kernels: no, HNN_BUILD=cpu")
+    elif torch.version.cuda is None:
+        why.append("CUDA kernels: no, this torch is built without CUDA")
+    elif toolkit is None:
+        why.append("CUDA kernels: no, there is no CUDA toolkit (set CUDA_HOME to name one)")
+    elif nvcc_major(toolkit) != torch.version.cuda.split(".")[0]:
+        why.append(
+            f"CUDA kernels: no, the toolkit in {toolkit} is CUDA {nvcc_major(toolkit)}, torch's is {torch.version.cuda}"
+        )
+    else:
+        os.environ["CUDA_HOME"] = str(toolkit)
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(ARCHITECTURES))
+        build.append("cuda")
+        why.append(f"CUDA kernels: yes, with {toolkit} for {os.environ['TORCH_CUDA_ARCH_LIST']}")
+    if os.environ.get("HNN_BUILD_SHIM") == "1":
+        build.append("shim")
+        why.append("CUDA sources for the host: yes, HNN_BUILD_SHIM=1")
+    return build, why
+
+
+def extension(name: str):
+    """The setuptools extension for one compiled module."""
+    import pybind11
+    from torch.utils import cpp_extension
+
+    sanitize = os.environ.get("HNN_SANITIZE")
+    cxx = [*CXX_FLAGS, *([f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"] if sanitize else [])]
+    # On the shim, the vectors of the host code are the compiler's business: its kernels are scalar.
+    make = cpp_extension.CUDAExtension if name == "cuda" else cpp_extension.CppExtension
+    result = make(
+        f"hnn_kernels._{name}",
+        [f"csrc/{name}/{source}" for source in SOURCES[name]],
+        include_dirs=[pybind11.get_include()],
+        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{os.environ.get("TORCH_CUDA_ARCH_LIST", "")}"')],
+        extra_compile_args={"cxx": cxx, "nvcc": NVCC_FLAGS} if name == "cuda" else {"cxx": cxx},
+        extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],
+        depends=[str(p) for p in Path("csrc").rglob("*.h")],
+    )
+    # The stable ABI needs none of torch's Python binding, whose symbols change with every release.
+    result.libraries = [library for library in result.libraries if library != "torch_python"]
+    return result
+
+
+def build_command():
+    """``build_ext`` that survives the failure of a module unless HNN_REQUIRE names it."""
+    from torch.utils.cpp_extension import BuildExtension
+
+    class Build(BuildExtension):
+        def build_extensions(self) -> None:
+            built = []
+            for one in list(self.extensions):
+                self.extensions = [one]
+                name = one.name.rpartition("_")[2]
+                try:
+                    super().build_extensions()
+                    built.append(one)
+                except (Exception, SystemExit) as error:
+                    if name in required():
+                        raise
+                    say(f"FAILED to build {one.name}, going on without it: {error}")
+            self.extensions = built
+            say(f"built: {', '.join(e.name for e in built) or 'nothing'}")
+
+    return Build
+
+
+def limit_jobs() -> None:
+    """One compiler process per core, but no more than memory allows (about 2 GB each)."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
+    os.environ.setdefault("MAX_JOBS", str(max(1, min(os.cpu_count() or 1, memory // (2 << 30)))))
+
+
+chosen, reasons = plan()
+for reason in reasons:
+    say(reason)
+missing = required() - set(chosen)
+if missing:
+    raise SystemExit(f"HNN_REQUIRE asks for {', '.join(sorted(missing))}, which this machine cannot build: {reasons}")
+if chosen:
+    limit_jobs()
+    setup(ext_modules=[extension(name) for name in chosen], cmdclass={"build_ext": build_command()})
+else:
+    setup()
