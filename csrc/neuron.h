@@ -3,7 +3,7 @@
 // hnn_kernels/reference.py, and contraction into FMA is off, so equal inputs give equal spikes.
 //
 // No include guard: each instruction set of the CPU backend includes this file into its own namespace (HNN_NAMESPACE),
-// after defining HNN_INLINE and the functions exp_(V) and erfc_(V) for its types.
+// after defining HNN_INLINE and the functions exp2_(V) and erfc_(V) for its types.
 
 namespace HNN_NAMESPACE {
 
@@ -43,8 +43,9 @@ HNN_INLINE V primitive(V x, V inverse_width) {
 template <int kSurrogate, class V>
 HNN_INLINE V density(V x, V inverse_width) {
   if constexpr (kSurrogate == kGaussian) {  // eq. 6
-    const V z = x * inverse_width;
-    return exp_(z * z * broadcast<V>(-0.5)) * (inverse_width * broadcast<V>(0.39894228040143267794));
+    // As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
+    const V exponent = inverse_width * inverse_width * broadcast<V>(-0.72134752044448170368);  // -log2(e) / 2
+    return exp2_(x * exponent * x) * (inverse_width * broadcast<V>(0.39894228040143267794));
   }
 }
 

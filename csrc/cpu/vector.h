@@ -40,31 +40,30 @@ HNN_INLINE void stream(void* p, V v) {
 #endif
 }
 
-// exp for float vectors: Cody-Waite reduction and the Cephes polynomial, within 2 ulp on [-87, 0]; below, exp(-87).
-HNN_INLINE VectorF exp_(VectorF x) {
+// 2^x for x <= 0, within 2 ulp down to 2^-126 and that from there on: the integer part of x goes into the exponent, the
+// rest into the Cephes polynomial.
+HNN_INLINE VectorF exp2_(VectorF x) {
   typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
-  const VectorF low = VectorF{} - 87.0f;
+  const VectorF low = VectorF{} - 126.0f;
   x = x < low ? low : x;
   const VectorF shift = VectorF{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  const VectorF shifted = x * 1.44269504088896341f + shift;
-  const VectorF n = shifted - shift;
-  const VectorF f = x - n * 0.693359375f - n * -2.12194440e-4f;
-  VectorF p = f * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * f + 8.3334519073e-3f;
-  p = p * f + 4.1665795894e-2f;
-  p = p * f + 1.6666665459e-1f;
-  p = p * f + 5.0000001201e-1f;
-  p = p * f * f + f + 1.0f;
-  const Int scale = ((Int)shifted - (Int)shift + 127) << 23;
-  return p * (VectorF)scale;
+  const VectorF shifted = x + shift;
+  const VectorF f = x - (shifted - shift);
+  VectorF p = f * 1.535336188319500e-4f + 1.339887440266574e-3f;
+  p = p * f + 9.618437357674640e-3f;
+  p = p * f + 5.550332471162809e-2f;
+  p = p * f + 2.402264791363012e-1f;
+  p = p * f + 6.931472028550421e-1f;
+  p = p * f + 1.0f;
+  return (VectorF)((Int)p + ((Int)shifted << 23));
 }
 template <class V, class F>
 HNN_INLINE V each_lane(V x, F f) {
   for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = f(x[i]);
   return x;
 }
-HNN_INLINE VectorD exp_(VectorD x) {
-  return each_lane(x, [](double y) { return std::exp(y); });
+HNN_INLINE VectorD exp2_(VectorD x) {
+  return each_lane(x, [](double y) { return std::exp2(y); });
 }
 HNN_INLINE VectorF erfc_(VectorF x) {
   return each_lane(x, [](float y) { return std::erfc(y); });

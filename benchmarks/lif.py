@@ -1,0 +1,166 @@
+"""Forward + backward of the LIF layer on the CPU against the plain loop, eager and compiled.
+
+    python -m benchmarks.lif [--repeats 15] [--no-compile] [--csv FILE]
+
+All variants run interleaved in one process and are compared by medians, because a shared machine's speed drifts by
+more than they differ. The floor is the bytes that must move (current read and spikes written forward; current and
+gradient read and gradient written backward: 20 bytes per neuron-step in float32) over the bandwidth of a copy of the
+same tensor, measured in the same run. Every case runs twice: with *reused* buffers (the allocator keeps what is freed,
+as in the steady state of training small and middle sizes) and with *fresh* ones (every tensor comes from the system
+and is paid for in page faults, as large tensors are by default).
+"""
+
+import argparse
+import csv
+import ctypes
+import datetime
+import itertools
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import hnn_kernels
+from benchmarks.baselines import loop
+
+SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
+DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
+BYTES_PER_NEURON_STEP = 20  # float32: x, s | x, grad s, grad x
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+
+
+def set_allocator(fresh: bool) -> None:
+    """Make glibc give every large tensor fresh pages, or keep what is freed for the next one."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 65536 if fresh else 0)
+    libc.mallopt(M_MMAP_THRESHOLD, 128 * 1024 if fresh else 1 << 30)
+    libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024 if fresh else (1 << 31) - 1)
+
+
+def interleave(variants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each variant, taken in turns, after two rounds that are thrown away."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn, (name, run) in itertools.product(range(-2, repeats), variants.items()):
+        start = time.perf_counter()
+        run()
+        if turn >= 0:
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def cpu_name() -> str:
+    """The processor, as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit that is measured, marked where the tree differs from it."""
+    told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
+
+
+def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[], object]]:
+    """One training step of each provider on the same input, checked to agree before anything is timed."""
+    generator = torch.Generator().manual_seed(0)
+    current = torch.randn(shape, generator=generator).add_(0.5)
+    grad = torch.randn(shape, generator=generator)
+    providers = {
+        "cpu": lambda x: hnn_kernels.lif(x, DECAY, RESET_DECAY, THRESHOLD, sigma=SIGMA, backend="cpu")[0],
+        "eager": lambda x: loop(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA),
+    }
+    if compiled:
+        torch._dynamo.reset()
+        fused = torch.compile(loop)
+        providers["compiled"] = lambda x: fused(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA)
+
+    results = {}
+    for name, run in providers.items():
+        x = current.clone().requires_grad_()
+        out = run(x)
+        results[name] = (out.detach(), *torch.autograd.grad(out, x, grad))
+    for name, (out, gradient) in results.items():
+        # torch.compile contracts into FMA, so a potential within an ulp of the threshold may fall on its other side.
+        differing = (out != results["eager"][0]).float().mean().item()
+        if differing > (1e-4 if name == "compiled" else 0):
+            raise SystemExit(f"{name} disagrees with the eager loop in {differing:.2e} of the spikes")
+        error = (gradient - results["eager"][1]).norm() / results["eager"][1].norm()
+        if error > (1e-2 if name == "compiled" else 1e-5):
+            raise SystemExit(f"{name} disagrees with the eager loop by {error:.2e} in the gradient")
+
+    def step(run):
+        x = current.clone().requires_grad_()
+
+        def once():
+            run(x).backward(grad)
+            x.grad = None
+
+        return once
+
+    variants = {name: step(run) for name, run in providers.items()}
+    variants["copy"] = lambda: current.clone()
+    target = torch.empty_like(current)
+    variants["copy in place"] = lambda: target.copy_(current)
+    return variants
+
+
+def main() -> None:
+    """Print the table, and append it to a CSV file where one is named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled loop out (it takes minutes)")
+    parser.add_argument("--csv", type=Path, help="append the rows to this file")
+    arguments = parser.parse_args()
+
+    chosen = hnn_kernels.explain("cpu").chosen
+    if chosen != "cpu":
+        raise SystemExit(f"the C++ kernels are not there:\n{hnn_kernels.explain('cpu')}")
+    print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, forward + backward")
+    print(f"{'[T, B, N]':>16} {'buffers':>8} {'cpu ms':>8} {'eager ms':>9} {'x':>6} {'compiled ms':>12} {'x':>6}"
+          f" {'floor ms':>9} {'over floor':>11}")  # fmt: skip
+    rows = []
+    for shape in SHAPES:
+        variants = variants_for(shape, not arguments.no_compile)
+        for fresh in (False, True):
+            set_allocator(fresh)
+            seconds = interleave(variants, arguments.repeats)
+            median = {name: statistics.median(s) for name, s in seconds.items()}
+            neuron_steps = shape[0] * shape[1] * shape[2]
+            # The floor of fresh buffers is that of the pages' price too: a copy into a fresh tensor.
+            copy = median["copy" if fresh else "copy in place"]
+            floor = copy * BYTES_PER_NEURON_STEP / 8
+            own = median["cpu"]
+            compiled = median.get("compiled", float("nan"))
+            print(f"{shape!s:>16} {'fresh' if fresh else 'reused':>8} {own * 1e3:8.2f} {median['eager'] * 1e3:9.2f} "
+                  f"{median['eager'] / own:6.1f} {compiled * 1e3:12.2f} {compiled / own:6.1f} {floor * 1e3:9.2f} "
+                  f"{own / floor:11.2f}", flush=True)  # fmt: skip
+            for name, values in seconds.items():
+                low, middle, high = statistics.quantiles(values, n=4)
+                rows.append({
+                    "op": "lif", "case": "x".join(map(str, shape)), "provider": name,
+                    "buffers": "fresh" if fresh else "reused", "mode": "forward+backward", "dtype": "float32",
+                    "ms_q25": f"{low * 1e3:.4f}", "ms_median": f"{middle * 1e3:.4f}", "ms_q75": f"{high * 1e3:.4f}",
+                    "ns_per_neuron_step": f"{middle * 1e9 / neuron_steps:.4f}",
+                    "device": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+                    "version": hnn_kernels.__version__, "commit": commit(),
+                    "date": datetime.date.today().isoformat(),
+                })  # fmt: skip
+    if arguments.csv:
+        new = not arguments.csv.exists()
+        with arguments.csv.open("a", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
