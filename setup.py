@@ -112,7 +112,7 @@ def plan() -> tuple[list[str], list[str]]:
     else:
         os.environ["CUDA_HOME"] = str(toolkit)
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(ARCHITECTURES))
-        build.append("cuda")
+        build.insert(0, "cuda")  # first, because it is the one that may fail
         why.append(f"CUDA kernels: yes, with {toolkit} for {os.environ['TORCH_CUDA_ARCH_LIST']}")
     if os.environ.get("HNN_BUILD_SHIM") == "1":
         build.append("shim")

@@ -6,14 +6,14 @@ from .dispatch import Backend, Explanation, backends, explain
 from .functional import lif
 from .reference import LIFState
 from .surrogates import SURROGATES
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "SURROGATES",
     "Backend",
     "Explanation",
     "LIFState",
+    "__version__",
     "backends",
     "encode_duplicate",
     "explain",

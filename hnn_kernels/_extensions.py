@@ -13,7 +13,7 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
     try:
         return importlib.import_module(f"hnn_kernels.{name}"), ""
     except ModuleNotFoundError:
-        return None, "this installation was built without them (python -m hnn_kernels tells what was built)"
+        return None, "this installation was built without them"
     except ImportError as error:
         return None, f"{name} was built but cannot be loaded: {error}"
 

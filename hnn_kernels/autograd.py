@@ -1,4 +1,4 @@
-"""The autograd Function between the public call and a backend's pair of raw operators."""
+"""The autograd Functions between the public call and a backend's pair of raw operators."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ class LIFFunction(torch.autograd.Function):
 
     # One variadic parameter: apply() binds the arguments to this signature on every call, which costs 20 us for seven.
     @staticmethod
-    def forward(*inputs: Tensor | None | Settings) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(*inputs: Tensor | Settings | None) -> tuple[Tensor, Tensor, Tensor]:
         """``(current, decay, reset_decay, threshold, v, r, settings)`` to ``(out, v, r)``."""
         current, decay, reset_decay, threshold, v, r, s = inputs
         return forward_ops[s.backend](
@@ -45,14 +45,35 @@ class LIFFunction(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out, grad_v, grad_r):
-        current, decay, reset_decay, threshold, v, r = ctx.saved_tensors
-        s = ctx.settings
         wanted = ctx.needs_input_grad[:6]
         needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
-        gradients = backward_ops[s.backend](
+        # A graph of this backward is being recorded: it must end in an error, not in a gradient that misses a part.
+        gradient = LIFGradient.apply if torch.is_grad_enabled() else LIFGradient.forward
+        gradients = gradient(grad_out, grad_v, grad_r, *ctx.saved_tensors, ctx.settings, needs)
+        return *(g if needed else None for g, needed in zip(gradients, wanted, strict=True)), None
+
+
+class LIFGradient(torch.autograd.Function):
+    """The backward operator as a function of its own, which refuses to be differentiated."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Tensor | Settings | int | None) -> tuple[Tensor, ...]:
+        """``(grad_out, grad_v, grad_r, <LIFFunction's inputs>, needs)`` to the gradients of :data:`ops.GRADIENTS`."""
+        grad_out, grad_v, grad_r, current, decay, reset_decay, threshold, v, r, s, needs = inputs
+        return backward_ops[s.backend](
             grad_out, grad_v, grad_r, current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay,
             s.threshold, v, r, s.sigma, s.surrogate, s.count, s.smooth, s.reset_grad, needs,
         )  # fmt: skip
-        return *(g if needed else None for g, needed in zip(gradients, wanted, strict=True)), None
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise RuntimeError(
+            "hnn_kernels.lif cannot be differentiated twice; backend='reference', a plain PyTorch loop, can"
+        )

@@ -1,6 +1,6 @@
 """Checks of public arguments. Every message names the argument, what was given and what is allowed."""
 
-import math
+import sys
 from collections.abc import Collection, Sequence
 from numbers import Real
 
@@ -35,7 +35,8 @@ def number(name: str, value: object, *, positive: bool = False) -> float:
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real | torch.SymFloat)):
         raise TypeError(f"{name} must be {kind}; got {value!r} of type {type(value).__name__}")
     value = float(value)
-    if not math.isfinite(value) or (positive and value <= 0):
+    # A comparison and not math.isfinite, which torch.compile cannot trace for a float that varies; NaN fails it too.
+    if not abs(value) <= sys.float_info.max or (positive and value <= 0):
         raise ValueError(f"{name} must be {kind}; got {value}")
     return value
 

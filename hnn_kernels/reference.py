@@ -40,7 +40,6 @@ class _Spike(torch.autograd.Function):
         ctx.save_for_backward(distance)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         (distance,) = ctx.saved_tensors
         return grad * SURROGATES[ctx.surrogate].density(distance, ctx.sigma), None, None

@@ -12,6 +12,8 @@ from ..ops import RESET_GRADS
 from ..reference import LIFState
 from ..surrogates import SURROGATES
 
+# The ancestor's (SNN-IIR) time constant of 4 steps.
+RESET_DECAY = math.exp(-1 / 4)
 COEFFICIENTS = ("decay", "reset_decay", "threshold")
 
 
@@ -39,7 +41,7 @@ class LIF(nn.Module):
     def __init__(
         self,
         decay: float | Tensor = 0.0,
-        reset_decay: float | Tensor = math.exp(-1 / 4),
+        reset_decay: float | Tensor = RESET_DECAY,
         threshold: float | Tensor = 1.0,
         *,
         learn: Sequence[str] = (),

@@ -1,0 +1,72 @@
+# make demo   sets everything up and trains a hybrid network
+# make test   sets everything up and runs the tests
+# The rest is for working on the project; see CONTRIBUTING.md.
+
+PYTHON ?= python3
+VENV ?= .venv
+# What pip installs for torch. For a CPU-only machine, smaller:
+#   make test TORCH="torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch torchvision
+BIN = $(VENV)/bin
+# Editable installs see Python files as they are; what is compiled is compiled again when one of these changes.
+SOURCES = setup.py pyproject.toml $(shell find csrc -type f)
+
+# The oldest versions that are supported.
+OLDEST_PYTHON ?= python3.12
+OLDEST = torch==2.11.* triton==3.6.*
+
+DATA_DIR ?=
+JOBS ?= 2
+
+.PHONY: setup demo test test-oldest lint format bench gpu clean
+
+setup: $(VENV)/.kernels
+
+$(VENV)/.torch:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --upgrade "setuptools>=77" wheel "pybind11>=2.13" ninja
+	$(BIN)/pip install $(TORCH)
+	touch $@
+
+$(VENV)/.kernels: $(VENV)/.torch $(SOURCES)
+	$(BIN)/pip install -v --no-build-isolation -e ".[models]" > $(VENV)/install.log 2>&1 \
+		|| { tail -50 $(VENV)/install.log; exit 1; }
+	@grep "hnn_kernels:" $(VENV)/install.log || true
+	touch $@
+
+# The tests' own packages, and the CUDA kernels compiled for the host, so that they run without a GPU.
+$(VENV)/.tests: $(VENV)/.torch $(SOURCES)
+	HNN_BUILD_SHIM=1 $(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint]" > $(VENV)/install.log 2>&1 \
+		|| { tail -50 $(VENV)/install.log; exit 1; }
+	@grep "hnn_kernels:" $(VENV)/install.log || true
+	touch $@ $(VENV)/.kernels
+
+demo: $(VENV)/.kernels
+	$(BIN)/hnn demo $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH="$(OLDEST) torchvision"
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*')
+
+format: $(VENV)/.tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
+
+bench: $(VENV)/.kernels
+	$(BIN)/python -m benchmarks.lif
+
+# On a machine with a GPU and without a network: build, test every backend, time it (see the script).
+gpu:
+	bash benchmarks/gpu_host.sh
+
+clean:
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info hnn_kernels/*.so

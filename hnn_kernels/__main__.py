@@ -1,0 +1,43 @@
+"""``python -m hnn_kernels``: what is installed here, and which backend can be used."""
+
+import platform
+
+import torch
+
+from . import _extensions, dispatch, triton
+from .version import __version__
+
+
+def _triton_version() -> str:
+    if triton.import_error is not None:
+        return f"not importable ({triton.import_error})"
+    from triton import __version__ as version
+
+    return version
+
+
+def main() -> None:
+    """Print versions, what was built and for what, and each backend's state."""
+    print(f"hnn_kernels {__version__}, Python {platform.python_version()}, {platform.machine()} {platform.system()}")
+    print(f"torch       {torch.__version__} (CUDA {torch.version.cuda or 'none'}), triton {_triton_version()}")
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            major, minor = torch.cuda.get_device_capability(i)
+            print(f"device      cuda:{i} {torch.cuda.get_device_name(i)}, sm_{major}{minor}")
+    else:
+        print("device      no CUDA device")
+    for name, module, error in (
+        ("cpu", _extensions.cpu, _extensions.cpu_error),
+        ("cuda", _extensions.cuda, _extensions.cuda_error),
+    ):
+        built = error if module is None else ", ".join(f"{k} {v}" for k, v in module.build_info().items())
+        print(f"built       {name}: {built}")
+    for backend in dispatch.backends().values():
+        takes = f"usable on {', '.join(backend.devices)}" if backend.devices else f"not usable: {backend.reason}"
+        print(f"backend     {backend.name}: {takes}")
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        print(f"default     {device} tensors take {dispatch.choose(device, None)}")
+
+
+if __name__ == "__main__":
+    main()
