@@ -106,7 +106,6 @@ def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[
         return once
 
     variants = {name: step(run) for name, run in providers.items()}
-    variants["copy"] = lambda: current.clone()
     target = torch.empty_like(current)
     variants["copy in place"] = lambda: target.copy_(current)
     return variants
@@ -134,9 +133,7 @@ def main() -> None:
             seconds = interleave(variants, arguments.repeats)
             median = {name: statistics.median(s) for name, s in seconds.items()}
             neuron_steps = shape[0] * shape[1] * shape[2]
-            # The floor of fresh buffers is that of the pages' price too: a copy into a fresh tensor.
-            copy = median["copy" if fresh else "copy in place"]
-            floor = copy * BYTES_PER_NEURON_STEP / 8
+            floor = median["copy in place"] * BYTES_PER_NEURON_STEP / 8
             own = median["cpu"]
             compiled = median.get("compiled", float("nan"))
             print(f"{shape!s:>16} {'fresh' if fresh else 'reused':>8} {own * 1e3:8.2f} {median['eager'] * 1e3:9.2f} "

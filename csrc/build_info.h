@@ -15,7 +15,8 @@ inline pybind11::dict build_info() {
 #else
   info["compiler"] = "gcc " __VERSION__;
 #endif
-  info["torch"] = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." + std::to_string(TORCH_VERSION_PATCH);
+  info["torch"] = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +
+                  std::to_string(TORCH_VERSION_PATCH);
   return info;
 }
 

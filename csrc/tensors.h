@@ -14,8 +14,8 @@
 
 namespace hnn {
 
-using torch::stable::Tensor;
 using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
 using Optional = std::optional<Tensor>;
 
 inline ScalarType state_dtype(const Tensor& current) {
@@ -41,19 +41,34 @@ inline Layout lay_out(const Numbering& numbering, const Tensor& tensor, int skip
   return lay_out(numbering, full);
 }
 
+inline Tensor new_empty_strided(const Tensor& like, const std::vector<int64_t>& sizes,
+                                const std::vector<int64_t>& strides, std::optional<ScalarType> dtype = std::nullopt) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 7> stack{from(like),         from(sizes),        from(strides),     from(dtype),
+                                    from(std::nullopt), from(std::nullopt), from(std::nullopt)};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 // Empty spike train for a current that is constant in time: each step laid out as the current is.
 inline Tensor empty_train(const Tensor& current, int64_t steps) {
   const Tensor step = torch::stable::empty_like(current);
   std::vector<int64_t> sizes{steps}, strides{current.numel()};
   for (int64_t size : current.sizes()) sizes.push_back(size);
   for (int64_t stride : step.strides()) strides.push_back(stride);
-  std::array<StableIValue, 7> stack{
-      torch::stable::detail::from(current), torch::stable::detail::from(sizes), torch::stable::detail::from(strides),
-      torch::stable::detail::from(std::nullopt), torch::stable::detail::from(std::nullopt),
-      torch::stable::detail::from(std::nullopt), torch::stable::detail::from(std::nullopt)};
-  TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
+  return new_empty_strided(current, sizes, strides);
+}
+
+// Empty `[B, *features]` that keeps neuron m as its m-th element.
+inline Tensor empty_in_order(const Tensor& like, const Numbering& numbering, ScalarType dtype) {
+  std::vector<int64_t> sizes(numbering.dims), strides(numbering.dims);
+  int64_t stride = 1;
+  for (int i = numbering.dims - 1; i >= 0; --i) {
+    sizes[numbering.axis[i]] = numbering.size[i];
+    strides[numbering.axis[i]] = stride;
+    stride *= numbering.size[i];
+  }
+  return new_empty_strided(like, sizes, strides, dtype);
 }
 
 inline std::vector<int64_t> step_shape(const Tensor& current, bool constant) {

@@ -27,12 +27,12 @@ def _cpu() -> Backend:
 
 
 def _cuda() -> Backend:
-    if _extensions.cuda is not None:
-        if torch.cuda.is_available():
-            return Backend("cuda", ("cuda",), "")
-        return Backend("cuda", (), "the CUDA kernels are built, but torch finds no CUDA device")
+    if _extensions.cuda is not None and torch.cuda.is_available():
+        return Backend("cuda", ("cuda",), "")
     if _extensions.shim is not None:
         return Backend("cuda", ("cpu",), "")
+    if _extensions.cuda is not None:
+        return Backend("cuda", (), "the CUDA kernels are built, but torch finds no CUDA device")
     return Backend("cuda", (), f"the CUDA kernels are not there: {_extensions.cuda_error}")
 
 

@@ -1,0 +1,47 @@
+// How a kernel gets onto the device: the only lines that differ between the GPU and the host shim, which includes
+// ../shim/cuda_on_host.h in place of this file.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#define HNN_DISPATCH_KEY CUDA
+// The block's dynamic shared memory as an array of `type`.
+#define HNN_SHARED(type, name)           \
+  extern __shared__ double hnn_shared[]; \
+  type* const name = reinterpret_cast<type*>(hnn_shared)
+
+namespace hnn::cuda {
+
+// The device of a tensor, current as long as this lives, and its current stream.
+class Device {
+ public:
+  explicit Device(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
+    void* stream = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+
+  // Nothing is launched for no threads. Does not wait.
+  template <class Call>
+  void launch(void (*kernel)(Call), int64_t threads, int block, int64_t shared_bytes, const Call& call) const {
+    const int64_t blocks = (threads + block - 1) / block;
+    if (blocks == 0) return;
+    STD_TORCH_CHECK(blocks <= std::numeric_limits<int32_t>::max(), "too many neurons for one launch: ", threads);
+    kernel<<<static_cast<unsigned>(blocks), block, shared_bytes, stream_>>>(call);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_;
+};
+
+}  // namespace hnn::cuda

@@ -1,0 +1,67 @@
+// The part of CUDA that csrc/cuda uses, on the host: a grid is a loop over its blocks, and a block a loop over its
+// threads, one after the other. That is faithful as long as threads exchange nothing. For tests, not for speed.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#define HNN_CUDA_ON_HOST
+#define HNN_DISPATCH_KEY CPU
+
+#define __global__
+#define __host__
+#define __device__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __grid_constant__
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+template <class T>
+inline T __ldg(const T* p) {
+  return *p;
+}
+template <class T>
+inline void __stcs(T* p, T x) {
+  *p = x;
+}
+
+#define HNN_SHARED(type, name) type* const name = reinterpret_cast<type*>(hnn::cuda::shared_memory.data())
+
+namespace hnn::cuda {
+
+// The running block's dynamic shared memory: of exactly the size asked for, where a sanitizer watches its ends.
+inline thread_local std::vector<double> shared_memory;
+
+class Device {
+ public:
+  explicit Device(const torch::stable::Tensor&) {}
+
+  template <class Call>
+  void launch(void (*kernel)(Call), int64_t threads, int block, int64_t shared_bytes, const Call& call) const {
+    const int64_t blocks = (threads + block - 1) / block;
+    torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+      blockDim.x = block;
+      gridDim.x = static_cast<unsigned>(blocks);
+      shared_memory = std::vector<double>((shared_bytes + sizeof(double) - 1) / sizeof(double));
+      for (int64_t b = begin; b < end; ++b) {
+        blockIdx.x = static_cast<unsigned>(b);
+        // As on a device, nothing defined is there at first; here all NaN, which no test overlooks.
+        std::memset(shared_memory.data(), 0xFF, shared_memory.size() * sizeof(double));
+        for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) kernel(call);
+      }
+    });
+  }
+};
+
+}  // namespace hnn::cuda

@@ -1,0 +1,10 @@
+"""Hybrid networks of artificial and spiking layers (Muramatsu & Yu 2021), built on :mod:`hnn_kernels`.
+
+The network is importable with torch alone; training and the command line (:mod:`hnn_models.learning`,
+:mod:`hnn_models.cli`) need the extra ``models``.
+"""
+
+from .network import CODINGS, HybridNetwork, SpikingLayer
+from .notation import NotationError, parse
+
+__all__ = ["CODINGS", "HybridNetwork", "NotationError", "SpikingLayer", "parse"]

@@ -1,0 +1,73 @@
+"""Checkpoints: Lightning's files, with what rebuilds the network beside the weights, read without running code."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .network import HybridNetwork
+from .protocol import Protocol
+
+KEY = "hnn"
+VERSION = 1
+_PREFIX = "network."
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint of this package, or a damaged one."""
+
+
+class Checkpoint(NamedTuple):
+    """A network with its trained weights on the CPU, and how it was trained.
+
+    ``epoch`` counts from 1; ``validation_accuracy`` is a fraction.
+    """
+
+    network: HybridNetwork
+    protocol: Protocol
+    epoch: int
+    validation_accuracy: float
+
+
+def describe(network: HybridNetwork, protocol: Protocol, validation_accuracy: float) -> dict[str, Any]:
+    """What a checkpoint holds under :data:`KEY`: tensors and plain types only."""
+    return {
+        "version": VERSION,
+        "network": network.config,
+        "protocol": protocol._asdict(),
+        "validation_accuracy": validation_accuracy,
+    }
+
+
+def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
+    """The checkpoint at ``path``, its network set to use ``backend``.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or not such a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the reader raise almost anything
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {type(error).__name__} while reading") from error
+    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
+        raise CheckpointError(f"{path} is not a checkpoint of hnn_models: it does not say which network it holds")
+    found = content[KEY]
+    if found.get("version") != VERSION:
+        raise CheckpointError(f"{path} has checkpoint version {found.get('version')!r}; this package reads {VERSION}")
+    try:
+        # Without storage: the weights come from the file, and their sizes are compared before any are allocated.
+        with torch.device("meta"):
+            network = HybridNetwork(**found["network"], backend=backend)
+        network.load_state_dict(_weights(content["state_dict"]), assign=True)
+        protocol = Protocol(**found["protocol"]).checked()
+        return Checkpoint(network, protocol, int(content["epoch"]) + 1, float(found["validation_accuracy"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{path} does not hold a network that can be rebuilt: {error}") from error
+
+
+def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}

@@ -1,0 +1,94 @@
+"""How long a training step takes, and its spiking neurons alone, on one backend beside another."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .network import HybridNetwork
+
+_WARM_UP = 3
+
+
+class Comparison(NamedTuple):
+    """Medians in seconds by backend: of a whole training step, and of the neurons of all spiking layers alone."""
+
+    step: dict[str, float]
+    neurons: dict[str, float]
+
+
+def compare(
+    network: HybridNetwork, images: Tensor, labels: Tensor, backends: tuple[str, ...], *, repeats: int = 30
+) -> Comparison:
+    """Time the same training step of copies of ``network`` on each of ``backends``, in turns.
+
+    A step is forward, loss, backward and Adam; the neurons alone are their forward and backward on the currents that
+    they receive in such a step.
+
+    Args:
+        network: the network, left as it is.
+        images: ``[B, *input_shape]`` on the device of the network.
+        labels: int64 ``[B]``.
+        backends: names of backends.
+        repeats: measured runs of each, after three that are not counted.
+
+    Raises:
+        ValueError: the network has no spiking layer, or ``repeats`` is not at least 1.
+    """
+    if not network.spiking:
+        raise ValueError(f"{network.architecture} has no spiking layer to compare backends on")
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1; got {repeats}")
+    device = images.device
+    steps: dict[str, Callable[[], None]] = {}
+    neurons: dict[str, Callable[[], None]] = {}
+    for backend in backends:
+        twin = HybridNetwork(**network.config, backend=backend).to(device)
+        twin.load_state_dict(network.state_dict())
+        neurons[backend] = _neurons(twin, images)
+        steps[backend] = partial(_step, twin, torch.optim.Adam(twin.parameters(), lr=1e-4), images, labels)
+    return Comparison(_medians(steps, repeats, device), _medians(neurons, repeats, device))
+
+
+def _step(network: HybridNetwork, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(network(images), labels).backward()
+    optimizer.step()
+
+
+def _neurons(network: HybridNetwork, images: Tensor) -> Callable[[], None]:
+    """Forward and backward of every spiking layer's neurons on the currents that ``images`` give them."""
+    inputs: list[tuple[nn.Module, Tensor, dict]] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor], kwargs: dict) -> None:
+        inputs.append((module, args[0].detach().requires_grad_(), kwargs))
+
+    hooks = [layer.neurons.register_forward_pre_hook(keep, with_kwargs=True) for layer in network.spiking]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    gradients = [torch.ones_like(module(current, **kwargs)) for module, current, kwargs in inputs]
+
+    def run() -> None:
+        for (module, current, kwargs), gradient in zip(inputs, gradients, strict=True):
+            current.grad = None
+            module(current, **kwargs).backward(gradient)
+
+    return run
+
+
+def _medians(runs: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each run. They take turns, so that a change of the machine's pace meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(_WARM_UP + repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(measured[_WARM_UP:]) for name, measured in times.items()}

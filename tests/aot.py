@@ -1,0 +1,174 @@
+"""Compile the Triton kernels ahead of time, without a GPU, and print what ptxas made of each as one line of JSON.
+
+Run as a script, in a process of its own without TRITON_INTERPRET=1: whether a kernel is compiled or interpreted is
+settled when it is defined. The kernels are compiled exactly as a launch would: the host code runs on CPU tensors, and
+a driver that only knows its target stands in for the GPU's.
+
+    python tests/aot.py 80 90 100
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+import hnn_kernels.triton.launch as launch
+from hnn_kernels.ops import RESET_GRADS
+
+# Bits of `needs`.
+CURRENT, DECAY, COEFFICIENTS, STATE = 0b1, 0b10, 0b1110, 0b110000
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Two dims that do not merge, and a size that no vector width divides.
+SHAPE = (3, 5, 7)
+# Longer than any segment.
+LONG = 25
+
+# name: (dtype, T, what differs from a layer with float coefficients that returns its train)
+FORWARD = {
+    "fp64": ("fp64", LONG, {}),
+    "fp32": ("fp32", LONG, {}),
+    "bf16": ("bf16", LONG, {}),
+    "fp16": ("fp16", LONG, {}),
+    "fp32 constant": ("fp32", LONG, {"constant": True}),
+    "fp32 count": ("fp32", LONG, {"count": True}),
+    "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
+    "fp32 smooth": ("fp32", LONG, {"smooth": True}),
+    "fp32 coefficients strided state": ("fp32", LONG, {"coefficients": True, "strided": True, "state": True}),
+}
+BACKWARD = {
+    "fp64": ("fp64", LONG, {}),
+    "fp32": ("fp32", LONG, {}),
+    "fp32 T=8": ("fp32", 8, {}),
+    "fp32 T=16": ("fp32", 16, {}),
+    "bf16": ("bf16", LONG, {}),
+    "fp16 T=8": ("fp16", 8, {}),
+    "fp32 one_step T=8": ("fp32", 8, {"reset_grad": "one_step"}),
+    "fp32 detach T=8": ("fp32", 8, {"reset_grad": "detach"}),
+    "fp32 constant": ("fp32", LONG, {"constant": True}),
+    "fp32 count": ("fp32", LONG, {"count": True}),
+    "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
+    "fp32 smooth": ("fp32", LONG, {"smooth": True}),
+    "fp32 decay": ("fp32", LONG, {"coefficients": True, "needs": DECAY}),
+    "fp32 coefficients": ("fp32", LONG, {"coefficients": True, "needs": COEFFICIENTS}),
+    "bf16 coefficients strided state": (
+        "bf16", LONG, {"coefficients": True, "needs": COEFFICIENTS, "strided": True, "state": True}
+    ),
+    "fp64 coefficients state": ("fp64", LONG, {"coefficients": True, "needs": COEFFICIENTS, "state": True}),
+}  # fmt: skip
+# What an architecture may change is ptxas's choice of registers: elsewhere the plain kernels and the largest one.
+MAIN_CAPABILITY = 90
+ELSEWHERE = ("fp32", "bf16 coefficients strided state")
+
+
+class TargetDriver:
+    """As much of a Triton driver as compiling a launch asks for."""
+
+    def __init__(self, capability: int):
+        self.capability = capability
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+
+class Compiled(Exception):  # noqa: N818
+    """Carries a compiled kernel out of the host code that would have launched it."""
+
+
+class Compile:
+    """Stands in for a kernel in ``launch``: compiles where the kernel would have run."""
+
+    def __init__(self, kernel: Any):
+        self.kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, ...]):
+        def run(*args, **kwargs):
+            raise Compiled(self.kernel.run(*args, grid=grid, warmup=True, **kwargs))
+
+        return run
+
+
+def compiled(direction: str, dtype: str, steps: int, options: dict[str, Any], batch: int = SHAPE[0]) -> Any:
+    """The kernel that ``launch.forward`` or ``launch.backward`` would start for a call with these options."""
+    kind = DTYPES[dtype]
+    state_kind = torch.float64 if kind == torch.float64 else torch.float32
+    constant, count = options.get("constant", False), options.get("count", False)
+    shape = (batch, *SHAPE[1:])
+    current = torch.zeros(shape if constant else (steps, *shape), dtype=kind)
+    grad_out = torch.zeros(shape if count else (steps, *shape), dtype=kind)
+    if options.get("strided"):
+        current, grad_out = (torch.cat([t, t], -1)[..., : shape[-1]] for t in (current, grad_out))
+    per_channel = torch.zeros(shape[1], 1, dtype=state_kind) if options.get("coefficients") else None
+    v, r = (torch.zeros(shape, dtype=state_kind) if options.get("state") else None for _ in "vr")
+    layer = (
+        current, steps if constant else None, per_channel, per_channel, per_channel, 0.8, 0.6, 1.0, v, r, 0.4, 0,
+        count, options.get("smooth", False),
+    )  # fmt: skip
+    try:
+        if direction == "forward":
+            launch.forward(*layer)
+        else:
+            needs = CURRENT | options.get("needs", 0) | (STATE if options.get("state") else 0)
+            launch.backward(grad_out, v, r, *layer, RESET_GRADS[options.get("reset_grad", "full")], needs)
+    except Compiled as kernel:
+        return kernel.args[0]
+    raise AssertionError("nothing was launched")
+
+
+def _tool(name: str, *arguments: str) -> str:
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+    return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def facts(kernel: Any) -> dict[str, Any]:
+    """What the compilers made of a kernel: its resources, and whether it has float64 or fused multiply-adds in it."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        usage = _tool("cuobjdump", "--dump-resource-usage", file.name)
+        sass = _tool("nvdisasm", "-c", file.name)
+    return {
+        **{name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)},
+        "float64": ".f64" in kernel.asm["ptx"],
+        "fused": re.search(r"\b[FD]FMA\b", sass) is not None,
+    }
+
+
+def main(capabilities: list[int]) -> None:
+    """One line per compute capability and kernel."""
+    launch.lif_forward_kernel, launch.lif_backward_kernel = map(
+        Compile, (launch.lif_forward_kernel, launch.lif_backward_kernel)
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TRITON_CACHE_DIR"] = cache
+        for capability in capabilities:
+            triton.runtime.driver.set_active(TargetDriver(capability))
+            for direction, cases in (("forward", FORWARD), ("backward", BACKWARD)):
+                for name, (dtype, steps, options) in cases.items():
+                    if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
+                        continue
+                    kernel = compiled(direction, dtype, steps, options)
+                    line = {"kernel": direction, "case": name, "capability": capability, **facts(kernel)}
+                    if steps == LONG:
+                        again = compiled(direction, dtype, 4 * steps + 1, options, batch=16)
+                        line["reused"] = again.hash == kernel.hash
+                    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise SystemExit("tests/aot.py compiles the kernels; run it without TRITON_INTERPRET=1")
+    main([int(argument) for argument in sys.argv[1:]])

@@ -1,0 +1,85 @@
+"""What every test file shares: which backends are there to be proved, and where."""
+
+import math
+import os
+import zlib
+from collections import Counter
+
+import pytest
+import torch
+
+# Before anything imports triton: a kernel is bound to the interpreter, or to the compiler, when it is decorated.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from _tools import Target
+
+import hnn_kernels
+from hnn_kernels.ops import KERNEL_BACKENDS
+
+REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "large: needs tens of gigabytes of device memory (run only on a CUDA device)")
+    # A run that was asked to prove a backend must not pass because that backend was not there.
+    for name in REQUIRED:
+        if name not in KERNEL_BACKENDS:
+            raise pytest.UsageError(f"HNN_REQUIRE_BACKENDS: {name!r} is not one of {KERNEL_BACKENDS}")
+        if not _devices(name):
+            reason = hnn_kernels.backends()[name].reason
+            raise pytest.UsageError(f"HNN_REQUIRE_BACKENDS asks for {name!r}, which cannot run here: {reason}")
+
+
+def _devices(name: str) -> list[str]:
+    devices = hnn_kernels.backends()[name].devices
+    return [d for d in ("cpu", "cuda") if d in devices and (d == "cpu" or torch.cuda.is_available())]
+
+
+TARGETS = [Target(name, device) for name in KERNEL_BACKENDS for device in _devices(name)]
+REFERENCES = [Target("reference", device) for device in ("cpu", "cuda") if device == "cpu" or torch.cuda.is_available()]
+
+
+def pytest_generate_tests(metafunc):
+    """``target`` is every usable pair of kernel backend and device; ``any_target`` has the reference too.
+
+    A backend that cannot run here is one visible skip with its reason, in test_dispatch.py.
+    """
+    if "target" in metafunc.fixturenames:
+        metafunc.parametrize("target", TARGETS, ids=str)
+    if "any_target" in metafunc.fixturenames:
+        metafunc.parametrize("any_target", REFERENCES + TARGETS, ids=str)
+
+
+INTERPRETED_CASES = 12
+
+
+def pytest_collection_modifyitems(config, items):
+    """Triton's interpreter takes about this many cases of a long product of options; HNN_EVERY_CASE=1 gives it all.
+
+    The cases are drawn by the hash of their names: always the same ones, and no option is tied to another by a stride.
+    Compiled kernels run every case.
+    """
+    if os.environ.get("HNN_EVERY_CASE") == "1":
+        return
+
+    def product(item) -> str | None:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        target = parameters.get("target") or parameters.get("any_target")
+        return item.nodeid.partition("[")[0] if target and target.interpreted else None
+
+    lengths = Counter(filter(None, map(product, items)))
+    left_out = [
+        item
+        for item in items
+        if (name := product(item)) and zlib.crc32(item.nodeid.encode()) % math.ceil(lengths[name] / INTERPRETED_CASES)
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        dropped = set(left_out)
+        items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(20210521)

@@ -1,0 +1,98 @@
+"""Checkpoints rebuild the network, run no code, and are refused when they are not what they should be."""
+
+import pickle
+
+import pytest
+import torch
+from _small import PROTOCOL
+
+from hnn_models import checkpoint
+from hnn_models.checkpoint import CheckpointError
+
+
+@pytest.fixture
+def content(run):
+    return torch.load(run[1].checkpoint, weights_only=True)
+
+
+def refused(path, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_rebuilds_the_network(run, digits):
+    network, outcome = run
+    found = checkpoint.load(outcome.checkpoint, backend="reference")
+    images, _ = digits[torch.arange(50)]
+    assert torch.equal(found.network(images), network(images))
+    assert found.network.spiking[0].neurons.backend == "reference"
+    assert found.protocol == PROTOCOL
+    assert (found.epoch, found.validation_accuracy) == (outcome.best_epoch, outcome.validation_accuracy)
+    assert all(p.requires_grad for p in found.network.parameters())
+
+
+def test_missing(tmp_path):
+    refused(tmp_path / "none.ckpt", "is not a file")
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
+def test_truncated(run, tmp_path, share):
+    whole = run[1].checkpoint.read_bytes()
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes(whole[: int(share * len(whole))])
+    refused(path, "damaged or not a checkpoint")
+
+
+@pytest.mark.parametrize("bytes_", [b"hello, this is text\n", bytes(1000), pickle.dumps({"hnn": 1}, protocol=2)[:-1]])
+def test_foreign_bytes(tmp_path, bytes_):
+    path = tmp_path / "foreign.ckpt"
+    path.write_bytes(bytes_)
+    refused(path, "damaged or not a checkpoint")
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_code_is_not_run(content, tmp_path):
+    content["hnn"]["network"]["architecture"] = Payload(str(tmp_path / "ran"))
+    torch.save(content, tmp_path / "bad.ckpt")
+    refused(tmp_path / "bad.ckpt", "damaged or not a checkpoint")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("hnn"), "not a checkpoint of hnn_models"),
+        (lambda c: c["hnn"].update(version=2), "has checkpoint version 2; this package reads 1"),
+        (lambda c: c["hnn"]["network"].update(architecture="A64-X"), "'X' is not a layer"),
+        (lambda c: c["hnn"]["network"].update(architecture="A64-S33-S10"), "size mismatch"),
+        # Refused for its size, before that much memory is asked for.
+        (lambda c: c["hnn"]["network"].update(architecture="A99999999-A99999999-S10"), "cannot|can be rebuilt"),
+        (lambda c: c["hnn"]["network"].update(surprise=1), "surprise"),
+        (lambda c: c["hnn"].pop("network"), "network"),
+        (lambda c: c["hnn"]["protocol"].update(seed="x"), "seed must be an int"),
+        (lambda c: c["hnn"]["protocol"].update(surprise=1), "surprise"),
+        (lambda c: c.pop("state_dict"), "state_dict"),
+        (lambda c: c["state_dict"].popitem(), "Missing key"),
+        (lambda c: c.update(state_dict=3), "can be rebuilt"),
+        (lambda c: c["hnn"].update(network=[1]), "can be rebuilt"),
+    ],
+)
+def test_wrong_content(content, tmp_path, change, message):
+    change(content)
+    torch.save(content, tmp_path / "wrong.ckpt")
+    refused(tmp_path / "wrong.ckpt", message)
+
+
+def test_another_files_dictionary(tmp_path):
+    torch.save({"weight": torch.ones(3)}, tmp_path / "other.pt")
+    refused(tmp_path / "other.pt", "not a checkpoint of hnn_models")
+    torch.save([1, 2], tmp_path / "list.pt")
+    refused(tmp_path / "list.pt", "not a checkpoint of hnn_models")

@@ -1,0 +1,140 @@
+"""The command line: results on stdout, short errors, exit codes."""
+
+import json
+import runpy
+import sys
+
+import _small  # noqa: F401  skips where the extra is not there
+import pytest
+from typer.testing import CliRunner
+
+import hnn_kernels
+from hnn_models.cli import app
+
+SMALL = ["--epochs", "1", "--steps", "4", "--no-progress", "--device", "cpu"]
+
+
+def hnn(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def refused(*arguments, code=1):
+    """stderr of a command that fails with a message and prints no result."""
+    result = hnn(*arguments, code=code)
+    assert result.stdout == ""
+    return result.stderr
+
+
+def test_train_then_evaluate(tmp_path):
+    out = tmp_path / "run"
+    trained = json.loads(
+        hnn("train", "A64-S10", *SMALL, "--epochs", 4, "--lr", 0.002, "--batch-size", 32, "--out", out, "--json").stdout
+    )
+    assert trained["backend"] == hnn_kernels.explain("cpu").chosen
+    assert trained["checkpoint"] == str(out / "best.ckpt")
+    assert 1 <= trained["best_epoch"] <= 4
+    assert trained["test_accuracy"] > 0.5
+    again = json.loads(
+        hnn(
+            "evaluate", out / "best.ckpt", "--no-progress", "--device", "cpu", "--backend", "reference", "--json"
+        ).stdout
+    )
+    assert again == {"test_accuracy": trained["test_accuracy"], "backend": "reference"}
+    shown = hnn("evaluate", out / "best.ckpt", "--no-progress", "--device", "cpu").stdout
+    assert f"test accuracy           {100 * trained['test_accuracy']:.2f} %" in shown
+
+    assert "already holds a run" in refused("train", "A64-S10", *SMALL, "--out", out)
+    assert "has another steps (4, now 5)" in refused(
+        "train", "A64-S10", *SMALL, "--lr", 0.002, "--batch-size", 32, "--out", out, "--resume", "--steps", 5
+    )
+    resumed = json.loads(
+        hnn("train", "A64-S10", *SMALL, "--epochs", 4, "--lr", 0.002, "--batch-size", 32, "--out", out, "--resume",
+            "--json").stdout
+    )  # fmt: skip
+    for results in (resumed, trained):
+        assert results.pop("training_seconds") > 0
+    assert resumed == trained
+
+
+def test_backend_is_the_one_asked_for(tmp_path):
+    result = hnn("train", "S10", *SMALL, "--backend", "reference", "--out", tmp_path)
+    assert "backend                 reference" in result.stdout
+    result = hnn("train", "A10", *SMALL, "--out", tmp_path / "artificial")
+    assert "backend                 none, no layer is spiking" in result.stdout
+
+
+def test_demo_measures_the_speed_up():
+    results = json.loads(hnn("demo", *SMALL, "--repeats", 2, "--batch-size", 8, "--json").stdout)
+    assert 0 <= results["test_accuracy"] <= 1
+    assert results["backend"] == hnn_kernels.explain("cpu").chosen
+    if results["backend"] == "reference":
+        assert results.keys() == {"test_accuracy", "backend"}
+        return
+    for part in ("step", "neurons"):
+        ratio = results[f"{part}_reference_ms"] / results[f"{part}_ms"]
+        assert results[f"{part}_speedup"] == pytest.approx(ratio, rel=1e-2)
+
+
+def test_demo_on_the_reference_claims_no_speed_up():
+    result = hnn("demo", *SMALL, "--backend", "reference", "--json")
+    assert json.loads(result.stdout).keys() == {"test_accuracy", "backend"}
+    assert "no kernel to time" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["A784-S10-A10"], "  A784-S10-A10\n           ^^^\n"),
+        (["A64-S11"], "one neuron per class, 10; got 11\n  A64-S11\n      ^^^\n"),
+        (["A32C3-S10"], "dense layers (A500, S500) are"),
+        (["A64-S10", "--dataset", "svhn"], "dataset must be one of 'digits', 'mnist'; got 'svhn'"),
+        (["A64-S10", "--dataset", "mnist"], "--data-dir"),
+        (["A64-S10", "--dataset", "mnist", "--data-dir", "nowhere"], "no train-images-idx3-ubyte"),
+        (["A64-S10", "--data-dir", "."], "takes no data_dir"),
+        (["A64-S10", "--coding", "morse"], "coding must be one of"),
+        (["A64-S10", "--backend", "fast"], "backend must be one of"),
+        (["A64-S10", "--device", "tpu"], "device must be"),
+        (["A64-S10", "--lr", "0"], "lr must be a finite float above 0"),
+    ],
+)
+def test_bad_input_gets_a_short_message(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = refused("train", *arguments)
+    assert error.startswith("hnn: error: ")
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_that_cannot_be_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    assert "file" in refused("train", "A64-S10", *SMALL, "--out", tmp_path / "file" / "run")
+
+
+def test_usage_errors():
+    assert "--epochs" in refused("train", "A64-S10", "--epochs", "0", code=2)
+    assert "architecture" in refused("train", code=2).lower()
+
+
+def test_evaluate_refuses_a_foreign_file(tmp_path):
+    path = tmp_path / "foreign.ckpt"
+    path.write_text("not a checkpoint")
+    assert refused("evaluate", path).startswith(f"hnn: error: {path} is damaged")
+
+
+def test_damaged_checkpoint_cannot_be_resumed(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
+    error = refused("train", "A64-S10", *SMALL, "--out", tmp_path, "--resume")
+    assert f"{tmp_path / 'last.ckpt'} is damaged" in error
+
+
+def test_module_entry_point(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hnn_models", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("hnn_models", run_name="__main__")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    for command in ("train", "evaluate", "demo"):
+        assert command in shown

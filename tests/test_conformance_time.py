@@ -1,0 +1,176 @@
+"""Time cut in pieces, runs repeated, threads added: the same bits."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from _tools import COEFFICIENTS, DTYPES, KINDS, dtype_id, equal_bits, gradients, inputs, replace, run, tensors
+
+import hnn_kernels
+
+
+def in_pieces(arguments, backend, cuts, **options):
+    """One call after another, each from the state of the last: all the trains, and the last state."""
+    state, trains = arguments.get("state"), []
+    current, steps = arguments["current"], arguments["steps"]
+    length = current.shape[0] if steps is None else steps
+    for start, end in zip((0, *cuts), (*cuts, length), strict=True):
+        piece = {"current": current[start:end]} if steps is None else {"steps": end - start}
+        out, state = run({**arguments, **piece, "state": state}, backend, **options)
+        trains.append(out)
+    return trains, state
+
+
+CUTS = [(4,), (1,), (8,), (0,), (9,), (2, 3, 3, 7)]
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize("steps", [None, 9], ids=["train", "constant"])
+@pytest.mark.parametrize("smooth", [False, True], ids=["hard", "smooth"])
+def test_forward_in_pieces(any_target, cuts, dtype, steps, smooth):
+    shape = (2, 3, 5) if steps else (9, 2, 3, 5)
+    arguments = inputs(shape, dtype=dtype, device=any_target.device, kind="mixed", state=True, steps=steps)
+    expected, expected_state = run(arguments, any_target.backend, smooth=smooth)
+    trains, state = in_pieces(arguments, any_target.backend, cuts, smooth=smooth)
+    equal_bits(torch.cat(trains), expected, "spikes")
+    equal_bits(state.v, expected_state.v, "state.v")
+    equal_bits(state.r, expected_state.r, "state.r")
+
+
+@pytest.mark.parametrize("cuts", [(4,), (2, 3, 3, 7)], ids=str)
+@pytest.mark.parametrize("reset_grad", ["full", "one_step", "detach"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_in_pieces(any_target, cuts, reset_grad, kind):
+    """What flows between the pieces is the state's gradient: v's, and r's as the last step's spike left it."""
+    arguments = inputs((9, 2, 3, 5), device=any_target.device, kind=kind, state=True)
+    leaves = {name: value.requires_grad_() for name, value in tensors(arguments).items()}
+    arguments = replace(arguments, **leaves)
+    incoming = torch.randn(9, 2, 3, 5, device=any_target.device)
+
+    out, _ = run(arguments, any_target.backend, reset_grad=reset_grad)
+    expected = torch.autograd.grad(out, list(leaves.values()), incoming)
+    trains, _ = in_pieces(arguments, any_target.backend, cuts, reset_grad=reset_grad)
+    got = torch.autograd.grad(torch.cat(trains), list(leaves.values()), incoming)
+
+    for name, found, wanted in zip(leaves, got, expected, strict=True):
+        if name in COEFFICIENTS:
+            # Sums over time are added up piece by piece, and may cancel. Measured: 9.3 eps of the largest.
+            tolerance = 32 * torch.finfo(found.dtype).eps * wanted.abs().max().item()
+            torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance, msg=name)
+        else:
+            equal_bits(found, wanted, f"gradient of {name}")
+
+
+def test_counts_add_up_over_pieces(any_target):
+    arguments = inputs((9, 2, 3, 5), device=any_target.device)
+    counts, _ = in_pieces(arguments, any_target.backend, (3, 4), readout="count")
+    equal_bits(sum(counts), run(arguments, any_target.backend, readout="count")[0], "count")
+
+
+def test_a_constant_current_is_the_repeated_one(target):
+    arguments = inputs((2, 3, 5), device=target.device, kind="mixed", state=True, steps=9)
+    repeated = {**arguments, "current": arguments["current"].expand(9, 2, 3, 5), "steps": None}
+    equal_bits(run(arguments, target.backend)[0], run(repeated, target.backend)[0], "spikes")
+    got, expected = gradients(arguments, target.backend), gradients(repeated, target.backend)
+    expected["current"] = expected["current"].sum(0)
+    for name in got:
+        # A sum of nine terms in another order. Measured: 1 eps of the largest.
+        tolerance = 16 * torch.finfo(got[name].dtype).eps * expected[name].abs().max().item()
+        torch.testing.assert_close(got[name], expected[name], rtol=0, atol=tolerance, msg=name)
+
+
+def results(arguments, backend):
+    out, state = run(arguments, backend)
+    return {"out": out, "state.v": state.v, "state.r": state.r, **gradients(arguments, backend)}
+
+
+def many(target, kind):
+    """Enough neurons for several tiles, and several threads, without keeping an interpreter busy."""
+    shape = (6, 3, 170) if target.interpreted else (6, 40, 1700)
+    return inputs(shape, device=target.device, kind=kind, state=True)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
+def test_two_equal_calls_give_equal_bits(target, kind):
+    arguments = many(target, kind)
+    first = results(arguments, target.backend)
+    for _ in range(3):
+        for name, again in results(arguments, target.backend).items():
+            equal_bits(again, first[name], name)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
+def test_threads_change_no_bit(kind):
+    """The CPU kernels' own sums; the others leave theirs to torch.sum, whose order on a CPU follows the threads."""
+    if "cpu" not in hnn_kernels.backends()["cpu"].devices:
+        pytest.skip(hnn_kernels.backends()["cpu"].reason)
+    arguments = inputs((6, 40, 1700), kind=kind, state=True)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(results(arguments, "cpu"))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for name, value in found[0].items():
+            equal_bits(other[name], value, name)
+
+
+def test_a_neuron_does_not_see_its_neighbours(target):
+    """Permuting the batch permutes the results, whatever tile or lane a neuron falls in."""
+    arguments = inputs((6, 70, 3), device=target.device, kind="neuron", state=True)
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(0)).to(target.device)
+    moved = replace(
+        arguments, current=arguments["current"][:, order], v=arguments["state"].v[order], r=arguments["state"].r[order]
+    )
+    out, state = run(arguments, target.backend)
+    out_moved, state_moved = run(moved, target.backend)
+    equal_bits(out_moved, out[:, order], "spikes")
+    equal_bits(state_moved.v, state.v[order], "state.v")
+
+
+def test_silence_before_the_input_changes_nothing(target):
+    """From rest, steps of zero current leave the layer at rest."""
+    arguments = inputs((6, 2, 9), device=target.device, kind="neuron")
+    late = torch.cat([torch.zeros(3, 2, 9, device=target.device), arguments["current"]])
+    out, _ = run({**arguments, "current": late}, target.backend)
+    assert not out[:3].any()
+    equal_bits(out[3:], run(arguments, target.backend)[0], "spikes")
+
+
+_HASH = """
+import hashlib, sys, torch
+sys.path.insert(0, {here!r})
+from _tools import gradients, inputs, run
+digest = hashlib.sha256()
+for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+    for shape in ((9, 3, 131), (4, 2, 5, 7)):
+        arguments = inputs(shape, dtype=dtype, kind="mixed", state=True)
+        out, state = run(arguments, "cpu")
+        for t in (out, *state, *gradients(arguments, "cpu").values()):
+            digest.update(t.contiguous().view(torch.uint8).numpy().tobytes())
+print(torch.__version__, digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("isa", ["default", "avx2", "avx512"])
+def test_instruction_sets_change_no_bit(isa):
+    """The C++ kernels are compiled once per instruction set; which one a machine runs is no part of the result."""
+    if "cpu" not in hnn_kernels.backends()["cpu"].devices:
+        pytest.skip(hnn_kernels.backends()["cpu"].reason)
+
+    def digest(environment):
+        script = _HASH.format(here=os.path.dirname(__file__))
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+
+    narrow = digest({"HNN_CPU_ISA": isa})
+    if narrow.returncode and "HNN_CPU_ISA" in narrow.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert narrow.returncode == 0, narrow.stderr
+    assert narrow.stdout == digest({}).stdout

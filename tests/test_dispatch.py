@@ -1,0 +1,151 @@
+"""Which backend a call takes, and what is said about the others."""
+
+import pytest
+import torch
+
+import hnn_kernels
+from hnn_kernels import Backend, dispatch
+from hnn_kernels.ops import KERNEL_BACKENDS
+
+REFERENCE = Backend("reference", ("any",), "")
+CPU = Backend("cpu", ("cpu",), "")
+NO_CPU = Backend("cpu", (), "the C++ kernels are not there")
+TRITON = Backend("triton", ("cuda",), "")
+INTERPRETED = Backend("triton", ("cpu", "cuda"), "")
+NO_TRITON = Backend("triton", (), "triton cannot be imported")
+CUDA = Backend("cuda", ("cuda",), "")
+SHIM = Backend("cuda", ("cpu",), "")
+NO_CUDA = Backend("cuda", (), "the CUDA kernels are not there")
+
+
+@pytest.mark.parametrize("name", KERNEL_BACKENDS)
+def test_backend_can_be_proved_here(name):
+    """The one visible line about a backend that this run leaves out."""
+    backend = hnn_kernels.backends()[name]
+    usable = {"cpu"} | ({"cuda"} if torch.cuda.is_available() else set())
+    if not usable & set(backend.devices):
+        pytest.skip(f"backend {name!r} is not proved in this run: {backend.reason}")
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Pretend that these are the backends."""
+
+    def install(*backends):
+        monkeypatch.setattr(dispatch, "_BACKENDS", {b.name: b for b in (*backends, REFERENCE)})
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("backends", "device", "chosen"),
+    [
+        ((CPU, TRITON, CUDA), "cpu", "cpu"),
+        ((CPU, TRITON, CUDA), "cuda", "cuda"),
+        ((CPU, TRITON, NO_CUDA), "cuda", "triton"),
+        ((CPU, NO_TRITON, NO_CUDA), "cuda", "reference"),
+        ((NO_CPU, NO_TRITON, NO_CUDA), "cpu", "reference"),
+        ((NO_CPU, INTERPRETED, SHIM), "cpu", "reference"),
+        ((CPU, INTERPRETED, SHIM), "cpu", "cpu"),
+        ((CPU, TRITON, CUDA), "meta", "reference"),
+        ((CPU, TRITON, CUDA), "xpu", "reference"),
+    ],
+)
+def test_choice(installed, backends, device, chosen):
+    """The best there is; never an interpreter or a host shim unless it was asked for."""
+    installed(*backends)
+    assert dispatch.choose(device, None) == chosen
+
+
+def test_a_request_is_granted_or_an_error(installed):
+    installed(CPU, INTERPRETED, SHIM)
+    for name in ("cpu", "triton", "cuda", "reference"):
+        assert dispatch.choose("cpu", name) == name
+    with pytest.raises(ValueError, match="backend='cpu' cannot take this call: it takes cpu tensors, not cuda"):
+        dispatch.choose("cuda", "cpu")
+    with pytest.raises(ValueError, match="usable for cuda tensors: 'triton', 'reference'"):
+        dispatch.choose("cuda", "cpu")
+
+
+def test_an_absent_backend_says_why_and_what_there_is(installed):
+    installed(CPU, NO_TRITON, NO_CUDA)
+    with pytest.raises(RuntimeError) as error:
+        hnn_kernels.lif(torch.zeros(2, 1, 3), 0.9, 0.5, backend="triton")
+    assert "backend='triton'" in str(error.value)
+    assert "triton cannot be imported" in str(error.value)
+    assert "usable for cpu tensors: 'cpu', 'reference'" in str(error.value)
+
+
+def test_nothing_is_taken_in_silence(installed):
+    """Without kernels a call still works, on the reference; asking for a kernel does not."""
+    installed(NO_CPU, NO_TRITON, NO_CUDA)
+    out, _ = hnn_kernels.lif(torch.full((2, 1, 3), 2.0), 0.9, 0.5)
+    assert out.sum() == 6
+    for name in KERNEL_BACKENDS:
+        with pytest.raises(RuntimeError, match=f"backend='{name}'"):
+            hnn_kernels.lif(torch.zeros(2, 1, 3), 0.9, 0.5, backend=name)
+
+
+def test_explain_names_every_other_backend(installed):
+    installed(CPU, INTERPRETED, NO_CUDA)
+    explanation = hnn_kernels.explain(torch.zeros(2, 1))
+    assert explanation.chosen == "cpu"
+    assert set(explanation.others) == {"triton", "cuda", "reference"}
+    assert explanation.others["cuda"] == "the CUDA kernels are not there"
+    assert "only taken when asked for by name" in explanation.others["triton"]
+    assert explanation.others["reference"] == "usable, but cpu is faster"
+    assert str(explanation).splitlines()[0] == "cpu: chosen"
+    assert len(str(explanation).splitlines()) == 4
+
+
+def test_explain_of_a_request(installed):
+    installed(CPU, INTERPRETED, SHIM)
+    explanation = hnn_kernels.explain("cpu", backend="reference")
+    assert explanation.chosen == "reference"
+    assert all("backend='reference' was asked for" in reason for reason in explanation.others.values())
+    with pytest.raises(ValueError, match="backend='cuda'"):
+        hnn_kernels.explain("meta", backend="cuda")
+
+
+def test_explain_takes_a_tensor_or_a_device(installed):
+    installed(CPU, TRITON, CUDA)
+    assert hnn_kernels.explain("cuda").chosen == "cuda"
+    assert hnn_kernels.explain(torch.device("cuda", 1)).chosen == "cuda"
+    assert "it takes cpu tensors, not cuda" in hnn_kernels.explain("cuda").others["cpu"]
+    assert hnn_kernels.explain(torch.zeros(1, device="meta")).chosen == "reference"
+
+
+def test_the_call_takes_what_explain_says(any_target, monkeypatch):
+    """explain() is no second opinion: both ask the same function."""
+    current = torch.zeros(2, 1, 3, device=any_target.device)
+    asked = []
+    choose = dispatch.choose
+    monkeypatch.setattr(dispatch, "choose", lambda *a: asked.append(choose(*a)) or asked[-1])
+    hnn_kernels.lif(current, 0.9, 0.5, backend=any_target.backend)
+    assert hnn_kernels.explain(current, backend=any_target.backend).chosen == any_target.backend
+    assert asked == [any_target.backend] * 2
+
+
+def test_the_kernel_that_is_chosen_runs(target, monkeypatch):
+    """The request goes to that backend's operators and to no other's."""
+    from hnn_kernels import autograd
+
+    called = []
+    for table in (autograd.forward_ops, autograd.backward_ops):
+        for name, op in table.items():
+            monkeypatch.setitem(table, name, lambda *a, op=op, name=name: called.append(name) or op(*a))
+    current = torch.ones(2, 1, 3, device=target.device, requires_grad=True)
+    hnn_kernels.lif(current, 0.9, 0.5, backend=target.backend)[0].sum().backward()
+    assert called == [target.backend] * 2
+
+
+def test_backends_is_a_copy():
+    hnn_kernels.backends().clear()
+    assert set(hnn_kernels.backends()) == {*KERNEL_BACKENDS, "reference"}
+
+
+def test_every_backend_has_devices_or_a_reason():
+    for name, backend in hnn_kernels.backends().items():
+        assert backend.name == name
+        assert bool(backend.devices) != bool(backend.reason), backend
+    assert hnn_kernels.backends()["reference"].devices == ("any",)
