@@ -13,7 +13,8 @@ SOURCES = setup.py pyproject.toml $(shell find csrc -type f)
 
 # The oldest versions that are supported.
 OLDEST_PYTHON ?= python3.12
-OLDEST = torch==2.11.* triton==3.6.*
+# (The interpreter of Triton 3.6 breaks with NumPy 2.4.)
+OLDEST = "torch==2.11.*" "triton==3.6.*" "numpy<2.4"
 
 DATA_DIR ?=
 JOBS ?= 2
@@ -49,7 +50,7 @@ test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_FLAGS)
 
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH="$(OLDEST) torchvision"
+	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH='$(OLDEST) torchvision'
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -120,7 +120,8 @@ def train(
 
     ``run_dir`` receives ``best.ckpt`` (the epoch of the highest validation accuracy, the first of equals),
     ``last.ckpt`` and ``logs/version_N/metrics.csv``. With ``resume``, a run that left ``last.ckpt`` there continues
-    after its last full epoch and ends in the weights that it would have reached uninterrupted.
+    after its last full epoch and ends in the weights that it would have reached uninterrupted (bit for bit with the
+    same backend, device and number of threads).
 
     Args:
         network: the network, trained in place.

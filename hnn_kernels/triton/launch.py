@@ -33,7 +33,8 @@ class Launch(NamedTuple):
 def launch_config(neurons: int) -> Launch:
     """The launch of a kernel over ``neurons``: a function of their number alone, no measuring at run time.
 
-    One neuron per thread, since a neuron's time steps already give every thread several loads in flight. A small layer
+    One neuron per thread (the backward kernel counts on it), since a neuron's time steps already give every thread
+    several loads in flight. A small layer
     takes small blocks, so that its few neurons reach every multiprocessor (2^15 of them are 512 blocks of 64); a large
     one takes larger blocks, of which a multiprocessor has fewer to start. Not yet measured on a GPU.
     """

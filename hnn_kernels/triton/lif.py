@@ -212,7 +212,7 @@ def lif_backward_kernel(
             v, r, _ = forward_step(vs[k], r, x, decay, reset_decay, threshold, inverse_width, SURROGATE, SMOOTH, DTYPE)
             vs = vs + (v,)  # noqa: RUF005
         if workspace is not None:
-            # What the next turn starts from; what the last one loads here is nothing.
+            # What the next turn starts from (nothing, in the last). No barrier: a thread reads what it wrote itself.
             slot -= slot_step
             earlier = tl.where(start > 0, mask, False)
             v_start = tl.load(slot, mask=earlier)
