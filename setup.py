@@ -27,7 +27,7 @@ ARCHITECTURES = ("8.0", "9.0", "10.0+PTX")
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DTORCH_STABLE_ONLY"]
 # Contraction into FMA would change spikes between instruction sets. gcc vectorises selects only if comparisons are
 # known not to trap.
-CXX_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
+CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
              "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi", *STABLE_ABI]  # fmt: skip
 NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-Xcompiler=-fvisibility=hidden", *STABLE_ABI]
 
@@ -78,6 +78,14 @@ def nvcc_major(toolkit: Path) -> str | None:
     told = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
     release = re.search(r"release (\d+)\.", told)
     return release[1] if release else None
+
+
+def nvcc_flags() -> list[str]:
+    """NVCC_FLAGS, and a smaller binary where this nvcc knows how (a fifth of the size)."""
+    told = subprocess.run(
+        [f"{os.environ['CUDA_HOME']}/bin/nvcc", "--help"], capture_output=True, text=True, check=False
+    )
+    return [*NVCC_FLAGS, *(["--compress-mode=size"] if "--compress-mode" in told.stdout else [])]
 
 
 def plan() -> tuple[list[str], list[str]]:
@@ -136,9 +144,9 @@ def extension(name: str):
         [f"csrc/{name}/{source}" for source in SOURCES[name]],
         include_dirs=[pybind11.get_include()],
         define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{os.environ.get("TORCH_CUDA_ARCH_LIST", "")}"')],
-        extra_compile_args={"cxx": cxx, "nvcc": NVCC_FLAGS} if name == "cuda" else {"cxx": cxx},
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags()} if name == "cuda" else {"cxx": cxx},
         extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],
-        depends=[str(p) for p in Path("csrc").rglob("*.h")],
+        depends=[str(p) for p in sorted(Path("csrc").rglob("*.*"))],
     )
     # The stable ABI needs none of torch's Python binding, whose symbols change with every release.
     result.libraries = [library for library in result.libraries if library != "torch_python"]

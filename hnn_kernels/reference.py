@@ -31,18 +31,18 @@ class _Spike(torch.autograd.Function):
     """Heaviside step forward (a tie fires), the surrogate's density backward."""
 
     @staticmethod
-    def forward(distance: Tensor, sigma: float, surrogate: str) -> Tensor:
-        return (distance >= 0).to(distance.dtype)
+    def forward(distance: Tensor, fires: Tensor, sigma: float, surrogate: str) -> Tensor:
+        return fires.to(distance.dtype)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        distance, ctx.sigma, ctx.surrogate = inputs
+        distance, _, ctx.sigma, ctx.surrogate = inputs
         ctx.save_for_backward(distance)
 
     @staticmethod
     def backward(ctx, grad):
         (distance,) = ctx.saved_tensors
-        return grad * SURROGATES[ctx.surrogate].density(distance, ctx.sigma), None, None
+        return grad * SURROGATES[ctx.surrogate].density(distance, ctx.sigma), None, None, None
 
 
 def lif(
@@ -69,16 +69,16 @@ def lif(
     shape = current.shape[1:] if steps is None else current.shape
     v, r = state if state is not None else (current.new_zeros(shape, dtype=dtype),) * 2
 
-    def step(distance: Tensor) -> Tensor:
+    def step(v: Tensor) -> Tensor:
         if smooth:
-            return SURROGATES[surrogate].primitive(distance, sigma)
-        return _Spike.apply(distance, sigma, surrogate)
+            return SURROGATES[surrogate].primitive(v - threshold, sigma)
+        return _Spike.apply(v - threshold, v >= threshold, sigma, surrogate)
 
     train = []
     count = current.new_zeros(shape, dtype=dtype)
     for x in inputs:
         v = decay * v + x.to(dtype) - threshold * r
-        spike = step(v - threshold)
+        spike = step(v)
         into_reset = spike.detach() if reset_grad == "detach" else spike
         carried = r.detach() if reset_grad == "one_step" else r
         # One-step gradients drop the path R[t] -> R[t+1], but the coefficient on that path is still learnt.

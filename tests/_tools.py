@@ -54,7 +54,8 @@ def inputs(
 ) -> dict:
     """Arguments of ``lif`` whose spikes come about three times in ten: ``[T, B, C, H]``, or ``[B, C, H]`` with steps.
 
-    ``kind`` is the form of the coefficients; "mixed" has one float, one per channel and one per neuron.
+    ``kind`` is the form of the coefficients; "mixed" has one float, one per channel and one per neuron, and "row" is a
+    value per element of the last axis, of fewer axes than the features.
     """
     generator = torch.Generator().manual_seed(seed)
     wide = state_dtype(dtype)
@@ -63,7 +64,7 @@ def inputs(
 
     def coefficient(low: float, high: float, form: str):
         per_channel = (*features[:1], *(1,) * (len(features) - 1))
-        size = {"channel": per_channel, "neuron": features}.get(form, ())
+        size = {"channel": per_channel, "neuron": features, "row": features[-1:]}.get(form, ())
         value = low + (high - low) * torch.rand(size, generator=generator, dtype=torch.float64)
         return representable(value.item()) if form == "float" else value.to(device, torch.float32).to(wide)
 
@@ -193,7 +194,8 @@ def as_good_as_the_loop(got: dict, loop: dict, truth: dict) -> None:
     """Each tensor's error against float64 truth is at most twice that of the plain loop in the same dtype.
 
     The rule calibrates itself to dtype, length and conditioning. The floor is for a loop that happens to be exact: 4
-    eps of the largest value, and 32 for float64, where the loop is its own truth (measured over this suite: 6.5; in float32, 1.9 beyond twice the loop).
+    eps of the largest value (measured over this suite: 1.9 beyond twice the loop's error), and 32 for float64, where
+    the loop is its own truth (measured: 6.5).
     """
     assert got.keys() == loop.keys() == truth.keys()
     for name in got:

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from _tools import COEFFICIENTS, equal_bits, inputs, run, tensors
+from _tools import COEFFICIENTS, Target, equal_bits, inputs, run, tensors
 
 import hnn_kernels
 from hnn_kernels import LIFState
@@ -42,15 +42,20 @@ def numbers(target, steps, batch):
 
 
 @pytest.mark.parametrize("readout", ["spikes", "count"])
-def test_compile_with_dynamic_time_and_batch(any_target, readout):
-    eager = functools.partial(layer_and_gradients, any_target.backend, readout=readout)
-    # The plain loop unrolls, so to another T it is another program; only a kernel is one operator for every T.
-    lengths = (5, 5, 5) if any_target.backend == "reference" else (5, 3, 8)
+def test_compile_with_dynamic_time_and_batch(target, readout):
+    eager = functools.partial(layer_and_gradients, target.backend, readout=readout)
     compiled = torch.compile(eager, fullgraph=True, dynamic=True, backend="aot_eager")
-    hold_compiled(compiled, eager, *numbers(any_target, lengths[0], 4))
+    hold_compiled(compiled, eager, *numbers(target, 5, 4))
     with torch._dynamo.config.patch(error_on_recompile=True):
-        hold_compiled(compiled, eager, *numbers(any_target, lengths[1], 7))
-        hold_compiled(compiled, eager, *numbers(any_target, lengths[2], 2))
+        hold_compiled(compiled, eager, *numbers(target, 3, 7))
+        hold_compiled(compiled, eager, *numbers(target, 8, 2))
+
+
+def test_compile_the_reference():
+    """The plain loop compiles too, unrolled: one program per T."""
+    eager = functools.partial(layer_and_gradients, "reference")
+    compiled = torch.compile(eager, fullgraph=True, dynamic=False, backend="aot_eager")
+    hold_compiled(compiled, eager, *numbers(Target("reference", "cpu"), 3, 4))
 
 
 def test_compile_with_marked_time_and_batch(target):
@@ -150,7 +155,7 @@ def layer_of(arguments, backend, **options):
 
 
 @pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
-@pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
+@pytest.mark.parametrize("kind", ["scalar", "row", "channel"])
 @pytest.mark.parametrize("form", ["train", "count", "constant", "constant count"])
 def test_vmap(target, in_dims, kind, form):
     if kind == "scalar" and in_dims[3] == -1:
@@ -165,7 +170,7 @@ def test_vmap(target, in_dims, kind, form):
 
 
 @pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
-@pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
+@pytest.mark.parametrize("kind", ["scalar", "row", "channel"])
 @pytest.mark.parametrize("form", ["train", "count", "constant"])
 def test_vmap_of_grad(target, in_dims, kind, form):
     """Per-sample gradients of every argument, mapped or not."""

@@ -234,7 +234,7 @@ def test_smooth(target, dtype, readout, steps):
     arguments = inputs(shape, dtype=dtype, device=target.device, kind="mixed", state=True, steps=steps)
     out, state = run(arguments, target.backend, smooth=True, readout=readout)
     expected, expected_state = run(arguments, "reference", smooth=True, readout=readout)
-    # Measured: 2.75 eps of the largest in float32 and in float64 over six steps. A stored value may round to either neighbour.
+    # Measured over six steps: 2.75 eps of the largest, in float32 and in float64. A stored value may round either way.
     tolerance = 16 * torch.finfo(state.v.dtype).eps
     stored = max(tolerance, torch.finfo(dtype).eps)
     torch.testing.assert_close(out, expected, rtol=stored, atol=stored)

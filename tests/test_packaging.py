@@ -108,8 +108,8 @@ def broken_cuda(tmp_path) -> Path:
     nvcc = tmp_path / "toolkit" / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True)
     release = torch.version.cuda
-    nvcc.write_text(f'#!/bin/sh\ncase "$1" in --version) echo "Cuda compilation tools, release {release}, V{release}.0";;'
-                    " *) echo broken on purpose >&2; exit 1;; esac\n")  # fmt: skip
+    version = f"echo 'Cuda compilation tools, release {release}, V{release}.0'"
+    nvcc.write_text(f'#!/bin/sh\ncase "$1" in --version) {version};; *) echo broken on purpose >&2; exit 1;; esac\n')
     nvcc.chmod(0o755)
     return nvcc.parents[1]
 

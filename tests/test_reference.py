@@ -149,7 +149,7 @@ def test_arithmetic_is_float32_whatever_the_input(dtype):
 
 
 def test_it_can_be_differentiated_twice():
-    """What the kernels refuse: in smooth mode throughout, in hard mode where one step's gradient is a smooth function."""
+    """What the kernels refuse. In hard mode only one step's gradient is a smooth function, so only that is checked."""
     current = inputs((3, 2, 2), dtype=torch.float64)["current"].requires_grad_()
     layer = {name: value for name, value in inputs().items() if name != "current"}
     assert torch.autograd.gradgradcheck(lambda x: run({**layer, "current": x}, "reference", smooth=True)[0], (current,))

@@ -78,10 +78,10 @@ PerNeuron wanted(const Numbering& n, const Tensor& t, bool is) {
   return result;
 }
 
-void describe(Call& call, const Numbering& n, const Tensor& current, std::optional<int64_t> steps, const Optional& decay,
-              const Optional& reset_decay, const Optional& threshold, double decay_value, double reset_decay_value,
-              double threshold_value, const Optional& v, const Optional& r, double sigma, int64_t surrogate,
-              bool smooth) {
+void describe(Call& call, const Numbering& n, const Tensor& current, std::optional<int64_t> steps,
+              const Optional& decay, const Optional& reset_decay, const Optional& threshold, double decay_value,
+              double reset_decay_value, double threshold_value, const Optional& v, const Optional& r, double sigma,
+              int64_t surrogate, bool smooth) {
   call.dtype = dtype_of(current);
   call.steps = steps ? *steps : current.size(0);
   call.neurons = n.neurons;
@@ -108,8 +108,8 @@ std::tuple<Tensor, Tensor, Tensor> lif_forward(const Tensor& current, std::optio
   Outputs result = allocate_outputs(current, steps, count);
   const Numbering n = number_neurons(current, steps ? 0 : 1);
   ForwardCall call;
-  describe(call, n, current, steps, decay, reset_decay, threshold, decay_value, reset_decay_value, threshold_value, v, r,
-           sigma, surrogate, smooth);
+  describe(call, n, current, steps, decay, reset_decay, threshold, decay_value, reset_decay_value, threshold_value, v,
+           r, sigma, surrogate, smooth);
   call.out = train(n, result.out, count);
   prepare_for_writing(call.out, result.out, call.dtype);
   call.last_v = per_neuron(n, result.v);
@@ -128,8 +128,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lif_backward(
   const Gradients6 g = allocate_gradients(current, constant, decay, reset_decay, threshold, needs);
   const Numbering n = number_neurons(current, constant ? 0 : 1);
   BackwardCall call;
-  describe(call, n, current, steps, decay, reset_decay, threshold, decay_value, reset_decay_value, threshold_value, v, r,
-           sigma, surrogate, smooth);
+  describe(call, n, current, steps, decay, reset_decay, threshold, decay_value, reset_decay_value, threshold_value, v,
+           r, sigma, surrogate, smooth);
   call.reset_grad = static_cast<int>(reset_grad);
   if (grad_out) call.grad_out = train(n, *grad_out, count);
   call.grad_last_v = per_neuron(n, grad_v);

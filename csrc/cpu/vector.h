@@ -1,6 +1,6 @@
 // The vector type of the instruction set being compiled, and the rows of a tile in memory: loading and storing kTile
-// neurons of one step in any layout and dtype. Included into HNN_NAMESPACE once per instruction set (see kernels_*.cpp),
-// which defines HNN_VECTOR_BYTES and HNN_INLINE.
+// neurons of one step in any layout and dtype. Included into HNN_NAMESPACE once per instruction set (see
+// kernels_*.cpp), which defines HNN_VECTOR_BYTES and HNN_INLINE.
 
 namespace HNN_NAMESPACE {
 

@@ -9,7 +9,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #define HNN_CUDA_ON_HOST
@@ -40,8 +39,8 @@ inline void __stcs(T* p, T x) {
 
 namespace hnn::cuda {
 
-// The running block's dynamic shared memory: of exactly the size asked for, where a sanitizer watches its ends.
-inline thread_local std::vector<double> shared_memory;
+// The running block's dynamic shared memory.
+inline thread_local std::vector<uint64_t> shared_memory;
 
 class Device {
  public:
@@ -53,11 +52,11 @@ class Device {
     torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
       blockDim.x = block;
       gridDim.x = static_cast<unsigned>(blocks);
-      shared_memory = std::vector<double>((shared_bytes + sizeof(double) - 1) / sizeof(double));
+      const size_t words = shared_bytes / sizeof(uint64_t) + 1;
       for (int64_t b = begin; b < end; ++b) {
         blockIdx.x = static_cast<unsigned>(b);
-        // As on a device, nothing defined is there at first; here all NaN, which no test overlooks.
-        std::memset(shared_memory.data(), 0xFF, shared_memory.size() * sizeof(double));
+        // On a device nothing defined is there at first; here it is NaN in every dtype, which no test overlooks.
+        shared_memory.assign(words, ~uint64_t{0});
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) kernel(call);
       }
     });

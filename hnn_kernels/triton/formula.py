@@ -50,11 +50,10 @@ def forward_step(
 ):  # fmt: skip
     """``(V[t], R[t+1], O[t])`` from ``V[t-1]``, ``R[t]`` and the current."""
     v = decay * v + x - threshold * r
-    distance = v - threshold
     if SMOOTH:  # noqa: SIM108
-        spike = primitive(distance, inverse_width, SURROGATE)
+        spike = primitive(v - threshold, inverse_width, SURROGATE)
     else:
-        spike = (distance >= 0).to(DTYPE)
+        spike = (v >= threshold).to(DTYPE)
     return v, reset_decay * r + spike, spike
 
 

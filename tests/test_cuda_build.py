@@ -1,0 +1,102 @@
+"""What the CUDA kernels cost, read from their machine code: no GPU is needed. One spilled register costs every step."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from hnn_kernels import _extensions
+
+SOURCES = Path(__file__).resolve().parent.parent / "csrc"
+ARCHITECTURES = ("80", "90", "100")
+
+# Registers per thread. With 65536 on a multiprocessor, 48 let it hold 10 blocks of 128 threads of the forward kernel,
+# and 80 let it hold 12 blocks of 64 threads of the backward kernel (its launch bound): with 8 to 16 loads of each
+# thread in flight, more than the latency of the memory asks for. float64 is for proving, not for speed.
+BUDGET = {("forward", False): 48, ("forward", True): 80, ("backward", False): 80, ("backward", True): 128}
+
+
+class Kernel(NamedTuple):
+    name: str
+    registers: int
+    stack: int
+    spilled: int
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """Whether it is forward or backward, and whether it computes in float64."""
+        direction, dtype = re.match(r"_ZN8hnn_cuda\d+(forward|backward)I(d|f|N3c10)", self.name).groups()
+        return direction, dtype == "d"
+
+
+def absent(reason: str):
+    """Skip where anybody may go without a toolkit, fail where the run was asked to prove the CUDA backend."""
+    if "cuda" in os.environ.get("HNN_REQUIRE", "").split(","):
+        pytest.fail(f"HNN_REQUIRE asks for cuda, but {reason}")
+    pytest.skip(reason)
+
+
+def tool(name: str) -> str | None:
+    """A program of the CUDA toolkit; triton brings some of them along."""
+    folders = [Path(os.environ[v], "bin") for v in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(v)]
+    folders.append(Path("/usr/local/cuda/bin"))
+    try:
+        import triton
+
+        folders.append(Path(triton.__file__).parent / "backends" / "nvidia" / "bin")
+    except ImportError:
+        pass
+    return shutil.which(name) or next((str(f / name) for f in folders if (f / name).exists()), None)
+
+
+def installed(architecture: str) -> list[Kernel]:
+    """The kernels in the installed module; none where it is older than its sources or lacks the architecture."""
+    reader = tool("cuobjdump")
+    if _extensions.cuda is None or reader is None:
+        return []
+    module = Path(_extensions.cuda.__file__)
+    sources = [p for folder in (SOURCES, SOURCES / "cuda") for p in folder.glob("*.*")]
+    if any(p.stat().st_mtime > module.stat().st_mtime for p in sources):
+        return []
+    command = [reader, "--dump-resource-usage", "--gpu-architecture", f"sm_{architecture}", str(module)]
+    report = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.findall(r"Function (_ZN8hnn_cuda\w+):\s*REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", report)
+    return [Kernel(name, *map(int, numbers)) for name, *numbers in found]
+
+
+def compiled(architecture: str, folder: Path) -> list[Kernel]:
+    """The kernels as nvcc compiles them now, with the flags of setup.py that change machine code."""
+    nvcc = tool("nvcc")
+    if nvcc is None:
+        absent("there is no CUDA toolkit")
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
+    if f"sm_{architecture}" not in known:
+        absent(f"this toolkit does not know sm_{architecture}")
+    include = Path(torch.__file__).parent / "include"
+    flags = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-DTORCH_STABLE_ONLY"]
+    flags += ["-DTORCH_TARGET_VERSION=0x020b000000000000", f"-I{include}", f"-arch=sm_{architecture}", "-Xptxas=-v"]
+    command = [nvcc, "-cubin", *flags, str(SOURCES / "cuda" / "lif.cu"), "-o", str(folder / "lif.cubin")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = run.stdout + run.stderr
+    assert run.returncode == 0, report
+    # Of a kernel: its name, bytes of stack, of spill stores and of spill loads, and registers.
+    found = re.findall(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, \d+ bytes spill loads"
+        r".*?Used (\d+) registers",
+        report,
+        re.DOTALL,
+    )
+    return [Kernel(name, int(registers), int(stack), int(spilled)) for name, stack, spilled, registers in found]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_kernel_spills_and_all_keep_their_budget(architecture, tmp_path):
+    kernels = installed(architecture) or compiled(architecture, tmp_path)
+    assert {k.kind for k in kernels} == set(BUDGET)
+    wrong = [k for k in kernels if k.stack or k.spilled or k.registers > BUDGET[k.kind]]
+    assert not wrong, "\n".join(map(str, wrong))
