@@ -27,8 +27,8 @@ ARCHITECTURES = ("8.0", "9.0", "10.0+PTX")
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DTORCH_STABLE_ONLY"]
 # Contraction into FMA would change spikes between instruction sets. gcc vectorises selects only if comparisons are
 # known not to trap.
-CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
-             "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi", *STABLE_ABI]  # fmt: skip
+CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+             "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi", *STABLE_ABI]  # fmt: skip
 NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-Xcompiler=-fvisibility=hidden", *STABLE_ABI]
 
 SOURCES = {

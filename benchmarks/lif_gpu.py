@@ -2,8 +2,8 @@
 
     python -m benchmarks.lif_gpu [--repeats 20] [--csv FILE]
 
-Variants are interleaved; each timing covers one call between two CUDA events, over inputs that rotate through more memory
-than the L2 cache holds. A figure is a median. The floor is the bytes that must move over the copy bandwidth.
+Variants are interleaved; each timing covers one call between two CUDA events, over inputs that rotate through more
+memory than the L2 cache holds. A figure is a median. The floor is the bytes that must move over the copy bandwidth.
 """
 
 import argparse

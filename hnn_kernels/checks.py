@@ -16,7 +16,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def option(name: str, value: object, allowed: Collection[str]) -> None:
     """``value`` is one of the names ``allowed``."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
@@ -49,6 +49,18 @@ def steps_count(name: str, value: object) -> None:
         )
     if value < 0:
         raise ValueError(f"{name} must be at least 0; got {value}")
+
+
+def shape(name: str, value: object) -> tuple[int, ...]:
+    """``value`` is a shape: a sequence of ints of at least 0, returned as a tuple."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a sequence of ints; got {value!r} of type {type(value).__name__}")
+    for size in value:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} must be a sequence of ints; got {tuple(value)!r}")
+        if size < 0:
+            raise ValueError(f"{name} must be a sequence of ints of at least 0; got {tuple(value)!r}")
+    return tuple(value)
 
 
 def floating(name: str, value: object) -> None:

@@ -85,7 +85,7 @@ def choose(device_type: str, requested: str | None) -> str:
         for name in _PREFERENCE:
             if _automatic(_BACKENDS[name], device_type):
                 return name
-    if requested not in _BACKENDS:
+    if not isinstance(requested, str) or requested not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))} or None; got {requested!r}")
     backend = _BACKENDS[requested]
     if not _runs_on(backend, device_type):

@@ -17,6 +17,13 @@ RESET_DECAY = math.exp(-1 / 4)
 COEFFICIENTS = ("decay", "reset_decay", "threshold")
 
 
+def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    try:
+        return value.expand(shape).clone()
+    except RuntimeError:
+        raise ValueError(f"{name} must broadcast to the shape {shape}; got shape {tuple(value.shape)}") from None
+
+
 class LIF(nn.Module):
     """Leaky integrate-and-fire neurons over all time steps; :func:`hnn_kernels.lif` as a layer.
 
@@ -55,8 +62,9 @@ class LIF(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(learn, str):
-            raise TypeError(f"learn must be a sequence of names, such as ({learn!r},); got the string {learn!r}")
+        if isinstance(learn, str) or not isinstance(learn, Sequence):
+            raise TypeError(f"learn must be a sequence of names, such as ('decay',); got {learn!r}")
+        shape = checks.shape("shape", shape)
         for name in learn:
             checks.option("learn", name, COEFFICIENTS)
         checks.option("reset", reset, RESETS)
@@ -72,7 +80,7 @@ class LIF(nn.Module):
                 value = checks.number(name, value)
             if name in learn:
                 value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-                setattr(self, name, nn.Parameter(value.expand(tuple(shape)).clone() if shape else value))
+                setattr(self, name, nn.Parameter(_expand(name, value, shape) if shape else value))
             elif isinstance(value, Tensor):
                 self.register_buffer(name, value)
             else:
