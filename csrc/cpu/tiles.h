@@ -6,8 +6,9 @@ namespace HNN_NAMESPACE {
 
 using hnn::kTile;
 
-// Steps read ahead: the rows of a tile lie a whole step apart, which no hardware prefetcher follows.
-constexpr int kAhead = 2;
+// Steps that forward reads ahead. Backward's two passes fetch for each other: the recomputation is short of work and
+// asks for the gradients that the way back reads next, which is long and asks for the next tile's currents.
+constexpr int kAhead = 4;
 
 template <class C>
 struct Tile {
@@ -17,25 +18,25 @@ struct Tile {
   Vector<C> inverse_width;
 
   Tile(const hnn::Call& call, int64_t first, int count) {
-    alignas(64) C row[kTile];
     inverse_width = broadcast<Vector<C>>(call.inverse_width);
-    const auto fill = [&](const hnn::PerNeuron& operand, auto set) {
-      gather(operand, first, count, row);
-      for (int k = 0; k < n; ++k) set(k, load(row + k * kLanes<C>));
+    Vector<C> row[n];
+    const auto each = [&](const hnn::PerNeuron& operand, auto set) {
+      gather<C>(operand, first, count, row);
+      for (int k = 0; k < n; ++k) set(k, row[k]);
     };
-    fill(call.decay, [&](int k, Vector<C> x) { c[k].decay = x; });
-    fill(call.reset_decay, [&](int k, Vector<C> x) { c[k].reset_decay = x; });
-    fill(call.threshold, [&](int k, Vector<C> x) { c[k].threshold = x; });
-    fill(call.v, [&](int k, Vector<C> x) { state[k].v = x; });
-    fill(call.r, [&](int k, Vector<C> x) { state[k].r = x; });
+    each(call.decay, [&](int k, Vector<C> x) { c[k].decay = x; });
+    each(call.reset_decay, [&](int k, Vector<C> x) { c[k].reset_decay = x; });
+    each(call.threshold, [&](int k, Vector<C> x) { c[k].threshold = x; });
+    each(call.v, [&](int k, Vector<C> x) { state[k].v = x; });
+    each(call.r, [&](int k, Vector<C> x) { state[k].r = x; });
   }
 };
 
 template <class C, class Get>
-void save(const hnn::PerNeuron& operand, int64_t first, int count, Get get) {
-  alignas(64) C row[kTile];
-  for (int k = 0; k < kVectors<C>; ++k) store(row + k * kLanes<C>, get(k));
-  scatter(operand, first, count, row);
+HNN_INLINE void save(const hnn::PerNeuron& operand, int64_t first, int count, Get get) {
+  Vector<C> row[kVectors<C>];
+  for (int k = 0; k < kVectors<C>; ++k) row[k] = get(k);
+  scatter<C>(operand, first, count, row);
 }
 
 template <class IO, int kSurrogate, bool kSmooth>
@@ -50,7 +51,8 @@ void forward_tile(const hnn::ForwardCall& call, int64_t first, int count) {
   State<V> state[n];  // a copy that nothing points to stays in registers
   std::copy(tile.state, tile.state + n, state);
   for (int64_t t = 0; t < call.steps; ++t) {
-    if (t + kAhead < call.steps) current.prefetch(t + kAhead);
+    const int64_t ahead = t + kAhead;
+    current.prefetch(ahead < call.steps ? ahead : ahead - call.steps, ahead >= call.steps);
     const C* x = current.row(t);
 #pragma GCC unroll 16
     for (int k = 0; k < n; ++k) {
@@ -75,14 +77,14 @@ void forward_tile(const hnn::ForwardCall& call, int64_t first, int count) {
 
 // Take the tile's state over steps [begin, end), keeping V[t] (and R[t] where `r` is given) in rows of scratch.
 template <class IO, int kSurrogate, bool kSmooth>
-void recompute(Tile<Compute<IO>>& tile, Reader<IO>& current, int64_t begin, int64_t end, Compute<IO>* v,
-               Compute<IO>* r) {
+void recompute(Tile<Compute<IO>>& tile, Reader<IO>& current, const Reader<IO>& grad_out, int64_t begin, int64_t end,
+               Compute<IO>* v, Compute<IO>* r) {
   using C = Compute<IO>;
   constexpr int n = kVectors<C>;
   State<Vector<C>> state[n];
   std::copy(tile.state, tile.state + n, state);
   for (int64_t t = begin; t < end; ++t) {
-    if (t + kAhead < end) current.prefetch(t + kAhead);
+    grad_out.prefetch(end - 1 - (t - begin), false);
     const C* x = current.row(t);
 #pragma GCC unroll 16
     for (int k = 0; k < n; ++k) {
@@ -101,18 +103,19 @@ struct Gradients {
   Vector<C> current[kVectors<C>] = {};  // summed over time, for a constant current
 };
 
-// Walk back over steps [begin, end), whose potentials recompute() left in `v` and `r`; v[-1] is the one before.
+// Walk back over steps [begin, end), whose potentials recompute() left in `v` and `r`; v[-1] is the one before. What is
+// recomputed next are the steps from `next` on, of this tile or, where `begin` is 0, of the next.
 template <class IO, int kSurrogate, int kResetGrad, bool kLearns>
 void reverse(const hnn::BackwardCall& call, const Tile<Compute<IO>>& tile, Gradients<Compute<IO>>& g,
-             Reader<IO>& grad_out, Writer<IO>& grad_current, int64_t begin, int64_t end, const Compute<IO>* v,
-             const Compute<IO>* r) {
+             const Reader<IO>& current, Reader<IO>& grad_out, Writer<IO>& grad_current, int64_t begin, int64_t end,
+             int64_t next, const Compute<IO>* v, const Compute<IO>* r) {
   using C = Compute<IO>;
   using V = Vector<C>;
   constexpr int n = kVectors<C>;
   Adjoint<V> adjoint[n];
   std::copy(g.adjoint, g.adjoint + n, adjoint);
   for (int64_t t = end - 1; t >= begin; --t) {
-    if (t - kAhead >= begin) grad_out.prefetch(t - kAhead);
+    current.prefetch(next + (end - 1 - t), begin == 0);
     const C* go = grad_out.row(t);
 #pragma GCC unroll 16
     for (int k = 0; k < n; ++k) {
@@ -142,13 +145,11 @@ void backward_tile(const hnn::BackwardCall& call, void* scratch, int64_t first, 
   constexpr int n = kVectors<C>;
   Tile<C> tile(call, first, count);
   Gradients<C> g;
-  {
-    alignas(64) C row[kTile];
-    gather(call.grad_last_v, first, count, row);
-    for (int k = 0; k < n; ++k) g.adjoint[k].v = load(row + k * kLanes<C>);
-    gather(call.grad_last_r, first, count, row);
-    for (int k = 0; k < n; ++k) g.adjoint[k].r = load(row + k * kLanes<C>);
-  }
+  V row[n];
+  gather<C>(call.grad_last_v, first, count, row);
+  for (int k = 0; k < n; ++k) g.adjoint[k].v = row[k];
+  gather<C>(call.grad_last_r, first, count, row);
+  for (int k = 0; k < n; ++k) g.adjoint[k].r = row[k];
   Reader<IO> current(call.current, first, count);
   Reader<IO> grad_out(call.grad_out, first, count);
   Writer<IO> grad_current(call.grad_current, first, count);
@@ -160,7 +161,8 @@ void backward_tile(const hnn::BackwardCall& call, void* scratch, int64_t first, 
   State<V>* const starts = reinterpret_cast<State<V>*>((kLearns ? r : v) + call.segment * kTile);
   for (int64_t s = 0; s + 1 < segments; ++s) {
     for (int k = 0; k < n; ++k) starts[s * n + k] = tile.state[k];
-    recompute<IO, kSurrogate, kSmooth>(tile, current, s * call.segment, (s + 1) * call.segment, nullptr, nullptr);
+    recompute<IO, kSurrogate, kSmooth>(tile, current, grad_out, s * call.segment, (s + 1) * call.segment, nullptr,
+                                       nullptr);
   }
   for (int64_t s = segments - 1; s >= 0; --s) {
     const int64_t begin = s * call.segment;
@@ -169,8 +171,9 @@ void backward_tile(const hnn::BackwardCall& call, void* scratch, int64_t first, 
       for (int k = 0; k < n; ++k) tile.state[k] = starts[s * n + k];
     }
     for (int k = 0; k < n; ++k) store(v - kTile + k * kLanes<C>, tile.state[k].v);
-    recompute<IO, kSurrogate, kSmooth>(tile, current, begin, end, v, r);
-    reverse<IO, kSurrogate, kResetGrad, kLearns>(call, tile, g, grad_out, grad_current, begin, end, v, r);
+    recompute<IO, kSurrogate, kSmooth>(tile, current, grad_out, begin, end, v, r);
+    reverse<IO, kSurrogate, kResetGrad, kLearns>(call, tile, g, current, grad_out, grad_current, begin, end,
+                                                 begin > 0 ? begin - call.segment : 0, v, r);
   }
 
   if (call.grad_current.constant && call.grad_current.data) {

@@ -161,26 +161,36 @@ struct Place {
   int64_t at(int i) const { return dense ? base + i : offset[i]; }
 };
 
-// Fill `row` with `count` neurons of a per-neuron operand; the rest of the tile is zero.
+// The tile's values of a per-neuron operand, kVectors<C> vectors; past `count` they are anything finite.
 template <class C>
-void gather(const hnn::PerNeuron& operand, int64_t first, int count, C* row) {
-  for (int i = count; i < hnn::kTile; ++i) row[i] = 0;
-  if (!operand.data) {
-    for (int i = 0; i < count; ++i) row[i] = static_cast<C>(operand.value);
-    return;
-  }
-  Place place;
-  place.find(operand.layout, first, count);
+HNN_INLINE void gather(const hnn::PerNeuron& operand, int64_t first, int count, Vector<C>* to) {
   const C* data = static_cast<const C*>(operand.data);
-  for (int i = 0; i < count; ++i) row[i] = data[place.at(i)];
+  if (!data || operand.layout.uniform()) {
+    const Vector<C> value = Vector<C>{} + (data ? data[0] : static_cast<C>(operand.value));
+    for (int k = 0; k < kVectors<C>; ++k) to[k] = value;
+  } else if (operand.layout.dense() && count == hnn::kTile) {
+    for (int k = 0; k < kVectors<C>; ++k) to[k] = load(data + first + k * kLanes<C>);
+  } else {
+    Place place;
+    place.find(operand.layout, first, count);
+    alignas(64) C row[hnn::kTile] = {};
+    for (int i = 0; i < count; ++i) row[i] = data[place.at(i)];
+    for (int k = 0; k < kVectors<C>; ++k) to[k] = load(row + k * kLanes<C>);
+  }
 }
 template <class C>
-void scatter(const hnn::PerNeuron& operand, int64_t first, int count, const C* row) {
-  if (!operand.data) return;
-  Place place;
-  place.find(operand.layout, first, count);
+HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count, const Vector<C>* from) {
   C* data = static_cast<C*>(operand.data);
-  for (int i = 0; i < count; ++i) data[place.at(i)] = row[i];
+  if (!data) return;
+  if (operand.layout.dense() && count == hnn::kTile) {
+    for (int k = 0; k < kVectors<C>; ++k) store(data + first + k * kLanes<C>, from[k]);
+  } else {
+    Place place;
+    place.find(operand.layout, first, count);
+    alignas(64) C row[hnn::kTile];
+    for (int k = 0; k < kVectors<C>; ++k) store(row + k * kLanes<C>, from[k]);
+    for (int i = 0; i < count; ++i) data[place.at(i)] = row[i];
+  }
 }
 
 // Reads a tile of a train, step by step.
@@ -209,10 +219,12 @@ class Reader {
     fetch(t);
     return row_;
   }
-  HNN_INLINE void prefetch(int64_t t) const {
+  // Ask for row t of this tile, or of the next one, which lies just behind it, into the L2 cache: the rows of a tile
+  // lie a whole step apart, which no hardware prefetcher follows.
+  HNN_INLINE void prefetch(int64_t t, bool next_tile) const {
     if (!data_ || !whole_) return;
-    const char* p = reinterpret_cast<const char*>(data_ + t * step_ + place_.base);
-    for (size_t i = 0; i < hnn::kTile * sizeof(IO); i += 64) __builtin_prefetch(p + i);
+    const char* p = reinterpret_cast<const char*>(data_ + t * step_ + place_.base + (next_tile ? hnn::kTile : 0));
+    for (size_t i = 0; i < hnn::kTile * sizeof(IO); i += 64) __builtin_prefetch(p + i, 0, 2);
   }
 
  private:
