@@ -2,8 +2,8 @@
 
     python -m benchmarks.lif [--repeats 15] [--no-compile] [--csv FILE]
 
-All variants run interleaved in one process and are compared by medians, because a shared machine's speed drifts by
-more than they differ. The floor is the bytes that must move (current read and spikes written forward; current and
+All variants run in one process, in turns, and are compared by medians, because a shared machine's speed drifts by more
+than they differ. The floor is the bytes that must move (current read and spikes written forward; current and
 gradient read and gradient written backward: 20 bytes per neuron-step in float32) over the bandwidth of a copy of the
 same tensor, measured in the same run. Every case runs twice: with *reused* buffers (the allocator keeps what is freed,
 as in the steady state of training small and middle sizes) and with *fresh* ones (every tensor comes from the system
@@ -30,6 +30,7 @@ from benchmarks.baselines import loop
 
 SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
+CALLS_PER_TURN = 3
 BYTES_PER_NEURON_STEP = 20  # float32: x, s | x, grad s, grad x
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
@@ -43,12 +44,15 @@ def set_allocator(fresh: bool) -> None:
 
 
 def interleave(variants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each variant, taken in turns, after two rounds that are thrown away."""
+    """Seconds of each variant, taken in turns of one untimed call and ``CALLS_PER_TURN`` timed ones."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for turn, (name, run) in itertools.product(range(-2, repeats), variants.items()):
-        start = time.perf_counter()
+    for run in variants.values():
         run()
-        if turn >= 0:
+    for _, (name, run) in itertools.product(range(repeats), variants.items()):
+        run()  # pays for what the variant before left in the caches
+        for _ in range(CALLS_PER_TURN):
+            start = time.perf_counter()
+            run()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
