@@ -32,7 +32,8 @@ class LIFFunction(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Tensor | Settings | None) -> tuple[Tensor, Tensor, Tensor]:
         """``(current, decay, reset_decay, threshold, v, r, settings)`` to ``(out, v, r)``."""
-        current, decay, reset_decay, threshold, v, r, s = inputs
+        # The last seven: under Dynamo of torch 2.11 a symbolic `steps` is passed once more in front.
+        current, decay, reset_decay, threshold, v, r, s = inputs[-7:]
         return forward_ops[s.backend](
             current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay, s.threshold, v, r, s.sigma,
             s.surrogate, s.count, s.smooth,
@@ -40,7 +41,7 @@ class LIFFunction(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.settings = inputs
+        *tensors, ctx.settings = inputs[-7:]
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -62,7 +63,7 @@ class LIFGradient(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Tensor | Settings | int | None) -> tuple[Tensor, ...]:
         """``(grad_out, grad_v, grad_r, <LIFFunction's inputs>, needs)`` to the gradients of :data:`ops.GRADIENTS`."""
-        grad_out, grad_v, grad_r, current, decay, reset_decay, threshold, v, r, s, needs = inputs
+        grad_out, grad_v, grad_r, current, decay, reset_decay, threshold, v, r, s, needs = inputs[-11:]
         return backward_ops[s.backend](
             grad_out, grad_v, grad_r, current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay,
             s.threshold, v, r, s.sigma, s.surrogate, s.count, s.smooth, s.reset_grad, needs,

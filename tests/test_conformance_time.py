@@ -1,5 +1,6 @@
 """Time cut in pieces, runs repeated, threads added: the same bits."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -143,34 +144,27 @@ def test_silence_before_the_input_changes_nothing(target):
     equal_bits(out[3:], run(arguments, target.backend)[0], "spikes")
 
 
-_HASH = """
-import hashlib, sys, torch
-sys.path.insert(0, {here!r})
-from _tools import gradients, inputs, run
-digest = hashlib.sha256()
-for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-    for shape in ((9, 3, 131), (4, 2, 5, 7)):
-        arguments = inputs(shape, dtype=dtype, kind="mixed", state=True)
-        out, state = run(arguments, "cpu")
-        for t in (out, *state, *gradients(arguments, "cpu").values()):
-            digest.update(t.contiguous().view(torch.uint8).numpy().tobytes())
-print(torch.__version__, digest.hexdigest())
-"""
+def digest() -> str:
+    """One number for the bits of the CPU kernels' results over dtypes and shapes."""
+    total = hashlib.sha256()
+    for dtype in DTYPES:
+        for shape in ((9, 3, 131), (4, 2, 5, 7)):
+            for value in results(inputs(shape, dtype=dtype, kind="mixed", state=True), "cpu").values():
+                total.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 @pytest.mark.parametrize("isa", ["default", "avx2", "avx512"])
 def test_instruction_sets_change_no_bit(isa):
-    """The C++ kernels are compiled once per instruction set; which one a machine runs is no part of the result."""
+    """The C++ kernels are compiled once per instruction set; which one a machine runs is no part of the result.
+
+    A process asks for its set once, when it first calls a kernel, and gets its best one where it lacks that.
+    """
     if "cpu" not in hnn_kernels.backends()["cpu"].devices:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)
-
-    def digest(environment):
-        script = _HASH.format(here=os.path.dirname(__file__))
-        command = [sys.executable, "-c", script]
-        return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=120)
-
-    narrow = digest({"HNN_CPU_ISA": isa})
-    if narrow.returncode and "HNN_CPU_ISA" in narrow.stderr:
-        pytest.skip(f"this processor has no {isa}")
-    assert narrow.returncode == 0, narrow.stderr
-    assert narrow.stdout == digest({}).stdout
+    script = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+    script += "from test_conformance_time import digest; print(digest())"
+    environment = os.environ | {"HNN_CPU_ISA": isa}
+    other = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert other.returncode == 0, other.stderr
+    assert other.stdout.strip() == digest()

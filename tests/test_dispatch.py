@@ -1,5 +1,9 @@
 """Which backend a call takes, and what is said about the others."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -149,3 +153,14 @@ def test_every_backend_has_devices_or_a_reason():
         assert backend.name == name
         assert bool(backend.devices) != bool(backend.reason), backend
     assert hnn_kernels.backends()["reference"].devices == ("any",)
+
+
+def test_an_instruction_set_that_is_not_there_is_an_error():
+    if hnn_kernels.backends()["cpu"].reason:
+        pytest.skip(hnn_kernels.backends()["cpu"].reason)
+    code = "import torch, hnn_kernels; hnn_kernels.lif(torch.zeros(2, 1, 3), 0.5, 0.5, backend='cpu')"
+    environment = os.environ | {"HNN_CPU_ISA": "avx3"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "HNN_CPU_ISA must be one of" in done.stderr
+    assert "got avx3" in done.stderr

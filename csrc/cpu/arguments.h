@@ -68,7 +68,8 @@ extern const Kernels kDefaultKernels;
 extern const Kernels kAvx2Kernels, kAvx512Kernels;
 #endif
 
-// The best this processor runs, or the one that the environment variable HNN_CPU_ISA names.
+// The best this processor runs, or the one that the environment variable HNN_CPU_ISA names; throws where it runs none
+// of that name.
 const Kernels& kernels();
 
 }  // namespace hnn

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "arguments.h"
 
@@ -36,6 +38,9 @@ const hnn::Kernels& hnn::kernels() {
       for (int i = 0; i < count; ++i) {
         if (!std::strcmp(wanted, usable[i]->name)) return usable[i];
       }
+      std::string names = usable[0]->name;
+      for (int i = 1; i < count; ++i) names += std::string(", ") + usable[i]->name;
+      throw std::runtime_error("HNN_CPU_ISA must be one of what this processor runs (" + names + "); got " + wanted);
     }
     return usable[0];
   }();

@@ -114,8 +114,9 @@ std::tuple<Tensor, Tensor, Tensor> lif_forward(const Tensor& current, std::optio
   prepare_for_writing(call.out, result.out, call.dtype);
   call.last_v = per_neuron(n, result.v);
   call.last_r = per_neuron(n, result.r);
+  const Kernels& chosen = kernels();  // here, because it may throw, which no thread of the loop may
   torch::stable::parallel_for(0, tiles(call), grain(call),
-                              [&](int64_t begin, int64_t end) { kernels().forward(call, begin, end); });
+                              [&](int64_t begin, int64_t end) { chosen.forward(call, begin, end); });
   return {result.out, result.v, result.r};
 }
 
@@ -155,10 +156,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lif_backward(
   call.segment = std::max<int64_t>(1, std::min(call.steps, kScratchBytes / (row * kept)));
   const int64_t segments = (call.steps + call.segment - 1) / call.segment;
   call.scratch_bytes = row * (1 + kept * call.segment + 2 * segments);
+  const Kernels& chosen = kernels();
   torch::stable::parallel_for(0, tiles(call), grain(call), [&](int64_t begin, int64_t end) {
     const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, call.scratch_bytes), &std::free);
     STD_TORCH_CHECK(scratch, "out of memory: ", call.scratch_bytes, " bytes of scratch");
-    kernels().backward(call, scratch.get(), begin, end);
+    chosen.backward(call, scratch.get(), begin, end);
   });
 
   const Tensor* sums[3] = {&g.decay, &g.reset_decay, &g.threshold};
