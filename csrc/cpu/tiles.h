@@ -54,20 +54,18 @@ void forward_tile(const hnn::ForwardCall& call, int64_t first, int count) {
     const int64_t ahead = t + kAhead;
     current.prefetch(ahead < call.steps ? ahead : ahead - call.steps, ahead >= call.steps);
     const C* x = current.row(t);
+    C* const spikes = out.row(t);
 #pragma GCC unroll 16
     for (int k = 0; k < n; ++k) {
       const V spike =
           forward_step<kSurrogate, kSmooth>(state[k], load(x + k * kLanes<C>), tile.c[k], tile.inverse_width);
-      if (call.out.constant) {
-        total[k] = total[k] + spike;
-      } else {
-        out.put(t, k, spike);
-      }
+      total[k] = total[k] + spike;
+      store(spikes + k * kLanes<C>, spike);
     }
     if (!call.out.constant) out.commit(t);
   }
   if (call.out.constant) {
-    for (int k = 0; k < n; ++k) out.put(0, k, total[k]);
+    for (int k = 0; k < n; ++k) store(out.row(0) + k * kLanes<C>, total[k]);
     out.commit(0);
   }
   std::copy(state, state + n, tile.state);
@@ -117,6 +115,7 @@ void reverse(const hnn::BackwardCall& call, const Tile<Compute<IO>>& tile, Gradi
   for (int64_t t = end - 1; t >= begin; --t) {
     current.prefetch(next + (end - 1 - t), begin == 0);
     const C* go = grad_out.row(t);
+    C* const grads = grad_current.row(t);
 #pragma GCC unroll 16
     for (int k = 0; k < n; ++k) {
       const int64_t at = (t - begin) * kTile + k * kLanes<C>;
@@ -127,13 +126,13 @@ void reverse(const hnn::BackwardCall& call, const Tile<Compute<IO>>& tile, Gradi
       if constexpr (kLearns) {
         accumulate(g.sum[k], grad, through_spike, next_r, load(v + at - kTile), load(r + at));
       }
-      if (call.grad_current.constant) {
-        g.current[k] = g.current[k] + grad;
-      } else {
-        grad_current.put(t, k, grad);
-      }
+      store(grads + k * kLanes<C>, grad);
     }
-    if (!call.grad_current.constant) grad_current.commit(t);
+    if (call.grad_current.constant) {
+      for (int k = 0; k < n; ++k) g.current[k] = g.current[k] + load(grads + k * kLanes<C>);
+      continue;
+    }
+    grad_current.commit(t);
   }
   std::copy(adjoint, adjoint + n, g.adjoint);
 }
@@ -177,7 +176,7 @@ void backward_tile(const hnn::BackwardCall& call, void* scratch, int64_t first, 
   }
 
   if (call.grad_current.constant && call.grad_current.data) {
-    for (int k = 0; k < n; ++k) grad_current.put(0, k, g.current[k]);
+    for (int k = 0; k < n; ++k) store(grad_current.row(0) + k * kLanes<C>, g.current[k]);
     grad_current.commit(0);
   }
   save<C>(call.grad_v, first, count, [&](int k) { return g.adjoint[k].v; });

@@ -257,38 +257,35 @@ class Writer {
     place_.find(train.layout, first, count);
     whole_ = place_.dense && count == hnn::kTile;
     streaming_ = train.streaming && whole_;
+    in_place_ = kAsIs && whole_ && !streaming_;
   }
-  // Where the kernel puts vector k of step t; commit(t) after the last one.
-  HNN_INLINE void put(int64_t t, int k, Vector<C> v) {
+  // Where the kernel puts the kTile values of step t; commit(t) after the last one.
+  HNN_INLINE C* row(int64_t t) {
     if constexpr (kAsIs) {
-      if (whole_) {
-        C* to = data_ + t * step_ + place_.base + k * kLanes<C>;
-        if (streaming_) {
-          stream(to, v);
-        } else {
-          store(to, v);
-        }
-        return;
-      }
+      if (in_place_) return data_ + t * step_ + place_.base;
     }
-    store(row_ + k * kLanes<C>, v);
+    return row_;
   }
   HNN_INLINE void commit(int64_t t) {
-    if (!data_ || (kAsIs && whole_)) return;
+    if (!data_ || in_place_) return;
     IO* to = data_ + t * step_;
     if (whole_) {
       to += place_.base;
+      const void* from = row_;
       alignas(64) IO packed[hnn::kTile];
-      for (int i = 0; i < hnn::kTile; ++i) packed[i] = narrow<IO>(row_[i]);
+      if constexpr (!kAsIs) {
+        for (int i = 0; i < hnn::kTile; ++i) packed[i] = narrow<IO>(row_[i]);
+        from = packed;
+      }
       if (streaming_) {
-        typedef uint16_t Packed __attribute__((vector_size(HNN_VECTOR_BYTES)));
+        typedef char Bytes __attribute__((vector_size(HNN_VECTOR_BYTES)));
         for (size_t i = 0; i < sizeof packed; i += HNN_VECTOR_BYTES) {
-          Packed v;
-          __builtin_memcpy(&v, reinterpret_cast<char*>(packed) + i, sizeof v);
+          Bytes v;
+          __builtin_memcpy(&v, static_cast<const char*>(from) + i, sizeof v);
           stream(reinterpret_cast<char*>(to) + i, v);
         }
       } else {
-        __builtin_memcpy(to, packed, sizeof packed);
+        __builtin_memcpy(to, from, sizeof packed);
       }
     } else {
       for (int i = 0; i < count_; ++i) to[place_.at(i)] = narrow<IO>(row_[i]);
@@ -299,7 +296,7 @@ class Writer {
   IO* data_;
   int64_t step_;
   int count_;
-  bool whole_ = false, streaming_ = false;
+  bool whole_ = false, streaming_ = false, in_place_ = false;
   Place place_;
   alignas(64) C row_[hnn::kTile];
 };
