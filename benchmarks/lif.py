@@ -6,8 +6,8 @@ All variants run in one process, in turns, and are compared by medians, because 
 than they differ. The floor is the bytes that must move (current read and spikes written forward; current and
 gradient read and gradient written backward: 20 bytes per neuron-step in float32) over the bandwidth of a copy of the
 same tensor, measured in the same run. Every case runs twice: with *reused* buffers (the allocator keeps what is freed,
-as in the steady state of training small and middle sizes) and with *fresh* ones (every tensor comes from the system
-and is paid for in page faults, as large tensors are by default).
+as in the steady state of training) and with *fresh* ones (free memory is given back before every call, so that every
+tensor is paid for in page faults, as tensors over 32 MiB are by default).
 """
 
 import argparse
@@ -32,25 +32,31 @@ SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
 CALLS_PER_TURN = 3
 BYTES_PER_NEURON_STEP = 20  # float32: x, s | x, grad s, grad x
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
-def set_allocator(fresh: bool) -> None:
-    """Make glibc give every large tensor fresh pages, or keep what is freed for the next one."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_MAX, 65536 if fresh else 0)
-    libc.mallopt(M_MMAP_THRESHOLD, 128 * 1024 if fresh else 1 << 30)
-    libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024 if fresh else (1 << 31) - 1)
+def keep_what_is_freed() -> None:
+    """Make glibc serve every tensor from its heap, which it never gives back."""
+    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, (1 << 31) - 1)):
+        ctypes.CDLL(None).mallopt(parameter, value)
 
 
-def interleave(variants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each variant, taken in turns of one untimed call and ``CALLS_PER_TURN`` timed ones."""
+def give_back() -> None:
+    """Return all free memory to the system, so that the next call writes to fresh pages."""
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def interleave(
+    variants: dict[str, Callable[[], object]], repeats: int, before: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds of each variant, in turns of an untimed call and ``CALLS_PER_TURN`` timed ones, with ``before`` before each."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
         run()
     for _, (name, run) in itertools.product(range(repeats), variants.items()):
         run()  # pays for what the variant before left in the caches
         for _ in range(CALLS_PER_TURN):
+            before()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -82,8 +88,7 @@ def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[
         "eager": lambda x: loop(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA),
     }
     if compiled:
-        torch._dynamo.reset()
-        fused = torch.compile(loop)
+        fused = torch.compile(loop, dynamic=False)
         providers["compiled"] = lambda x: fused(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA)
 
     results = {}
@@ -130,11 +135,11 @@ def main() -> None:
     print(f"{'[T, B, N]':>16} {'buffers':>8} {'cpu ms':>8} {'eager ms':>9} {'x':>6} {'compiled ms':>12} {'x':>6}"
           f" {'floor ms':>9} {'over floor':>11}")  # fmt: skip
     rows = []
+    keep_what_is_freed()
     for shape in SHAPES:
         variants = variants_for(shape, not arguments.no_compile)
         for fresh in (False, True):
-            set_allocator(fresh)
-            seconds = interleave(variants, arguments.repeats)
+            seconds = interleave(variants, arguments.repeats, give_back if fresh else lambda: None)
             median = {name: statistics.median(s) for name, s in seconds.items()}
             neuron_steps = shape[0] * shape[1] * shape[2]
             floor = median["copy in place"] * BYTES_PER_NEURON_STEP / 8

@@ -19,7 +19,7 @@ namespace {
 // Outputs from this size on are written past the cache: they would evict the input, and be gone before they are read.
 constexpr int64_t kStreamBytes = 8 << 20;
 // Outputs from this size on ask for huge pages: below, the allocator hands out memory that it has already touched.
-constexpr int64_t kHugeBytes = 2 << 20;
+constexpr int64_t kHugeBytes = 4 << 20;
 // Scratch per thread for the potentials of a segment: half of a common L2 cache.
 constexpr int64_t kScratchBytes = 512 << 10;
 
