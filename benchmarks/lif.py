@@ -49,7 +49,7 @@ def give_back() -> None:
 def interleave(
     variants: dict[str, Callable[[], object]], repeats: int, before: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
-    """Seconds of each variant, in turns of an untimed call and ``CALLS_PER_TURN`` timed ones, with ``before`` before each."""
+    """Seconds of each variant, in turns of an untimed call and ``CALLS_PER_TURN`` timed ones, each after ``before``."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
         run()
