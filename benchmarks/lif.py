@@ -11,13 +11,11 @@ tensor is paid for in page faults, as tensors over 32 MiB are by default).
 """
 
 import argparse
-import csv
 import ctypes
 import datetime
 import itertools
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ import torch
 
 import hnn_kernels
 from benchmarks.baselines import loop
+from benchmarks.records import append, commit
 
 SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
@@ -70,12 +69,6 @@ def cpu_name() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The commit that is measured, marked where the tree differs from it."""
-    told = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
 
 
 def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[], object]]:
@@ -160,12 +153,7 @@ def main() -> None:
                     "date": datetime.date.today().isoformat(),
                 })  # fmt: skip
     if arguments.csv:
-        new = not arguments.csv.exists()
-        with arguments.csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        append(arguments.csv, rows)
 
 
 if __name__ == "__main__":

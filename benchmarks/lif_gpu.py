@@ -7,7 +7,6 @@ memory than the L2 cache holds. A figure is a median. The floor is the bytes tha
 """
 
 import argparse
-import csv
 import datetime
 import itertools
 import statistics
@@ -18,7 +17,8 @@ import torch
 
 import hnn_kernels
 from benchmarks.baselines import loop
-from benchmarks.lif import DECAY, RESET_DECAY, SIGMA, THRESHOLD, commit
+from benchmarks.lif import DECAY, RESET_DECAY, SIGMA, THRESHOLD
+from benchmarks.records import append, commit
 
 SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096), (25, 32, 32 * 28 * 28), (500, 16, 4096), (1000, 8, 1024))
 DTYPES = (torch.float32, torch.bfloat16)
@@ -107,12 +107,7 @@ def main() -> None:
         del variants
         torch.cuda.empty_cache()
     if arguments.csv:
-        new = not arguments.csv.exists()
-        with arguments.csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        append(arguments.csv, rows)
 
 
 if __name__ == "__main__":

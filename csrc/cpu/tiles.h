@@ -59,10 +59,13 @@ void forward_tile(const hnn::ForwardCall& call, int64_t first, int count) {
     for (int k = 0; k < n; ++k) {
       const V spike =
           forward_step<kSurrogate, kSmooth>(state[k], load(x + k * kLanes<C>), tile.c[k], tile.inverse_width);
-      total[k] = total[k] + spike;
       store(spikes + k * kLanes<C>, spike);
     }
-    if (!call.out.constant) out.commit(t);
+    if (call.out.constant) {
+      for (int k = 0; k < n; ++k) total[k] = total[k] + load(spikes + k * kLanes<C>);
+    } else {
+      out.commit(t);
+    }
   }
   if (call.out.constant) {
     for (int k = 0; k < n; ++k) store(out.row(0) + k * kLanes<C>, total[k]);
