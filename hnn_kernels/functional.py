@@ -117,6 +117,3 @@ def lif(
     )
     out, v, r = LIFFunction.apply(current, *coefficients, v, r, settings)
     return out, LIFState(v, r)
-
-
-__all__ = ["READOUTS", "RESETS", "lif"]

@@ -95,6 +95,3 @@ def lif(
         out = current.new_empty((0, *shape))
     # A copy, so that with no steps the state handed back is not the caller's own tensor.
     return out, LIFState(v.clone(), r.clone())
-
-
-__all__ = ["LIFState", "lif", "state_dtype"]

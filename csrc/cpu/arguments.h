@@ -44,7 +44,7 @@ struct ForwardCall : Call {
 struct BackwardCall : Call {
   int reset_grad;
   int64_t segment;        // steps whose potentials are kept at once
-  int64_t scratch_bytes;  // per thread: what scratch_bytes() says for `segment`
+  int64_t scratch_bytes;  // per thread: the layout is backward_tile's
   Train grad_out, grad_current;
   PerNeuron grad_last_v, grad_last_r, grad_v, grad_r;
   // Sums over time per neuron, in the numbering's order; null where not needed.

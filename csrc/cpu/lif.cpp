@@ -69,15 +69,6 @@ PerNeuron per_neuron(const Numbering& n, const Optional& t, double value = 0) {
   }
   return result;
 }
-PerNeuron wanted(const Numbering& n, const Tensor& t, bool is) {
-  PerNeuron result;
-  if (is) {
-    result.data = t.data_ptr();
-    result.layout = lay_out(n, t, 0);
-  }
-  return result;
-}
-
 void describe(Call& call, const Numbering& n, const Tensor& current, std::optional<int64_t> steps,
               const Optional& decay, const Optional& reset_decay, const Optional& threshold, double decay_value,
               double reset_decay_value, double threshold_value, const Optional& v, const Optional& r, double sigma,
@@ -140,8 +131,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lif_backward(
     prepare_for_writing(call.grad_current, g.current, call.dtype);
   }
   call.grad_current.constant = constant;
-  call.grad_v = wanted(n, g.v, needs >> 4 & 1);
-  call.grad_r = wanted(n, g.r, needs >> 5 & 1);
+  if (needs >> 4 & 1) call.grad_v = per_neuron(n, g.v);
+  if (needs >> 5 & 1) call.grad_r = per_neuron(n, g.r);
 
   const int64_t state_bytes = call.dtype == kFloat64 ? 8 : 4;
   std::unique_ptr<char[]> partials[3];
