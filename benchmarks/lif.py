@@ -29,7 +29,7 @@ from benchmarks.records import append, commit
 
 SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
-CALLS_PER_TURN = 3
+WARM_UP_SECONDS, CALLS_PER_TURN = 0.02, 5
 BYTES_PER_NEURON_STEP = 20  # float32: x, s | x, grad s, grad x
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
@@ -48,12 +48,19 @@ def give_back() -> None:
 def interleave(
     variants: dict[str, Callable[[], object]], repeats: int, before: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
-    """Seconds of each variant, in turns of an untimed call and ``CALLS_PER_TURN`` timed ones, each after ``before``."""
+    """Seconds of each variant, in turns of ``CALLS_PER_TURN`` timed calls, each after ``before``.
+
+    A turn begins with untimed calls, for ``WARM_UP_SECONDS`` and at least one, which pay for what the variant before
+    left in the caches: after the eager loop that takes any variant of under a millisecond some ten calls.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
         run()
     for _, (name, run) in itertools.product(range(repeats), variants.items()):
-        run()  # pays for what the variant before left in the caches
+        warm = time.perf_counter() + WARM_UP_SECONDS
+        run()
+        while time.perf_counter() < warm:
+            run()
         for _ in range(CALLS_PER_TURN):
             before()
             start = time.perf_counter()

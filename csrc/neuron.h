@@ -1,9 +1,10 @@
 // The neuron: one step of the layer and one step of its adjoint. Every C++ backend runs these lines, the CPU kernels
 // with V a vector of neurons and the CUDA kernels with V a float or a double. The order of the operations is that of
-// hnn_kernels/reference.py, and contraction into FMA is off, so equal inputs give equal spikes.
+// hnn_kernels/reference.py, and contraction into FMA is off, so equal inputs give equal spikes; where only a gradient
+// depends on it, fma_ asks for the contraction.
 //
 // No include guard: each instruction set of the CPU backend includes this file into its own namespace (HNN_NAMESPACE),
-// after defining HNN_INLINE and the functions exp2_(V) and erfc_(V) for its types.
+// after defining HNN_INLINE and the functions fma_(V, V, V), exp2_(V) and erfc_(V) for its types.
 
 namespace HNN_NAMESPACE {
 
@@ -77,9 +78,11 @@ HNN_INLINE V backward_step(Adjoint<V>& a, V grad_out, V v, const Coefficients<V>
   through_spike = density<kSurrogate>(v - c.threshold, inverse_width) * grad_spike;
   const V grad_v = a.v + through_spike;
   a.v = c.decay * grad_v;
-  const V carried = c.reset_decay * a.r;
-  a.r = -c.threshold * grad_v;
-  if constexpr (kResetGrad != kOneStep) a.r = a.r + carried;
+  if constexpr (kResetGrad == kOneStep) {
+    a.r = -c.threshold * grad_v;
+  } else {
+    a.r = fma_(-c.threshold, grad_v, c.reset_decay * a.r);
+  }
   return grad_v;
 }
 

@@ -28,7 +28,7 @@ class LIFFunction(torch.autograd.Function):
 
     generate_vmap_rule = True
 
-    # One variadic parameter: apply() binds the arguments to this signature on every call, which costs 20 us for seven.
+    # One variadic parameter: Function.apply() binds its arguments to this signature, which costs 20 us for seven.
     @staticmethod
     def forward(*inputs: Tensor | Settings | None) -> tuple[Tensor, Tensor, Tensor]:
         """``(current, decay, reset_decay, threshold, v, r, settings)`` to ``(out, v, r)``."""
@@ -53,6 +53,24 @@ class LIFFunction(torch.autograd.Function):
         gradient = LIFGradient.apply if torch.is_grad_enabled() else LIFGradient.forward
         gradients = gradient(grad_out, grad_v, grad_r, *ctx.saved_tensors, ctx.settings, needs)
         return *(g if needed else None for g, needed in zip(gradients, wanted, strict=True)), None
+
+
+class _PlainLIF(torch.autograd.Function):
+    """:class:`LIFFunction` with forward and setup_context in one, which costs 15 us less and no transform can take."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = LIFFunction.forward(*inputs)
+        LIFFunction.setup_context(ctx, inputs, output)
+        return output
+
+    backward = LIFFunction.backward
+
+
+def apply(*inputs: Tensor | Settings | None) -> tuple[Tensor, Tensor, Tensor]:
+    """:meth:`LIFFunction.forward`, differentiable: by autograd, torch.func and torch.compile."""
+    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (LIFFunction if transformed else _PlainLIF).apply(*inputs)
 
 
 class LIFGradient(torch.autograd.Function):

@@ -4,8 +4,8 @@ import math
 
 from torch import Tensor
 
-from . import checks, dispatch, reference
-from .autograd import LIFFunction, Settings
+from . import autograd, checks, dispatch, reference
+from .autograd import Settings
 from .ops import RESET_GRADS
 from .reference import LIFState, state_dtype
 from .surrogates import SURROGATES
@@ -115,5 +115,5 @@ def lif(
     settings = Settings(
         chosen, steps, *values, sigma, SURROGATES[surrogate].number, readout == "count", smooth, RESET_GRADS[reset_grad]
     )
-    out, v, r = LIFFunction.apply(current, *coefficients, v, r, settings)
+    out, v, r = autograd.apply(current, *coefficients, v, r, settings)
     return out, LIFState(v, r)

@@ -9,22 +9,24 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 #endif
 
 #define HNN_NAMESPACE hnn_avx2
 #define HNN_VECTOR_BYTES 32
 #define HNN_STREAM(p, v) _mm256_stream_si256((__m256i*)(p), (__m256i)(v))
+#define HNN_FMA(type) _mm256_fmadd_##type
 #include "simd.h"
 
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
 
-const hnn::Kernels hnn::kAvx2Kernels = {"avx2", hnn_avx2::forward, hnn_avx2::backward};
+const hnn::Kernels hnn::kAvx2Kernels = {"avx2,fma", hnn_avx2::forward, hnn_avx2::backward};
 
 #endif

@@ -9,16 +9,18 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #endif
 
 #define HNN_NAMESPACE hnn_avx512
 #define HNN_VECTOR_BYTES 64
 #define HNN_STREAM(p, v) _mm512_stream_si512((__m512i*)(p), (__m512i)(v))
+#define HNN_FMA(type) _mm512_fmadd_##type
 #include "simd.h"
 
 #ifdef __clang__

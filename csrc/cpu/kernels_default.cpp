@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -31,7 +32,7 @@ const hnn::Kernels& hnn::kernels() {
         __builtin_cpu_supports("avx512vl")) {
       usable[count++] = &kAvx512Kernels;
     }
-    if (__builtin_cpu_supports("avx2")) usable[count++] = &kAvx2Kernels;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable[count++] = &kAvx2Kernels;
 #endif
     usable[count++] = &kDefaultKernels;
     if (const char* wanted = std::getenv("HNN_CPU_ISA")) {

@@ -10,6 +10,17 @@ using hnn::kTile;
 // asks for the gradients that the way back reads next, which is long and asks for the next tile's currents.
 constexpr int kAhead = 4;
 
+// f(0), f(1) ... f(n - 1), each with its number as a constant: arrays that are only indexed by it live in registers.
+template <class F, int... k>
+HNN_INLINE void unrolled(F& f, std::integer_sequence<int, k...>) {
+  (f(std::integral_constant<int, k>{}), ...);
+}
+template <int n, class F>
+HNN_INLINE void unrolled(F f) {
+  unrolled(f, std::make_integer_sequence<int, n>{});
+}
+#define HNN_LAMBDA __attribute__((always_inline))
+
 template <class C>
 struct Tile {
   static constexpr int n = kVectors<C>;
@@ -48,19 +59,20 @@ void forward_tile(const hnn::ForwardCall& call, int64_t first, int count) {
   Reader<IO> current(call.current, first, count);
   Writer<IO> out(call.out, first, count);
   V total[n] = {};
-  State<V> state[n];  // a copy that nothing points to stays in registers
-  std::copy(tile.state, tile.state + n, state);
+  // Copies that nothing points to stay in registers.
+  State<V> state[n];
+  Coefficients<V> c[n];
+  const V inverse_width = tile.inverse_width;
+  unrolled<n>([&](auto k) HNN_LAMBDA { state[k] = tile.state[k], c[k] = tile.c[k]; });
   for (int64_t t = 0; t < call.steps; ++t) {
     const int64_t ahead = t + kAhead;
     current.prefetch(ahead < call.steps ? ahead : ahead - call.steps, ahead >= call.steps);
     const C* x = current.row(t);
     C* const spikes = out.row(t);
-#pragma GCC unroll 16
-    for (int k = 0; k < n; ++k) {
-      const V spike =
-          forward_step<kSurrogate, kSmooth>(state[k], load(x + k * kLanes<C>), tile.c[k], tile.inverse_width);
+    unrolled<n>([&](auto k) HNN_LAMBDA {
+      const V spike = forward_step<kSurrogate, kSmooth>(state[k], load(x + k * kLanes<C>), c[k], inverse_width);
       store(spikes + k * kLanes<C>, spike);
-    }
+    });
     if (call.out.constant) {
       for (int k = 0; k < n; ++k) total[k] = total[k] + load(spikes + k * kLanes<C>);
     } else {
@@ -71,7 +83,7 @@ void forward_tile(const hnn::ForwardCall& call, int64_t first, int count) {
     for (int k = 0; k < n; ++k) store(out.row(0) + k * kLanes<C>, total[k]);
     out.commit(0);
   }
-  std::copy(state, state + n, tile.state);
+  unrolled<n>([&](auto k) HNN_LAMBDA { tile.state[k] = state[k]; });
   save<C>(call.last_v, first, count, [&](int k) { return tile.state[k].v; });
   save<C>(call.last_r, first, count, [&](int k) { return tile.state[k].r; });
 }
@@ -83,18 +95,19 @@ void recompute(Tile<Compute<IO>>& tile, Reader<IO>& current, const Reader<IO>& g
   using C = Compute<IO>;
   constexpr int n = kVectors<C>;
   State<Vector<C>> state[n];
-  std::copy(tile.state, tile.state + n, state);
+  Coefficients<Vector<C>> c[n];
+  const Vector<C> inverse_width = tile.inverse_width;
+  unrolled<n>([&](auto k) HNN_LAMBDA { state[k] = tile.state[k], c[k] = tile.c[k]; });
   for (int64_t t = begin; t < end; ++t) {
     grad_out.prefetch(end - 1 - (t - begin), false);
     const C* x = current.row(t);
-#pragma GCC unroll 16
-    for (int k = 0; k < n; ++k) {
+    unrolled<n>([&](auto k) HNN_LAMBDA {
       if (r) store(r + (t - begin) * kTile + k * kLanes<C>, state[k].r);
-      forward_step<kSurrogate, kSmooth>(state[k], load(x + k * kLanes<C>), tile.c[k], tile.inverse_width);
+      forward_step<kSurrogate, kSmooth>(state[k], load(x + k * kLanes<C>), c[k], inverse_width);
       if (v) store(v + (t - begin) * kTile + k * kLanes<C>, state[k].v);
-    }
+    });
   }
-  std::copy(state, state + n, tile.state);
+  unrolled<n>([&](auto k) HNN_LAMBDA { tile.state[k] = state[k]; });
 }
 
 template <class C>
@@ -114,30 +127,31 @@ void reverse(const hnn::BackwardCall& call, const Tile<Compute<IO>>& tile, Gradi
   using V = Vector<C>;
   constexpr int n = kVectors<C>;
   Adjoint<V> adjoint[n];
-  std::copy(g.adjoint, g.adjoint + n, adjoint);
+  Coefficients<V> c[n], sum[n];
+  const V inverse_width = tile.inverse_width;
+  unrolled<n>([&](auto k) HNN_LAMBDA { adjoint[k] = g.adjoint[k], c[k] = tile.c[k], sum[k] = g.sum[k]; });
   for (int64_t t = end - 1; t >= begin; --t) {
     current.prefetch(next + (end - 1 - t), begin == 0);
     const C* go = grad_out.row(t);
     C* const grads = grad_current.row(t);
-#pragma GCC unroll 16
-    for (int k = 0; k < n; ++k) {
+    unrolled<n>([&](auto k) HNN_LAMBDA {
       const int64_t at = (t - begin) * kTile + k * kLanes<C>;
       const V next_r = adjoint[k].r;
       V through_spike;
       const V grad = backward_step<kSurrogate, kResetGrad>(adjoint[k], load(go + k * kLanes<C>), load(v + at),
-                                                           tile.c[k], tile.inverse_width, through_spike);
+                                                           c[k], inverse_width, through_spike);
       if constexpr (kLearns) {
-        accumulate(g.sum[k], grad, through_spike, next_r, load(v + at - kTile), load(r + at));
+        accumulate(sum[k], grad, through_spike, next_r, load(v + at - kTile), load(r + at));
       }
       store(grads + k * kLanes<C>, grad);
-    }
+    });
     if (call.grad_current.constant) {
       for (int k = 0; k < n; ++k) g.current[k] = g.current[k] + load(grads + k * kLanes<C>);
       continue;
     }
     grad_current.commit(t);
   }
-  std::copy(adjoint, adjoint + n, g.adjoint);
+  unrolled<n>([&](auto k) HNN_LAMBDA { g.adjoint[k] = adjoint[k], g.sum[k] = sum[k]; });
 }
 
 template <class IO, int kSurrogate, bool kSmooth, int kResetGrad, bool kLearns>

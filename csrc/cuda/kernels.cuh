@@ -21,6 +21,8 @@ namespace HNN_NAMESPACE {
 
 HNN_INLINE float scalar_of(float x) { return x; }
 HNN_INLINE double scalar_of(double x) { return x; }
+HNN_INLINE float fma_(float a, float b, float c) { return fmaf(a, b, c); }
+HNN_INLINE double fma_(double a, double b, double c) { return fma(a, b, c); }
 HNN_INLINE float exp2_(float x) { return exp2f(x); }
 HNN_INLINE double exp2_(double x) { return exp2(x); }
 HNN_INLINE float erfc_(float x) { return erfcf(x); }
