@@ -19,7 +19,7 @@ OLDEST = "torch==2.11.*" "triton==3.6.*" "numpy<2.4"
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest lint format bench gpu clean
+.PHONY: setup demo test test-oldest sanitize lint format bench gpu clean
 
 setup: $(VENV)/.kernels
 
@@ -52,15 +52,19 @@ test: $(VENV)/.tests
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH='$(OLDEST) torchvision'
 
+# The compiled backends under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: $(VENV)/.tests
+	VENV=$(VENV) JOBS=$(JOBS) tests/native/sanitize.sh
+
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*' 'tests/native/*.cpp')
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*' 'tests/native/*.cpp')
 
 bench: $(VENV)/.kernels
 	$(BIN)/python -m benchmarks.lif

@@ -1,6 +1,9 @@
 """Forward + backward of the LIF layer on the CPU against the plain loop, eager and compiled.
 
-    python -m benchmarks.lif [--repeats 15] [--no-compile] [--csv FILE]
+    python -m benchmarks.lif [--op lif ...] [--repeats 15] [--no-compile] [--csv FILE]
+
+``lif`` is the layer alone; ``lif_axon`` has the paper's dual-exponential axon with fixed coefficients behind it, and
+``lif_axon_learnt`` one with learnt coefficients per neuron.
 
 All variants run in one process, in turns, and are compared by medians, because a shared machine's speed drifts by more
 than they differ. The floor is the bytes that must move (current read and spikes written forward; current and
@@ -24,9 +27,10 @@ from pathlib import Path
 import torch
 
 import hnn_kernels
-from benchmarks.baselines import loop
+from benchmarks.baselines import loop, loop_with_axon
 from benchmarks.records import append, commit
 
+OPS = ("lif", "lif_axon", "lif_axon_learnt")
 SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
 WARM_UP_SECONDS, CALLS_PER_TURN = 0.02, 5
@@ -78,32 +82,53 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[], object]]:
+def providers_for(
+    op: str, features: int, backends: tuple[str, ...], compiled: bool = False, device: str = "cpu"
+) -> tuple[dict[str, Callable], tuple[torch.Tensor, ...]]:
+    """``op`` as a function of the current from each provider, and the coefficients that it learns."""
+    numbers = (DECAY, RESET_DECAY, THRESHOLD)
+    axon, learnt = None, ()
+    if op != "lif":
+        axon = hnn_kernels.IIR.dual_exponential(4, 1)
+    if op == "lif_axon_learnt":
+        learnt = tuple(torch.tensor(c, device=device)[:, None].repeat(1, features).requires_grad_() for c in axon)
+        axon = hnn_kernels.IIR(*learnt)
+    plain, arguments = (loop, (SIGMA,)) if axon is None else (loop_with_axon, (SIGMA, *axon))
+    providers: dict[str, Callable] = {
+        name: lambda x, name=name: hnn_kernels.lif(x, *numbers, sigma=SIGMA, axon=axon, backend=name)[0]
+        for name in backends
+    }
+    providers["eager"] = lambda x: plain(x, *numbers, *arguments)
+    if compiled:
+        fused = torch.compile(plain, dynamic=False)
+        providers["compiled"] = lambda x: fused(x, *numbers, *arguments)
+    return providers, learnt
+
+
+def variants_for(op: str, shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[], object]]:
     """One training step of each provider on the same input, checked to agree before anything is timed."""
     generator = torch.Generator().manual_seed(0)
     current = torch.randn(shape, generator=generator).add_(0.5)
     grad = torch.randn(shape, generator=generator)
-    providers = {
-        "cpu": lambda x: hnn_kernels.lif(x, DECAY, RESET_DECAY, THRESHOLD, sigma=SIGMA, backend="cpu")[0],
-        "eager": lambda x: loop(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA),
-    }
-    if compiled:
-        fused = torch.compile(loop, dynamic=False)
-        providers["compiled"] = lambda x: fused(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA)
+    providers, learnt = providers_for(op, shape[-1], ("cpu",), compiled)
 
     results = {}
     for name, run in providers.items():
         x = current.clone().requires_grad_()
         out = run(x)
-        results[name] = (out.detach(), *torch.autograd.grad(out, x, grad))
-    for name, (out, gradient) in results.items():
-        # torch.compile contracts into FMA, so a potential within an ulp of the threshold may fall on its other side.
-        differing = (out != results["eager"][0]).float().mean().item()
-        if differing > (1e-4 if name == "compiled" else 0):
-            raise SystemExit(f"{name} disagrees with the eager loop in {differing:.2e} of the spikes")
-        error = (gradient - results["eager"][1]).norm() / results["eager"][1].norm()
-        if error > (1e-2 if name == "compiled" else 1e-5):
-            raise SystemExit(f"{name} disagrees with the eager loop by {error:.2e} in the gradient")
+        results[name] = (out.detach(), *torch.autograd.grad(out, (x, *learnt), grad))
+    expected, *gradients = results["eager"]
+    for name, (out, *found) in results.items():
+        # torch.compile contracts into FMA, so a potential within an ulp of the threshold may fall on its other side,
+        # and what follows in that neuron with it.
+        exact = name != "compiled"
+        differing = ((out - expected).abs() > 1e-5).float().mean().item()
+        if differing > (0 if exact else 1e-4):
+            raise SystemExit(f"{name} disagrees with the eager loop in {differing:.2e} of the outputs")
+        for got, wanted in zip(found, gradients, strict=True):
+            error = (got - wanted).norm() / wanted.norm()
+            if error > (1e-5 if exact else 1e-2):
+                raise SystemExit(f"{name} disagrees with the eager loop by {error:.2e} in a gradient")
 
     def step(run):
         x = current.clone().requires_grad_()
@@ -111,6 +136,8 @@ def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[
         def once():
             run(x).backward(grad)
             x.grad = None
+            for coefficient in learnt:
+                coefficient.grad = None
 
         return once
 
@@ -123,6 +150,7 @@ def variants_for(shape: tuple[int, ...], compiled: bool) -> dict[str, Callable[[
 def main() -> None:
     """Print the table, and append it to a CSV file where one is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--op", choices=OPS, nargs="+", default=OPS)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--no-compile", action="store_true", help="leave the compiled loop out (it takes minutes)")
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
@@ -132,12 +160,12 @@ def main() -> None:
     if chosen != "cpu":
         raise SystemExit(f"the C++ kernels are not there:\n{hnn_kernels.explain('cpu')}")
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, forward + backward")
-    print(f"{'[T, B, N]':>16} {'buffers':>8} {'cpu ms':>8} {'eager ms':>9} {'x':>6} {'compiled ms':>12} {'x':>6}"
-          f" {'floor ms':>9} {'over floor':>11}")  # fmt: skip
+    print(f"{'op':>16} {'[T, B, N]':>16} {'buffers':>8} {'cpu ms':>8} {'eager ms':>9} {'x':>6} "
+          f"{'compiled ms':>12} {'x':>6} {'floor ms':>9} {'over floor':>11}")  # fmt: skip
     rows = []
     keep_what_is_freed()
-    for shape in SHAPES:
-        variants = variants_for(shape, not arguments.no_compile)
+    for op, shape in itertools.product(arguments.op, SHAPES):
+        variants = variants_for(op, shape, not arguments.no_compile)
         for fresh in (False, True):
             seconds = interleave(variants, arguments.repeats, give_back if fresh else lambda: None)
             median = {name: statistics.median(s) for name, s in seconds.items()}
@@ -145,13 +173,13 @@ def main() -> None:
             floor = median["copy in place"] * BYTES_PER_NEURON_STEP / 8
             own = median["cpu"]
             compiled = median.get("compiled", float("nan"))
-            print(f"{shape!s:>16} {'fresh' if fresh else 'reused':>8} {own * 1e3:8.2f} {median['eager'] * 1e3:9.2f} "
-                  f"{median['eager'] / own:6.1f} {compiled * 1e3:12.2f} {compiled / own:6.1f} {floor * 1e3:9.2f} "
-                  f"{own / floor:11.2f}", flush=True)  # fmt: skip
+            print(f"{op:>16} {shape!s:>16} {'fresh' if fresh else 'reused':>8} {own * 1e3:8.2f} "
+                  f"{median['eager'] * 1e3:9.2f} {median['eager'] / own:6.1f} {compiled * 1e3:12.2f} "
+                  f"{compiled / own:6.1f} {floor * 1e3:9.2f} {own / floor:11.2f}", flush=True)  # fmt: skip
             for name, values in seconds.items():
                 low, middle, high = statistics.quantiles(values, n=4)
                 rows.append({
-                    "op": "lif", "case": "x".join(map(str, shape)), "provider": name,
+                    "op": op, "case": "x".join(map(str, shape)), "provider": name,
                     "buffers": "fresh" if fresh else "reused", "mode": "forward+backward", "dtype": "float32",
                     "ms_q25": f"{low * 1e3:.4f}", "ms_median": f"{middle * 1e3:.4f}", "ms_q75": f"{high * 1e3:.4f}",
                     "ns_per_neuron_step": f"{middle * 1e9 / neuron_steps:.4f}",

@@ -16,11 +16,15 @@ from pathlib import Path
 import torch
 
 import hnn_kernels
-from benchmarks.baselines import loop
-from benchmarks.lif import DECAY, RESET_DECAY, SIGMA, THRESHOLD
+from benchmarks.lif import providers_for
 from benchmarks.records import append, commit
 
-SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096), (25, 32, 32 * 28 * 28), (500, 16, 4096), (1000, 8, 1024))
+LARGE = (25, 32, 32 * 28 * 28)
+CASES = {
+    "lif": ((25, 64, 500), (25, 64, 4096), (100, 32, 4096), LARGE, (500, 16, 4096), (1000, 8, 1024)),
+    "lif_axon": ((25, 64, 500), (100, 32, 4096), LARGE),
+    "lif_axon_learnt": ((25, 64, 500), (100, 32, 4096), LARGE),
+}
 DTYPES = (torch.float32, torch.bfloat16)
 EAGER_LIMIT = 100  # steps; the plain loop beyond takes seconds per call
 ROTATED_BYTES = 256 << 20  # several times the L2 cache of any current GPU
@@ -36,20 +40,17 @@ def event_ms(run: Callable[[], object]) -> float:
     return start.elapsed_time(end)
 
 
-def variants_for(shape: tuple[int, ...], dtype: torch.dtype) -> dict[tuple[str, str], Callable[[], object]]:
+def variants_for(op: str, shape: tuple[int, ...], dtype: torch.dtype) -> dict[tuple[str, str], Callable[[], object]]:
     """``(provider, mode)`` to a function that does it once, on the next of several inputs."""
     elements = shape[0] * shape[1] * shape[2]
     copies = max(1, min(8, ROTATED_BYTES // (elements * dtype.itemsize)))
     currents = [torch.randn(shape, device="cuda").add_(0.5).to(dtype).requires_grad_() for _ in range(copies)]
     grads = [torch.randn(shape, device="cuda").to(dtype) for _ in range(copies)]
     target = torch.empty_like(grads[0])
-    providers: dict[str, Callable] = {
-        name: lambda x, name=name: hnn_kernels.lif(x, DECAY, RESET_DECAY, THRESHOLD, sigma=SIGMA, backend=name)[0]
-        for name in ("cuda", "triton")
-        if "cuda" in hnn_kernels.backends()[name].devices
-    }
-    if shape[0] <= EAGER_LIMIT:
-        providers["eager"] = lambda x: loop(x, DECAY, RESET_DECAY, THRESHOLD, SIGMA)
+    usable = tuple(name for name in ("cuda", "triton") if "cuda" in hnn_kernels.backends()[name].devices)
+    providers, learnt = providers_for(op, shape[-1], usable, device="cuda")
+    if shape[0] > EAGER_LIMIT:
+        del providers["eager"]
     turns = itertools.count()
     result: dict[tuple[str, str], Callable[[], object]] = {}
     for name, run in providers.items():
@@ -60,7 +61,7 @@ def variants_for(shape: tuple[int, ...], dtype: torch.dtype) -> dict[tuple[str, 
 
         def both(run=run):
             i = next(turns) % copies
-            torch.autograd.grad(run(currents[i]), currents[i], grads[i])
+            torch.autograd.grad(run(currents[i]), (currents[i], *learnt), grads[i])
 
         result[name, "forward"] = forward
         result[name, "forward+backward"] = both
@@ -79,8 +80,9 @@ def main() -> None:
 
     print(f"{device}, torch {torch.__version__}, triton {triton.__version__}")
     rows = []
-    for shape, dtype in itertools.product(SHAPES, DTYPES):
-        variants = variants_for(shape, dtype)
+    cases = [(op, shape) for op, shapes in CASES.items() for shape in shapes]
+    for (op, shape), dtype in itertools.product(cases, DTYPES):
+        variants = variants_for(op, shape, dtype)
         ms: dict[tuple[str, str], list[float]] = {key: [] for key in variants}
         first = {key: event_ms(run) for key, run in variants.items()}
         for turn, (key, run) in itertools.product(range(-3, arguments.repeats), variants.items()):
@@ -90,14 +92,14 @@ def main() -> None:
         elements = shape[0] * shape[1] * shape[2]
         copy = statistics.median(ms["copy", "copy"])
         bandwidth = 2 * elements * dtype.itemsize / copy / 1e6
-        print(f"{shape} {dtype}: copy {copy:.4f} ms, {bandwidth:.0f} GB/s", flush=True)
+        print(f"{op} {shape} {dtype}: copy {copy:.4f} ms, {bandwidth:.0f} GB/s", flush=True)
         for (provider, mode), values in ms.items():
             low, middle, high = statistics.quantiles(values, n=4)
             trains = {"forward": 2, "forward+backward": 5, "copy": 2}[mode]
             over = middle / (copy * trains / 2)
             print(f"  {provider:8} {mode:17} {middle:9.4f} ms  {over:6.2f} x floor")
             rows.append({
-                "op": "lif", "case": "x".join(map(str, shape)), "provider": provider, "mode": mode,
+                "op": op, "case": "x".join(map(str, shape)), "provider": provider, "mode": mode,
                 "dtype": str(dtype).removeprefix("torch."), "ms_q25": f"{low:.5f}", "ms_median": f"{middle:.5f}",
                 "ms_q75": f"{high:.5f}", "ms_first_call": f"{first[provider, mode]:.3f}",
                 "over_floor": f"{over:.3f}", "copy_gb_per_s": f"{bandwidth:.1f}", "device": device,

@@ -3,10 +3,89 @@
 // hnn_kernels/reference.py, and contraction into FMA is off, so equal inputs give equal spikes; where only a gradient
 // depends on it, fma_ asks for the contraction.
 //
+// Options are plain arguments: all functions are inlined, so a caller that passes a constant pays for that option
+// alone.
+//
 // No include guard: each instruction set of the CPU backend includes this file into its own namespace (HNN_NAMESPACE),
-// after defining HNN_INLINE and the functions fma_(V, V, V), exp2_(V) and erfc_(V) for its types.
+// after defining HNN_INLINE and, for its types V, the functions scalar_of(V), fma_(V, V, V), abs_(V), exp2_(V) of x <=
+// 0, erfc_(V) and atan_(V).
 
 namespace HNN_NAMESPACE {
+
+template <class V>
+HNN_INLINE V broadcast(double x) {
+  return V{} + static_cast<decltype(scalar_of(V{}))>(x);
+}
+
+// -- surrogates: P(x) and P'(x) of the distance x = V - V_th, of width w; numbered as in hnn_kernels/surrogates.py ----
+
+enum Surrogate {
+  kGaussian,
+  kSigmoid,
+  kArctan,
+  kFastSigmoid,
+  kTriangle,
+  kRectangle,
+  kSurrogates
+};  // the last counts them
+
+template <class V>
+HNN_INLINE V primitive(int surrogate, V x, V inverse_width) {
+  const V one = broadcast<V>(1), half = broadcast<V>(0.5);
+  const V z = x * inverse_width;
+  switch (surrogate) {
+    default: return half * erfc_(z * broadcast<V>(-0.70710678118654752440));  // kGaussian
+    case kSigmoid: {
+      // From the power of a negative number on either side, so that nothing overflows.
+      const V e = exp2_(abs_(z) * broadcast<V>(-1.4426950408889634074));
+      return (x >= V{} ? one : e) / (one + e);
+    }
+    case kArctan: return half + atan_(z) * broadcast<V>(0.31830988618379067154);
+    case kFastSigmoid: return half + half * z / (one + abs_(z));
+    case kTriangle: {
+      const V edge = one - abs_(z), tail = half * (edge > V{} ? edge * edge : V{});
+      return z >= V{} ? one - tail : tail;
+    }
+    case kRectangle: {
+      const V y = half + half * z;
+      return y > one ? one : y > V{} ? y : V{};
+    }
+  }
+}
+
+template <class V>
+HNN_INLINE V density(int surrogate, V x, V inverse_width) {
+  const V one = broadcast<V>(1), half = broadcast<V>(0.5);
+  const V z = x * inverse_width;
+  switch (surrogate) {
+    default: {  // kGaussian
+      // As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
+      const V exponent = inverse_width * inverse_width * broadcast<V>(-0.72134752044448170368);  // -log2(e) / 2
+      return exp2_(x * exponent * x) * (inverse_width * broadcast<V>(0.39894228040143267794));
+    }
+    case kSigmoid: {
+      const V e = exp2_(abs_(z) * broadcast<V>(-1.4426950408889634074)), d = one + e;
+      return inverse_width * e / (d * d);
+    }
+    case kArctan: return inverse_width * broadcast<V>(0.31830988618379067154) / fma_(z, z, one);
+    case kFastSigmoid: {
+      const V d = one + abs_(z);
+      return half * inverse_width / (d * d);
+    }
+    case kTriangle: {
+      const V edge = one - abs_(z);
+      return inverse_width * (edge > V{} ? edge : V{});
+    }
+    case kRectangle: return abs_(z) < one ? half * inverse_width : V{};
+  }
+}
+
+// -- the membrane ------------------------------------------------------------------------------------------------------
+
+// How a spike resets: through R (Muramatsu & Yu 2021, eq. 1c), or V itself, by the threshold or to zero, or not at all.
+// kNoMembrane is a layer without one, whose synapse filter's output goes straight out.
+enum Reset { kFilter, kSubtract, kZero, kNone, kNoMembrane };
+enum ResetGrad { kFull, kOneStep, kDetach };
 
 template <class V>
 struct Coefficients {
@@ -15,83 +94,117 @@ struct Coefficients {
 
 template <class V>
 struct State {
-  V v;  // V[t-1]
-  V r;  // R[t]
+  V v;  // what decays into V[t]: V[t-1] after its reset
+  V r;  // R[t]; passed through unless kFilter
 };
 
-// What flows backward in time into a step: dL/dV[t] through V[t+1], and dL/dR[t+1].
+// What flows backward in time into a step: dL/d(State::v after step t) and dL/dR[t+1].
 template <class V>
 struct Adjoint {
   V v, r;
 };
 
+// One step forward: returns O[t], and puts V[t] before its reset into `potential`.
 template <class V>
-HNN_INLINE V broadcast(double x) {
-  return V{} + static_cast<decltype(scalar_of(V{}))>(x);
-}
-
-// -- surrogates: P(x) and P'(x) of the distance x = V - V_th; numbered as in hnn_kernels/surrogates.py -------------
-
-constexpr int kGaussian = 0;
-
-template <int kSurrogate, class V>
-HNN_INLINE V primitive(V x, V inverse_width) {
-  if constexpr (kSurrogate == kGaussian) {  // Muramatsu & Yu 2021, eq. 5
-    return broadcast<V>(0.5) * erfc_(x * inverse_width * broadcast<V>(-0.70710678118654752440));
-  }
-}
-
-template <int kSurrogate, class V>
-HNN_INLINE V density(V x, V inverse_width) {
-  if constexpr (kSurrogate == kGaussian) {  // eq. 6
-    // As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
-    const V exponent = inverse_width * inverse_width * broadcast<V>(-0.72134752044448170368);  // -log2(e) / 2
-    return exp2_(x * exponent * x) * (inverse_width * broadcast<V>(0.39894228040143267794));
-  }
-}
-
-// -- one step forward: returns O[t] ---------------------------------------------------------------------------------
-
-template <int kSurrogate, bool kSmooth, class V>
-HNN_INLINE V forward_step(State<V>& s, V current, const Coefficients<V>& c, V inverse_width) {
-  s.v = c.decay * s.v + current - c.threshold * s.r;
+HNN_INLINE V forward_step(int reset, bool smooth, int surrogate, State<V>& s, V current, const Coefficients<V>& c,
+                          V inverse_width, V& potential) {
+  V v = current;
+  if (reset != kNoMembrane) v = c.decay * s.v + current;
+  if (reset == kFilter) v = v - c.threshold * s.r;
+  potential = v;
+  if (reset == kNoMembrane) return v;
   V spike;
-  if constexpr (kSmooth) {
-    spike = primitive<kSurrogate>(s.v - c.threshold, inverse_width);
+  if (smooth) {
+    spike = primitive(surrogate, v - c.threshold, inverse_width);
   } else {
-    spike = s.v >= c.threshold ? broadcast<V>(1) : V{};
+    spike = v >= c.threshold ? broadcast<V>(1) : V{};
   }
-  s.r = c.reset_decay * s.r + spike;
+  if (reset == kFilter) s.r = c.reset_decay * s.r + spike;
+  if (reset == kSubtract) v = v - c.threshold * spike;
+  if (reset == kZero) v = v * (broadcast<V>(1) - spike);
+  s.v = v;
   return spike;
 }
 
-// -- one step backward: returns dL/dcurrent[t] ----------------------------------------------------------------------
-
-enum ResetGrad { kFull = 0, kOneStep = 1, kDetach = 2 };
-
-// `through_spike` receives dL/dV[t] through O[t], which the threshold's gradient needs.
-template <int kSurrogate, int kResetGrad, class V>
-HNN_INLINE V backward_step(Adjoint<V>& a, V grad_out, V v, const Coefficients<V>& c, V inverse_width,
-                           V& through_spike) {
-  V grad_spike = grad_out;
-  if constexpr (kResetGrad != kDetach) grad_spike = grad_spike + a.r;
-  through_spike = density<kSurrogate>(v - c.threshold, inverse_width) * grad_spike;
-  const V grad_v = a.v + through_spike;
+// One step backward: returns dL/dcurrent[t] = dL/dV[t]. `through_spike` receives its part through O[t], which the
+// threshold's gradient needs. `density` is P'(V[t] - V_th); `spike`, O[t], is read only for kZero.
+template <class V>
+HNN_INLINE V backward_step(int reset, int reset_grad, Adjoint<V>& a, V grad_spike, V density, V v, V spike,
+                           const Coefficients<V>& c, V& through_spike) {
+  if (reset == kNoMembrane) return grad_spike;
+  if (reset_grad != kDetach) {
+    if (reset == kFilter) grad_spike = grad_spike + a.r;
+    if (reset == kSubtract) grad_spike = fma_(-c.threshold, a.v, grad_spike);
+    if (reset == kZero) grad_spike = fma_(-v, a.v, grad_spike);
+  }
+  through_spike = density * grad_spike;
+  V grad_v = a.v;
+  if (reset == kZero) grad_v = grad_v * (broadcast<V>(1) - spike);
+  grad_v = grad_v + through_spike;
   a.v = c.decay * grad_v;
-  if constexpr (kResetGrad == kOneStep) {
-    a.r = -c.threshold * grad_v;
-  } else {
-    a.r = fma_(-c.threshold, grad_v, c.reset_decay * a.r);
+  if (reset == kFilter) {
+    a.r = reset_grad == kOneStep ? -c.threshold * grad_v : fma_(-c.threshold, grad_v, c.reset_decay * a.r);
   }
   return grad_v;
 }
 
-// The coefficients' gradients of one step. `next_r` is dL/dR[t+1], as it was before backward_step.
+// The coefficients' gradients of one step. `before` is the state before step t, `after` the adjoint before
+// backward_step; `spike` is read only for kSubtract.
 template <class V>
-HNN_INLINE void accumulate(Coefficients<V>& sum, V grad_v, V through_spike, V next_r, V previous_v, V r) {
-  sum.decay = sum.decay + grad_v * previous_v;
-  sum.reset_decay = sum.reset_decay + next_r * r;
-  sum.threshold = sum.threshold - (grad_v * r + through_spike);
+HNN_INLINE void accumulate(int reset, Coefficients<V>& sum, V grad_v, V through_spike, V spike, const Adjoint<V>& after,
+                           const State<V>& before) {
+  sum.decay = fma_(grad_v, before.v, sum.decay);
+  if (reset == kFilter) {
+    sum.reset_decay = fma_(after.r, before.r, sum.reset_decay);
+    sum.threshold = sum.threshold - fma_(grad_v, before.r, through_spike);
+  } else if (reset == kSubtract) {
+    sum.threshold = sum.threshold - fma_(after.v, spike, through_spike);
+  } else {
+    sum.threshold = sum.threshold - through_spike;
+  }
+}
+
+// -- IIR filters: y[t] = sum_q b[q] x[t-q] + sum_p a[p-1] y[t-p] -----------------------------------------------------
+// Coefficients in one array: a[0..P), then b[0..Q]. History in one array, newest first: y[t-1..t-P], then x[t-1..t-Q].
+// An array is a pointer, or anything with []; where the orders are constants the loops unroll and they are registers.
+
+template <class V, class History, class Taps>
+HNN_INLINE V filter_step(int feedback, int feedforward, History history, V x, Taps c) {
+  V y = c[feedback] * x;
+  for (int q = 1; q <= feedforward; ++q) y = y + c[feedback + q] * history[feedback + q - 1];
+  for (int p = 0; p < feedback; ++p) y = y + c[p] * history[p];
+  for (int p = feedback - 1; p > 0; --p) history[p] = history[p - 1];
+  if (feedback) history[0] = y;
+  for (int q = feedforward - 1; q > 0; --q) history[feedback + q] = history[feedback + q - 1];
+  if (feedforward) history[feedback] = x;
+  return y;
+}
+
+// `adjoint` holds what later steps say of y[t-p] and x[t-q], in the history's order (before the last step: dL/dstate;
+// after the first: the gradient of the initial state). Takes dL/dy[t] from outside, replaces it by the whole dL/dy[t],
+// which the coefficients' gradients need, and returns dL/dx[t].
+template <class V, class History, class Taps>
+HNN_INLINE V filter_backward_step(int feedback, int feedforward, History adjoint, V& grad_y, Taps c) {
+  if (feedback) grad_y = grad_y + adjoint[0];
+  for (int p = 0; p + 1 < feedback; ++p) adjoint[p] = fma_(c[p], grad_y, adjoint[p + 1]);
+  if (feedback) adjoint[feedback - 1] = c[feedback - 1] * grad_y;
+  V grad_x = c[feedback] * grad_y;
+  if (feedforward) grad_x = grad_x + adjoint[feedback];
+  for (int q = 1; q < feedforward; ++q) {
+    adjoint[feedback + q - 1] = fma_(c[feedback + q], grad_y, adjoint[feedback + q]);
+  }
+  if (feedforward) adjoint[feedback + feedforward - 1] = c[feedback + feedforward] * grad_y;
+  return grad_x;
+}
+
+// The coefficients' gradients of one step; `grad_y` is what filter_backward_step left, `history` that before step t.
+template <class V, class Taps, class History>
+HNN_INLINE void filter_accumulate(int feedback, int feedforward, Taps sum, V grad_y, V x, History history) {
+  for (int p = 0; p < feedback; ++p) sum[p] = fma_(grad_y, V(history[p]), sum[p]);
+  sum[feedback] = fma_(grad_y, x, sum[feedback]);
+  for (int q = 0; q < feedforward; ++q) {
+    sum[feedback + 1 + q] = fma_(grad_y, V(history[feedback + q]), sum[feedback + 1 + q]);
+  }
 }
 
 }  // namespace HNN_NAMESPACE

@@ -71,45 +71,4 @@ inline Tensor empty_in_order(const Tensor& like, const Numbering& numbering, Sca
   return new_empty_strided(like, sizes, strides, dtype);
 }
 
-inline std::vector<int64_t> step_shape(const Tensor& current, bool constant) {
-  const auto sizes = current.sizes();
-  return {sizes.begin() + (constant ? 0 : 1), sizes.end()};
-}
-
-struct Outputs {
-  Tensor out, v, r;
-};
-inline Outputs allocate_outputs(const Tensor& current, std::optional<int64_t> steps, bool count) {
-  const auto shape = step_shape(current, steps.has_value());
-  Tensor out = count   ? torch::stable::new_empty(current, shape)
-               : steps ? empty_train(current, *steps)
-                       : torch::stable::empty_like(current);
-  const ScalarType state = state_dtype(current);
-  return {std::move(out), torch::stable::new_empty(current, shape, state),
-          torch::stable::new_empty(current, shape, state)};
-}
-
-// In the order of hnn_kernels.ops.GRADIENTS; bit i of `needs` asks for the i-th, the others have no elements.
-struct Gradients6 {
-  Tensor current, decay, reset_decay, threshold, v, r;
-};
-inline Gradients6 allocate_gradients(const Tensor& current, bool constant, const Optional& decay,
-                                     const Optional& reset_decay, const Optional& threshold, int64_t needs) {
-  const ScalarType state = state_dtype(current);
-  const auto shape = step_shape(current, constant);
-  const auto none = [&](ScalarType dtype) { return torch::stable::new_empty(current, {0}, dtype); };
-  const auto like = [&](const Optional& coefficient, int bit) {
-    return needs >> bit & 1 ? torch::stable::new_empty(current, coefficient->sizes(), state) : none(state);
-  };
-  const auto of_state = [&](int bit) {
-    return needs >> bit & 1 ? torch::stable::new_empty(current, shape, state) : none(state);
-  };
-  return {needs & 1 ? torch::stable::empty_like(current) : none(current.scalar_type()),
-          like(decay, 1),
-          like(reset_decay, 2),
-          like(threshold, 3),
-          of_state(4),
-          of_state(5)};
-}
-
 }  // namespace hnn

@@ -3,12 +3,14 @@
 from . import nn
 from .coding import encode_duplicate
 from .dispatch import Backend, Explanation, backends, explain
-from .functional import lif
+from .filters import IIR
+from .functional import iir, lif
 from .reference import LIFState
 from .surrogates import SURROGATES
 from .version import __version__
 
 __all__ = [
+    "IIR",
     "SURROGATES",
     "Backend",
     "Explanation",
@@ -17,6 +19,7 @@ __all__ = [
     "backends",
     "encode_duplicate",
     "explain",
+    "iir",
     "lif",
     "nn",
 ]

@@ -1,91 +1,111 @@
-"""The autograd Functions between the public call and a backend's pair of raw operators."""
+"""The autograd Functions between the public calls and a backend's pair of raw operators."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .ops import backward_ops, forward_ops
+from .ops import OUTPUTS, TENSORS, backward_ops, forward_ops
 
 
 class Settings(NamedTuple):
-    """What a call fixes besides its tensors. A coefficient given as a tensor has NaN for its value here."""
+    """What a call fixes besides its tensors, in the order of the operators' schema."""
 
-    backend: str
     steps: int | None
     decay: float
     reset_decay: float
     threshold: float
-    sigma: float
+    synapse_feedback: list[float]
+    synapse_feedforward: list[float]
+    axon_feedback: list[float]
+    axon_feedforward: list[float]
+    width: float
     surrogate: int
+    reset: int
+    reset_grad: int
     count: bool
     smooth: bool
-    reset_grad: int
+    checkpoint_every: int
 
 
-class LIFFunction(torch.autograd.Function):
-    """Forward and backward each one operator call; backward recomputes the potential instead of storing it."""
+class Plan(NamedTuple):
+    """The backend, and which of :data:`ops.OUTPUTS` the call has."""
+
+    backend: str
+    outputs: tuple[int, ...]
+
+
+# The tensors of ops.TENSORS, the settings, the plan.
+_INPUTS = len(TENSORS) + 2
+_CHECKPOINTS = OUTPUTS.index("checkpoints")
+
+
+class LayerFunction(torch.autograd.Function):
+    """Forward and backward each one operator call; backward recomputes what it needs instead of storing it."""
 
     generate_vmap_rule = True
 
     # One variadic parameter: Function.apply() binds its arguments to this signature, which costs 20 us for seven.
     @staticmethod
-    def forward(*inputs: Tensor | Settings | None) -> tuple[Tensor, Tensor, Tensor]:
-        """``(current, decay, reset_decay, threshold, v, r, settings)`` to ``(out, v, r)``."""
-        # The last seven: under Dynamo of torch 2.11 a symbolic `steps` is passed once more in front.
-        current, decay, reset_decay, threshold, v, r, s = inputs[-7:]
-        return forward_ops[s.backend](
-            current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay, s.threshold, v, r, s.sigma,
-            s.surrogate, s.count, s.smooth,
-        )  # fmt: skip
+    def forward(*inputs: Tensor | Settings | Plan | None) -> tuple[Tensor, ...]:
+        """``(*tensors, settings, plan)`` to the plan's outputs."""
+        # The last ones: under Dynamo of torch 2.11 a symbolic `steps` is passed once more in front.
+        *tensors, settings, plan = inputs[-_INPUTS:]
+        return tuple(forward_ops[plan.backend](*tensors, *settings))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.settings = inputs[-7:]
-        ctx.save_for_backward(*tensors)
+        *tensors, ctx.settings, ctx.plan = inputs[-_INPUTS:]
+        checkpoints = None
+        if ctx.settings.checkpoint_every:
+            checkpoints = output[-1]
+            ctx.mark_non_differentiable(checkpoints)
+        ctx.save_for_backward(*tensors, checkpoints)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, grad_out, grad_v, grad_r):
-        wanted = ctx.needs_input_grad[:6]
+    def backward(ctx, *grads):
+        incoming = [None] * _CHECKPOINTS
+        for i, grad in zip(ctx.plan.outputs, grads, strict=True):
+            if i != _CHECKPOINTS:
+                incoming[i] = grad
+        wanted = ctx.needs_input_grad[: len(TENSORS)]
         needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
         # A graph of this backward is being recorded: it must end in an error, not in a gradient that misses a part.
-        gradient = LIFGradient.apply if torch.is_grad_enabled() else LIFGradient.forward
-        gradients = gradient(grad_out, grad_v, grad_r, *ctx.saved_tensors, ctx.settings, needs)
-        return *(g if needed else None for g, needed in zip(gradients, wanted, strict=True)), None
+        gradient = LayerGradient.apply if torch.is_grad_enabled() else LayerGradient.forward
+        *tensors, checkpoints = ctx.saved_tensors
+        gradients = iter(gradient(*incoming, checkpoints, *tensors, ctx.settings, ctx.plan, needs))
+        return *(next(gradients) if needed else None for needed in wanted), None, None
 
 
-class _PlainLIF(torch.autograd.Function):
-    """:class:`LIFFunction` with forward and setup_context in one, which costs 15 us less and no transform can take."""
+class _PlainLayer(torch.autograd.Function):
+    """:class:`LayerFunction` with forward and setup_context in one: 15 us less, but no transform can take it."""
 
     @staticmethod
     def forward(ctx, *inputs):
-        output = LIFFunction.forward(*inputs)
-        LIFFunction.setup_context(ctx, inputs, output)
+        output = LayerFunction.forward(*inputs)
+        LayerFunction.setup_context(ctx, inputs, output)
         return output
 
-    backward = LIFFunction.backward
+    backward = LayerFunction.backward
 
 
-def apply(*inputs: Tensor | Settings | None) -> tuple[Tensor, Tensor, Tensor]:
-    """:meth:`LIFFunction.forward`, differentiable: by autograd, torch.func and torch.compile."""
+def apply(*inputs: Tensor | Settings | Plan | None) -> tuple[Tensor, ...]:
+    """:meth:`LayerFunction.forward`, differentiable: by autograd, torch.func and torch.compile."""
     transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return (LIFFunction if transformed else _PlainLIF).apply(*inputs)
+    return (LayerFunction if transformed else _PlainLayer).apply(*inputs)
 
 
-class LIFGradient(torch.autograd.Function):
+class LayerGradient(torch.autograd.Function):
     """The backward operator as a function of its own, which refuses to be differentiated."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*inputs: Tensor | Settings | int | None) -> tuple[Tensor, ...]:
-        """``(grad_out, grad_v, grad_r, <LIFFunction's inputs>, needs)`` to the gradients of :data:`ops.GRADIENTS`."""
-        grad_out, grad_v, grad_r, current, decay, reset_decay, threshold, v, r, s, needs = inputs[-11:]
-        return backward_ops[s.backend](
-            grad_out, grad_v, grad_r, current, s.steps, decay, reset_decay, threshold, s.decay, s.reset_decay,
-            s.threshold, v, r, s.sigma, s.surrogate, s.count, s.smooth, s.reset_grad, needs,
-        )  # fmt: skip
+    def forward(*inputs: Tensor | Settings | Plan | int | None) -> tuple[Tensor, ...]:
+        """``(*grads of OUTPUTS, checkpoints, *LayerFunction's inputs, needs)`` to the gradients needed."""
+        *tensors, settings, plan, needs = inputs[-len(OUTPUTS) - _INPUTS - 1 :]
+        return tuple(backward_ops[plan.backend](*tensors, *settings, needs))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -94,5 +114,5 @@ class LIFGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         raise RuntimeError(
-            "hnn_kernels.lif cannot be differentiated twice; backend='reference', a plain PyTorch loop, can"
+            "hnn_kernels.lif and iir cannot be differentiated twice; backend='reference', a plain PyTorch loop, can"
         )

@@ -51,6 +51,14 @@ def steps_count(name: str, value: object) -> None:
         raise ValueError(f"{name} must be at least 0; got {value}")
 
 
+def positive_int(name: str, value: object) -> None:
+    """``value`` is an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}")
+
+
 def shape(name: str, value: object) -> tuple[int, ...]:
     """``value`` is a shape: a sequence of ints of at least 0, returned as a tuple."""
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -74,6 +82,13 @@ def floating(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a dense tensor; got layout {value.layout}")
 
 
+def train(name: str, value: object) -> None:
+    """``value`` is ``[T, B, *features]``."""
+    floating(name, value)
+    if value.dim() < 2:
+        raise ValueError(f"{name} must be [T, B, *features]; got shape {tuple(value.shape)}")
+
+
 def current(value: object, steps: int | None) -> None:
     """``value`` is ``[T, B, *features]``, or ``[B, *features]`` where ``steps`` is given."""
     floating("current", value)
@@ -92,21 +107,34 @@ def same_device(name: str, value: Tensor, device: torch.device) -> None:
 
 
 def coefficient(
-    name: str, value: object, features: Sequence[int], dtypes: Collection[torch.dtype], device: torch.device
+    name: str,
+    value: object,
+    features: Sequence[int],
+    dtypes: Collection[torch.dtype],
+    device: torch.device,
+    order: bool = False,
 ) -> None:
-    """``value`` is a tensor on ``device`` of one of ``dtypes`` that broadcasts against ``features``."""
+    """``value`` is a tensor on ``device`` of one of ``dtypes`` that broadcasts against ``features``.
+
+    With ``order`` it has one axis in front, of the filter's coefficients.
+    """
     floating(name, value)
     if value.dtype not in dtypes:
         allowed = " or ".join(dict.fromkeys(map(_name, dtypes)))
         raise TypeError(f"{name} must be {allowed} for this current; got {_name(value.dtype)}")
     same_device(name, value, device)
     shape = value.shape
+    if order:
+        if not shape:
+            raise ValueError(f"{name} must have the order of the filter as its first axis; got a tensor without axes")
+        shape = shape[1:]
     fits = len(shape) <= len(features) and all(
         have in (1, want) for have, want in zip(reversed(shape), reversed(features), strict=False)
     )
     if not fits:
         raise ValueError(
-            f"{name} must broadcast against the features {tuple(features)} of current; got shape {tuple(shape)}"
+            f"{name} must broadcast against the features {tuple(features)} of current"
+            f"{' behind its first axis' if order else ''}; got shape {tuple(value.shape)}"
         )
 
 

@@ -1,33 +1,38 @@
 """The public functions: check the arguments, choose the backend, call it."""
 
 import math
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from . import autograd, checks, dispatch, reference
-from .autograd import Settings
-from .ops import RESET_GRADS
+from .autograd import Plan, Settings
+from .filters import IIR
+from .ops import NO_MEMBRANE, RESET_GRADS, RESETS
 from .reference import LIFState, state_dtype
 from .surrogates import SURROGATES
 
-RESETS = ("filter",)
 READOUTS = ("spikes", "count")
 
 
 def lif(
     current: Tensor,
     decay: float | Tensor,
-    reset_decay: float | Tensor,
+    reset_decay: float | Tensor | None = None,
     threshold: float | Tensor = 1.0,
     *,
     sigma: float = 0.4,
     steps: int | None = None,
+    axon: IIR | None = None,
+    synapse: IIR | None = None,
     state: LIFState | None = None,
     reset: str = "filter",
     reset_grad: str = "full",
     surrogate: str = "gaussian",
     readout: str = "spikes",
     smooth: bool = False,
+    checkpoint_every: int | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, LIFState]:
     r"""A layer of leaky integrate-and-fire neurons, all time steps in one kernel.
@@ -39,7 +44,12 @@ def lif(
         O[t] = 1 if V[t] >= threshold else 0
 
     Backward is backpropagation through time with the surrogate ``exp(-(V - threshold)^2 / (2 sigma^2)) /
-    (sqrt(2 pi) sigma)`` for dO/dV. It recomputes V from the current, so training keeps the current and nothing else.
+    (sqrt(2 pi) sigma)`` for dO/dV. It recomputes V from the current, so training keeps the current and nothing else,
+    whatever filters are attached and whatever is learnt. Layers in use, each a line::
+
+        lif(x, 0.0, d, axon=IIR.dual_exponential(4, 1))     # the paper's ancestor SNN-IIR: d = exp(-1 / 4)
+        lif(x, 0.9, d, axon=IIR.dual_exponential(4, 1))     # the paper's, eq. 1 complete
+        lif(x, 0.9, None, reset="subtract", synapse=IIR.exponential(5))     # current-based LIF
 
     Args:
         current: ``[T, B, *features]``, or ``[B, *features]`` with ``steps`` (constant in time, read once);
@@ -48,19 +58,29 @@ def lif(
             filter. This and the next two: a float, or a tensor that broadcasts against ``*features``, of the
             current's or the state's dtype, which may require grad.
         reset_decay: decay of the reset variable per step; 0 subtracts the threshold once, in the step after the spike.
+            None for every other ``reset`` than ``"filter"``.
         threshold: the firing threshold.
         sigma: width of the surrogate, in units of the current; above 0.
         steps: T, where the current is constant in time.
+        axon: an :class:`hnn_kernels.IIR` that filters the spike train (the paper's eq. 1d). ``out`` is then the
+            filtered train F, and ``readout`` must be ``"spikes"``.
+        synapse: an :class:`hnn_kernels.IIR` that filters the current before the membrane.
         state: what an earlier call over the preceding steps returned; ``None`` starts from zero. Its tensors are
-            ``[B, *features]`` in float32 (float64 for a float64 current).
-        reset: ``"filter"``, the equations above.
+            ``[B, *features]`` in float32 (float64 for a float64 current); see :class:`hnn_kernels.LIFState`.
+        reset: ``"filter"``, the equations above. The others have no R: ``"subtract"`` takes the threshold off at once
+            (what decays into the next step is ``V - threshold * O``), ``"zero"`` sets V to zero
+            (``V * (1 - O)``), ``"none"`` leaves it.
         reset_grad: ``"full"`` is the exact chain rule; ``"one_step"`` drops the path R[t] -> R[t+1] (the paper's
-            eq. 3 with 4b); ``"detach"`` drops the path O[t] -> R[t+1].
+            eq. 3 with 4b; only with ``reset="filter"``); ``"detach"`` drops the path from O[t] into the reset.
         surrogate: a name in :data:`hnn_kernels.SURROGATES`.
         readout: ``"spikes"`` for the train, ``"count"`` for its sum over time, which is accumulated in the state's
             dtype and never writes the train.
-        smooth: replace the step by the surrogate's integral, ``erfc((threshold - V) / (sqrt(2) sigma)) / 2``, so that
-            forward and backward are a function and its true derivative (for ``torch.autograd.gradcheck``).
+        smooth: replace the step by the surrogate's integral, ``erfc((threshold - V) / (sqrt(2) sigma)) / 2`` for the
+            Gaussian, so that forward and backward are a function and its true derivative (for
+            ``torch.autograd.gradcheck``).
+        checkpoint_every: keep the state of every K-th step for backward, which then computes forward again from there
+            and not from the first step. It costs a state per K steps, beside the current; the result does not change.
+            Worth it on a GPU where T is long. ``None`` keeps nothing but the current.
         backend: ``"reference"``, ``"cpu"``, ``"triton"``, ``"cuda"``, or None for the best there is
             (:func:`hnn_kernels.explain` tells which and why).
 
@@ -82,38 +102,178 @@ def lif(
     checks.option("readout", readout, READOUTS)
     checks.flag("smooth", smooth)
     sigma = checks.number("sigma", sigma, positive=True)
+    if checkpoint_every is not None:
+        checks.positive_int("checkpoint_every", checkpoint_every)
+    if reset != "filter":
+        if reset_decay is not None:
+            raise ValueError(f"reset_decay must be None with reset={reset!r}, which has no reset variable")
+        if reset_grad == "one_step":
+            raise ValueError(f"reset_grad must be 'full' or 'detach' with reset={reset!r}; got 'one_step'")
+        reset_decay = 0.0
+    if axon is not None and readout == "count":
+        raise ValueError("readout must be 'spikes' with an axon, which filters the spike train; got 'count'")
 
-    dtype = state_dtype(current.dtype)
-    batch_shape = current.shape[1:] if steps is None else current.shape
-    coefficients: list[Tensor | None] = []
-    values: list[float] = []
+    dtype, device = state_dtype(current.dtype), current.device
+    shape = current.shape[1:] if steps is None else current.shape
+    tensors: list[Tensor | None] = [current]
+    values: list = []
     for name, given in (("decay", decay), ("reset_decay", reset_decay), ("threshold", threshold)):
         if isinstance(given, Tensor):
-            checks.coefficient(name, given, batch_shape[1:], (current.dtype, dtype), current.device)
-            coefficients.append(given.to(dtype))
+            checks.coefficient(name, given, shape[1:], (current.dtype, dtype), device)
+            tensors.append(given.to(dtype))
             values.append(math.nan)
         else:
-            coefficients.append(None)
+            tensors.append(None)
             values.append(checks.number(name, given))
-    v = r = None
-    if state is not None:
-        if not isinstance(state, tuple) or len(state) != 2:
-            raise TypeError(
-                f"state must be a LIFState (v, r) that an earlier call returned; got {type(state).__name__}"
-            )
-        v, r = state
-        checks.state("state.v", v, batch_shape, dtype, current.device)
-        checks.state("state.r", r, batch_shape, dtype, current.device)
+    before = _state(state, synapse is not None, axon is not None)
+    for name in ("v", "r"):
+        value = getattr(before, name)
+        if state is not None:
+            checks.state(f"state.{name}", value, shape, dtype, device)
+        tensors.append(value)
+    for name, given in (("synapse", synapse), ("axon", axon)):
+        if given is None:
+            tensors += (None, None, None)
+            values += ([], [])
+            continue
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise TypeError(f"{name} must be an IIR(feedback, feedforward) or None; got {type(given).__name__}")
+        feedback, feedforward, *floats = _filter(f"{name}.", given, shape, current)
+        tensors += (feedback, feedforward, getattr(before, name))
+        values += floats
+        _filter_state(f"state.{name}", tensors[-3:], floats, shape, dtype, device)
 
-    chosen = dispatch.choose(current.device.type, backend)
+    chosen = dispatch.choose(device.type, backend)
     if chosen == "reference":
-        tensors = [value if c is None else c for c, value in zip(coefficients, values, strict=True)]
+        coefficients = [value if c is None else c for c, value in zip(tensors[1:4], values[:3], strict=True)]
         return reference.lif(
-            current, *tensors, sigma=sigma, steps=steps, state=None if state is None else LIFState(v, r),
-            reset_grad=reset_grad, surrogate=surrogate, readout=readout, smooth=smooth,
+            current, *coefficients, sigma=sigma, steps=steps,
+            synapse=None if synapse is None else _coefficients(tensors[6:8], values[3:5]),
+            axon=None if axon is None else _coefficients(tensors[9:11], values[5:7]),
+            state=None if state is None else before, reset=reset, reset_grad=reset_grad, surrogate=surrogate,
+            readout=readout, smooth=smooth,
         )  # fmt: skip
     settings = Settings(
-        chosen, steps, *values, sigma, SURROGATES[surrogate].number, readout == "count", smooth, RESET_GRADS[reset_grad]
+        steps, *values, sigma, SURROGATES[surrogate].number, RESETS[reset], RESET_GRADS[reset_grad],
+        readout == "count", smooth, _checkpoint_every(checkpoint_every, tensors),
+    )  # fmt: skip
+    there = (True, True, True, synapse is not None, axon is not None, settings.checkpoint_every > 0)
+    outputs = tuple(i for i, is_there in enumerate(there) if is_there)
+    out, v, r, *filters = autograd.apply(*tensors, settings, Plan(chosen, outputs))
+    return out, LIFState(
+        v, r, filters.pop(0) if synapse is not None else None, filters[0] if axon is not None else None
     )
-    out, v, r = autograd.apply(current, *coefficients, v, r, settings)
-    return out, LIFState(v, r)
+
+
+def iir(
+    x: Tensor,
+    feedback: Tensor | Sequence[float | Tensor],
+    feedforward: Tensor | Sequence[float | Tensor],
+    *,
+    state: Tensor | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A linear filter of any order over time, all steps in one kernel (Muramatsu & Yu 2021, eq. 1d)::
+
+        y[t] = sum_{q=0..Q} feedforward[q] * x[t-q] + sum_{p=1..P} feedback[p-1] * y[t-p]
+
+    Backward is exact, and recomputes y from x: training keeps x and nothing else.
+
+    Args:
+        x: ``[T, B, *features]``; float64, float32, bfloat16 or float16. Any real values, any strides.
+        feedback: ``[P, ...]``, and
+        feedforward: ``[Q + 1, ...]``: as in :class:`hnn_kernels.IIR`.
+        state: what an earlier call over the preceding steps returned; ``None`` starts from zero.
+        backend: as for :func:`lif`.
+
+    Returns:
+        ``(y, state)``: ``y`` in the shape and dtype of ``x``; ``state``, ``[P + Q, B, *features]`` in the state dtype
+        (float64 for a float64 ``x``, else float32), is y[t-1], ..., y[t-P], x[t-1], ..., x[t-Q].
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a shape, device, value or name that is not allowed.
+        RuntimeError: a backend that is not usable here, or a gradient of the gradient.
+    """
+    checks.train("x", x)
+    shape, dtype = x.shape[1:], state_dtype(x.dtype)
+    feedback, feedforward, *floats = _filter("", (feedback, feedforward), shape, x)
+    tensors = (feedback, feedforward, state)
+    _filter_state("state", tensors, floats, shape, dtype, x.device)
+    chosen = dispatch.choose(x.device.type, backend)
+    if chosen == "reference":
+        return reference.iir(x, *_coefficients(tensors, floats), state)
+    settings = Settings(None, 0.0, 0.0, 0.0, *floats, [], [], 1.0, 0, NO_MEMBRANE, 0, False, False, 0)
+    return autograd.apply(x, *(None,) * 5, *tensors, *(None,) * 3, settings, Plan(chosen, (0, 3)))
+
+
+def _checkpoint_every(every: int | None, tensors: Sequence[Tensor | None]) -> int:
+    """0 where no checkpoints are wanted, or nothing will ask for a gradient."""
+    if every is None or not torch.is_grad_enabled():
+        return 0
+    return every if any(t is not None and t.requires_grad for t in tensors) else 0
+
+
+def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
+    """``state`` with the parts that this call needs, and no other; all None to start from zero."""
+    if state is None:
+        return LIFState(None, None)
+    if not isinstance(state, tuple) or not 2 <= len(state) <= 4:
+        raise TypeError(f"state must be a LIFState that an earlier call returned; got {type(state).__name__}")
+    state = LIFState(*state)
+    for name, part, has in (("synapse", state.synapse, synapse), ("axon", state.axon, axon)):
+        if (part is not None) != has:
+            wanted = f"a tensor, since the call has a {name}" if has else f"None, since the call has no {name}"
+            raise ValueError(f"state.{name} must be {wanted}")
+    return state
+
+
+def _filter(prefix: str, given: Sequence, shape: Sequence[int], like: Tensor) -> tuple:
+    """``(feedback, feedforward, feedback_values, feedforward_values)``, each pair a tensor or a list of floats."""
+    tensors: list[Tensor | None] = []
+    values: list[list[float]] = []
+    dtype = state_dtype(like.dtype)
+    for name, part, least in ((f"{prefix}feedback", given[0], 0), (f"{prefix}feedforward", given[1], 1)):
+        floats: list[float] = []
+        if not isinstance(part, Tensor):
+            if isinstance(part, str) or not isinstance(part, Sequence):
+                raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(part).__name__}")
+            if any(isinstance(c, Tensor) for c in part):
+                part = _stack(name, part, shape, like)
+            else:
+                floats = [checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
+        if isinstance(part, Tensor):
+            checks.coefficient(name, part, shape[1:], (like.dtype, dtype), like.device, order=True)
+            tensors.append(part.to(dtype))
+        else:
+            tensors.append(None)
+        values.append(floats)
+        if len(part) < least:
+            raise ValueError(f"{name} must have at least one coefficient; got none")
+    return *tensors, *values
+
+
+def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
+    """Coefficients of which some are tensors, as one tensor."""
+    dtype = state_dtype(like.dtype)
+    tensors = []
+    for i, c in enumerate(part):
+        if isinstance(c, Tensor):
+            checks.coefficient(f"{name}[{i}]", c, shape[1:], (like.dtype, dtype), like.device)
+            tensors.append(c.to(dtype))
+        else:
+            tensors.append(torch.tensor(checks.number(f"{name}[{i}]", c), dtype=dtype, device=like.device))
+    return torch.stack(torch.broadcast_tensors(*tensors))
+
+
+def _filter_state(name: str, tensors: Sequence, floats: Sequence, shape: Sequence[int], dtype, device) -> None:
+    feedback, feedforward, state = tensors
+    if state is not None:
+        depth = (len(floats[0]) if feedback is None else feedback.shape[0]) - 1
+        depth += len(floats[1]) if feedforward is None else feedforward.shape[0]
+        checks.state(name, state, (depth, *shape), dtype, device)
+
+
+def _coefficients(tensors: Sequence, floats: Sequence) -> list:
+    """``[feedback, feedforward]`` one by one, as the reference takes them."""
+    return [value if t is None else t.unbind(0) for t, value in zip(tensors[:2], floats, strict=True)]

@@ -6,7 +6,9 @@ operators are private: they check nothing that :mod:`hnn_kernels.functional` has
 in :mod:`hnn_kernels.autograd`.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,153 +16,198 @@ from torch import Tensor
 from .reference import state_dtype
 
 KERNEL_BACKENDS = ("cpu", "cuda", "triton")
+# NO_MEMBRANE is a layer that is nothing but its synapse filter: hnn_kernels.iir.
+RESETS = {"filter": 0, "subtract": 1, "zero": 2, "none": 3}
+NO_MEMBRANE = 4
 RESET_GRADS = {"full": 0, "one_step": 1, "detach": 2}
 
-# A coefficient is a tensor that broadcasts against *features or, where that is None, the float of the same name.
-_LAYER = (
-    "Tensor current, SymInt? steps, Tensor? decay, Tensor? reset_decay, Tensor? threshold, "
-    "float decay_value, float reset_decay_value, float threshold_value, "
-    "Tensor? v, Tensor? r, float sigma, int surrogate, bool count, bool smooth"
+# The tensors that a layer is differentiated by, in this order; bit i of `needs` asks for the gradient of the i-th.
+# Coefficients broadcast against *features, a filter's behind their first axis ([P, ...] and [Q + 1, ...]); v and r are
+# [B, *features], a filter's state [P + Q, B, *features].
+COEFFICIENTS = ("decay", "reset_decay", "threshold")
+FILTER_COEFFICIENTS = ("synapse_feedback", "synapse_feedforward", "axon_feedback", "axon_feedforward")
+TENSORS = (
+    "current", *COEFFICIENTS, "v", "r", "synapse_feedback", "synapse_feedforward", "synapse_state",
+    "axon_feedback", "axon_feedforward", "axon_state",
+)  # fmt: skip
+# A coefficient that is None has its float here, and those of a filter a list of floats; a filter that is absent has no
+# feedforward coefficient in either form. A `reset_grad` means nothing forward.
+_SETTINGS = (
+    "SymInt? steps, float decay_value, float reset_decay_value, float threshold_value, "
+    "float[] synapse_feedback_values, float[] synapse_feedforward_values, "
+    "float[] axon_feedback_values, float[] axon_feedforward_values, "
+    "float width, int surrogate, int reset, int reset_grad, bool count, bool smooth, int checkpoint_every"
 )
-FORWARD_SCHEMA = f"({_LAYER}) -> (Tensor out, Tensor v, Tensor r)"
-# `needs` has bit i set where the i-th gradient is wanted; a gradient that is not comes back with no elements.
+_LAYER = f"Tensor current, {', '.join(f'Tensor? {name}' for name in TENSORS[1:])}, {_SETTINGS}"
+# What forward can put out; an operator returns those that the call has, in this order (Layer.outputs).
+OUTPUTS = ("out", "v", "r", "synapse_state", "axon_state", "checkpoints")
+# With `checkpoint_every` K above 0, forward keeps the state before the steps K, 2K ... in checkpoints
+# [ceil(T / K) - 1, 2 + both filters' P + Q, neurons]: v, r, synapse_state, axon_state, in the order of the kernel.
+FORWARD_SCHEMA = f"({_LAYER}) -> Tensor[]"
+# The gradients that are needed come back, in the order of TENSORS.
 BACKWARD_SCHEMA = (
-    f"(Tensor? grad_out, Tensor? grad_v, Tensor? grad_r, {_LAYER}, int reset_grad, int needs) -> "
-    "(Tensor current, Tensor decay, Tensor reset_decay, Tensor threshold, Tensor v, Tensor r)"
+    f"({', '.join(f'Tensor? grad_{name}' for name in OUTPUTS[:-1])}, Tensor? checkpoints, {_LAYER}, int needs)"
+    " -> Tensor[]"
 )
-GRADIENTS = ("current", "decay", "reset_decay", "threshold", "v", "r")
+LAYER = tuple(argument.split()[-1] for argument in _LAYER.split(", "))
+_STATES = ("v", "r", "grad_v", "grad_r")
+_FILTER_STATES = ("synapse_state", "axon_state", "grad_synapse_state", "grad_axon_state")
 
 _library = torch.library.Library("hnn", "DEF")
 forward_ops: dict[str, Callable] = {}
 backward_ops: dict[str, Callable] = {}
 
 
-def allocate_outputs(current: Tensor, steps: int | None, count: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Empty ``(out, v, r)`` of a forward call. The spike train takes the layout of the current."""
-    dtype = state_dtype(current.dtype)
-    shape = current.shape[1:] if steps is None else current.shape
-    if count:
+class Layer(NamedTuple("Layer", [(name, object) for name in LAYER])):
+    """The arguments that forward and backward share, by name."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[B, *features]``."""
+        return self.current.shape[1:] if self.steps is None else self.current.shape
+
+    @property
+    def outputs(self) -> tuple[bool, ...]:
+        """Which of :data:`OUTPUTS` a forward call has."""
+        membrane = self.reset != NO_MEMBRANE
+        synapse, axon = (self.orders(name) is not None for name in ("synapse", "axon"))
+        return True, membrane, membrane, synapse, axon, self.checkpoint_every > 0
+
+    def depth(self, filter_name: str) -> int:
+        """P + Q of a filter: the number of values that its state keeps; 0 where it is absent."""
+        return sum(self.orders(filter_name) or (0,))
+
+    def orders(self, filter_name: str) -> tuple[int, int] | None:
+        """(P, Q) of a filter, or None where it is absent."""
+        feedback, feedforward, feedback_values, feedforward_values = (
+            getattr(self, f"{filter_name}_{part}")
+            for part in ("feedback", "feedforward", "feedback_values", "feedforward_values")
+        )
+        q = len(feedforward_values) if feedforward is None else feedforward.shape[0]
+        if q == 0:
+            return None
+        return len(feedback_values) if feedback is None else feedback.shape[0], q - 1
+
+
+def allocate_outputs(layer: Layer) -> tuple[Tensor | None, ...]:
+    """Empty :data:`OUTPUTS` of a forward call, None where it has none. The spike train takes the current's layout."""
+    current, steps, shape = layer.current, layer.steps, layer.shape
+    if layer.count:
         out = current.new_empty(shape)
     elif steps is None:
         out = torch.empty_like(current)
     else:
         strides = torch.empty_like(current).stride()
         out = current.new_empty_strided((steps, *shape), (current.numel(), *strides))
-    return out, current.new_empty(shape, dtype=dtype), current.new_empty(shape, dtype=dtype)
-
-
-def allocate_gradients(
-    current: Tensor, steps: int | None, coefficients: tuple[Tensor | None, ...], needs: int
-) -> tuple[Tensor, ...]:
-    """Empty gradients in the order of :data:`GRADIENTS`; those not needed have no elements."""
+    depths = layer.depth("synapse"), layer.depth("axon")
+    sizes = [shape, shape, (depths[0], *shape), (depths[1], *shape), ()]
+    if layer.checkpoint_every:
+        length = current.shape[0] if steps is None else steps
+        sizes[-1] = max(-(-length // layer.checkpoint_every) - 1, 0), 2 + sum(depths), math.prod(shape)
     dtype = state_dtype(current.dtype)
-    shape = current.shape[1:] if steps is None else current.shape
-    gradients = [torch.empty_like(current) if needs & 1 else current.new_empty(0)]
-    for i, coefficient in enumerate(coefficients, start=1):
-        size = coefficient.shape if needs >> i & 1 else (0,)
-        gradients.append(current.new_empty(size, dtype=dtype))
-    for i in (4, 5):
-        gradients.append(current.new_empty(shape if needs >> i & 1 else (0,), dtype=dtype))
-    return tuple(gradients)
+    there = layer.outputs[1:]
+    return out, *(
+        current.new_empty(s, dtype=dtype) if is_there else None for s, is_there in zip(sizes, there, strict=True)
+    )
 
 
-def _forward_fake(current, steps, decay, reset_decay, threshold, d, rd, th, v, r, sigma, surrogate, count, smooth):
-    return allocate_outputs(current, steps, count)
+def allocate_gradients(layer: Layer, needs: int) -> tuple[Tensor | None, ...]:
+    """Empty gradients of :data:`TENSORS`, None where one is not needed."""
+    current = layer.current
+    dtype = state_dtype(current.dtype)
+    result: list[Tensor | None] = [torch.empty_like(current) if needs & 1 else None]
+    for i, name in enumerate(TENSORS[1:], start=1):
+        shape = layer.shape if name in ("v", "r") else getattr(layer, name).shape if needs >> i & 1 else ()
+        result.append(current.new_empty(shape, dtype=dtype) if needs >> i & 1 else None)
+    return tuple(result)
 
 
-def _backward_fake(
-    grad_out, grad_v, grad_r, current, steps, decay, reset_decay, threshold, d, rd, th, v, r, sigma, surrogate, count,
-    smooth, reset_grad, needs,
-):  # fmt: skip
-    return allocate_gradients(current, steps, (decay, reset_decay, threshold), needs)
+def present(tensors: Iterable[Tensor | None]) -> list[Tensor]:
+    """What an operator returns of these."""
+    return [tensor for tensor in tensors if tensor is not None]
 
 
-def _into_features(tensor: Tensor | None, dim: int | None, size: int, position: int) -> Tensor | None:
-    """Move the mapped axis to ``position``, the first feature axis; a tensor without one is expanded."""
-    if tensor is None:
-        return None
-    return tensor.unsqueeze(position).expand(
-        *tensor.shape[:position], size, *tensor.shape[position:]
-    ) if dim is None else tensor.movedim(dim, position)  # fmt: skip
+def _forward_fake(*arguments):
+    return present(allocate_outputs(Layer(*arguments)))
 
 
-def _coefficient_into_features(tensor: Tensor | None, dim: int | None, size: int, features: int) -> Tensor | None:
-    """``[size, 1, ..., *shape]``: the mapped axis in front of the right-aligned coefficient."""
-    if tensor is None:
-        return None
-    tensor = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-    return tensor.reshape(size, *(1,) * (features - tensor.dim() + 1), *tensor.shape[1:])
+def _backward_fake(*arguments):
+    return present(allocate_gradients(Layer(*arguments[len(OUTPUTS) : -1]), arguments[-1]))
 
 
-def _batch_layer(size, dims, layer):
-    """The layer's arguments with the mapped axis folded in as the first feature axis."""
-    current, steps, decay, reset_decay, threshold, d, rd, th, v, r, *rest = layer
-    current_dim, _, decay_dim, reset_decay_dim, threshold_dim, _, _, _, v_dim, r_dim, *_ = dims
-    batch = 1 if steps is None else 0  # the batch axis
-    features = current.dim() - (current_dim is not None) - batch - 1
-    current = _into_features(current, current_dim, size, batch + 1)
-    coefficients = [
-        _coefficient_into_features(c, dim, size, features)
-        for c, dim in ((decay, decay_dim), (reset_decay, reset_decay_dim), (threshold, threshold_dim))
-    ]
-    v, r = _into_features(v, v_dim, size, 1), _into_features(r, r_dim, size, 1)
-    return current, steps, *coefficients, d, rd, th, v, r, *rest
+# -- vmap: the mapped axis becomes the first feature axis --------------------------------------------------------------
 
 
-def _forward_vmap(op):
-    def rule(info, in_dims, *layer):
-        count = layer[12]
-        outputs = op(*_batch_layer(info.batch_size, in_dims, layer))
-        return outputs, (1 if count else 2, 1, 1)
-
-    return rule
+def _to_position(tensor: Tensor, dim: int | None, size: int, position: int) -> Tensor:
+    """Move the mapped axis to ``position``; a tensor without one is expanded there."""
+    if dim is not None:
+        return tensor.movedim(dim, position)
+    return tensor.unsqueeze(position).expand(*tensor.shape[:position], size, *tensor.shape[position:])
 
 
-def _backward_vmap(op):
-    def rule(info, in_dims, *arguments):
+def _coefficient(tensor: Tensor, dim: int | None, size: int, features: int, lead: int) -> Tensor:
+    """``[*lead, size, 1, ..., *shape]``: the mapped axis in front of the right-aligned coefficient."""
+    tensor = _to_position(tensor, dim, size, lead)
+    padding = (1,) * (features - (tensor.dim() - lead - 1))
+    return tensor.reshape(*tensor.shape[: lead + 1], *padding, *tensor.shape[lead + 1 :])
+
+
+def _fold(names, arguments, dims, size: int, batch: int, features: int, count: bool):
+    """The arguments with the mapped axis folded in, each in its own place."""
+    positions = {"current": batch + 1, "grad_out": 1 if count else 2}
+    positions |= dict.fromkeys(_STATES, 1) | dict.fromkeys(_FILTER_STATES, 2)
+    for name, value, dim in zip(names, arguments, dims, strict=True):
+        if not isinstance(value, Tensor) or name == "checkpoints":  # whose neurons are counted with the mapped axis
+            yield value
+        elif name in COEFFICIENTS or name in FILTER_COEFFICIENTS:
+            yield _coefficient(value, dim, size, features, 1 if name in FILTER_COEFFICIENTS else 0)
+        else:
+            yield _to_position(value, dim, size, positions[name])
+
+
+def _vmap_rule(op, gradients: bool):
+    names = (*(f"grad_{name}" for name in OUTPUTS[:-1]), "checkpoints", *LAYER, "needs") if gradients else LAYER
+
+    def rule(info, dims, *arguments):
         size = info.batch_size
-        (grad_out, grad_v, grad_r), layer = arguments[:3], arguments[3:-2]
-        reset_grad, needs = arguments[-2:]
-        count, steps, coefficients = layer[12], layer[1], layer[2:5]
-        layer = _batch_layer(size, in_dims[3:-2], layer)
-        gradients = op(
-            _into_features(grad_out, in_dims[0], size, 1 if count else 2),
-            _into_features(grad_v, in_dims[1], size, 1),
-            _into_features(grad_r, in_dims[2], size, 1),
-            *layer,
-            reset_grad,
-            needs,
-        )
-        # A mapped coefficient was padded to the features' rank; its gradient goes back to its own.
-        shapes = [None if c is None else c.shape if dim is None else c.movedim(dim, 0).shape[1:]
-                  for c, dim in zip(coefficients, in_dims[5:8], strict=True)]  # fmt: skip
-        batch = 1 if steps is None else 0
-        result = []
-        out_dims = []
-        for i, gradient in enumerate(gradients):
-            if not needs >> i & 1:
-                out_dims.append(None)
-            elif 1 <= i <= 3:
-                gradient = gradient.reshape(size, *shapes[i - 1])
-                out_dims.append(0)
+        given = dict(zip(names, arguments, strict=True))
+        given_dims = dict(zip(names, dims, strict=True))
+        count, batch = given["count"], 1 if given["steps"] is None else 0
+        features = given["current"].dim() - (given_dims["current"] is not None) - batch - 1
+        outputs = op(*_fold(names, arguments, dims, size, batch, features, count))
+        if not gradients:
+            positions = (1 if count else 2, 1, 1, 2, 2, None)
+            there = Layer(*arguments).outputs
+            return outputs, [position for position, is_there in zip(positions, there, strict=True) if is_there]
+        result, out_dims = [], []
+        needed = [name for i, name in enumerate(TENSORS) if given["needs"] >> i & 1]
+        for name, gradient in zip(needed, outputs, strict=True):
+            if name in COEFFICIENTS or name in FILTER_COEFFICIENTS:
+                # It was padded to the features' rank; its gradient goes back to its own.
+                shape, dim, lead = list(given[name].shape), given_dims[name], int(name in FILTER_COEFFICIENTS)
+                if dim is not None:
+                    del shape[dim]
+                gradient = gradient.reshape(*shape[:lead], size, *shape[lead:])
+                dim = lead
             else:
-                out_dims.append(batch + 1 if i == 0 else 1)
+                dim = batch + 1 if name == "current" else 2 if name in _FILTER_STATES else 1
             result.append(gradient)
-        return tuple(result), tuple(out_dims)
+            out_dims.append(dim)
+        return result, out_dims
 
     return rule
 
 
 for _backend in KERNEL_BACKENDS:
-    for _name, _schema, _fake, _rule, _ops in (
-        ("lif_forward", FORWARD_SCHEMA, _forward_fake, _forward_vmap, forward_ops),
-        ("lif_backward", BACKWARD_SCHEMA, _backward_fake, _backward_vmap, backward_ops),
+    for _name, _schema, _fake, _ops in (
+        ("lif_forward", FORWARD_SCHEMA, _forward_fake, forward_ops),
+        ("lif_backward", BACKWARD_SCHEMA, _backward_fake, backward_ops),
     ):
         _qualified = f"{_name}_{_backend}"
         _library.define(_qualified + _schema, tags=(torch.Tag.pt2_compliant_tag,))
         _op = getattr(torch.ops.hnn, _qualified).default
         torch.library.register_fake(f"hnn::{_qualified}", _fake, lib=_library)
-        torch.library.register_vmap(f"hnn::{_qualified}", _rule(_op), lib=_library)
+        torch.library.register_vmap(f"hnn::{_qualified}", _vmap_rule(_op, _ops is backward_ops), lib=_library)
         _ops[_backend] = _op
 
 

@@ -4,6 +4,7 @@ import torch
 from _tools import GUARD
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _aten = torch.ops.aten
 ALLOCATORS = (
@@ -62,6 +63,24 @@ class GuardedAllocations(TorchDispatchMode):
             view.fill_(GUARD)
             assert (buffer == GUARD).all(), f"a write outside a tensor of shape {tuple(view.shape)}"
             view.copy_(numbers)
+
+
+class Allocations(TorchDispatchMode):
+    """Records the size, in elements, of every tensor that is allocated inside; a view allocates nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in _tensors((args, kwargs))}
+        self.elements += [t.numel() for t in _tensors(result) if t.untyped_storage().data_ptr() not in given]
+        return result
+
+
+def _tensors(tree) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def call_below(op, mode: TorchDispatchMode, device: str, arguments: tuple):

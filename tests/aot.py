@@ -21,10 +21,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 import hnn_kernels.triton.launch as launch
-from hnn_kernels.ops import RESET_GRADS
+from hnn_kernels.ops import (
+    COEFFICIENTS,
+    FILTER_COEFFICIENTS,
+    LAYER,
+    NO_MEMBRANE,
+    RESET_GRADS,
+    TENSORS,
+    Layer,
+    allocate_outputs,
+)  # fmt: skip
 
-# Bits of `needs`.
-CURRENT, DECAY, COEFFICIENTS, STATE = 0b1, 0b10, 0b1110, 0b110000
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Two dims that do not merge, and a size that no vector width divides.
 SHAPE = (3, 5, 7)
@@ -42,6 +49,11 @@ FORWARD = {
     "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
     "fp32 smooth": ("fp32", LONG, {"smooth": True}),
     "fp32 coefficients strided state": ("fp32", LONG, {"coefficients": True, "strided": True, "state": True}),
+    "fp32 axon": ("fp32", LONG, {"axon": (2, 0)}),
+    "fp32 axon learnt": ("fp32", LONG, {"axon": (2, 0), "learnt": True}),
+    "fp32 iir": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
+    "fp64 iir": ("fp64", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
+    "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
 }
 BACKWARD = {
     "fp64": ("fp64", LONG, {}),
@@ -56,12 +68,21 @@ BACKWARD = {
     "fp32 count": ("fp32", LONG, {"count": True}),
     "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
     "fp32 smooth": ("fp32", LONG, {"smooth": True}),
-    "fp32 decay": ("fp32", LONG, {"coefficients": True, "needs": DECAY}),
+    "fp32 decay": ("fp32", LONG, {"coefficients": True, "needs": ["decay"]}),
     "fp32 coefficients": ("fp32", LONG, {"coefficients": True, "needs": COEFFICIENTS}),
     "bf16 coefficients strided state": (
         "bf16", LONG, {"coefficients": True, "needs": COEFFICIENTS, "strided": True, "state": True}
     ),
     "fp64 coefficients state": ("fp64", LONG, {"coefficients": True, "needs": COEFFICIENTS, "state": True}),
+    "fp32 axon": ("fp32", LONG, {"axon": (2, 0)}),
+    "fp32 axon learnt": ("fp32", LONG, {"axon": (2, 0), "learnt": True}),
+    "fp32 all learnt": (
+        "fp32", LONG,
+        {"synapse": (2, 1), "axon": (2, 0), "learnt": True, "coefficients": True, "needs": COEFFICIENTS},
+    ),
+    "fp32 iir": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
+    "fp32 iir learnt": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0), "learnt": True}),
+    "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
 }  # fmt: skip
 # What an architecture may change is ptxas's choice of registers: elsewhere the plain kernels and the largest one.
 MAIN_CAPABILITY = 90
@@ -101,7 +122,9 @@ class Compile:
         return run
 
 
-def compiled(direction: str, dtype: str, steps: int, options: dict[str, Any], batch: int = SHAPE[0]) -> Any:
+def compiled(
+    direction: str, dtype: str, steps: int, options: dict[str, Any], batch: int = SHAPE[0], value: float = 0.8
+) -> Any:
     """The kernel that ``launch.forward`` or ``launch.backward`` would start for a call with these options."""
     kind = DTYPES[dtype]
     state_kind = torch.float64 if kind == torch.float64 else torch.float32
@@ -111,18 +134,33 @@ def compiled(direction: str, dtype: str, steps: int, options: dict[str, Any], ba
     grad_out = torch.zeros(shape if count else (steps, *shape), dtype=kind)
     if options.get("strided"):
         current, grad_out = (torch.cat([t, t], -1)[..., : shape[-1]] for t in (current, grad_out))
-    per_channel = torch.zeros(shape[1], 1, dtype=state_kind) if options.get("coefficients") else None
-    v, r = (torch.zeros(shape, dtype=state_kind) if options.get("state") else None for _ in "vr")
-    layer = (
-        current, steps if constant else None, per_channel, per_channel, per_channel, 0.8, 0.6, 1.0, v, r, 0.4, 0,
-        count, options.get("smooth", False),
-    )  # fmt: skip
+    values = {
+        "current": current, "steps": steps if constant else None, "width": 0.4, "surrogate": 0, "count": count,
+        "smooth": options.get("smooth", False), "reset": options.get("reset", 0),
+        "reset_grad": RESET_GRADS[options.get("reset_grad", "full")], "checkpoint_every": options.get("every", 0),
+    }  # fmt: skip
+    values |= {f"{name}_value": value for name in COEFFICIENTS}
+    if options.get("coefficients"):
+        values |= dict.fromkeys(COEFFICIENTS, torch.zeros(shape[1], 1, dtype=state_kind))
+    if options.get("state"):
+        values |= {name: torch.zeros(shape, dtype=state_kind) for name in "vr"}
+    for name in ("synapse", "axon"):
+        p, q = options.get(name, (0, -1))
+        for part, taps in (("feedback", p), ("feedforward", q + 1)):
+            values[f"{name}_{part}_values"] = [value] * taps
+            if options.get("learnt"):
+                values[f"{name}_{part}"] = torch.zeros((taps, *shape[1:]), dtype=state_kind) if taps else None
+    layer = Layer(*(values.get(name) for name in LAYER))
     try:
         if direction == "forward":
             launch.forward(*layer)
         else:
-            needs = CURRENT | options.get("needs", 0) | (STATE if options.get("state") else 0)
-            launch.backward(grad_out, v, r, *layer, RESET_GRADS[options.get("reset_grad", "full")], needs)
+            needed = set(options.get("needs", ()))
+            needed |= {"current"} | {name for name in FILTER_COEFFICIENTS if getattr(layer, name) is not None}
+            needed |= {"v", "r"} if options.get("state") else set()
+            needs = sum(1 << i for i, name in enumerate(TENSORS) if name in needed)
+            checkpoints = allocate_outputs(layer)[-1]
+            launch.backward(grad_out, layer.v, layer.r, None, None, checkpoints, *layer, needs)
     except Compiled as kernel:
         return kernel.args[0]
     raise AssertionError("nothing was launched")
@@ -163,7 +201,7 @@ def main(capabilities: list[int]) -> None:
                     kernel = compiled(direction, dtype, steps, options)
                     line = {"kernel": direction, "case": name, "capability": capability, **facts(kernel)}
                     if steps == LONG:
-                        again = compiled(direction, dtype, 4 * steps + 1, options, batch=16)
+                        again = compiled(direction, dtype, 4 * steps + 1, options, batch=16, value=1.0)
                         line["reused"] = again.hash == kernel.hash
                     print(json.dumps(line), flush=True)
 

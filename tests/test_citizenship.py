@@ -2,19 +2,23 @@
 
 import pytest
 import torch
-from _tools import COEFFICIENTS, DTYPES, dtype_id, equal_bits, gradients, inputs, run, tensors
-from test_conformance_memory import NEEDS_ALL, raw_arguments
+from _tools import COEFFICIENTS, DTYPES, dtype_id, equal_bits, gradients, inputs, replace, results, run, tensors
+from test_conformance_memory import every_need, raw_arguments
+from test_conformance_time import everything
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import hnn_kernels
-from hnn_kernels import LIFState
-from hnn_kernels.ops import RESET_GRADS, backward_ops, forward_ops
+from hnn_kernels.ops import TENSORS, backward_ops, forward_ops
 
 RAW_FORMS = [
     {}, {"constant": True}, {"count": True}, {"constant": True, "count": True}, {"smooth": True}, {"kind": "float"},
     {"kind": "mixed"}, {"kind": "scalar"}, {"dtype": torch.float64}, {"dtype": torch.bfloat16},
+    {"synapse": (2, 1)}, {"axon": (1, 2), "kind": "mixed"}, {"synapse": (0, 1), "axon": (2, 0), "constant": True},
+    {"synapse": (1, 0), "axon": (2, 1), "checkpoint_every": 2, "kind": "channel"},
+    {"synapse": (2, 1), "membrane": False}, {"synapse": (1, 0), "membrane": False, "dtype": torch.bfloat16},
+    {"reset": "subtract", "reset_grad": "detach"}, {"reset": "zero", "surrogate": "arctan"},
 ]  # fmt: skip
 
 
@@ -23,55 +27,76 @@ def form_id(form) -> str:
 
 
 @pytest.mark.parametrize("form", RAW_FORMS, ids=form_id)
-@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 1)], ids=str)
-def test_opcheck_forward(target, form, shape):
-    layer, _ = raw_arguments(shape, device=target.device, **form)
-    torch.library.opcheck(forward_ops[target.backend], layer)
+def test_opcheck_forward(target, form):
+    for shape in ((2, 3, 5), (2, 3, 1)):
+        layer, _ = raw_arguments(shape, device=target.device, **form)
+        torch.library.opcheck(forward_ops[target.backend], tuple(layer))
 
 
-@pytest.mark.parametrize("form", RAW_FORMS, ids=form_id)
-@pytest.mark.parametrize("needs", [NEEDS_ALL, 1, 0b001010, 0b110000], ids=bin)
+def bits(*names) -> int:
+    return sum(1 << TENSORS.index(name) for name in names)
+
+
+NEEDS = {
+    "all": ~0,
+    "current": bits("current"),
+    "some coefficients": bits("decay", "threshold", "synapse_feedback", "axon_feedforward"),
+    "states": bits("v", "r", "synapse_state", "axon_state"),
+}
+BOTH_FILTERS = {"synapse": (1, 1), "axon": (2, 0)}
+NEEDED = [(form, "all") for form in RAW_FORMS] + [
+    (form, some) for form in ({}, BOTH_FILTERS) for some in NEEDS if form or some != "all"
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "needs"), NEEDED, ids=lambda value: value if isinstance(value, str) else form_id(value)
+)
 def test_opcheck_backward(target, form, needs):
     layer, incoming = raw_arguments((2, 3, 5), device=target.device, **form)
+    checkpoints = forward_ops[target.backend](*layer)[-1] if layer.checkpoint_every else None
     # A gradient of what is not a tensor is never asked for.
-    needs &= ~sum(1 << i for i, c in enumerate(layer[2:5], start=1) if c is None)
-    torch.library.opcheck(backward_ops[target.backend], (*incoming, *layer, RESET_GRADS["full"], needs))
+    needs = NEEDS[needs] & every_need(layer)
+    torch.library.opcheck(backward_ops[target.backend], (*incoming, checkpoints, *layer, needs))
 
 
 @pytest.mark.parametrize("permutation", [(1, 0, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0)], ids=str)
-def test_opcheck_of_strides(target, permutation):
+@pytest.mark.parametrize("form", [{}, BOTH_FILTERS], ids=form_id)
+def test_opcheck_of_strides(target, permutation, form):
     """The fake kernel promises the strides that the kernel gives."""
-    layer, incoming = raw_arguments((2, 3, 5), device=target.device)
-    current = layer[0].permute(permutation).contiguous().permute(*torch.tensor(permutation).argsort().tolist())
-    layer = (current, *layer[1:])
-    torch.library.opcheck(forward_ops[target.backend], layer)
-    torch.library.opcheck(backward_ops[target.backend], (*incoming, *layer, 0, NEEDS_ALL))
-    expanded = (current[:1].expand(current.shape), *layer[1:])
-    torch.library.opcheck(forward_ops[target.backend], expanded)
-    torch.library.opcheck(backward_ops[target.backend], (*incoming, *expanded, 0, NEEDS_ALL))
+    layer, incoming = raw_arguments((2, 3, 5), device=target.device, **form)
+    current = layer.current.permute(permutation).contiguous().permute(*torch.tensor(permutation).argsort().tolist())
+    for view in (current, current[:1].expand(current.shape)):
+        strided = layer._replace(current=view)
+        torch.library.opcheck(forward_ops[target.backend], tuple(strided))
+        torch.library.opcheck(backward_ops[target.backend], (*incoming, None, *strided, every_need(strided)))
 
 
-def test_opcheck_of_absent_state_and_gradients(target):
-    layer, incoming = raw_arguments((2, 3, 5), device=target.device)
-    layer = (*layer[:8], None, None, *layer[10:])
-    torch.library.opcheck(forward_ops[target.backend], layer)
-    for present in range(1, 8):
+@pytest.mark.parametrize("form", [{}, BOTH_FILTERS], ids=form_id)
+def test_opcheck_of_absent_state_and_gradients(target, form):
+    layer, incoming = raw_arguments((2, 3, 5), device=target.device, **form)
+    layer = layer._replace(v=None, r=None, synapse_state=None, axon_state=None)
+    torch.library.opcheck(forward_ops[target.backend], tuple(layer))
+    for present in range(1, 1 << len(incoming)):
         some = [g if present >> i & 1 else None for i, g in enumerate(incoming)]
-        torch.library.opcheck(
-            backward_ops[target.backend], (*some, *layer, 0, 0b001111), test_utils=("test_schema", "test_faketensor")
-        )
+        if any(g is not None for g in some):
+            torch.library.opcheck(
+                backward_ops[target.backend], (*some, None, *layer, every_need(layer)),
+                test_utils=("test_schema", "test_faketensor"),
+            )  # fmt: skip
 
 
-def test_no_host_sync_by_construction(target):
+@pytest.mark.parametrize("form", [{}, BOTH_FILTERS, {"synapse": (2, 1), "membrane": False}], ids=form_id)
+def test_no_host_sync_by_construction(target, form):
     """Forward and backward run on fake tensors, which have no numbers to wait for."""
     with FakeTensorMode():
-        arguments = inputs((5, 2, 3), kind="neuron", state=True)
+        arguments = inputs((5, 2, 3), kind="neuron", state=True, **form)
         leaves = {name: value.requires_grad_() for name, value in tensors(arguments).items()}
-        arguments["state"] = LIFState(leaves["v"], leaves["r"])
-        out, state = run(arguments, target.backend) if target.device == "cpu" else (None, None)
+        out, state = run(replace(arguments, **leaves), target.backend) if target.device == "cpu" else (None, None)
         if out is None:
             pytest.skip("on a CUDA device the sync debug mode proves it")
-        found = torch.autograd.grad(out.sum() + state.v.sum(), list(leaves.values()))
+        loss = sum(result.sum() for result in results(out, state).values())
+        found = torch.autograd.grad(loss, list(leaves.values()))
     for leaf, gradient in zip(leaves.values(), found, strict=True):
         assert gradient.shape == leaf.shape
         assert gradient.dtype == leaf.dtype
@@ -129,11 +154,11 @@ def test_cuda_graph(target):
     equal_bits(gradient, torch.autograd.grad(expected.sum(), current)[0], "gradient")
 
 
-@pytest.mark.parametrize("wanted", ["current", *COEFFICIENTS])
+@pytest.mark.parametrize("wanted", TENSORS)
 def test_a_gradient_penalty_is_an_error(target, wanted):
     """The gradient depends on every input, so a penalty on it must not be dropped from the gradient in silence."""
-    arguments = inputs((4, 2, 3), device=target.device, kind="neuron")
-    leaf = arguments[wanted].requires_grad_()
+    arguments = inputs((4, 2, 3), device=target.device, kind="neuron", state=True, **BOTH_FILTERS)
+    leaf = tensors(arguments)[wanted].requires_grad_()
     out, _ = run(arguments, target.backend)
     loss = out.sum()
     (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
@@ -159,16 +184,27 @@ def test_forward_mode_is_an_error(any_target):
         )
 
 
-@pytest.mark.parametrize("wanted", ["current", *COEFFICIENTS])
-def test_func_grad(target, wanted):
-    arguments = inputs((5, 2, 3, 4), device=target.device, kind="neuron")
+@pytest.mark.parametrize("wanted", TENSORS)
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_func_grad(target, wanted, checkpoint_every):
+    arguments = inputs((5, 2, 3, 4), device=target.device, kind="neuron", state=True, **BOTH_FILTERS)
+    value = tensors(arguments)[wanted]
 
     def loss(value):
-        return run({**arguments, wanted: value}, target.backend)[0].sum()
+        given = replace(arguments, **{wanted: value})
+        return run(given, target.backend, checkpoint_every=checkpoint_every)[0].sum()
 
-    value = arguments[wanted].detach().requires_grad_()
-    expected = torch.autograd.grad(loss(value), value)[0]
-    equal_bits(torch.func.grad(loss)(arguments[wanted]), expected, wanted)
+    leaf = value.detach().requires_grad_()
+    expected = torch.autograd.grad(loss(leaf), leaf)[0]
+    equal_bits(torch.func.grad(loss)(value), expected, wanted)
+
+
+def test_iir_cannot_be_differentiated_twice(target):
+    x = torch.randn(4, 2, 3, device=target.device, requires_grad=True)
+    y, _ = hnn_kernels.iir(x, [0.5], [1.0], backend=target.backend)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        gradient.sum().backward()
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
@@ -200,6 +236,18 @@ def test_autocast(target, dtype):
     assert layer.decay.grad.dtype == torch.float32
     assert linear.weight.grad.abs().sum() > 0
     assert layer.threshold.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16], ids=dtype_id)
+def test_autocast_changes_no_bit(target, dtype, autocast):
+    """Whatever autocast would make of the operations that a layer is equal to."""
+    arguments = inputs((5, 2, 3), dtype=dtype, device=target.device, kind="neuron", state=True, **BOTH_FILTERS)
+    expected = everything(arguments, target.backend)
+    with torch.autocast(target.device, autocast):
+        found = everything(arguments, target.backend)
+    for name, got in found.items():
+        equal_bits(got, expected[name], name)
 
 
 def test_the_gradient_has_the_dtype_of_the_current(target):

@@ -4,10 +4,11 @@ import functools
 
 import pytest
 import torch
-from _tools import COEFFICIENTS, Target, equal_bits, inputs, run, tensors
+from _tools import COEFFICIENTS, PARAMETERS, Target, equal_bits, inputs, replace, results, run, tensors
 
 import hnn_kernels
-from hnn_kernels import LIFState
+from hnn_kernels import IIR, LIFState
+from hnn_kernels.ops import TENSORS
 
 
 def layer_and_gradients(backend, current, decay, threshold, steps=None, **options):
@@ -100,6 +101,47 @@ def test_compile_a_module_that_learns(target):
         equal_bits(got, expected, "compiled")
 
 
+def two_filtered_layers(backend, x, feedback, feedforward, threshold, **options):
+    """A filter, and two layers with filters and state in between, all of whose coefficients can be learnt."""
+    filtered, history = hnn_kernels.iir(x, feedback, feedforward, backend=backend)
+    synapse, axon = IIR.exponential(3), IIR(feedback, feedforward)
+    out, state = hnn_kernels.lif(filtered, 0.5, 0.7, threshold, axon=axon, synapse=synapse, backend=backend, **options)
+    out, state = hnn_kernels.lif(
+        out + x, 0.8, 0.7, threshold, axon=axon, synapse=synapse, state=state, backend=backend, **options
+    )
+    return out, state.v + state.axon.sum(0) + state.synapse.sum(0) + history.sum(0)
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_compile_filters_with_dynamic_time_and_batch(target, checkpoint_every):
+    eager = functools.partial(two_filtered_layers, target.backend, checkpoint_every=checkpoint_every)
+    compiled = torch.compile(eager, fullgraph=True, dynamic=True, backend="aot_eager")
+
+    def given(steps, batch):
+        current, _, threshold = numbers(target, steps, batch)
+        filters = inputs((1, 1, 6), device=target.device, kind="neuron", synapse=(2, 1), membrane=False)["synapse"]
+        return current, *filters, threshold
+
+    hold_compiled(compiled, eager, *given(5, 4))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        # Not so few steps that there is one checkpoint: torch takes every size of 1 for a program of its own.
+        hold_compiled(compiled, eager, *given(7, 7))
+        hold_compiled(compiled, eager, *given(8, 2))
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_compile_other_resets(target, reset):
+    def eager(current, decay, threshold):
+        out, state = hnn_kernels.lif(
+            current, decay, None, threshold, reset=reset, surrogate="arctan", backend=target.backend
+        )
+        return out, state.v
+
+    hold_compiled(
+        torch.compile(eager, fullgraph=True, dynamic=True, backend="aot_eager"), eager, *numbers(target, 5, 4)
+    )
+
+
 def test_compile_with_inductor(target):
     """The default compiler once: it plans the memory and the strides that the fake kernels promise."""
     eager = functools.partial(layer_and_gradients, target.backend)
@@ -149,7 +191,7 @@ def layer_of(arguments, backend, **options):
             current, decay, reset_decay, threshold, state=LIFState(v, r), steps=arguments["steps"], backend=backend,
             **options,
         )  # fmt: skip
-        return out, *state
+        return tuple(results(out, state).values())
 
     return layer
 
@@ -191,6 +233,50 @@ def test_vmap_of_grad(target, in_dims, kind, form):
     for name, got, expected in zip(NAMES, found, wanted, strict=True):
         # A coefficient's sum over neurons is taken in another order. Measured: 2.5 eps of the largest.
         tolerance = 16 * torch.finfo(got.dtype).eps * expected.abs().max().item() if name in COEFFICIENTS else 0
+        torch.testing.assert_close(got, expected, rtol=0, atol=tolerance, msg=name)
+
+
+FILTERED = {
+    "both": {"synapse": (2, 1), "axon": (1, 2)},
+    "subtract": {"axon": (2, 0), "reset": "subtract"},
+    "alone": {"synapse": (2, 1), "membrane": False},
+}
+# By name; what is not named is not mapped.
+FILTER_DIMS = [
+    {"current": 1},
+    {"current": -1, "synapse_feedback": 1, "axon_feedback": -1},
+    {"synapse_feedforward": 0, "axon_feedforward": 0},
+    {"synapse_state": 1, "axon_state": -1, "v": 0},
+    dict.fromkeys(TENSORS, 0),
+]
+
+
+@pytest.mark.parametrize("layer", FILTERED)
+@pytest.mark.parametrize("dims", FILTER_DIMS, ids=lambda dims: "+".join(dims) if len(dims) < 5 else "all")
+@pytest.mark.parametrize("kind", ["scalar", "row", "neuron"])
+def test_vmap_of_filters(target, layer, dims, kind):
+    """Results and every gradient of every sample, with filters' coefficients and states mapped or not."""
+    arguments = inputs((4, 2, 4, 5), device=target.device, kind=kind, state=True, **FILTERED[layer])
+    names = tuple(tensors(arguments))
+    in_dims = tuple(dims.get(name) for name in names)
+    if not any(d is not None for d in in_dims):
+        in_dims = (0, *in_dims[1:])  # none of these is there without the axon
+    given = mapped(arguments, names, in_dims)
+
+    def layer_of(*values):
+        return tuple(
+            results(*run(replace(arguments, **dict(zip(names, values, strict=True))), target.backend)).values()
+        )
+
+    def loss(*values):
+        return sum((r * torch.arange(r.numel(), device=r.device).view_as(r)).sum() for r in layer_of(*values))
+
+    for got, expected in zip(torch.vmap(layer_of, in_dims)(*given), loop(layer_of, in_dims, given), strict=True):
+        equal_bits(got, expected, "vmap")
+    gradient = torch.func.grad(loss, argnums=tuple(range(len(names))))
+    found, wanted = torch.vmap(gradient, in_dims)(*given), loop(gradient, in_dims, given)
+    for name, got, expected in zip(names, found, wanted, strict=True):
+        tolerance = 16 * torch.finfo(got.dtype).eps * expected.abs().max().item() if name in PARAMETERS else 0
         torch.testing.assert_close(got, expected, rtol=0, atol=tolerance, msg=name)
 
 

@@ -7,11 +7,11 @@ from _tools import (
     KINDS,
     LOW,
     THROUGH,
-    as_good_as_the_loop,
     dtype_id,
     equal_bits,
     gradients,
-    in_double,
+    hold_derivative,
+    hold_gradients,
     inputs,
     replace,
     run,
@@ -21,30 +21,12 @@ from _tools import (
 from hnn_kernels.ops import RESET_GRADS
 
 
-def hold(target, arguments, **options):
-    """The kernel's gradients are as near to float64's as the loop's own, and float64's are the loop's."""
-    smooth = options.get("smooth", False)
-    if not smooth:
-        # Truth is another function where float64 spikes elsewhere; these inputs are chosen not to.
-        truth, _ = run(in_double(arguments), "reference")
-        for backend in (target.backend, "reference"):
-            spikes, _ = run(arguments, backend)
-            assert torch.equal(spikes.double(), truth), (
-                "a potential within rounding of the threshold: take another seed"
-            )
-    got = gradients(arguments, target.backend, **options)
-    loop = gradients(arguments, "reference", **options)
-    truth = gradients(in_double(arguments), "reference", **options)
-    as_good_as_the_loop(got, loop, truth)
-    return got
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reset_grad", RESET_GRADS)
 def test_every_gradient(target, dtype, kind, reset_grad):
     arguments = inputs((9, 2, 3, 5), dtype=dtype, device=target.device, kind=kind, state=True)
-    found = hold(target, arguments, reset_grad=reset_grad)
+    found = hold_gradients(target, arguments, reset_grad=reset_grad)
     assert all(g.abs().max() > 0 for g in found.values()), "a gradient that is all zero proves nothing"
 
 
@@ -56,7 +38,7 @@ def test_every_gradient(target, dtype, kind, reset_grad):
 def test_every_form_of_call(target, dtype, steps, readout, state, smooth):
     shape = (2, 3, 5) if steps else (9, 2, 3, 5)
     arguments = inputs(shape, dtype=dtype, device=target.device, kind="mixed", state=state, steps=steps)
-    hold(target, arguments, readout=readout, smooth=smooth)
+    hold_gradients(target, arguments, readout=readout, smooth=smooth)
 
 
 @pytest.mark.parametrize("through", THROUGH, ids="+".join)
@@ -64,7 +46,7 @@ def test_every_form_of_call(target, dtype, steps, readout, state, smooth):
 @pytest.mark.parametrize("readout", ["spikes", "count"])
 def test_gradients_coming_in_through(target, through, reset_grad, readout):
     arguments = inputs((7, 2, 3, 5), device=target.device, kind="neuron", state=True)
-    hold(target, arguments, through=through, reset_grad=reset_grad, readout=readout)
+    hold_gradients(target, arguments, through=through, reset_grad=reset_grad, readout=readout)
 
 
 @pytest.mark.parametrize("wanted", ["current", "decay", "reset_decay", "threshold", "v", "r"])
@@ -80,14 +62,14 @@ def test_one_gradient_alone_is_the_one_among_all(target, wanted, kind):
 @pytest.mark.parametrize("sigma", [0.05, 0.4, 3.0])
 def test_widths_of_the_surrogate(target, sigma):
     arguments = inputs((9, 2, 3, 5), device=target.device, kind="mixed", state=True)
-    hold(target, arguments, sigma=sigma)
-    hold(target, arguments, sigma=sigma, smooth=True)
+    hold_gradients(target, arguments, sigma=sigma)
+    hold_gradients(target, arguments, sigma=sigma, smooth=True)
 
 
 @pytest.mark.parametrize("neurons", [1, 17, 63, 64, 65, 127, 500])
 def test_odd_numbers_of_neurons(target, neurons):
-    hold(target, inputs((4, 3, neurons), device=target.device, kind="neuron", state=True))
-    hold(target, inputs((3, neurons, 2), device=target.device, kind="scalar"))
+    hold_gradients(target, inputs((4, 3, neurons), device=target.device, kind="neuron", state=True))
+    hold_gradients(target, inputs((3, neurons, 2), device=target.device, kind="scalar"))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 31, 64, 101])
@@ -96,7 +78,7 @@ def test_odd_numbers_of_steps(target, steps, constant):
     """The first and the last step, and lengths around those in which a kernel might stage or checkpoint time."""
     shape = (2, 7) if constant else (steps, 2, 7)
     arguments = inputs(shape, device=target.device, kind="neuron", state=True, steps=steps if constant else None)
-    hold(target, arguments)
+    hold_gradients(target, arguments)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +88,7 @@ def test_every_way_to_broadcast_a_coefficient(target, shape):
     arguments = inputs((6, 2, 4, 3, 5), device=target.device)
     for i, name in enumerate(("decay", "reset_decay", "threshold")):
         arguments[name] = torch.rand(shape, generator=torch.Generator().manual_seed(i)).add(0.2).to(target.device)
-    hold(target, arguments)
+    hold_gradients(target, arguments)
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=dtype_id)
@@ -115,7 +97,7 @@ def test_coefficients_in_the_dtype_of_a_narrow_current(target, dtype):
     arguments = inputs((9, 2, 3, 5), dtype=dtype, device=target.device, kind="neuron")
     for name in ("decay", "reset_decay", "threshold"):
         arguments[name] = arguments[name].to(dtype)
-    found = hold(target, arguments)
+    found = hold_gradients(target, arguments)
     assert all(g.dtype == dtype for g in found.values())
 
 
@@ -144,14 +126,7 @@ def test_smooth_mode_is_a_function_with_its_derivative(target, kind, readout, st
         (2, 2, 2) if steps else (4, 2, 2, 2), dtype=torch.float64, device=target.device, kind=kind, state=True,
         steps=steps,
     )  # fmt: skip
-    leaves = {name: value.requires_grad_() for name, value in tensors(arguments).items()}
-
-    def layer(*values):
-        given = replace(arguments, **dict(zip(leaves, values, strict=True)))
-        out, state = run(given, target.backend, smooth=True, readout=readout)
-        return out, *state
-
-    assert torch.autograd.gradcheck(layer, tuple(leaves.values()), fast_mode=target.interpreted)
+    hold_derivative(target.backend, arguments, fast=target.interpreted, smooth=True, readout=readout)
 
 
 def test_a_layer_that_never_fires_is_linear_and_differentiable(target):
@@ -172,7 +147,7 @@ def test_sums_over_many_neurons_and_steps(target, dtype):
     """One threshold for 15,000 neuron-steps: a sum kept in a narrow type, or in one long chain, drifts from truth."""
     shape = (30, 20, 25) if not target.interpreted else (30, 4, 25)
     arguments = inputs(shape, dtype=dtype, device=target.device, kind="scalar", state=True)
-    hold(target, arguments)
+    hold_gradients(target, arguments)
 
 
 @pytest.mark.parametrize("position", [0, 3, 6])

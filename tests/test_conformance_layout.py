@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from _tools import COEFFICIENTS, dtype_id, equal_bits, inputs, replace, run, same_spikes, tensors
+from _tools import PARAMETERS, dtype_id, equal_bits, inputs, replace, results, run, same_spikes, tensors
 
 from hnn_kernels import LIFState
 
@@ -44,7 +44,13 @@ LAYOUTS = {
 def differentiate(arguments, backend, incoming, **options):
     leaves = {name: value.detach().requires_grad_() for name, value in tensors(arguments).items()}
     out, state = run(replace(arguments, **leaves), backend, **options)
-    return dict(zip(leaves, torch.autograd.grad((out, *state), list(leaves.values()), incoming), strict=True))
+    return dict(
+        zip(
+            leaves,
+            torch.autograd.grad(list(results(out, state).values()), list(leaves.values()), incoming),
+            strict=True,
+        )
+    )
 
 
 def random_like(*results):
@@ -54,7 +60,7 @@ def random_like(*results):
 def same_gradients(got, expected):
     """Equal bits per neuron; a sum over neurons may take them in the order of their memory."""
     for name, gradient in got.items():
-        if name in COEFFICIENTS:
+        if name in PARAMETERS:
             rounding = 16 * torch.finfo(gradient.dtype).eps
             # Of the largest value, for a sum may cancel. Measured: 3.4 eps.
             scale = expected[name].abs().max().item()
@@ -86,7 +92,7 @@ def test_current(target, layout, dtype, readout):
     if readout == "spikes":
         assert out.stride() == torch.empty_like(arguments["current"]).stride()
         same_spikes(target, out, arguments)
-    incoming = random_like(out, *state)
+    incoming = random_like(*results(out, state).values())
     same_gradients(
         differentiate(arguments, target.backend, incoming, readout=readout),
         differentiate(contiguous, target.backend, incoming, readout=readout),
@@ -101,7 +107,7 @@ def test_constant_current(target, layout):
     out, state = run(arguments, target.backend)
     same_spikes(target, out, arguments)
     assert out.stride()[1:] == torch.empty_like(current).stride()
-    incoming = random_like(out, *state)
+    incoming = random_like(*results(out, state).values())
     same_gradients(
         differentiate(arguments, target.backend, incoming), differentiate(contiguous, target.backend, incoming)
     )
@@ -116,7 +122,7 @@ def test_state(target, layout):
     contiguous = {**arguments, "state": LIFState(steps[0].contiguous(), steps[2].contiguous())}
     out, state = run(strided, target.backend)
     same_spikes(target, out, contiguous)
-    incoming = random_like(out, *state)
+    incoming = random_like(*results(out, state).values())
     same_gradients(
         differentiate(strided, target.backend, incoming), differentiate(contiguous, target.backend, incoming)
     )

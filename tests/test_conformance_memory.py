@@ -3,75 +3,133 @@
 import pytest
 import torch
 from _memory import GuardedAllocations, among_nans, call_below
-from _tools import dtype_id, equal_bits, inputs, representable, run, tensors
+from _tools import FILTERS, dtype_id, equal_bits, inputs, replace, representable, results, run, tensors
 
-from hnn_kernels import LIFState
-from hnn_kernels.ops import backward_ops, forward_ops
+from hnn_kernels import SURROGATES
+from hnn_kernels.ops import (
+    COEFFICIENTS,
+    NO_MEMBRANE,
+    RESET_GRADS,
+    RESETS,
+    TENSORS,
+    Layer,
+    allocate_outputs,
+    backward_ops,
+    forward_ops,
+)
 
-NEEDS_ALL = 0b111111
 STEPS = 5
 SHAPES = [(1, 1), (3, 7), (1, 64), (2, 65), (2, 3, 5), (1, 130)]
 LOW_AND_WIDE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def raw_arguments(
-    shape, *, dtype=torch.float32, device="cpu", constant=False, count=False, smooth=False, margin=None, kind="neuron"
-):
-    """The operators' own argument lists; with a ``margin`` every tensor lies among that many NaNs."""
-    arguments = inputs(
-        shape if constant else (STEPS, *shape), dtype=dtype, device=device, kind=kind, state=True,
-        steps=STEPS if constant else None,
-    )  # fmt: skip
+    shape, *, length=STEPS, dtype=torch.float32, device="cpu", constant=False, count=False, smooth=False, margin=None,
+    kind="neuron", reset_grad="full", surrogate="gaussian", checkpoint_every=0, **layer_options,
+):  # fmt: skip
+    """The operators' own arguments, forward's and the gradients that come in; with a ``margin`` among that many NaNs.
+
+    ``layer_options`` are those of ``inputs``: the reset, the filters.
+    """
+    steps = length if constant else None
+    full = shape if constant else (length, *shape)
+    arguments = inputs(full, dtype=dtype, device=device, kind=kind, state=True, steps=steps, **layer_options)
     place = (lambda t: t) if margin is None else (lambda t: among_nans(t, margin))
-    coefficients = [arguments[name] for name in ("decay", "reset_decay", "threshold")]
-    is_tensor = [isinstance(c, torch.Tensor) for c in coefficients]
-    layer = (
-        place(arguments["current"]),
-        arguments["steps"],
-        *(place(c) if t else None for c, t in zip(coefficients, is_tensor, strict=True)),
-        *(torch.nan if t else c for c, t in zip(coefficients, is_tensor, strict=True)),
-        *map(place, arguments["state"]),
-        0.4, 0, count, smooth,
+    given = {name: place(value) for name, value in tensors(arguments).items()}
+
+    def floats(value):
+        return [] if value is None or isinstance(value, torch.Tensor) else list(value)
+
+    def number(value):
+        return torch.nan if isinstance(value, torch.Tensor) else value or 0.0
+
+    layer = Layer(
+        **dict.fromkeys(TENSORS) | given,
+        **{f"{name}_value": number(arguments.get(name)) for name in COEFFICIENTS},
+        **{
+            f"{name}_{part}_values": floats(getattr(arguments.get(name), part, None))
+            for name in FILTERS
+            for part in ("feedback", "feedforward")
+        },
+        steps=steps, width=0.4, surrogate=SURROGATES[surrogate].number, reset_grad=RESET_GRADS[reset_grad],
+        reset=RESETS[arguments["reset"]] if "reset" in arguments else NO_MEMBRANE,
+        count=count, smooth=smooth, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(5)
-    out_shape = shape if count else (STEPS, *shape)
     incoming = [
-        place(torch.randn(s, generator=generator).to(device, t.dtype))
-        for s, t in ((out_shape, arguments["current"]), (shape, arguments["state"].v), (shape, arguments["state"].r))
+        None if result is None else place(torch.randn(result.shape, generator=generator).to(device, result.dtype))
+        for result in allocate_outputs(layer)[:-1]
     ]
     return layer, incoming
 
 
+def every_need(layer) -> int:
+    """``needs`` for the gradient of every tensor that is there."""
+    return sum(1 << i for i, name in enumerate(TENSORS) if getattr(layer, name) is not None)
+
+
+def call_raw(target, layer, incoming, needs=None, call=lambda op, arguments: op(*arguments)):
+    """Forward's and backward's results; backward is given the checkpoints that forward left."""
+    forward = call(forward_ops[target.backend], layer)
+    checkpoints = forward[-1] if layer.checkpoint_every else None
+    needs = every_need(layer) if needs is None else needs
+    return forward, call(backward_ops[target.backend], (*incoming, checkpoints, *layer, needs))
+
+
+BOTH = {"synapse": (1, 1), "axon": (2, 0)}
+# The layers whose memory is looked at closely, by the arguments of `inputs`.
+RAW_LAYERS = {
+    "plain": {},
+    "both filters": {"synapse": (2, 1), "axon": (1, 2)},
+    "axon, subtract, checkpoints": {"axon": (2, 0), "reset": "subtract", "checkpoint_every": 2},
+    "no membrane": {"synapse": (2, 1), "membrane": False},
+}
+
+
+# What a layer may put out, and how: (count, constant).
+FORMS = {"plain": (0, 1, 2, 3), "both filters": (0, 1), "axon, subtract, checkpoints": (0, 1), "no membrane": (0,)}
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("constant", [False, True], ids=["train", "constant"])
-@pytest.mark.parametrize("count", [False, True], ids=["spikes", "count"])
+@pytest.mark.parametrize(
+    ("kind", "constant", "count"),
+    [(kind, bool(form & 1), bool(form & 2)) for kind, forms in FORMS.items() for form in forms],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 @pytest.mark.parametrize("margin", [64, 101], ids=["aligned", "unaligned"])
-def test_every_element_is_written_and_no_other(target, shape, constant, count, dtype, margin):
-    options = {"dtype": dtype, "device": target.device, "constant": constant, "count": count}
-    guarded, guarded_incoming = raw_arguments(shape, **options, margin=margin)
+def test_every_element_is_written_and_no_other(target, kind, shape, constant, count, dtype, margin):
+    options = {"dtype": dtype, "device": target.device, "constant": constant, "count": count, **RAW_LAYERS[kind]}
+    layer, incoming = raw_arguments(shape, **options, margin=margin)
     guard = GuardedAllocations(margin)
-    got = call_below(forward_ops[target.backend], guard, target.device, guarded)
-    assert len(guard.given) >= 3, "the three results are allocated where the mode sees them"
-    backward = (*guarded_incoming, *guarded, 0, NEEDS_ALL)
-    got_gradients = call_below(backward_ops[target.backend], guard, target.device, backward)
-    assert len(guard.given) >= 9
+    got = call_raw(target, layer, incoming, call=lambda op, given: call_below(op, guard, target.device, given))
+    written = [t for results in got for t in results if t.numel()]
+    assert len(guard.given) >= len(written), "the results are allocated where the mode sees them"
     guard.check()
 
     # Only now without guards: a kernel that writes out of bounds may end the process here.
-    layer, incoming = raw_arguments(shape, **options)
-    expected = forward_ops[target.backend](*layer)
-    expected_gradients = backward_ops[target.backend](*incoming, *layer, 0, NEEDS_ALL)
-    for found, wanted in zip((*got, *got_gradients), (*expected, *expected_gradients), strict=True):
+    expected = call_raw(target, *raw_arguments(shape, **options))
+    for found, wanted in zip((*got[0], *got[1]), (*expected[0], *expected[1]), strict=True):
         assert not found.isnan().any(), "an element was not written, or was computed from memory out of bounds"
         equal_bits(found, wanted, "result")
 
 
-@pytest.mark.parametrize("bit", range(6))
-def test_a_gradient_that_is_not_needed_has_no_elements(target, bit):
-    layer, incoming = raw_arguments((2, 5), device=target.device)
-    found = backward_ops[target.backend](*incoming, *layer, 0, 1 << bit)
-    assert [g.numel() > 0 for g in found] == [i == bit for i in range(6)]
+@pytest.mark.parametrize("name", TENSORS)
+def test_only_the_gradient_that_is_needed_comes_back(target, name):
+    layer, incoming = raw_arguments((2, 5), device=target.device, synapse=(1, 1), axon=(2, 0))
+    _, everything = call_raw(target, layer, incoming)
+    _, (alone,) = call_raw(target, layer, incoming, needs=1 << TENSORS.index(name))
+    assert len(everything) == len(TENSORS)
+    equal_bits(alone, everything[TENSORS.index(name)], name)
+
+
+@pytest.mark.parametrize(
+    ("layer", "present"),
+    [({}, 3), ({"axon": (1, 0)}, 4), (BOTH, 5), ({**BOTH, "checkpoint_every": 2}, 6), ({"checkpoint_every": 2}, 4),
+     ({"synapse": (1, 0), "membrane": False}, 2)],
+)  # fmt: skip
+def test_only_the_results_that_there_are_come_back(target, layer, present):
+    layer, incoming = raw_arguments((2, 5), device=target.device, **layer)
+    assert len(call_raw(target, layer, incoming)[0]) == present
 
 
 # The first reaches 2^31 where a kernel steps through time in chunks of up to 16, the second within a chunk.
@@ -118,9 +176,7 @@ def test_more_than_two_to_the_31_outputs(target):
 
 def saved_bytes(arguments, backend, **options):
     leaves = {name: value.detach().requires_grad_() for name, value in tensors(arguments).items()}
-    arguments = {**arguments, **{n: leaf for n, leaf in leaves.items() if n not in ("v", "r")}}
-    if "v" in leaves:
-        arguments["state"] = LIFState(leaves["v"], leaves["r"])
+    arguments = replace(arguments, **leaves)
     kept = {}
 
     def pack(tensor):
@@ -180,11 +236,10 @@ def test_only_what_can_have_a_gradient_requires_it(target):
 
 def test_nothing_that_comes_in_is_written_to(target):
     """By value, for every tensor, forward and backward."""
-    layer, incoming = raw_arguments((3, 7), device=target.device)
+    layer, incoming = raw_arguments((3, 7), device=target.device, synapse=(1, 1), axon=(2, 0))
     given = [t for t in (*layer, *incoming) if isinstance(t, torch.Tensor)]
     before = [t.clone() for t in given]
-    forward_ops[target.backend](*layer)
-    backward_ops[target.backend](*incoming, *layer, 0, NEEDS_ALL)
+    call_raw(target, layer, incoming)
     for got, expected in zip(given, before, strict=True):
         equal_bits(got, expected, "input")
 
@@ -195,7 +250,7 @@ def test_results_are_not_views_of_what_came_in(target):
     arguments.update(decay=1.0, reset_decay=1.0)
     out, state = run(arguments, target.backend)
     given = {t.untyped_storage().data_ptr() for t in tensors(arguments).values()}
-    assert given.isdisjoint(t.untyped_storage().data_ptr() for t in (out, *state))
+    assert given.isdisjoint(t.untyped_storage().data_ptr() for t in results(out, state).values())
 
 
 def test_an_input_changed_in_place_before_backward_is_an_error(target):

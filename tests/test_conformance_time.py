@@ -1,13 +1,14 @@
 """Time cut in pieces, runs repeated, threads added: the same bits."""
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from _tools import COEFFICIENTS, DTYPES, KINDS, dtype_id, equal_bits, gradients, inputs, replace, run, tensors
+from _tools import DTYPES, KINDS, PARAMETERS, dtype_id, equal_bits, gradients, inputs, replace, results, run, tensors
 
 import hnn_kernels
 
@@ -57,7 +58,7 @@ def test_gradients_in_pieces(any_target, cuts, reset_grad, kind):
     got = torch.autograd.grad(torch.cat(trains), list(leaves.values()), incoming)
 
     for name, found, wanted in zip(leaves, got, expected, strict=True):
-        if name in COEFFICIENTS:
+        if name in PARAMETERS:
             # Sums over time are added up piece by piece, and may cancel. Measured: 9.3 eps of the largest.
             tolerance = 32 * torch.finfo(found.dtype).eps * wanted.abs().max().item()
             torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance, msg=name)
@@ -83,38 +84,47 @@ def test_a_constant_current_is_the_repeated_one(target):
         torch.testing.assert_close(got[name], expected[name], rtol=0, atol=tolerance, msg=name)
 
 
-def results(arguments, backend):
-    out, state = run(arguments, backend)
-    return {"out": out, "state.v": state.v, "state.r": state.r, **gradients(arguments, backend)}
+def everything(arguments, backend):
+    return {
+        **{f"result {name}": value for name, value in results(*run(arguments, backend)).items()},
+        **gradients(arguments, backend),
+    }
 
 
-def many(target, kind):
-    """Enough neurons for several tiles, and several threads, without keeping an interpreter busy."""
+LAYERS = {
+    "plain": {},
+    "filters": {"synapse": (1, 1), "axon": (2, 0)},
+    "subtract": {"reset": "subtract", "axon": (1, 0)},
+    "no membrane": {"synapse": (2, 1), "membrane": False},
+}
+
+
+BITS = [(layer, kind) for layer in LAYERS for kind in ("scalar", "channel", "neuron") if layer != "subtract"]
+
+
+@pytest.mark.parametrize(("layer", "kind"), BITS)
+def test_two_equal_calls_give_equal_bits(target, layer, kind):
+    # Enough neurons for several tiles, and several threads, without keeping an interpreter busy.
     shape = (6, 3, 170) if target.interpreted else (6, 40, 1700)
-    return inputs(shape, device=target.device, kind=kind, state=True)
-
-
-@pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
-def test_two_equal_calls_give_equal_bits(target, kind):
-    arguments = many(target, kind)
-    first = results(arguments, target.backend)
+    arguments = inputs(shape, device=target.device, kind=kind, state=True, **LAYERS[layer])
+    first = everything(arguments, target.backend)
     for _ in range(3):
-        for name, again in results(arguments, target.backend).items():
+        for name, again in everything(arguments, target.backend).items():
             equal_bits(again, first[name], name)
 
 
-@pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
-def test_threads_change_no_bit(kind):
+@pytest.mark.parametrize(("layer", "kind"), BITS)
+def test_threads_change_no_bit(layer, kind):
     """The CPU kernels' own sums; the others leave theirs to torch.sum, whose order on a CPU follows the threads."""
     if "cpu" not in hnn_kernels.backends()["cpu"].devices:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)
-    arguments = inputs((6, 40, 1700), kind=kind, state=True)
+    arguments = inputs((6, 40, 1700), kind=kind, state=True, **LAYERS[layer])
     before = torch.get_num_threads()
     try:
         found = []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(results(arguments, "cpu"))
+            found.append(everything(arguments, "cpu"))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -146,15 +156,14 @@ def test_silence_before_the_input_changes_nothing(target):
 
 def digests() -> str:
     """Two numbers for the bits of the CPU kernels' results over dtypes and shapes: without the gradients, and with."""
-    forward, everything = hashlib.sha256(), hashlib.sha256()
-    for dtype in DTYPES:
-        for shape in ((9, 3, 131), (4, 2, 5, 7)):
-            for name, value in results(inputs(shape, dtype=dtype, kind="mixed", state=True), "cpu").items():
-                raw = value.contiguous().view(torch.uint8).numpy().tobytes()
-                everything.update(raw)
-                if name in ("out", "state.v", "state.r"):
-                    forward.update(raw)
-    return f"{forward.hexdigest()} {everything.hexdigest()}"
+    forward, both = hashlib.sha256(), hashlib.sha256()
+    for dtype, shape, layer in itertools.product(DTYPES, ((9, 3, 131), (4, 2, 5, 7)), LAYERS.values()):
+        for name, value in everything(inputs(shape, dtype=dtype, kind="mixed", state=True, **layer), "cpu").items():
+            raw = value.contiguous().view(torch.uint8).numpy().tobytes()
+            both.update(raw)
+            if name.startswith("result "):
+                forward.update(raw)
+    return f"{forward.hexdigest()} {both.hexdigest()}"
 
 
 def test_instruction_sets_change_no_spike():
@@ -177,4 +186,4 @@ def test_instruction_sets_change_no_spike():
         assert done.returncode == 0, done.stderr
         found[isa] = done.stdout.split()
     assert len({forward for forward, _ in found.values()}) == 1
-    assert len({everything for isa, (_, everything) in found.items() if isa != "default"}) <= 1
+    assert len({both for isa, (_, both) in found.items() if isa != "default"}) <= 1

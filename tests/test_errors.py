@@ -132,6 +132,10 @@ OPTIONS = {
     "surrogate a list": ("surrogate", ["gaussian"], ValueError, "'gaussian'", "['gaussian']"),
     "readout unknown": ("readout", "rate", ValueError, "'spikes'", "'count'", "'rate'"),
     "readout nothing": ("readout", None, ValueError, "'spikes'", "None"),
+    "checkpoint_every zero": ("checkpoint_every", 0, ValueError, "at least 1", "0"),
+    "checkpoint_every negative": ("checkpoint_every", -5, ValueError, "at least 1", "-5"),
+    "checkpoint_every a float": ("checkpoint_every", 4.0, TypeError, "int", "float"),
+    "checkpoint_every a bool": ("checkpoint_every", True, TypeError, "int", "bool"),
     "smooth a number": ("smooth", 1, TypeError, "True", "False", "1"),
     "smooth nothing": ("smooth", None, TypeError, "True", "False", "None"),
     "smooth a string": ("smooth", "no", TypeError, "True", "False", "'no'"),
@@ -191,7 +195,7 @@ BAD_STATES = {
     "a tensor": (torch.zeros(2, B, N), TypeError, "state", "LIFState", "Tensor"),
     "a list": ([torch.zeros(B, N)] * 2, TypeError, "state", "LIFState", "list"),
     "one tensor": ((torch.zeros(B, N),), TypeError, "state", "LIFState", "tuple"),
-    "three tensors": ((torch.zeros(B, N),) * 3, TypeError, "state", "LIFState", "tuple"),
+    "five tensors": ((torch.zeros(B, N),) * 5, TypeError, "state", "LIFState", "tuple"),
     "v a number": (zero_state(v=0.0), TypeError, "state.v", "tensor", "float"),
     "r nothing": (zero_state(r=None), TypeError, "state.r", "tensor", "NoneType"),
     "v of another shape": (zero_state(v=torch.zeros(B, N + 1)), ValueError, "state.v", "(2, 3)", "(2, 4)"),
@@ -216,7 +220,7 @@ def test_state(case):
 
 def test_state_of_a_narrow_current_is_wide():
     arguments = {"current": CURRENT.bfloat16(), "decay": 0.9, "reset_decay": 0.5}
-    narrow = LIFState(*(t.bfloat16() for t in zero_state()))
+    narrow = LIFState(*(t.bfloat16() for t in zero_state()[:2]))
     call(hnn_kernels.lif, {**arguments, "state": narrow}, TypeError, "state.v", "float32", "bfloat16")
     hnn_kernels.lif(**arguments, state=zero_state())
 

@@ -11,7 +11,8 @@ from _tools import COEFFICIENTS, DTYPES, dtype_id, equal_bits, inputs
 from torch import nn
 
 import hnn_kernels
-from hnn_kernels import LIFState
+from hnn_kernels import IIR, LIFState
+from hnn_kernels import nn as hnn_nn
 from hnn_kernels.nn import LIF, Duplicate
 
 CURRENT = inputs((6, 2, 4, 3, 5))["current"]
@@ -37,8 +38,11 @@ def test_defaults_are_the_ancestors():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("reset_grad", "one_step"), ("reset_grad", "detach"), ("sigma", 1.5), ("smooth", True), ("readout", "count")],
-)
+    [
+        ("reset_grad", "one_step"), ("reset_grad", "detach"), ("sigma", 1.5), ("smooth", True), ("readout", "count"),
+        ("surrogate", "arctan"), ("axon", IIR.dual_exponential(4, 1)), ("synapse", IIR.exponential(3)),
+    ],
+)  # fmt: skip
 def test_an_option_reaches_the_function(option, value):
     """Each option changes the output or the gradient, and so as the function's own does."""
 
@@ -209,3 +213,88 @@ def test_a_duplicated_value_is_a_constant_current(target):
     by_view = LIF(0.9, backend=target.backend)(hnn_kernels.encode_duplicate(value, 7))
     by_steps = LIF(0.9, backend=target.backend)(value, steps=7)
     equal_bits(by_view, by_steps, "spikes")
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_a_reset_without_a_variable(reset):
+    layer = LIF(0.5, reset=reset)
+    expected, _ = hnn_kernels.lif(CURRENT, 0.5, None, reset=reset)
+    equal_bits(layer(CURRENT), expected, "spikes")
+    assert not torch.equal(layer(CURRENT), LIF(0.5)(CURRENT))
+    assert layer.reset_decay is None
+    for arguments in ({"reset_decay": 0.5}, {"learn": ("reset_decay",)}):
+        with pytest.raises(ValueError, match="reset_decay"):
+            LIF(0.5, reset=reset, **arguments)
+
+
+def test_the_filter_is_the_function(any_target):
+    x = CURRENT.to(any_target.device)
+    module = hnn_nn.IIR([0.5, -0.1], [1.0, 0.3], backend=any_target.backend)
+    whole, last = module(x, return_state=True)
+    expected, expected_state = hnn_kernels.iir(x, [0.5, -0.1], [1.0, 0.3], backend=any_target.backend)
+    equal_bits(whole, expected, "y")
+    equal_bits(last, expected_state, "state")
+    first, state = module(x[:2], return_state=True)
+    second, state = module(x[2:], state=state, return_state=True)
+    equal_bits(torch.cat([first, second]), whole, "y in pieces")
+    equal_bits(state, last, "state after pieces")
+    assert not list(module.parameters())
+
+
+@pytest.mark.parametrize("shape", [(), (4, 1, 1), (4, 3, 5)], ids=["layer", "channel", "neuron"])
+def test_filters_that_learn(shape):
+    """From the preset on, every element its own memory, forward the preset's bits and backward a gradient each."""
+    start = IIR.dual_exponential(4, 1, normalize=True)
+    layer = LIF(0.5, axon=start, synapse=IIR.exponential(3), learn=("axon", "synapse", "decay"), shape=shape)
+    sizes = {name: tuple(p.shape) for name, p in layer.named_parameters()}
+    assert sizes == {
+        "decay": shape, "axon.feedback": (2, *shape), "axon.feedforward": (2, *shape),
+        "synapse.feedback": (1, *shape), "synapse.feedforward": (1, *shape),
+    }  # fmt: skip
+    assert all(p.is_contiguous() and p.dtype == torch.float32 for p in layer.parameters())
+    expected, _ = hnn_kernels.lif(CURRENT, 0.5, layer.reset_decay, axon=start, synapse=IIR.exponential(3))
+    out = layer(CURRENT)
+    equal_bits(out.detach(), expected, "F")
+    out.square().sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad.flatten(1).abs().amax(1).min() > 0 if shape else parameter.grad.all(), name
+    twin = LIF(0.5, axon=start, synapse=IIR.exponential(3), learn=("axon", "synapse", "decay"), shape=shape)
+    with torch.no_grad():
+        layer.axon.feedback.mul_(0.5)
+    assert not torch.equal(twin(CURRENT), layer(CURRENT))
+    assert not any(twin.load_state_dict(layer.state_dict()))
+    equal_bits(twin(CURRENT), layer(CURRENT), "F")
+
+
+def test_filters_in_and_out_with_the_state():
+    layer = LIF(0.9, axon=IIR.dual_exponential(4, 1), synapse=hnn_nn.IIR(*IIR.exponential(2)), checkpoint_every=2)
+    whole, last = layer(CURRENT, return_state=True)
+    first, state = layer(CURRENT[:2], return_state=True)
+    second, state = layer(CURRENT[2:], state=state, return_state=True)
+    equal_bits(torch.cat([first, second]), whole, "F")
+    for name, got, expected in zip(LIFState._fields, state, last, strict=True):
+        equal_bits(got, expected, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"axon": [0.5]}, TypeError, "axon"),
+        ({"learn": ("axon",)}, ValueError, "axon"),
+        ({"axon": IIR([0.5], [])}, ValueError, "feedforward"),
+        ({"synapse": IIR([math.nan], [1.0])}, ValueError, "feedback"),
+        ({"synapse": IIR(torch.ones(1, 4), [1.0]), "learn": ("synapse",), "shape": (3,)}, ValueError, "feedback"),
+    ],
+    ids=["a list", "learn nothing", "no feedforward", "NaN", "a shape that does not fit"],
+)
+def test_filters_that_are_refused(arguments, error, said):
+    with pytest.raises(error, match=said):
+        LIF(0.9, **arguments)
+
+
+def test_repr_of_filters():
+    shown = repr(
+        LIF(0.9, axon=IIR([0.5, -0.25], [1.0]), synapse=IIR([0.5], [1.0]), learn=("synapse",), shape=(4, 1, 1))
+    )
+    for part in ("axon", "(0.5, -0.25)", "synapse", "learnt(1, 4, 1, 1)"):
+        assert part in shown

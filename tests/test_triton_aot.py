@@ -27,6 +27,11 @@ FORWARD_REGISTERS = {
     "bf16 constant count": (32, None),
     "fp32 smooth": (48, None),
     "fp32 coefficients strided state": (48, None),
+    "fp32 axon": (48, None),
+    "fp32 axon learnt": (48, None),
+    "fp32 iir": (48, None),
+    "fp64 iir": (64, None),
+    "fp32 checkpoints": (48, None),
 }
 BACKWARD_REGISTERS = {
     "fp64": (168, None),
@@ -46,6 +51,15 @@ BACKWARD_REGISTERS = {
     "fp32 coefficients": (136, None),
     "bf16 coefficients strided state": (136, 176),
     "fp64 coefficients state": (248, None),
+    "fp32 axon": (104, None),
+    # Segments of 8 steps: what went through a filter is kept beside the potential.
+    "fp32 axon learnt": (96, None),
+    "fp32 all learnt": (160, None),
+    # Nothing is recomputed, and the input not read.
+    "fp32 iir": (64, None),
+    "fp32 iir learnt": (80, None),
+    # Windows of 8 steps are segments of 8.
+    "fp32 checkpoints": (56, None),
 }
 CAPABILITIES = (80, 90, 100)
 

@@ -10,6 +10,9 @@ namespace hnn {
 
 enum DType { kFloat64, kFloat32, kBFloat16, kFloat16 };
 
+constexpr int kTile = 64;   // neurons that a kernel takes through time together
+constexpr int kBlock = 32;  // steps, at most, that one stage hands to the next: a row of each is in the L1 cache
+
 // A tensor over time and neurons; null where it is absent. `step` is the time stride in elements.
 struct Train {
   void* data = nullptr;
@@ -26,40 +29,53 @@ struct PerNeuron {
   double value = 0;
 };
 
+// A filter: arrays of `taps` coefficients (feedback, then feedforward) and of `depth` values of history (outputs, then
+// inputs, newest first). `last_history` goes out of forward, its gradient `grad_last_history` comes into backward.
+struct FilterCall {
+  bool present = false;
+  bool learns = false;                // a coefficient's gradient is wanted: `partials` has a place for each, or null
+  int feedback = 0, feedforward = 0;  // P and Q
+  const PerNeuron *coefficients = nullptr, *history = nullptr, *last_history = nullptr;
+  const PerNeuron *grad_last_history = nullptr, *grad_history = nullptr;
+  void* const* partials = nullptr;
+
+  int taps() const { return feedback + feedforward + 1; }
+  int depth() const { return feedback + feedforward; }
+};
+
 struct Call {
   DType dtype;
   int64_t steps, neurons;
   double inverse_width;
-  int surrogate;
+  int surrogate, reset, reset_grad;
   bool smooth;
   Train current;
   PerNeuron decay, reset_decay, threshold, v, r;
-};
-
-struct ForwardCall : Call {
+  FilterCall synapse, axon;
+  // The state before every `window` steps but the first, [windows - 1, 2 + depths, neurons] in the numbering's order;
+  // null where there are none, and the window is the whole call.
+  void* checkpoints = nullptr;
+  int64_t window = 0;
+  // Forward.
   Train out;
   PerNeuron last_v, last_r;
-};
-
-struct BackwardCall : Call {
-  int reset_grad;
-  int64_t segment;        // steps whose potentials are kept at once
-  int64_t scratch_bytes;  // per thread: the layout is backward_tile's
+  // Backward. What a segment's steps leave behind stays in scratch; the segments of a window start at its beginning.
+  int64_t segment = 0;
   Train grad_out, grad_current;
   PerNeuron grad_last_v, grad_last_r, grad_v, grad_r;
   // Sums over time per neuron, in the numbering's order; null where not needed.
-  void *partial_decay, *partial_reset_decay, *partial_threshold;
+  void *partial_decay = nullptr, *partial_reset_decay = nullptr, *partial_threshold = nullptr;
 
   bool learns() const { return partial_decay || partial_reset_decay || partial_threshold; }
+  int state_depth() const { return 2 + (synapse.present ? synapse.depth() : 0) + (axon.present ? axon.depth() : 0); }
 };
 
-constexpr int kTile = 64;  // neurons that a kernel takes through time together
-
-// The tile kernels of one instruction set; `begin` and `end` count tiles.
+// The tile kernels of one instruction set; `begin` and `end` count tiles. `scratch_bytes` sets the call's segment.
 struct Kernels {
   const char* name;
-  void (*forward)(const ForwardCall&, int64_t begin, int64_t end);
-  void (*backward)(const BackwardCall&, void* scratch, int64_t begin, int64_t end);
+  int64_t (*scratch_bytes)(Call&, bool backward);
+  void (*forward)(const Call&, void* scratch, int64_t begin, int64_t end);
+  void (*backward)(const Call&, void* scratch, int64_t begin, int64_t end);
 };
 
 extern const Kernels kDefaultKernels;

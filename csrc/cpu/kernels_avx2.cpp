@@ -27,6 +27,6 @@
 #pragma clang attribute pop
 #endif
 
-const hnn::Kernels hnn::kAvx2Kernels = {"avx2,fma", hnn_avx2::forward, hnn_avx2::backward};
+const hnn::Kernels hnn::kAvx2Kernels = {"avx2", hnn_avx2::scratch_bytes, hnn_avx2::forward, hnn_avx2::backward};
 
 #endif

@@ -27,6 +27,7 @@
 #pragma clang attribute pop
 #endif
 
-const hnn::Kernels hnn::kAvx512Kernels = {"avx512", hnn_avx512::forward, hnn_avx512::backward};
+const hnn::Kernels hnn::kAvx512Kernels = {"avx512", hnn_avx512::scratch_bytes, hnn_avx512::forward,
+                                          hnn_avx512::backward};
 
 #endif

@@ -3,11 +3,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "arguments.h"
 
@@ -20,7 +20,8 @@
 #define HNN_VECTOR_BYTES 16
 #include "simd.h"
 
-const hnn::Kernels hnn::kDefaultKernels = {"default", hnn_default::forward, hnn_default::backward};
+const hnn::Kernels hnn::kDefaultKernels = {"default", hnn_default::scratch_bytes, hnn_default::forward,
+                                           hnn_default::backward};
 
 const hnn::Kernels& hnn::kernels() {
   static const Kernels* const chosen = [] {

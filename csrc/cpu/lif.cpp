@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
-#include <tuple>
+#include <vector>
 
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
-#include "../tensors.h"
+#include "../operators.h"
 #include "arguments.h"
 #include "reduce.h"
 
@@ -20,8 +20,6 @@ namespace {
 constexpr int64_t kStreamBytes = 8 << 20;
 // Outputs from this size on ask for huge pages: below, the allocator hands out memory that it has already touched.
 constexpr int64_t kHugeBytes = 4 << 20;
-// Scratch per thread for the potentials of a segment: half of a common L2 cache.
-constexpr int64_t kScratchBytes = 512 << 10;
 
 DType dtype_of(const Tensor& t) {
   switch (t.scalar_type()) {
@@ -69,105 +67,190 @@ PerNeuron per_neuron(const Numbering& n, const Optional& t, double value = 0) {
   }
   return result;
 }
-void describe(Call& call, const Numbering& n, const Tensor& current, std::optional<int64_t> steps,
-              const Optional& decay, const Optional& reset_decay, const Optional& threshold, double decay_value,
-              double reset_decay_value, double threshold_value, const Optional& v, const Optional& r, double sigma,
-              int64_t surrogate, bool smooth) {
-  call.dtype = dtype_of(current);
-  call.steps = steps ? *steps : current.size(0);
-  call.neurons = n.neurons;
-  call.inverse_width = 1 / sigma;
-  call.surrogate = static_cast<int>(surrogate);
-  call.smooth = smooth;
-  call.current = train(n, current, steps.has_value());
-  call.decay = per_neuron(n, decay, decay_value);
-  call.reset_decay = per_neuron(n, reset_decay, reset_decay_value);
-  call.threshold = per_neuron(n, threshold, threshold_value);
-  call.v = per_neuron(n, v);
-  call.r = per_neuron(n, r);
-}
-
-int64_t tiles(const Call& call) { return (call.neurons + kTile - 1) / kTile; }
-// Tiles that are worth waking a thread for: about 32k neuron-steps, some 10 us.
-int64_t grain(const Call& call) { return std::max<int64_t>(1, 32768 / (kTile * std::max<int64_t>(1, call.steps))); }
-
-std::tuple<Tensor, Tensor, Tensor> lif_forward(const Tensor& current, std::optional<int64_t> steps,
-                                               const Optional& decay, const Optional& reset_decay,
-                                               const Optional& threshold, double decay_value, double reset_decay_value,
-                                               double threshold_value, const Optional& v, const Optional& r,
-                                               double sigma, int64_t surrogate, bool count, bool smooth) {
-  Outputs result = allocate_outputs(current, steps, count);
-  const Numbering n = number_neurons(current, steps ? 0 : 1);
-  ForwardCall call;
-  describe(call, n, current, steps, decay, reset_decay, threshold, decay_value, reset_decay_value, threshold_value, v,
-           r, sigma, surrogate, smooth);
-  call.out = train(n, result.out, count);
-  prepare_for_writing(call.out, result.out, call.dtype);
-  call.last_v = per_neuron(n, result.v);
-  call.last_r = per_neuron(n, result.r);
-  const Kernels& chosen = kernels();  // here, because it may throw, which no thread of the loop may
-  torch::stable::parallel_for(0, tiles(call), grain(call),
-                              [&](int64_t begin, int64_t end) { chosen.forward(call, begin, end); });
-  return {result.out, result.v, result.r};
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lif_backward(
-    const Optional& grad_out, const Optional& grad_v, const Optional& grad_r, const Tensor& current,
-    std::optional<int64_t> steps, const Optional& decay, const Optional& reset_decay, const Optional& threshold,
-    double decay_value, double reset_decay_value, double threshold_value, const Optional& v, const Optional& r,
-    double sigma, int64_t surrogate, bool count, bool smooth, int64_t reset_grad, int64_t needs) {
-  const bool constant = steps.has_value();
-  const Gradients6 g = allocate_gradients(current, constant, decay, reset_decay, threshold, needs);
-  const Numbering n = number_neurons(current, constant ? 0 : 1);
-  BackwardCall call;
-  describe(call, n, current, steps, decay, reset_decay, threshold, decay_value, reset_decay_value, threshold_value, v,
-           r, sigma, surrogate, smooth);
-  call.reset_grad = static_cast<int>(reset_grad);
-  if (grad_out) call.grad_out = train(n, *grad_out, count);
-  call.grad_last_v = per_neuron(n, grad_v);
-  call.grad_last_r = per_neuron(n, grad_r);
-  if (needs & 1) {
-    call.grad_current = train(n, g.current, constant);
-    prepare_for_writing(call.grad_current, g.current, call.dtype);
+// The entries of a tensor's first axis; of none, `count` absent ones.
+void append(std::vector<PerNeuron>& to, const Numbering& n, const Optional& t, int64_t count) {
+  PerNeuron entry;
+  if (t) entry.layout = lay_out(n, *t, 1);
+  const int64_t bytes = t ? t->strides()[0] * static_cast<int64_t>(t->element_size()) : 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (t) entry.data = static_cast<char*>(t->data_ptr()) + i * bytes;
+    to.push_back(entry);
   }
-  call.grad_current.constant = constant;
-  if (needs >> 4 & 1) call.grad_v = per_neuron(n, g.v);
-  if (needs >> 5 & 1) call.grad_r = per_neuron(n, g.r);
+}
+
+// The arrays that a FilterCall points to.
+class FilterOperands {
+ public:
+  FilterOperands(FilterCall& call, const Numbering& n, const FilterArguments& a) : call_(call), n_(n), a_(a) {
+    if (!a.present()) return;
+    call.present = true;
+    call.feedback = static_cast<int>(a.taps_back());
+    call.feedforward = static_cast<int>(a.taps_forward() - 1);
+    coefficients(a.feedback, a.feedback_values);
+    coefficients(a.feedforward, a.feedforward_values);
+    append(history_, n, a.state, a.depth());
+    call.coefficients = coefficients_.data();
+    call.history = history_.data();
+  }
+  FilterOperands(const FilterOperands&) = delete;
+
+  void forward(const Optional& last_state) {
+    append(last_history_, n_, last_state, a_.depth());
+    call_.last_history = last_history_.data();
+  }
+  void backward(const Optional& grad_last_state, const Optional& grad_state, const Optional& grad_feedback,
+                const Optional& grad_feedforward, int64_t state_bytes) {
+    append(last_history_, n_, grad_last_state, a_.depth());
+    append(grad_history_, n_, grad_state, a_.depth());
+    call_.grad_last_history = last_history_.data();
+    call_.grad_history = grad_history_.data();
+    call_.learns = grad_feedback || grad_feedforward;
+    learnt_[0] = {grad_feedback, a_.taps_back()};
+    learnt_[1] = {grad_feedforward, a_.taps_forward()};
+    for (const auto& [gradient, taps] : learnt_) {
+      for (int64_t i = 0; i < taps; ++i) {
+        sums_.emplace_back(gradient ? new char[n_.neurons * state_bytes] : nullptr);
+        partials_.push_back(sums_.back().get());
+      }
+    }
+    call_.partials = partials_.data();
+  }
+  // Add the neurons' sums up to the coefficients' gradients.
+  void finish(bool is_double) const {
+    size_t sum = 0;
+    for (const auto& [gradient, taps] : learnt_) {
+      for (int64_t i = 0; i < taps; ++i, ++sum) {
+        if (!gradient) continue;
+        const int64_t size = gradient->numel() / taps, bytes = size * (is_double ? 8 : 4);
+        reduce(sums_[sum].get(), is_double, n_.neurons, lay_out(n_, *gradient, 1),
+               static_cast<char*>(gradient->data_ptr()) + i * bytes, size);
+      }
+    }
+  }
+
+ private:
+  void coefficients(const Optional& t, const std::vector<double>& values) {
+    append(coefficients_, n_, t, t ? t->size(0) : 0);
+    if (t) return;
+    for (double value : values) {
+      PerNeuron entry;
+      entry.value = value;
+      coefficients_.push_back(entry);
+    }
+  }
+  FilterCall& call_;
+  const Numbering& n_;
+  const FilterArguments& a_;
+  std::vector<PerNeuron> coefficients_, history_, last_history_, grad_history_;
+  std::pair<Optional, int64_t> learnt_[2];
+  std::vector<std::unique_ptr<char[]>> sums_;
+  std::vector<void*> partials_;
+};
+
+// What forward and backward share; the filters' operands live as long as the call.
+struct Described {
+  Numbering n;
+  Call call;
+  FilterOperands synapse, axon;
+
+  explicit Described(const Arguments& a)
+      : n(a.numbering()), synapse(call.synapse, n, a.synapse), axon(call.axon, n, a.axon) {
+    call.dtype = dtype_of(a.current);
+    call.steps = a.steps();
+    call.neurons = n.neurons;
+    call.inverse_width = 1 / a.width;
+    call.surrogate = static_cast<int>(a.surrogate);
+    call.reset = static_cast<int>(a.reset);
+    call.reset_grad = static_cast<int>(a.reset_grad);
+    call.smooth = a.smooth;
+    call.current = train(n, a.current, a.constant());
+    call.decay = per_neuron(n, a.decay, a.decay_value);
+    call.reset_decay = per_neuron(n, a.reset_decay, a.reset_decay_value);
+    call.threshold = per_neuron(n, a.threshold, a.threshold_value);
+    call.v = per_neuron(n, a.v);
+    call.r = per_neuron(n, a.r);
+    call.window = std::max<int64_t>(1, a.window());
+  }
+};
+
+// Share the tiles among the threads, each with scratch of its own. A thread is woken for some 32k neuron-steps: 10 us.
+template <class Run>
+void over_tiles(Call& call, bool backward, Run run) {
+  const Kernels& chosen = kernels();  // here, because it may throw, which no thread of the loop may
+  const int64_t bytes = (chosen.scratch_bytes(call, backward) + 63) / 64 * 64;
+  const int64_t tiles = (call.neurons + kTile - 1) / kTile;
+  const int64_t grain = std::max<int64_t>(1, 32768 / (kTile * std::max<int64_t>(1, call.steps)));
+  torch::stable::parallel_for(0, tiles, grain, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
+    STD_TORCH_CHECK(scratch, "out of memory: ", bytes, " bytes of scratch");
+    run(chosen, scratch.get(), begin, end);
+  });
+}
+
+Outputs layer_forward(const Arguments& a) {
+  Outputs result = allocate_outputs(a);
+  Described d(a);
+  Call& call = d.call;
+  call.out = train(d.n, result.out, a.count);
+  prepare_for_writing(call.out, result.out, call.dtype);
+  call.last_v = per_neuron(d.n, result.v);
+  call.last_r = per_neuron(d.n, result.r);
+  d.synapse.forward(result.synapse);
+  d.axon.forward(result.axon);
+  if (result.checkpoints) call.checkpoints = result.checkpoints->data_ptr();
+  over_tiles(call, false, [&](const Kernels& chosen, void* scratch, int64_t begin, int64_t end) {
+    chosen.forward(call, scratch, begin, end);
+  });
+  return result;
+}
+
+Gradients layer_backward(const Incoming& incoming, const Arguments& a, int64_t needs) {
+  Gradients g = allocate_gradients(a, needs);
+  Described d(a);
+  Call& call = d.call;
+  if (incoming.out) call.grad_out = train(d.n, *incoming.out, a.count);
+  call.grad_last_v = per_neuron(d.n, incoming.v);
+  call.grad_last_r = per_neuron(d.n, incoming.r);
+  if (g[kCurrent]) {
+    call.grad_current = train(d.n, *g[kCurrent], a.constant());
+    prepare_for_writing(call.grad_current, *g[kCurrent], call.dtype);
+  }
+  call.grad_current.constant = a.constant();
+  call.grad_v = per_neuron(d.n, g[kV]);
+  call.grad_r = per_neuron(d.n, g[kR]);
+  if (incoming.checkpoints) call.checkpoints = incoming.checkpoints->data_ptr();
 
   const int64_t state_bytes = call.dtype == kFloat64 ? 8 : 4;
+  constexpr Gradient kLearnt[] = {kDecay, kResetDecay, kThreshold};
   std::unique_ptr<char[]> partials[3];
   for (int i = 0; i < 3; ++i) {
-    if (needs >> (i + 1) & 1) partials[i].reset(new char[n.neurons * state_bytes]);
+    if (g[kLearnt[i]]) partials[i].reset(new char[d.n.neurons * state_bytes]);
   }
   call.partial_decay = partials[0].get();
   call.partial_reset_decay = partials[1].get();
   call.partial_threshold = partials[2].get();
+  d.synapse.backward(incoming.synapse, g[kSynapseState], g[kSynapseFeedback], g[kSynapseFeedforward], state_bytes);
+  d.axon.backward(incoming.axon, g[kAxonState], g[kAxonFeedback], g[kAxonFeedforward], state_bytes);
 
-  const int64_t row = kTile * state_bytes, kept = call.learns() ? 2 : 1;
-  call.segment = std::max<int64_t>(1, std::min(call.steps, kScratchBytes / (row * kept)));
-  const int64_t segments = (call.steps + call.segment - 1) / call.segment;
-  call.scratch_bytes = row * (1 + kept * call.segment + 2 * segments);
-  const Kernels& chosen = kernels();
-  torch::stable::parallel_for(0, tiles(call), grain(call), [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, call.scratch_bytes), &std::free);
-    STD_TORCH_CHECK(scratch, "out of memory: ", call.scratch_bytes, " bytes of scratch");
-    chosen.backward(call, scratch.get(), begin, end);
+  over_tiles(call, true, [&](const Kernels& chosen, void* scratch, int64_t begin, int64_t end) {
+    chosen.backward(call, scratch, begin, end);
   });
 
-  const Tensor* sums[3] = {&g.decay, &g.reset_decay, &g.threshold};
+  const bool is_double = call.dtype == kFloat64;
   for (int i = 0; i < 3; ++i) {
-    if (partials[i]) {
-      reduce(partials[i].get(), call.dtype == kFloat64, n.neurons, lay_out(n, *sums[i], 0), sums[i]->data_ptr(),
-             sums[i]->numel());
-    }
+    if (!partials[i]) continue;
+    const Tensor& sum = *g[kLearnt[i]];
+    reduce(partials[i].get(), is_double, d.n.neurons, lay_out(d.n, sum, 0), sum.data_ptr(), sum.numel());
   }
-  return {g.current, g.decay, g.reset_decay, g.threshold, g.v, g.r};
+  d.synapse.finish(is_double);
+  d.axon.finish(is_double);
+  return g;
 }
 
 }  // namespace
 }  // namespace hnn
 
 STABLE_TORCH_LIBRARY_IMPL(hnn, CPU, m) {
-  m.impl("lif_forward_cpu", TORCH_BOX(&hnn::lif_forward));
-  m.impl("lif_backward_cpu", TORCH_BOX(&hnn::lif_backward));
+  m.impl("lif_forward_cpu", TORCH_BOX(&hnn::forward_operator<hnn::layer_forward>));
+  m.impl("lif_backward_cpu", TORCH_BOX(&hnn::backward_operator<hnn::layer_backward>));
 }

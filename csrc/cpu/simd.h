@@ -8,7 +8,13 @@
 #define HNN_STREAM_FENCE() ((void)0)
 #endif
 
+// In this order: each is written over the ones before.
+// clang-format off
 #include "vector.h"
-// The neuron is written over the vector type above.
+#include "rows.h"
 #include "../neuron.h"
-#include "tiles.h"
+#include "stages.h"
+#include "forward.h"
+#include "backward.h"
+#include "choose.h"
+// clang-format on

@@ -1,6 +1,5 @@
-// The vector type of the instruction set being compiled, and the rows of a tile in memory: loading and storing kTile
-// neurons of one step in any layout and dtype. Included into HNN_NAMESPACE once per instruction set (see
-// kernels_*.cpp), which defines HNN_VECTOR_BYTES and HNN_INLINE.
+// The vector type of the instruction set being compiled, its functions, and the element types. Included into
+// HNN_NAMESPACE once per instruction set (see kernels_*.cpp), which defines HNN_VECTOR_BYTES and HNN_INLINE.
 
 namespace HNN_NAMESPACE {
 
@@ -81,12 +80,33 @@ HNN_INLINE V each_lane(V x, F f) {
 HNN_INLINE VectorD exp2_(VectorD x) {
   return each_lane(x, [](double y) { return std::exp2(y); });
 }
+template <class V>
+HNN_INLINE V abs_(V x) {
+  return x < V{} ? -x : x;
+}
 HNN_INLINE VectorF erfc_(VectorF x) {
   return each_lane(x, [](float y) { return std::erfc(y); });
 }
 HNN_INLINE VectorD erfc_(VectorD x) {
   return each_lane(x, [](double y) { return std::erfc(y); });
 }
+HNN_INLINE VectorF atan_(VectorF x) {
+  return each_lane(x, [](float y) { return std::atan(y); });
+}
+HNN_INLINE VectorD atan_(VectorD x) {
+  return each_lane(x, [](double y) { return std::atan(y); });
+}
+
+// f(0), f(1) ... f(n - 1), each with its number as a constant: arrays that are only indexed by it live in registers.
+template <class F, int... k>
+HNN_INLINE void unrolled(F& f, std::integer_sequence<int, k...>) {
+  (f(std::integral_constant<int, k>{}), ...);
+}
+template <int n, class F>
+HNN_INLINE void unrolled(F f) {
+  unrolled(f, std::make_integer_sequence<int, n>{});
+}
+#define HNN_LAMBDA __attribute__((always_inline))
 
 // -- element types ----------------------------------------------------------------------------------------------------
 
@@ -150,172 +170,5 @@ HNN_INLINE Float16 narrow<Float16>(float x) {
   const uint32_t nonsign = ((b >> 13) & 0x7C00u) + (b & 0xFFFu);
   return {static_cast<uint16_t>((sign >> 16) | (two_w > 0xFF000000u ? 0x7E00u : nonsign))};
 }
-
-// -- rows of a tile ----------------------------------------------------------------------------------------------------
-
-// Where the tile's neurons lie in one operand: `base` and consecutive, or each at its own offset.
-struct Place {
-  int64_t base = 0;
-  bool dense = false;
-  int64_t offset[hnn::kTile];
-
-  void find(const hnn::Layout& layout, int64_t first, int count) {
-    base = layout.offset(first);
-    dense = layout.dense();
-    if (dense) return;
-    if (layout.uniform()) {
-      for (int i = 0; i < count; ++i) offset[i] = 0;
-      return;
-    }
-    // Odometer along the innermost axis; a full division only where it wraps.
-    const int inner = layout.dims - 1;
-    for (int i = 0; i < count;) {
-      const int64_t m = first + i, start = layout.offset(m), left = layout.size[inner] - m % layout.size[inner];
-      for (int64_t j = 0; j < left && i < count; ++j, ++i) offset[i] = start + j * layout.stride[inner];
-    }
-  }
-  int64_t at(int i) const { return dense ? base + i : offset[i]; }
-};
-
-// The tile's values of a per-neuron operand, kVectors<C> vectors; past `count` they are anything finite.
-template <class C>
-HNN_INLINE void gather(const hnn::PerNeuron& operand, int64_t first, int count, Vector<C>* to) {
-  const C* data = static_cast<const C*>(operand.data);
-  if (!data || operand.layout.uniform()) {
-    const Vector<C> value = Vector<C>{} + (data ? data[0] : static_cast<C>(operand.value));
-    for (int k = 0; k < kVectors<C>; ++k) to[k] = value;
-  } else if (operand.layout.dense() && count == hnn::kTile) {
-    for (int k = 0; k < kVectors<C>; ++k) to[k] = load(data + first + k * kLanes<C>);
-  } else {
-    Place place;
-    place.find(operand.layout, first, count);
-    alignas(64) C row[hnn::kTile] = {};
-    for (int i = 0; i < count; ++i) row[i] = data[place.at(i)];
-    for (int k = 0; k < kVectors<C>; ++k) to[k] = load(row + k * kLanes<C>);
-  }
-}
-template <class C>
-HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count, const Vector<C>* from) {
-  C* data = static_cast<C*>(operand.data);
-  if (!data) return;
-  if (operand.layout.dense() && count == hnn::kTile) {
-    for (int k = 0; k < kVectors<C>; ++k) store(data + first + k * kLanes<C>, from[k]);
-  } else {
-    Place place;
-    place.find(operand.layout, first, count);
-    alignas(64) C row[hnn::kTile];
-    for (int k = 0; k < kVectors<C>; ++k) store(row + k * kLanes<C>, from[k]);
-    for (int i = 0; i < count; ++i) data[place.at(i)] = row[i];
-  }
-}
-
-// Reads a tile of a train, step by step.
-template <class IO>
-class Reader {
-  using C = Compute<IO>;
-
- public:
-  Reader(const hnn::Train& train, int64_t first, int count)
-      : data_(static_cast<const IO*>(train.data)), step_(train.step), count_(count) {
-    for (C& x : row_) x = 0;
-    if (!data_) return;
-    place_.find(train.layout, first, count);
-    whole_ = place_.dense && count == hnn::kTile;
-    if (train.constant) {
-      fetch(0);
-      data_ = nullptr;
-    }
-  }
-  // kTile values of step t: in place where they lie there as they are, else converted into the row.
-  HNN_INLINE const C* row(int64_t t) {
-    if (!data_) return row_;
-    if constexpr (sizeof(IO) == sizeof(C)) {
-      if (whole_) return data_ + t * step_ + place_.base;
-    }
-    fetch(t);
-    return row_;
-  }
-  // Ask for row t of this tile, or of the next one, which lies just behind it, into the L2 cache: the rows of a tile
-  // lie a whole step apart, which no hardware prefetcher follows.
-  HNN_INLINE void prefetch(int64_t t, bool next_tile) const {
-    if (!data_ || !whole_) return;
-    const char* p = reinterpret_cast<const char*>(data_ + t * step_ + place_.base + (next_tile ? hnn::kTile : 0));
-    for (size_t i = 0; i < hnn::kTile * sizeof(IO); i += 64) __builtin_prefetch(p + i, 0, 2);
-  }
-
- private:
-  HNN_INLINE void fetch(int64_t t) {
-    const IO* from = data_ + t * step_;
-    if (whole_) {
-      from += place_.base;
-      for (int i = 0; i < hnn::kTile; ++i) row_[i] = widen(from[i]);
-    } else {
-      for (int i = 0; i < count_; ++i) row_[i] = widen(from[place_.at(i)]);
-    }
-  }
-  const IO* data_;
-  int64_t step_;
-  int count_;
-  bool whole_ = false;
-  Place place_;
-  alignas(64) C row_[hnn::kTile];
-};
-
-// Writes a tile of a train, step by step; a train that is absent takes its rows and drops them.
-template <class IO>
-class Writer {
-  using C = Compute<IO>;
-  static constexpr bool kAsIs = sizeof(IO) == sizeof(C);
-
- public:
-  Writer(const hnn::Train& train, int64_t first, int count)
-      : data_(static_cast<IO*>(train.data)), step_(train.step), count_(count) {
-    if (!data_) return;
-    place_.find(train.layout, first, count);
-    whole_ = place_.dense && count == hnn::kTile;
-    streaming_ = train.streaming && whole_;
-    in_place_ = kAsIs && whole_ && !streaming_;
-  }
-  // Where the kernel puts the kTile values of step t; commit(t) after the last one.
-  HNN_INLINE C* row(int64_t t) {
-    if constexpr (kAsIs) {
-      if (in_place_) return data_ + t * step_ + place_.base;
-    }
-    return row_;
-  }
-  HNN_INLINE void commit(int64_t t) {
-    if (!data_ || in_place_) return;
-    IO* to = data_ + t * step_;
-    if (whole_) {
-      to += place_.base;
-      const void* from = row_;
-      alignas(64) IO packed[hnn::kTile];
-      if constexpr (!kAsIs) {
-        for (int i = 0; i < hnn::kTile; ++i) packed[i] = narrow<IO>(row_[i]);
-        from = packed;
-      }
-      if (streaming_) {
-        typedef char Bytes __attribute__((vector_size(HNN_VECTOR_BYTES)));
-        for (size_t i = 0; i < sizeof packed; i += HNN_VECTOR_BYTES) {
-          Bytes v;
-          __builtin_memcpy(&v, static_cast<const char*>(from) + i, sizeof v);
-          stream(reinterpret_cast<char*>(to) + i, v);
-        }
-      } else {
-        __builtin_memcpy(to, from, sizeof packed);
-      }
-    } else {
-      for (int i = 0; i < count_; ++i) to[place_.at(i)] = narrow<IO>(row_[i]);
-    }
-  }
-
- private:
-  IO* data_;
-  int64_t step_;
-  int count_;
-  bool whole_ = false, streaming_ = false, in_place_ = false;
-  Place place_;
-  alignas(64) C row_[hnn::kTile];
-};
 
 }  // namespace HNN_NAMESPACE

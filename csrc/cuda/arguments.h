@@ -16,11 +16,32 @@ struct Train {
   bool streaming = false;  // larger than the L2 cache: written so that it is evicted first
 };
 
-// A coefficient or a state, in the state dtype; null where it is absent (a state of zeros, a coefficient in `value`).
+// A state, in the state dtype; null where it is absent. `step` is the stride of a filter state's first axis.
 struct PerNeuron {
   void* data = nullptr;
+  int64_t step = 0;
   int64_t stride[kMaxDims] = {};
-  double value = 0;
+};
+struct Coefficient : PerNeuron {
+  double value = 0;  // where there is no tensor
+};
+// Longer lists of floats become a tensor, so that the kernel's parameter has a size.
+constexpr int kListed = 8;
+struct Taps : PerNeuron {
+  int count = 0;
+  double values[kListed] = {};  // where there is no tensor
+};
+
+struct Filter {
+  bool present = false;
+  Taps feedback, feedforward;
+  PerNeuron state;
+  void* after = nullptr;      // the state after the last step; backward, the gradient of `state`: dense
+  void* workspace = nullptr;  // [slots, neurons], where the orders are no constants of the kernel
+  // Backward only. Sums over time per neuron in the numbering's order, [P, neurons] and [Q + 1, neurons].
+  PerNeuron grad_after;
+  bool learns = false;
+  void *partial_feedback = nullptr, *partial_feedforward = nullptr;
 };
 
 struct Call {
@@ -30,24 +51,41 @@ struct Call {
   int dims = 0;
   bool few = false;  // the neurons can be counted in 32 bits
   int steps = 0;
+  // A window is the steps from one checkpoint to the next. checkpoints: [windows - 1, depth, neurons], where depth is
+  // that of a whole state: v, r, and the histories of both filters.
+  int window = 0, windows = 1, depth = 2;
+  void* checkpoints = nullptr;
+  int surrogate = 0, reset = 0, reset_grad = 0;
+  bool smooth = false;
   double inverse_width = 0;
   Train current;
-  PerNeuron decay, reset_decay, threshold, v, r;
+  Coefficient decay, reset_decay, threshold;
+  PerNeuron v, r;
+  Filter synapse, axon;
+  // What the kernels write per neuron, the state after the last step or the gradient of the first, is dense.
+  int64_t dense[kMaxDims] = {};
+  void *after_v = nullptr, *after_r = nullptr;
 };
 
 struct ForwardCall : Call {
   Train out;
-  PerNeuron last_v, last_r;  // of equal strides
 };
 
 struct BackwardCall : Call {
-  // The steps are cut into segments from the end, so that only the first may be shorter than `segment`: the last one's
+  // A window is cut into segments from its end, so that only its first may be shorter than `segment`: the last one's
   // current is read once, all others' twice.
-  int segment = 0, segments = 0;
-  void* starts = nullptr;  // v and r at the start of every segment but the last: [segments - 1, 2, neurons]
+  int segment = 1;
+  // States [slots, depth, neurons] at the segments' starts in a window; where there are several windows, the initial
+  // state is in the last slot.
+  void* starts = nullptr;
+  int slots = 0;
+  // Rows of shared memory for each step of a segment: V always comes first (but for a layer without a membrane), the
+  // others lie this many elements behind it, or are not kept (-1).
+  int rows = 0;
+  int row_r = -1, row_x = -1, row_y = -1,
+      row_f = -1;  // R, and what goes into the synapse, out of it and out of the axon
   Train grad_out, grad_current;
-  PerNeuron grad_last_v, grad_last_r;
-  PerNeuron grad_v, grad_r;  // of equal strides
+  PerNeuron grad_after_v, grad_after_r;
   // Sums over time per neuron, in the numbering's order; null where not needed.
   void *partial_decay = nullptr, *partial_reset_decay = nullptr, *partial_threshold = nullptr;
 };

@@ -1,13 +1,11 @@
-// The CUDA kernels: one thread takes one neuron through all steps, forward, and for the gradient forward again (the
-// potentials of a segment go to shared memory) and then backward. Threads exchange nothing: a thread's column of the
-// shared memory is its own, so there is no synchronisation, and the host shim can run one thread after the other.
+// The CUDA kernels: one thread takes one neuron through all steps, forward, and for the gradient forward again (what
+// the adjoint needs of a segment goes to shared memory) and then backward. Threads exchange nothing: a thread's column
+// of the shared memory is its own, so there is no synchronisation, and the host shim can run one thread after the
+// other.
 //
 // Shared memory rather than registers, because its rows may be indexed by a loop: the segment is as long as the call
 // needs, no unrolled step is wasted, and the registers are free for the loads in flight.
 #pragma once
-
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <cmath>
 #include <cstdint>
@@ -23,44 +21,58 @@ HNN_INLINE float scalar_of(float x) { return x; }
 HNN_INLINE double scalar_of(double x) { return x; }
 HNN_INLINE float fma_(float a, float b, float c) { return fmaf(a, b, c); }
 HNN_INLINE double fma_(double a, double b, double c) { return fma(a, b, c); }
+HNN_INLINE float abs_(float x) { return fabsf(x); }
+HNN_INLINE double abs_(double x) { return fabs(x); }
 HNN_INLINE float exp2_(float x) { return exp2f(x); }
 HNN_INLINE double exp2_(double x) { return exp2(x); }
 HNN_INLINE float erfc_(float x) { return erfcf(x); }
 HNN_INLINE double erfc_(double x) { return erfc(x); }
+HNN_INLINE float atan_(float x) { return atanf(x); }
+HNN_INLINE double atan_(double x) { return atan(x); }
 
 }  // namespace HNN_NAMESPACE
 
 #include "../neuron.h"
+#include "filters.cuh"
+#include "trains.cuh"
 
 namespace HNN_NAMESPACE {
 
-using torch::headeronly::BFloat16;
-using torch::headeronly::Half;
+// -- forms: what of a layer is constant in a kernel -------------------------------------------------------------------
 
-// Steps that are loaded together, while those of the batch before are computed.
-constexpr int kBatch = 8;
-
-// -- element types ----------------------------------------------------------------------------------------------------
-
-// Bits: what a register holds between load and use. A conversion at the load would wait for it.
-template <class IO>
-struct Element {
-  using Compute = float;
-  using Bits = unsigned short;
-  static HNN_INLINE float widen(Bits x) { return IO(x, IO::from_bits()); }
-  static HNN_INLINE Bits narrow(float x) { return IO(x).x; }
+// No filter, reset filter, full reset gradient, Gaussian, spikes: every option a constant.
+struct Plain {
+  static constexpr bool kPlain = true, kGeneral = false;
+  static constexpr int kDepth = 0;  // of the histories in registers
+  template <class C>
+  using Synapse = NoFilter<C>;
+  template <class C>
+  using Axon = NoFilter<C>;
 };
-template <class C>
-struct PlainElement {
-  using Compute = C;
-  using Bits = C;
-  static HNN_INLINE C widen(C x) { return x; }
-  static HNN_INLINE C narrow(C x) { return x; }
+struct NoFilters : Plain {
+  static constexpr bool kPlain = false;
 };
-template <>
-struct Element<float> : PlainElement<float> {};
-template <>
-struct Element<double> : PlainElement<double> {};
+template <int kFeedback, int kFeedforward>
+struct OnlySynapse : NoFilters {
+  static constexpr int kDepth = kFeedback + kFeedforward;
+  template <class C>
+  using Synapse = Filter<C, InRegisters<C, kFeedback, kFeedforward>>;
+};
+template <int kFeedback, int kFeedforward>
+struct OnlyAxon : NoFilters {
+  static constexpr int kDepth = kFeedback + kFeedforward;
+  template <class C>
+  using Axon = Filter<C, InRegisters<C, kFeedback, kFeedforward>>;
+};
+// Any filters, and the smooth mode, whose functions would be large in every kernel.
+struct General {
+  static constexpr bool kPlain = false, kGeneral = true;
+  static constexpr int kDepth = 0;  // none in registers
+  template <class C>
+  using Synapse = Filter<C, InMemory<C>>;
+  template <class C>
+  using Axon = Filter<C, InMemory<C>>;
+};
 
 // -- operands ---------------------------------------------------------------------------------------------------------
 
@@ -84,8 +96,31 @@ HNN_INLINE void each_axis(const hnn::cuda::Call& call, int64_t m, F f) {
   }
 }
 
+// Where a neuron is in the operands that forward and backward share, and in what they write per neuron.
+struct Offsets {
+  int64_t current, decay, reset_decay, threshold, v, r, dense;
+  FilterOffsets synapse, axon;
+
+  template <class Form>
+  HNN_INLINE void advance(const hnn::cuda::Call& call, int axis, int64_t index) {
+    current += index * call.current.stride[axis];
+    decay += index * call.decay.stride[axis];
+    reset_decay += index * call.reset_decay.stride[axis];
+    threshold += index * call.threshold.stride[axis];
+    v += index * call.v.stride[axis];
+    r += index * call.r.stride[axis];
+    dense += index * call.dense[axis];
+    if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, axis, index);
+    if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, axis, index);
+  }
+};
+
 template <class C>
 HNN_INLINE C read(const hnn::cuda::PerNeuron& operand, int64_t at) {
+  return operand.data ? __ldg(static_cast<const C*>(operand.data) + at) : C(0);
+}
+template <class C>
+HNN_INLINE C read(const hnn::cuda::Coefficient& operand, int64_t at) {
   return operand.data ? __ldg(static_cast<const C*>(operand.data) + at) : static_cast<C>(operand.value);
 }
 template <class C>
@@ -93,231 +128,73 @@ HNN_INLINE void write(void* data, int64_t at, C x) {
   if (data) static_cast<C*>(data)[at] = x;
 }
 
-// Reads one neuron's train, forwards in time or (kSign = -1) backwards, a batch of steps ahead of their use.
-template <class IO, int kSign>
-class Reader {
-  using Bits = typename Element<IO>::Bits;
+// -- the layer, of one neuron -----------------------------------------------------------------------------------------
 
- public:
-  HNN_INLINE Reader(const hnn::cuda::Train& train, int64_t at) : step_(train.step) {
-    if (!train.data) return;
-    data_ = static_cast<const Bits*>(train.data) + at;
-    varies_ = !train.constant;
-    if (train.constant) value_ = __ldg(data_);
-  }
-  // Begin to load `count` steps, from step t on.
-  HNN_INLINE void start(int t, int count) {
-    at_ = data_ + t * step_;
-    count_ = count;
-    unread_ = varies_ ? count : 0;
-    load();
-  }
-  // f(x) for each of these steps.
-  template <class F>
-  HNN_INLINE void each(F f) {
-    for (int left = count_; left > 0; left -= kBatch) {
-      Bits now[kBatch];
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) now[i] = next_[i];
-      load();
-      if (left >= kBatch) {
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) f(Element<IO>::widen(now[i]));
-        continue;
-      }
-#pragma unroll 1
-      for (int i = 0; i < left; ++i) {
-        f(Element<IO>::widen(now[0]));
-#pragma unroll
-        for (int j = 0; j + 1 < kBatch; ++j) now[j] = now[j + 1];  // registers have no run-time index
-      }
-    }
-  }
-
- private:
-  HNN_INLINE void load() {
-    if (unread_ >= kBatch) {
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i, at_ += kSign * step_) next_[i] = __ldg(at_);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i, at_ += kSign * step_) next_[i] = i < unread_ ? __ldg(at_) : value_;
-    }
-    unread_ -= kBatch;
-  }
-  const Bits* data_ = nullptr;
-  const Bits* at_ = nullptr;
-  int64_t step_;
-  int count_ = 0, unread_ = 0;
-  bool varies_ = false;
-  Bits value_{};  // of every step of a train that is constant in time, or absent
-  Bits next_[kBatch];
+// What one step computes on its way.
+template <class C>
+struct Trace {
+  C filtered, potential, spike, out;  // behind the synapse, in the membrane, behind it, behind the axon
 };
 
-// Writes one neuron's train step by step in the direction of kSign; drops it where the train is absent.
-template <class IO, int kSign>
-class Writer {
-  using Bits = typename Element<IO>::Bits;
-  using Compute = typename Element<IO>::Compute;
+// kAxonRuns: whether forward steps need the axon, which only its coefficients' gradients do in backward.
+template <class C, class Form, bool kAxonRuns>
+struct Layer {
+  int reset = kFilter, reset_grad = kFull, surrogate = kGaussian;
+  bool smooth = false;
+  Coefficients<C> c;
+  C inverse_width;
+  State<C> s;
+  typename Form::template Synapse<C> synapse;
+  typename Form::template Axon<C> axon;
 
- public:
-  HNN_INLINE Writer(const hnn::cuda::Train& train, int64_t at) : step_(train.step) {
-    data_ = static_cast<Bits*>(train.data) + at;
-    at_ = data_;
-    present_ = train.data && !train.constant;
-    streaming_ = present_ && train.streaming;
-    plain_ = present_ && !train.streaming;
-  }
-  HNN_INLINE void start(int t) { at_ = data_ + t * step_; }
-  HNN_INLINE void put(Compute x) {
-    const Bits bits = Element<IO>::narrow(x);
-    if (streaming_) __stcs(at_, bits);
-    if (plain_) *at_ = bits;
-    at_ += kSign * step_;
+  HNN_INLINE Layer(const hnn::cuda::Call& call, const Offsets& at, int64_t m)
+      : c{read<C>(call.decay, at.decay), read<C>(call.reset_decay, at.reset_decay),
+          read<C>(call.threshold, at.threshold)},
+        inverse_width(static_cast<C>(call.inverse_width)),
+        s{read<C>(call.v, at.v), read<C>(call.r, at.r)},
+        synapse(call.synapse, at.synapse, call.neurons, m),
+        axon(call.axon, at.axon, call.neurons, m) {
+    if constexpr (!Form::kPlain) {
+      reset = call.reset;
+      reset_grad = call.reset_grad;
+      surrogate = call.surrogate;
+    }
+    if constexpr (Form::kGeneral) smooth = call.smooth;
   }
 
- private:
-  int64_t step_;
-  Bits* data_;
-  Bits* at_;
-  bool present_, streaming_, plain_;
+  HNN_INLINE Trace<C> step(C x) {
+    Trace<C> t;
+    t.filtered = synapse.step(x);
+    t.spike = forward_step(reset, smooth, surrogate, s, t.filtered, c, inverse_width, t.potential);
+    t.out = kAxonRuns ? axon.step(t.spike) : t.spike;
+    return t;
+  }
+  // The spike at a potential; `after` is what then decays into the next step. The plain layer asks for no spike.
+  HNN_INLINE C replay(C potential, C& after) const {
+    if constexpr (Form::kPlain) return after = potential;
+    State<C> state = {};
+    C same;
+    const C spike = forward_step(reset == kFilter ? kNone : reset, smooth, surrogate, state, potential,
+                                 Coefficients<C>{C(0), C(0), c.threshold}, inverse_width, same);
+    after = state.v;
+    return spike;
+  }
+
+  // The whole state, to memory and from there.
+  HNN_INLINE void keep(C* to, int64_t step) const {
+    to[0] = s.v;
+    to[step] = s.r;
+    synapse.keep(to + 2 * step, step);
+    if constexpr (kAxonRuns) axon.keep(to + (2 + synapse.depth()) * step, step);
+  }
+  HNN_INLINE void recall(const C* from, int64_t step) {
+    s = {from[0], from[step]};
+    synapse.recall(from + 2 * step, step);
+    if constexpr (kAxonRuns) axon.recall(from + (2 + synapse.depth()) * step, step);
+  }
 };
-
-// -- kernels ----------------------------------------------------------------------------------------------------------
 
 HNN_INLINE int64_t this_neuron() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-
-template <class IO, int kSurrogate, bool kSmooth>
-__global__ void __launch_bounds__(hnn::cuda::kForwardBlock)
-    forward(const __grid_constant__ hnn::cuda::ForwardCall call) {
-  using C = typename Element<IO>::Compute;
-  const int64_t m = this_neuron();
-  if (m >= call.neurons) return;
-  struct {
-    int64_t current, out, decay, reset_decay, threshold, v, r, last;
-  } at = {};
-  each_axis(call, m, [&](int axis, int64_t index) {
-    at.current += index * call.current.stride[axis];
-    at.out += index * call.out.stride[axis];
-    at.decay += index * call.decay.stride[axis];
-    at.reset_decay += index * call.reset_decay.stride[axis];
-    at.threshold += index * call.threshold.stride[axis];
-    at.v += index * call.v.stride[axis];
-    at.r += index * call.r.stride[axis];
-    at.last += index * call.last_v.stride[axis];
-  });
-  Reader<IO, 1> current(call.current, at.current);
-  current.start(0, call.steps);
-  Writer<IO, 1> out(call.out, at.out);
-  const Coefficients<C> c = {read<C>(call.decay, at.decay), read<C>(call.reset_decay, at.reset_decay),
-                             read<C>(call.threshold, at.threshold)};
-  const C inverse_width = static_cast<C>(call.inverse_width);
-  State<C> s = {read<C>(call.v, at.v), read<C>(call.r, at.r)};
-  C count = 0;
-  current.each([&](C x) {
-    const C spike = forward_step<kSurrogate, kSmooth>(s, x, c, inverse_width);
-    count += spike;
-    out.put(spike);
-  });
-  if (call.out.constant) write(call.out.data, at.out, Element<IO>::narrow(count));
-  write(call.last_v.data, at.last, s.v);
-  write(call.last_r.data, at.last, s.r);
-}
-
-// Blocks per multiprocessor that the registers must allow: 80 registers a thread and 768 threads, 128 and 512 in
-// float64. Left alone, ptxas spills a few bytes to get a little lower, or takes 110 for a schedule of no use here.
-template <class IO>
-constexpr int kBackwardBlocks = sizeof(IO) == 8 ? 8 : 12;
-
-template <class IO, int kSurrogate, bool kSmooth, int kResetGrad, bool kLearns>
-__global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO>)
-    backward(const __grid_constant__ hnn::cuda::BackwardCall call) {
-  using C = typename Element<IO>::Compute;
-  const int64_t m = this_neuron();
-  if (m >= call.neurons) return;
-  struct {
-    int64_t current, grad_out, grad_current, decay, reset_decay, threshold, v, r, grad_last_v, grad_last_r, grad;
-  } at = {};
-  each_axis(call, m, [&](int axis, int64_t index) {
-    at.current += index * call.current.stride[axis];
-    at.grad_out += index * call.grad_out.stride[axis];
-    at.grad_current += index * call.grad_current.stride[axis];
-    at.decay += index * call.decay.stride[axis];
-    at.reset_decay += index * call.reset_decay.stride[axis];
-    at.threshold += index * call.threshold.stride[axis];
-    at.v += index * call.v.stride[axis];
-    at.r += index * call.r.stride[axis];
-    at.grad_last_v += index * call.grad_last_v.stride[axis];
-    at.grad_last_r += index * call.grad_last_r.stride[axis];
-    at.grad += index * call.grad_v.stride[axis];
-  });
-  Reader<IO, 1> current(call.current, at.current);
-  Reader<IO, -1> grad_out(call.grad_out, at.grad_out);
-  Writer<IO, -1> grad_current(call.grad_current, at.grad_current);
-  const Coefficients<C> c = {read<C>(call.decay, at.decay), read<C>(call.reset_decay, at.reset_decay),
-                             read<C>(call.threshold, at.threshold)};
-  const C inverse_width = static_cast<C>(call.inverse_width);
-  State<C> s = {read<C>(call.v, at.v), read<C>(call.r, at.r)};
-  Adjoint<C> adjoint = {read<C>(call.grad_last_v, at.grad_last_v), read<C>(call.grad_last_r, at.grad_last_r)};
-  Coefficients<C> sum = {};
-  C total = 0;  // of a constant current's gradient
-
-  constexpr int kRow = hnn::cuda::kBackwardBlock;
-  HNN_SHARED(C, shared);
-  C* const v = shared + threadIdx.x;                         // V[t] is v[(t - begin) * kRow]
-  C* const r = kLearns ? v + call.segment * kRow : nullptr;  // R[t] likewise
-  C* const starts = static_cast<C*>(call.starts) + m;
-  const auto begin_of = [&](int segment) {
-    const int begin = call.steps - (call.segments - segment) * call.segment;
-    return begin > 0 ? begin : 0;
-  };
-
-  for (int i = 0; i + 1 < call.segments; ++i) {
-    C* const start = starts + 2 * i * call.neurons;
-    start[0] = s.v;
-    start[call.neurons] = s.r;
-    const int begin = begin_of(i);
-    current.start(begin, begin_of(i + 1) - begin);
-    current.each([&](C x) { forward_step<kSurrogate, kSmooth>(s, x, c, inverse_width); });
-  }
-  for (int i = call.segments - 1; i >= 0; --i) {
-    const int begin = begin_of(i), end = begin_of(i + 1);
-    current.start(begin, end - begin);
-    grad_out.start(end - 1, end - begin);  // before they are needed, so that their latency passes in the loop below
-    grad_current.start(end - 1);
-    if (i + 1 < call.segments) {
-      const C* const start = starts + 2 * i * call.neurons;
-      s = {start[0], start[call.neurons]};
-    }
-    const C before = s.v;
-    int row = 0;
-    current.each([&](C x) {
-      if constexpr (kLearns) r[row] = s.r;
-      forward_step<kSurrogate, kSmooth>(s, x, c, inverse_width);
-      v[row] = s.v;
-      row += kRow;
-    });
-    C v_t = s.v;
-    grad_out.each([&](C grad) {
-      row -= kRow;
-      const C previous_v = row > 0 ? v[row - kRow] : before, next_r = adjoint.r;
-      C through_spike;
-      const C grad_v = backward_step<kSurrogate, kResetGrad>(adjoint, grad, v_t, c, inverse_width, through_spike);
-      if constexpr (kLearns) accumulate(sum, grad_v, through_spike, next_r, previous_v, r[row]);
-      v_t = previous_v;
-      total += grad_v;
-      grad_current.put(grad_v);
-    });
-  }
-
-  if (call.current.constant) write(call.grad_current.data, at.grad_current, Element<IO>::narrow(total));
-  write(call.grad_v.data, at.grad, adjoint.v);
-  write(call.grad_r.data, at.grad, adjoint.r);
-  if constexpr (kLearns) {
-    write(call.partial_decay, m, sum.decay);
-    write(call.partial_reset_decay, m, sum.reset_decay);
-    write(call.partial_threshold, m, sum.threshold);
-  }
-}
+HNN_INLINE int least(int a, int b) { return a < b ? a : b; }
 
 }  // namespace HNN_NAMESPACE

@@ -1,6 +1,7 @@
 """Spiking layers as ``nn.Module``: stateless by default, state in and out on request."""
 
 from .coding import Duplicate
+from .iir import IIR
 from .lif import LIF
 
-__all__ = ["LIF", "Duplicate"]
+__all__ = ["IIR", "LIF", "Duplicate"]

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import checks
-from ..functional import READOUTS, RESETS, lif
-from ..ops import RESET_GRADS
+from .. import checks, filters
+from ..functional import READOUTS, lif
+from ..ops import RESET_GRADS, RESETS
 from ..reference import LIFState
 from ..surrogates import SURROGATES
+from .iir import IIR
 
 # The ancestor's (SNN-IIR) time constant of 4 steps.
 RESET_DECAY = math.exp(-1 / 4)
 COEFFICIENTS = ("decay", "reset_decay", "threshold")
+FILTERS = ("axon", "synapse")
 
 
 def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -32,13 +34,16 @@ class LIF(nn.Module):
     Args:
         decay: membrane decay per step, ``exp(-1 / tau)`` with ``tau`` in steps. Default 0, the paper's ancestor
             (SNN-IIR): no membrane filter.
-        reset_decay: decay of the reset variable per step. Default ``exp(-1 / 4)``, the ancestor's ``tau_m = 4``.
+        reset_decay: decay of the reset variable per step. Default ``exp(-1 / 4)``, the ancestor's ``tau_m = 4``;
+            None with another ``reset`` than ``"filter"``.
         threshold: firing threshold.
-        learn: names of the coefficients to train, among ``"decay"``, ``"reset_decay"``, ``"threshold"``. They become
-            parameters in float32; nothing constrains them, as in the ancestor.
+        axon, synapse: an :class:`hnn_kernels.IIR`, or an :class:`IIR` module of its own: filters of the spike train,
+            and of the current, in the same kernel.
+        learn: names of the coefficients to train, among ``"decay"``, ``"reset_decay"``, ``"threshold"``, ``"axon"``,
+            ``"synapse"``. They become parameters in float32; nothing constrains them, as in the ancestor.
         shape: shape of the learnt coefficients, broadcast against the features: ``()`` one for the layer,
             ``(C, 1, 1)`` one per channel, the features' own for one per neuron.
-        sigma, reset, reset_grad, surrogate, readout, smooth, backend: as for :func:`hnn_kernels.lif`.
+        sigma, reset, reset_grad, surrogate, readout, smooth, checkpoint_every, backend: as for :func:`hnn_kernels.lif`.
 
     Shape:
         ``[T, B, *features]``, or ``[B, *features]`` with ``steps``, to ``[T, B, *features]`` (``[B, *features]`` with
@@ -48,9 +53,11 @@ class LIF(nn.Module):
     def __init__(
         self,
         decay: float | Tensor = 0.0,
-        reset_decay: float | Tensor = RESET_DECAY,
+        reset_decay: float | Tensor | None = None,
         threshold: float | Tensor = 1.0,
         *,
+        axon: filters.IIR | IIR | None = None,
+        synapse: filters.IIR | IIR | None = None,
         learn: Sequence[str] = (),
         shape: Sequence[int] = (),
         sigma: float = 0.4,
@@ -59,6 +66,7 @@ class LIF(nn.Module):
         surrogate: str = "gaussian",
         readout: str = "spikes",
         smooth: bool = False,
+        checkpoint_every: int | None = None,
         backend: str | None = None,
     ) -> None:
         super().__init__()
@@ -66,13 +74,24 @@ class LIF(nn.Module):
             raise TypeError(f"learn must be a sequence of names, such as ('decay',); got {learn!r}")
         shape = checks.shape("shape", shape)
         for name in learn:
-            checks.option("learn", name, COEFFICIENTS)
+            checks.option("learn", name, (*COEFFICIENTS, *FILTERS))
         checks.option("reset", reset, RESETS)
         checks.option("reset_grad", reset_grad, RESET_GRADS)
         checks.option("surrogate", surrogate, SURROGATES)
         checks.option("readout", readout, READOUTS)
         checks.flag("smooth", smooth)
+        if checkpoint_every is not None:
+            checks.positive_int("checkpoint_every", checkpoint_every)
+        if reset == "filter":
+            reset_decay = RESET_DECAY if reset_decay is None else reset_decay
+        elif reset_decay is not None or "reset_decay" in learn:
+            raise ValueError(
+                f"reset_decay must be None, and not learnt, with reset={reset!r}: it has no reset variable"
+            )
         for name, value in zip(COEFFICIENTS, (decay, reset_decay, threshold), strict=True):
+            if value is None:
+                self.reset_decay = None
+                continue
             if isinstance(value, Tensor):
                 checks.floating(name, value)
                 value = value.detach().clone()
@@ -85,22 +104,32 @@ class LIF(nn.Module):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
+        for name, given in zip(FILTERS, (axon, synapse), strict=True):
+            if isinstance(given, filters.IIR):
+                given = IIR(*given, learn=name in learn, shape=shape)
+            elif name in learn:
+                raise ValueError(f"learn names {name!r}, but {name} is {'None' if given is None else 'a module'}")
+            elif given is not None and not isinstance(given, IIR):
+                raise TypeError(f"{name} must be an IIR or None; got {type(given).__name__}")
+            setattr(self, name, given)
         self.sigma = checks.number("sigma", sigma, positive=True)
         self.reset = reset
         self.reset_grad = reset_grad
         self.surrogate = surrogate
         self.readout = readout
         self.smooth = smooth
+        self.checkpoint_every = checkpoint_every
         self.backend = backend
 
     def forward(
         self, current: Tensor, *, steps: int | None = None, state: LIFState | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, LIFState]:
-        """The spike train (or count) of ``current``; with ``return_state`` also the state that continues it."""
+        """The spike train (count, or axon's output) of ``current``; with ``return_state`` also what continues it."""
         out, new_state = lif(
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
+            axon=self.axon and self.axon.coefficients, synapse=self.synapse and self.synapse.coefficients,
             reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
-            smooth=self.smooth, backend=self.backend,
+            smooth=self.smooth, checkpoint_every=self.checkpoint_every, backend=self.backend,
         )  # fmt: skip
         return (out, new_state) if return_state else out
 
@@ -111,7 +140,7 @@ class LIF(nn.Module):
                 return f"{name}={'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
             return f"{name}={value:.4g}"
 
-        shown = [show(name) for name in COEFFICIENTS]
+        shown = [show(name) for name in COEFFICIENTS if getattr(self, name) is not None]
         defaults = {"reset": "filter", "reset_grad": "full", "surrogate": "gaussian", "readout": "spikes"}
         shown += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         return ", ".join([*shown, f"sigma={self.sigma:g}"])

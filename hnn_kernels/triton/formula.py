@@ -4,74 +4,322 @@ The order of the operations is that of :mod:`hnn_kernels.reference`, and the lau
 multiply-adds, so that the float32 potentials (and with them the spikes) are the reference's bits.
 """
 
+from dataclasses import dataclass
+
 import triton
 import triton.language as tl
 
 GAUSSIAN = tl.constexpr(0)
+SIGMOID = tl.constexpr(1)
+ARCTAN = tl.constexpr(2)
+FAST_SIGMOID = tl.constexpr(3)
+TRIANGLE = tl.constexpr(4)
+RECTANGLE = tl.constexpr(5)
 
-FULL = tl.constexpr(0)
+FILTER = tl.constexpr(0)
+SUBTRACT = tl.constexpr(1)
+ZERO = tl.constexpr(2)
+NO_MEMBRANE = tl.constexpr(4)
+
 ONE_STEP = tl.constexpr(1)
 DETACH = tl.constexpr(2)
 
 _INVERSE_SQRT_2 = tl.constexpr(0.7071067811865476)
+_MINUS_LOG2_E = tl.constexpr(-1.4426950408889634)
 _MINUS_HALF_LOG2_E = tl.constexpr(-0.7213475204444817)
 _INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
+_INVERSE_PI = tl.constexpr(0.3183098861837907)
+
+
+@dataclass(frozen=True)  # not a tuple, of which Triton 3.9 makes one of its own, without the properties
+class Options:
+    """What a kernel is compiled for. A filter's orders are its numbers of taps: (P, Q + 1), or (0, 0) for none."""
+
+    synapse: tuple[int, int]
+    axon: tuple[int, int]
+    surrogate: int
+    reset: int
+    reset_grad: int
+    constant: bool
+    count: bool
+    smooth: bool
+
+    @property
+    def synapse_depth(self) -> int:
+        """P + Q: the values that the filter's state keeps."""
+        return max(sum(self.synapse) - 1, 0)
+
+    @property
+    def axon_depth(self) -> int:
+        """P + Q: the values that the filter's state keeps."""
+        return max(sum(self.axon) - 1, 0)
+
+    @property
+    def depth(self) -> int:
+        """Values per neuron in a checkpoint."""
+        return 2 + self.synapse_depth + self.axon_depth
 
 
 @triton.jit
 def scalar(value, DTYPE: tl.constexpr):  # noqa: N803
     """A float argument in the state dtype. Triton narrows floats to float32, so a float64 kernel gets their bits."""
     if DTYPE == tl.float64:  # noqa: SIM300
-        return value.to(tl.int64).to(tl.float64, bitcast=True)
+        # In two halves, each as launch.scalar wrote it.
+        low = (value[0] >> 2) & 0xFFFFFFFF
+        high = (value[1] >> 2) & 0xFFFFFFFF
+        return (high << 32 | low).to(tl.float64, bitcast=True)
     else:
         return tl.cast(value, DTYPE)
 
 
+# -- surrogates: P'(x) and P(x) of the distance x = V - V_th --------------------------------------------------------
+
+
 @triton.jit
-def density(x, inverse_width, SURROGATE: tl.constexpr):  # noqa: N803
+def density(x, inverse_width, OPTIONS: tl.constexpr):  # noqa: N803
     """The derivative of :func:`primitive` at the distance ``x`` to the threshold."""
-    tl.static_assert(SURROGATE == GAUSSIAN)
-    # As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
-    exponent = inverse_width * inverse_width * _MINUS_HALF_LOG2_E
-    return tl.exp2(x * exponent * x) * (inverse_width * _INVERSE_SQRT_2_PI)
-
-
-@triton.jit
-def primitive(x, inverse_width, SURROGATE: tl.constexpr):  # noqa: N803
-    """The surrogate's smooth step. 1 + erf for erfc, which Triton lacks: its error is absolute, not relative."""
-    tl.static_assert(SURROGATE == GAUSSIAN)
-    return 0.5 + 0.5 * tl.erf(x * (inverse_width * _INVERSE_SQRT_2))
-
-
-@triton.jit
-def forward_step(
-    v, r, x, decay, reset_decay, threshold, inverse_width,
-    SURROGATE: tl.constexpr, SMOOTH: tl.constexpr, DTYPE: tl.constexpr,  # noqa: N803
-):  # fmt: skip
-    """``(V[t], R[t+1], O[t])`` from ``V[t-1]``, ``R[t]`` and the current."""
-    v = decay * v + x - threshold * r
-    if SMOOTH:  # noqa: SIM108
-        spike = primitive(v - threshold, inverse_width, SURROGATE)
+    z = x * inverse_width
+    if OPTIONS.surrogate == GAUSSIAN:
+        # As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
+        exponent = inverse_width * inverse_width * _MINUS_HALF_LOG2_E
+        return tl.exp2(x * exponent * x) * (inverse_width * _INVERSE_SQRT_2_PI)
+    elif OPTIONS.surrogate == SIGMOID:
+        e = tl.exp2(tl.abs(z) * _MINUS_LOG2_E)
+        return inverse_width * e / ((1.0 + e) * (1.0 + e))
+    elif OPTIONS.surrogate == ARCTAN:
+        return inverse_width * _INVERSE_PI / (z * z + 1.0)
+    elif OPTIONS.surrogate == FAST_SIGMOID:
+        d = 1.0 + tl.abs(z)
+        return 0.5 * inverse_width / (d * d)
+    elif OPTIONS.surrogate == TRIANGLE:
+        edge = 1.0 - tl.abs(z)
+        return inverse_width * tl.where(edge > 0.0, edge, 0.0)
     else:
-        spike = (v >= threshold).to(DTYPE)
-    return v, reset_decay * r + spike, spike
+        tl.static_assert(OPTIONS.surrogate == RECTANGLE)
+        return tl.where(tl.abs(z) < 1.0, 0.5 * inverse_width, 0.0)
 
 
 @triton.jit
-def backward_step(
-    carried_v, carried_r, grad, v, decay, reset_decay, threshold, inverse_width,
-    SURROGATE: tl.constexpr, RESET_GRAD: tl.constexpr,  # noqa: N803
+def primitive(x, inverse_width, OPTIONS: tl.constexpr):  # noqa: N803
+    """The surrogate's smooth step."""
+    z = x * inverse_width
+    if OPTIONS.surrogate == GAUSSIAN:
+        # 1 + erf for erfc, which Triton lacks: its error is absolute, not relative.
+        return 0.5 + 0.5 * tl.erf(z * _INVERSE_SQRT_2)
+    elif OPTIONS.surrogate == SIGMOID:
+        # From the power of a negative number on either side, so that nothing overflows.
+        e = tl.exp2(tl.abs(z) * _MINUS_LOG2_E)
+        return tl.where(z >= 0.0, 1.0, e) / (1.0 + e)
+    elif OPTIONS.surrogate == ARCTAN:
+        return 0.5 + arctan(z) * _INVERSE_PI
+    elif OPTIONS.surrogate == FAST_SIGMOID:
+        return 0.5 + 0.5 * z / (1.0 + tl.abs(z))
+    elif OPTIONS.surrogate == TRIANGLE:
+        edge = 1.0 - tl.abs(z)
+        tail = 0.5 * tl.where(edge > 0.0, edge * edge, 0.0)
+        return tl.where(z >= 0.0, 1.0 - tail, tail)
+    else:
+        tl.static_assert(OPTIONS.surrogate == RECTANGLE)
+        y = 0.5 + 0.5 * z
+        return tl.where(y > 1.0, 1.0, tl.where(y > 0.0, y, 0.0))
+
+
+@triton.jit
+def arctan(x):
+    """Cephes' rational approximation, to the last bits of float64: Triton has none that its interpreter knows."""
+    size = tl.abs(x)
+    # arctan(s) = pi/2 - arctan(1/s) = pi/4 + arctan((s - 1) / (s + 1))
+    large = size > 2.414213562373095
+    medium = size > 0.66
+    offset = tl.where(large, 2.0, tl.where(medium, 1.0, 0.0)).to(x.dtype) * 0.7853981633974483
+    over = tl.where(large, -1.0, tl.where(medium, size - 1.0, size))
+    under = tl.where(large, size, tl.where(medium, size + 1.0, 1.0))
+    y = over / under
+    z = y * y
+    p = z * -8.750608600031904122785e-1 - 1.615753718733365076637e1  # a constant by itself would be a float32
+    p = p * z - 7.500855792314704667340e1
+    p = p * z - 1.228866684490136173410e2
+    p = p * z - 6.485021904942025371773e1
+    q = z + 2.485846490142306297962e1
+    q = q * z + 1.650270098316988542046e2
+    q = q * z + 4.328810604912902668951e2
+    q = q * z + 4.853903996359136964868e2
+    q = q * z + 1.945506571482613964425e2
+    angle = offset + (y + y * (z * p / q))
+    return tl.where(x < 0.0, -angle, angle)
+
+
+# -- the membrane: its coefficients are a tuple (decay, reset_decay, threshold) --------------------------------------
+
+
+@triton.jit
+def membrane_step(v, r, x, coefficients, inverse_width, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
+    """``(V[t] before its reset, what decays into V[t+1], R[t+1], O[t])`` from the state before and the current."""
+    decay, reset_decay, threshold = coefficients
+    if OPTIONS.reset == NO_MEMBRANE:
+        return x, v, r, x
+    else:
+        potential = decay * v + x
+        if OPTIONS.reset == FILTER:
+            potential = potential - threshold * r
+        if OPTIONS.smooth:
+            spike = primitive(potential - threshold, inverse_width, OPTIONS)
+        else:
+            spike = (potential >= threshold).to(DTYPE)
+        after = potential
+        if OPTIONS.reset == FILTER:
+            r = reset_decay * r + spike
+        elif OPTIONS.reset == SUBTRACT:
+            after = potential - threshold * spike
+        elif OPTIONS.reset == ZERO:
+            after = potential * (1.0 - spike)
+        return potential, after, r, spike
+
+
+@triton.jit
+def membrane_backward_step(
+    carried_v, carried_r, grad, potential, spike, coefficients, inverse_width, OPTIONS: tl.constexpr  # noqa: N803
 ):  # fmt: skip
     """One step back in time.
 
-    ``carried_v`` is what later steps say of V[t], ``carried_r`` the adjoint of R[t+1], ``grad`` that of O[t]. Returns
-    the adjoint of V[t] (which is the current's gradient), its part through the spike, and both carried on to t-1.
+    ``carried_v`` is what later steps say of V[t] after its reset, ``carried_r`` the adjoint of R[t+1], ``grad`` that of
+    O[t]. Returns the adjoint of V[t] (which is that of the current), its part through the spike, and both carried on
+    to t-1.
     """
-    if RESET_GRAD != DETACH:
-        grad += carried_r
-    through_spike = density(v - threshold, inverse_width, SURROGATE) * grad
-    adjoint = carried_v + through_spike
-    into_r = -threshold * adjoint
-    if RESET_GRAD != ONE_STEP:
-        into_r += reset_decay * carried_r
-    return adjoint, through_spike, decay * adjoint, into_r
+    decay, reset_decay, threshold = coefficients
+    if OPTIONS.reset == NO_MEMBRANE:
+        return grad, grad, carried_v, carried_r
+    else:
+        if OPTIONS.reset_grad != DETACH:
+            if OPTIONS.reset == FILTER:
+                grad += carried_r
+            elif OPTIONS.reset == SUBTRACT:
+                grad -= threshold * carried_v
+            elif OPTIONS.reset == ZERO:
+                grad -= potential * carried_v
+        through_spike = density(potential - threshold, inverse_width, OPTIONS) * grad
+        if OPTIONS.reset == ZERO:
+            carried_v *= 1.0 - spike
+        adjoint = carried_v + through_spike
+        into_r = carried_r
+        if OPTIONS.reset == FILTER:
+            into_r = -threshold * adjoint
+            if OPTIONS.reset_grad != ONE_STEP:
+                into_r += reset_decay * carried_r
+        return adjoint, through_spike, decay * adjoint, into_r
+
+
+# -- IIR filters: y[t] = sum_q b[q] x[t-q] + sum_p a[p-1] y[t-p] -----------------------------------------------------
+# A filter is a tuple (a, b) of tuples of P and Q + 1 coefficients; without any b it is none. Its history is a tuple,
+# newest first: y[t-1..t-P], then x[t-1..t-Q].
+
+
+@triton.jit
+def filter_step(history, x, filter):
+    """``(y[t], the history after the step)``."""
+    a, b = filter
+    if len(b) == 0:
+        return x, history
+    else:
+        y = b[0] * x
+        for q in tl.static_range(1, len(b)):
+            y = y + b[q] * history[len(a) + q - 1]
+        for p in tl.static_range(len(a)):
+            y = y + a[p] * history[p]
+        return y, shifted(history, y, x, len(a))
+
+
+@triton.jit
+def shifted(history, y, x, P: tl.constexpr):  # noqa: N803
+    """The history one step later, with ``y`` and ``x`` as the newest of its two parts."""
+    after = ()
+    for i in tl.static_range(len(history)):
+        if i == 0 and P > 0:
+            after = after + (y,)  # noqa: RUF005
+        elif i == P:
+            after = after + (x,)  # noqa: RUF005
+        else:
+            after = after + (history[i - 1],)  # noqa: RUF005
+    return after
+
+
+@triton.jit
+def filter_backward_step(carried, grad_y, filter):
+    """One step back in time.
+
+    ``carried`` holds, in the order of the history, what later steps say of y[t-p] and x[t-q], ``grad_y`` what is said
+    of y[t] outside. Returns the whole adjoint of y[t], the adjoint of x[t], and what is carried on to t-1.
+    """
+    a, b = filter
+    if len(b) == 0:
+        return grad_y, grad_y, carried
+    else:
+        P: tl.constexpr = len(a)  # noqa: N806
+        Q: tl.constexpr = len(b) - 1  # noqa: N806
+        if P > 0:
+            grad_y = grad_y + carried[0]
+        grad_x = b[0] * grad_y
+        if Q > 0:
+            grad_x = grad_x + carried[P]
+        before = ()
+        for p in tl.static_range(P):
+            into = a[p] * grad_y
+            if p + 1 < P:
+                into += carried[p + 1]
+            before = before + (into,)  # noqa: RUF005
+        for q in tl.static_range(Q):
+            into = b[q + 1] * grad_y
+            if q + 1 < Q:
+                into += carried[P + q + 1]
+            before = before + (into,)  # noqa: RUF005
+        return grad_y, grad_x, before
+
+
+@triton.jit
+def add_products(sums, grad_y, values, live):
+    """A filter's gradients on one side: ``sums[i] + grad_y * values[i]``, in a step that is ``live``.
+
+    Steps from T on may hold anything, infinities included: they are selected away, not multiplied.
+    """
+    after = ()
+    for i in tl.static_range(len(sums)):
+        after = after + (sums[i] + tl.where(live, grad_y * values[i], 0.0),)  # noqa: RUF005
+    return after
+
+
+# -- the layer: synapse, membrane, axon --------------------------------------------------------------------------------
+
+
+@triton.jit
+def layer_step(
+    state, x, membrane, synapse, axon, inverse_width, OPTIONS: tl.constexpr, DTYPE: tl.constexpr  # noqa: N803
+):  # fmt: skip
+    """``(the state after the step, what leaves the layer, (V[t] before its reset, O[t]))``.
+
+    The state is ``(v, r, the synapse's history, the axon's history)``.
+    """
+    v, r, synapse_history, axon_history = state
+    current, synapse_history = filter_step(synapse_history, x, synapse)
+    potential, v, r, spike = membrane_step(v, r, current, membrane, inverse_width, OPTIONS, DTYPE)
+    out, axon_history = filter_step(axon_history, spike, axon)
+    return (v, r, synapse_history, axon_history), out, (potential, spike)
+
+
+@triton.jit
+def state_where(condition, chosen, other):
+    """``tl.where`` over two states of :func:`layer_step`."""
+    return (
+        tl.where(condition, chosen[0], other[0]),
+        tl.where(condition, chosen[1], other[1]),
+        where(condition, chosen[2], other[2]),
+        where(condition, chosen[3], other[3]),
+    )
+
+
+@triton.jit
+def where(condition, chosen, other):
+    """``tl.where`` over tuples."""
+    values = ()
+    for i in tl.static_range(len(chosen)):
+        values = values + (tl.where(condition, chosen[i], other[i]),)  # noqa: RUF005
+    return values

@@ -1,105 +1,73 @@
-"""The LIF kernels: one program holds a block of neurons in registers and walks through time.
+"""The kernels: one program holds a block of neurons in registers and walks through time.
 
-Shapes below: T time steps, M neurons of one step (batch times features), numbered in the order of their memory.
+Shapes below: T time steps, M neurons of one step. ``given``, ``gradients``, ``outputs`` and ``incoming`` are tuples of
+pointers with the names of ``ops.TENSORS`` and ``ops.OUTPUTS``; a pointer that is None is a tensor that is absent.
 """
 
 import triton
 import triton.language as tl
 
-from .formula import backward_step, forward_step, scalar
-
-
-@triton.jit
-def offset_of(m, M, sizes, strides):  # noqa: N803
-    """The element offset of neuron ``m`` in an operand; ``strides=None`` is an operand dense in the order of m."""
-    if strides is None:
-        return m
-    else:
-        return _strided_offset(m, M, sizes, strides)
-
-
-@triton.jit
-def _strided_offset(m, M, sizes, strides):  # noqa: N803
-    # launch.opaque wrote every number n as 4 n + 3. M has 64 bits only where it must, and so has the division, which
-    # is dear in 64; the lanes past M, which may wrap, are masked.
-    rest = m.to(M.dtype)
-    offset = tl.zeros_like(m)
-    for d in tl.static_range(len(sizes) - 1, 0, -1):
-        size = sizes[d] >> 2
-        offset += (rest % size).to(tl.int64) * (strides[d] >> 2)
-        rest = rest // size
-    return offset + rest.to(tl.int64) * (strides[0] >> 2)
-
-
-@triton.jit
-def load_coefficient(coefficient, m, M, mask, sizes, strides, DTYPE: tl.constexpr):  # noqa: N803
-    """A coefficient in the state dtype: a float where it has no strides, else a value per neuron."""
-    if strides is None:
-        return scalar(coefficient, DTYPE)
-    else:
-        return tl.load(coefficient + offset_of(m, M, sizes, strides), mask=mask, other=0.0).to(DTYPE)
-
-
-@triton.jit
-def load_state(pointer, m, M, mask, sizes, strides, DTYPE: tl.constexpr):  # noqa: N803
-    """A ``[B, *features]`` tensor, or zeros where there is none."""
-    if pointer is None:
-        return tl.zeros(m.shape, DTYPE)
-    else:
-        return tl.load(pointer + offset_of(m, M, sizes, strides), mask=mask, other=0.0).to(DTYPE)
-
-
-@triton.jit
-def load_steps(pointer, start, T, step, mask, STEPS: tl.constexpr):  # noqa: N803
-    """The steps ``start + [0, STEPS)`` of ``pointer`` (at time 0) as a tuple in registers; anything from T on.
-
-    One after another, with nothing between, so that all loads are in flight together: the compiler cannot move a load
-    before a store that might alias it. Values keep their dtype: a conversion would wait for the load. The pointer
-    walks, since an address computed from t costs a 64-bit multiplication per element.
-    """
-    values = ()
-    pointer += start * step
-    for k in tl.static_range(STEPS):
-        values = values + (tl.load(pointer, mask=tl.where(start + k < T, mask, False)),)  # noqa: RUF005
-        pointer += step
-    return values
-
-
-@triton.jit(
-    do_not_specialize=["T", "M", "current_step", "out_step", "decay", "reset_decay", "threshold", "inverse_width"]
+from .formula import (
+    FILTER,
+    NO_MEMBRANE,
+    SUBTRACT,
+    add_products,
+    filter_backward_step,
+    layer_step,
+    membrane_backward_step,
+    scalar,
+    state_where,
+    where,
 )
+from .memory import (
+    load_blocks,
+    load_layer,
+    load_start,
+    load_state,
+    load_steps,
+    offset_of,
+    restore_state,
+    save_state,
+    store_blocks,
+    zeros,
+)
+
+
+@triton.jit(do_not_specialize=["T", "M", "every", "current_step", "out_step", "inverse_width"])
 def lif_forward_kernel(
-    current, out, v_in, r_in, v_out, r_out,
-    decay, reset_decay, threshold, inverse_width,
-    T, M, current_step, out_step, sizes, strides,  # noqa: N803
-    SURROGATE: tl.constexpr, CONSTANT: tl.constexpr, COUNT: tl.constexpr, SMOOTH: tl.constexpr,  # noqa: N803
-    DTYPE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+    given, outputs, inverse_width, T, M, every, current_step, out_step, sizes, strides,  # noqa: N803
+    OPTIONS: tl.constexpr, DTYPE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """``out`` [T, M] (its sum over time [M] for COUNT) and the state after the last step, from current [T, M]
-    ([M] for CONSTANT) and the state before the first.
+    """``out`` [T, M] (its sum over time [M] for a count) and the state after the last step, from current [T, M]
+    ([M] for a constant one) and the state before the first. The state of every ``every``-th step goes to checkpoints.
     """
     m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = m < M
     current_step = current_step.to(tl.int64)
     out_step = out_step.to(tl.int64)
-    decay = load_coefficient(decay, m, M, mask, sizes, strides.decay, DTYPE)
-    reset_decay = load_coefficient(reset_decay, m, M, mask, sizes, strides.reset_decay, DTYPE)
-    threshold = load_coefficient(threshold, m, M, mask, sizes, strides.threshold, DTYPE)
     inverse_width = scalar(inverse_width, DTYPE)
-    v = load_state(v_in, m, M, mask, sizes, strides.v, DTYPE)
-    r = load_state(r_in, m, M, mask, sizes, strides.r, DTYPE)
-    current += offset_of(m, M, sizes, strides.current)
-    out += offset_of(m, M, sizes, strides.out)
+    membrane, synapse, axon = load_layer(given, m, M, mask, sizes, strides, OPTIONS, DTYPE)
+    state = load_start(given, m, M, mask, sizes, strides, OPTIONS.synapse_depth, OPTIONS.axon_depth, DTYPE)
+    current = given.current + offset_of(m, M, sizes, strides.current)
+    out = outputs.out + offset_of(m, M, sizes, strides.out)
+    due = every  # the step before which the next checkpoint is taken
+    if outputs.checkpoints is not None:
+        slot = outputs.checkpoints + m
 
     count = tl.zeros([BLOCK], DTYPE)
-    if CONSTANT:
+    if OPTIONS.constant:
         x = tl.load(current, mask=mask).to(DTYPE)
-        for _ in range(T):
-            v, r, spike = forward_step(v, r, x, decay, reset_decay, threshold, inverse_width, SURROGATE, SMOOTH, DTYPE)
-            if COUNT:
-                count += spike
+        for t in range(T):
+            if outputs.checkpoints is not None:  # noqa: SIM102
+                if t == due:
+                    save_state(slot, state, M, mask, OPTIONS.reset)
+                    slot += OPTIONS.depth * M.to(tl.int64)
+                    due += every
+            state, y, _ = layer_step(state, x, membrane, synapse, axon, inverse_width, OPTIONS, DTYPE)
+            if OPTIONS.count:
+                count += y
             else:
-                tl.store(out, spike.to(out.dtype.element_ty), mask=mask)
+                tl.store(out, y.to(out.dtype.element_ty), mask=mask)
                 out += out_step
     else:
         ahead = load_steps(current, 0, T, current_step, mask, CHUNK)
@@ -108,150 +76,221 @@ def lif_forward_kernel(
             ahead = load_steps(current, start + CHUNK, T, current_step, mask, CHUNK)
             for k in tl.static_range(CHUNK):
                 live = start + k < T
-                next_v, next_r, spike = forward_step(
-                    v, r, xs[k].to(DTYPE), decay, reset_decay, threshold, inverse_width, SURROGATE, SMOOTH, DTYPE
-                )
-                v = tl.where(live, next_v, v)
-                r = tl.where(live, next_r, r)
-                if COUNT:
-                    count += tl.where(live, spike, 0.0)
+                if outputs.checkpoints is not None:  # noqa: SIM102
+                    if live & (start + k == due):
+                        save_state(slot, state, M, mask, OPTIONS.reset)
+                        slot += OPTIONS.depth * M.to(tl.int64)
+                        due += every
+                after, y, _ = layer_step(
+                    state, xs[k].to(DTYPE), membrane, synapse, axon, inverse_width, OPTIONS, DTYPE
+                )  # fmt: skip
+                state = state_where(live, after, state)
+                if OPTIONS.count:
+                    count += tl.where(live, y, 0.0)
                 else:
-                    tl.store(out, spike.to(out.dtype.element_ty), mask=tl.where(live, mask, False))
+                    tl.store(out, y.to(out.dtype.element_ty), mask=tl.where(live, mask, False))
                     out += out_step
-    if COUNT:
+    if OPTIONS.count:
         tl.store(out, count.to(out.dtype.element_ty), mask=mask)
-    state = offset_of(m, M, sizes, strides.state)
-    tl.store(v_out + state, v, mask=mask)
-    tl.store(r_out + state, r, mask=mask)
+    v, r, synapse_history, axon_history = state
+    kept = offset_of(m, M, sizes, strides.kept)
+    if OPTIONS.reset != NO_MEMBRANE:
+        tl.store(outputs.v + kept, v, mask=mask)
+        tl.store(outputs.r + kept, r, mask=mask)
+    if OPTIONS.synapse_depth > 0:
+        store_blocks(outputs.synapse_state + kept, synapse_history, M, mask)
+    if OPTIONS.axon_depth > 0:
+        store_blocks(outputs.axon_state + kept, axon_history, M, mask)
 
 
 @triton.jit(
-    do_not_specialize=[
-        "T", "M", "grad_out_step", "current_step", "grad_current_step", "decay", "reset_decay", "threshold",
-        "inverse_width",
-    ]
-)  # fmt: skip
+    do_not_specialize=["T", "M", "every", "grad_out_step", "current_step", "grad_current_step", "inverse_width"]
+)
 def lif_backward_kernel(
-    grad_out, grad_v, grad_r, current, v_in, r_in,
-    grad_current, grad_v_in, grad_r_in, grad_decay, grad_reset_decay, grad_threshold, workspace,
-    decay, reset_decay, threshold, inverse_width,
-    T, M, grad_out_step, current_step, grad_current_step, sizes, strides,  # noqa: N803
-    SURROGATE: tl.constexpr, CONSTANT: tl.constexpr, COUNT: tl.constexpr, SMOOTH: tl.constexpr,  # noqa: N803
-    RESET_GRAD: tl.constexpr, DTYPE: tl.constexpr, SEGMENT: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+    incoming, given, gradients, workspace, inverse_width,
+    T, M, every, grad_out_step, current_step, grad_current_step, sizes, strides,  # noqa: N803
+    OPTIONS: tl.constexpr, DTYPE: tl.constexpr, SEGMENT: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """The gradients that have somewhere to go: a pointer that is None is a gradient that is absent or not wanted.
+    """The gradients that have somewhere to go.
 
-    Time is cut into segments of SEGMENT steps. Where there is more than one, a first sweep stores the state at every
-    segment's start in ``workspace`` [segments, 2, M]. The segments are then taken backwards: the potentials of one are
-    recomputed into registers, and the adjoints run through them. The gradients of the coefficients are per neuron, [M].
+    Time is cut into windows, one for each of forward's checkpoints and the start, and a window into segments of SEGMENT
+    steps. Where it has more than one, a sweep stores the state at every segment's start in ``workspace``
+    [segments, slots, M]. The segments are then taken backwards: the potentials of one are recomputed into registers,
+    and the adjoints run through them. The gradients of the coefficients are per neuron, [M] or [taps, M].
     """
     m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = m < M
     grad_out_step = grad_out_step.to(tl.int64)
     current_step = current_step.to(tl.int64)
     grad_current_step = grad_current_step.to(tl.int64)
-    slot_step = 2 * M.to(tl.int64)
-    decay = load_coefficient(decay, m, M, mask, sizes, strides.decay, DTYPE)
-    reset_decay = load_coefficient(reset_decay, m, M, mask, sizes, strides.reset_decay, DTYPE)
-    threshold = load_coefficient(threshold, m, M, mask, sizes, strides.threshold, DTYPE)
     inverse_width = scalar(inverse_width, DTYPE)
-    v_start = load_state(v_in, m, M, mask, sizes, strides.v, DTYPE)
-    r_start = load_state(r_in, m, M, mask, sizes, strides.r, DTYPE)
-    current += offset_of(m, M, sizes, strides.current)
+    membrane, synapse, axon = load_layer(given, m, M, mask, sizes, strides, OPTIONS, DTYPE)
+    # The axon is linear: only its coefficients' gradients ask what went through it.
+    if gradients.axon_feedback is not None or gradients.axon_feedforward is not None:
+        AXON_DEPTH: tl.constexpr = OPTIONS.axon_depth  # noqa: N806
+        recomputed_axon = axon
+    else:
+        AXON_DEPTH: tl.constexpr = 0  # noqa: N806
+        recomputed_axon = ((), ())
+    slot_step = (2 + OPTIONS.synapse_depth + AXON_DEPTH) * M.to(tl.int64)
+    current = given.current + offset_of(m, M, sizes, strides.current)
     x = tl.zeros([BLOCK], DTYPE)
     grad = tl.zeros([BLOCK], DTYPE)
-    if CONSTANT:
+    if OPTIONS.constant:
         x = tl.load(current, mask=mask).to(DTYPE)
-    if grad_out is not None:
-        grad_out += offset_of(m, M, sizes, strides.out)
-        if COUNT:
+    if incoming.out is not None:
+        grad_out = incoming.out + offset_of(m, M, sizes, strides.out)
+        if OPTIONS.count:
             grad = tl.load(grad_out, mask=mask).to(DTYPE)
+    if gradients.current is not None:
+        grad_current = gradients.current + offset_of(m, M, sizes, strides.grad_current)
 
-    segments = tl.cdiv(T, SEGMENT)
-    if workspace is not None:
-        v = v_start
-        r = r_start
-        slot = workspace + m
-        for s in range(segments - 1):
-            tl.store(slot, v, mask=mask)
-            tl.store(slot + M, r, mask=mask)
-            slot += slot_step
-            if not CONSTANT:
-                xs = load_steps(current, s * SEGMENT, T, current_step, mask, SEGMENT)
-            for k in tl.static_range(SEGMENT):
-                if not CONSTANT:
-                    x = xs[k].to(DTYPE)
-                v, r, _ = forward_step(v, r, x, decay, reset_decay, threshold, inverse_width, SURROGATE, SMOOTH, DTYPE)
-        v_start = v
-        r_start = r
-
-    carried_v = load_state(grad_v, m, M, mask, sizes, strides.grad_v, DTYPE)
-    carried_r = load_state(grad_r, m, M, mask, sizes, strides.grad_r, DTYPE)
+    carried_v = load_state(incoming.v, m, M, mask, sizes, strides.grad_v, DTYPE)
+    carried_r = load_state(incoming.r, m, M, mask, sizes, strides.grad_r, DTYPE)
+    carried_synapse = load_blocks(
+        incoming.synapse_state, m, M, mask, sizes, strides.grad_synapse_state, OPTIONS.synapse_depth, DTYPE
+    )  # fmt: skip
+    carried_axon = load_blocks(
+        incoming.axon_state, m, M, mask, sizes, strides.grad_axon_state, OPTIONS.axon_depth, DTYPE
+    )
     total_current = tl.zeros([BLOCK], DTYPE)
     total_decay = tl.zeros([BLOCK], DTYPE)
     total_reset_decay = tl.zeros([BLOCK], DTYPE)
     total_threshold = tl.zeros([BLOCK], DTYPE)
-    if grad_current is not None:
-        grad_current += offset_of(m, M, sizes, strides.grad_current)
-        if not CONSTANT:
-            target = grad_current + segments * SEGMENT * grad_current_step
-    for i in range(segments):
-        start = (segments - 1 - i) * SEGMENT
-        if not CONSTANT:
-            xs = load_steps(current, start, T, current_step, mask, SEGMENT)
-        if not COUNT and grad_out is not None:
-            grads = load_steps(grad_out, start, T, grad_out_step, mask, SEGMENT)
-        vs = (v_start,)  # V[t-1] ahead of V[t]
-        rs = ()
-        r = r_start
-        for k in tl.static_range(SEGMENT):
-            if not CONSTANT:
-                x = xs[k].to(DTYPE)
-            if grad_threshold is not None or grad_reset_decay is not None:
-                rs = rs + (r,)  # noqa: RUF005
-            v, r, _ = forward_step(vs[k], r, x, decay, reset_decay, threshold, inverse_width, SURROGATE, SMOOTH, DTYPE)
-            vs = vs + (v,)  # noqa: RUF005
+    total_synapse_a = zeros(m, OPTIONS.synapse[0] if gradients.synapse_feedback is not None else 0, DTYPE)
+    total_synapse_b = zeros(m, OPTIONS.synapse[1] if gradients.synapse_feedforward is not None else 0, DTYPE)
+    total_axon_a = zeros(m, OPTIONS.axon[0] if gradients.axon_feedback is not None else 0, DTYPE)
+    total_axon_b = zeros(m, OPTIONS.axon[1] if gradients.axon_feedforward is not None else 0, DTYPE)
+
+    windows = 1 if incoming.checkpoints is None else tl.cdiv(T, every)
+    for turn in range(windows):
+        if incoming.checkpoints is None:
+            first = 0
+            end = T
+            start_state = load_start(given, m, M, mask, sizes, strides, OPTIONS.synapse_depth, AXON_DEPTH, DTYPE)
+        else:
+            window = windows - 1 - turn
+            first = window * every
+            end = tl.minimum(first + every, T)
+            here = tl.where(window == 0, mask, False)
+            start_state = load_start(given, m, M, here, sizes, strides, OPTIONS.synapse_depth, AXON_DEPTH, DTYPE)
+            later = tl.where(window > 0, mask, False)
+            checkpoint = incoming.checkpoints + m + (window - 1) * (OPTIONS.depth * M.to(tl.int64))
+            saved = restore_state(checkpoint, start_state, M, later, OPTIONS.reset)
+            start_state = state_where(window > 0, saved, start_state)
+
+        segments = tl.cdiv(end - first, SEGMENT)
         if workspace is not None:
-            # What the next turn starts from (nothing, in the last). No barrier: a thread reads what it wrote itself.
-            slot -= slot_step
-            earlier = tl.where(start > 0, mask, False)
-            v_start = tl.load(slot, mask=earlier)
-            r_start = tl.load(slot + M, mask=earlier)
+            state = start_state
+            slot = workspace + m
+            for s in range(segments - 1):
+                save_state(slot, state, M, mask, OPTIONS.reset)
+                slot += slot_step
+                if not OPTIONS.constant:
+                    xs = load_steps(current, first + s * SEGMENT, end, current_step, mask, SEGMENT)
+                for k in tl.static_range(SEGMENT):
+                    if not OPTIONS.constant:
+                        x = xs[k].to(DTYPE)
+                    state, _, _ = layer_step(
+                        state, x, membrane, synapse, recomputed_axon, inverse_width, OPTIONS, DTYPE
+                    )  # fmt: skip
+            start_state = state
 
-        for k in tl.static_range(SEGMENT - 1, -1, -1):
-            live = start + k < T
-            if not COUNT and grad_out is not None:
-                grad = grads[k].to(DTYPE)
-            adjoint, through_spike, next_v, next_r = backward_step(
-                carried_v, carried_r, grad, vs[k + 1], decay, reset_decay, threshold, inverse_width,
-                SURROGATE, RESET_GRAD,
-            )  # fmt: skip
-            # Steps from T on may hold anything, infinities included: they are selected away, not multiplied.
-            if grad_decay is not None:
-                total_decay += tl.where(live, adjoint * vs[k], 0.0)
-            if grad_reset_decay is not None:
-                total_reset_decay += tl.where(live, carried_r * rs[k], 0.0)
-            if grad_threshold is not None:
-                total_threshold -= tl.where(live, adjoint * rs[k] + through_spike, 0.0)
-            if grad_current is not None:
-                if CONSTANT:
-                    total_current += tl.where(live, adjoint, 0.0)
-                else:
-                    target -= grad_current_step
-                    tl.store(target, adjoint.to(grad_current.dtype.element_ty), mask=tl.where(live, mask, False))
-            carried_v = tl.where(live, next_v, carried_v)
-            carried_r = tl.where(live, next_r, carried_r)
+        if gradients.current is not None and not OPTIONS.constant:
+            target = grad_current + (first + segments * SEGMENT) * grad_current_step
+        for i in range(segments):
+            start = first + (segments - 1 - i) * SEGMENT
+            if not OPTIONS.constant:
+                xs = load_steps(current, start, end, current_step, mask, SEGMENT)
+            if not OPTIONS.count and incoming.out is not None:
+                grads = load_steps(grad_out, start, end, grad_out_step, mask, SEGMENT)
+            # Per step the state before it and what happened in it, of which the compiler keeps what is read below.
+            states = (start_state,)
+            inside = ()
+            for k in tl.static_range(SEGMENT):
+                if not OPTIONS.constant:
+                    x = xs[k].to(DTYPE)
+                after, _, step = layer_step(
+                    states[k], x, membrane, synapse, recomputed_axon, inverse_width, OPTIONS, DTYPE
+                )  # fmt: skip
+                states = states + (after,)  # noqa: RUF005
+                inside = inside + (step,)  # noqa: RUF005
+            if workspace is not None:
+                # What the next turn starts from (nothing, in the last). No barrier: a thread reads what it wrote.
+                slot -= slot_step
+                earlier = tl.where(start > first, mask, False)
+                start_state = restore_state(slot, start_state, M, earlier, OPTIONS.reset)
 
-    state = offset_of(m, M, sizes, strides.state)
-    if CONSTANT and grad_current is not None:
+            for k in tl.static_range(SEGMENT - 1, -1, -1):
+                live = start + k < end
+                v, r, synapse_history, axon_history = states[k]
+                potential, spike = inside[k]
+                if not OPTIONS.constant:
+                    x = xs[k].to(DTYPE)
+                if not OPTIONS.count and incoming.out is not None:
+                    grad = grads[k].to(DTYPE)
+
+                grad_y, grad_spike, next_axon = filter_backward_step(carried_axon, grad, axon)
+                total_axon_a = add_products(total_axon_a, grad_y, axon_history, live)
+                if len(total_axon_b) > 0:
+                    past = (spike,) + axon_history[OPTIONS.axon[0] :]  # noqa: RUF005
+                    total_axon_b = add_products(total_axon_b, grad_y, past, live)
+
+                adjoint, through_spike, next_v, next_r = membrane_backward_step(
+                    carried_v, carried_r, grad_spike, potential, spike, membrane, inverse_width, OPTIONS
+                )  # fmt: skip
+                # Steps from T on may hold anything, infinities included: they are selected away, not multiplied.
+                if gradients.decay is not None:
+                    total_decay += tl.where(live, adjoint * v, 0.0)
+                if gradients.reset_decay is not None:
+                    total_reset_decay += tl.where(live, carried_r * r, 0.0)
+                if gradients.threshold is not None:
+                    into_threshold = through_spike
+                    if OPTIONS.reset == FILTER:
+                        into_threshold = adjoint * r + through_spike
+                    elif OPTIONS.reset == SUBTRACT:
+                        into_threshold = carried_v * spike + through_spike
+                    total_threshold -= tl.where(live, into_threshold, 0.0)
+
+                grad_y, grad_x, next_synapse = filter_backward_step(carried_synapse, adjoint, synapse)
+                total_synapse_a = add_products(total_synapse_a, grad_y, synapse_history, live)
+                if len(total_synapse_b) > 0:
+                    past = (x,) + synapse_history[OPTIONS.synapse[0] :]  # noqa: RUF005
+                    total_synapse_b = add_products(total_synapse_b, grad_y, past, live)
+
+                if gradients.current is not None:
+                    if OPTIONS.constant:
+                        total_current += tl.where(live, grad_x, 0.0)
+                    else:
+                        target -= grad_current_step
+                        tl.store(target, grad_x.to(target.dtype.element_ty), mask=tl.where(live, mask, False))
+                carried_v = tl.where(live, next_v, carried_v)
+                carried_r = tl.where(live, next_r, carried_r)
+                carried_synapse = where(live, next_synapse, carried_synapse)
+                carried_axon = where(live, next_axon, carried_axon)
+
+    if OPTIONS.constant and gradients.current is not None:
         tl.store(grad_current, total_current.to(grad_current.dtype.element_ty), mask=mask)
-    if grad_decay is not None:
-        tl.store(grad_decay + state, total_decay, mask=mask)
-    if grad_reset_decay is not None:
-        tl.store(grad_reset_decay + state, total_reset_decay, mask=mask)
-    if grad_threshold is not None:
-        tl.store(grad_threshold + state, total_threshold, mask=mask)
-    if grad_v_in is not None:
-        tl.store(grad_v_in + state, carried_v, mask=mask)
-    if grad_r_in is not None:
-        tl.store(grad_r_in + state, carried_r, mask=mask)
+    kept = offset_of(m, M, sizes, strides.kept)
+    if gradients.decay is not None:
+        tl.store(gradients.decay + kept, total_decay, mask=mask)
+    if gradients.reset_decay is not None:
+        tl.store(gradients.reset_decay + kept, total_reset_decay, mask=mask)
+    if gradients.threshold is not None:
+        tl.store(gradients.threshold + kept, total_threshold, mask=mask)
+    if gradients.v is not None:
+        tl.store(gradients.v + kept, carried_v, mask=mask)
+    if gradients.r is not None:
+        tl.store(gradients.r + kept, carried_r, mask=mask)
+    if gradients.synapse_feedback is not None:
+        store_blocks(gradients.synapse_feedback + kept, total_synapse_a, M, mask)
+    if gradients.synapse_feedforward is not None:
+        store_blocks(gradients.synapse_feedforward + kept, total_synapse_b, M, mask)
+    if gradients.synapse_state is not None:
+        store_blocks(gradients.synapse_state + kept, carried_synapse, M, mask)
+    if gradients.axon_feedback is not None:
+        store_blocks(gradients.axon_feedback + kept, total_axon_a, M, mask)
+    if gradients.axon_feedforward is not None:
+        store_blocks(gradients.axon_feedforward + kept, total_axon_b, M, mask)
+    if gradients.axon_state is not None:
+        store_blocks(gradients.axon_state + kept, carried_axon, M, mask)

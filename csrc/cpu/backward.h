@@ -1,0 +1,250 @@
+// A tile of neurons backward in time. A segment's steps are computed forward again, and what their adjoints need is
+// kept in scratch that stays in the L2 cache; then the stages' adjoints walk back through it, block by block. The two
+// passes fetch for each other: the recomputation is short of work and asks for the gradients that the way back reads
+// next, and that, which is long, for the currents of the next recomputation.
+
+namespace HNN_NAMESPACE {
+
+// Which rows a segment leaves behind.
+struct Kept {
+  bool v, spike, before_v, before_r, synapse, axon;
+
+  explicit Kept(const hnn::Call& call) {
+    const bool immediate = call.reset == kSubtract || call.reset == kZero, learns = call.learns();
+    v = call.reset != kNoMembrane;
+    spike = call.reset == kZero || (call.reset == kSubtract && learns) || call.axon.learns;
+    before_v = learns && immediate;  // else it is V of the step before
+    before_r = learns && call.reset == kFilter;
+    synapse = call.synapse.learns;
+    axon = call.axon.learns;
+  }
+  int rows() const { return v + spike + before_v + before_r + 2 * synapse + axon; }
+  // Rows of history in front.
+  int extra(const hnn::Call& call) const {
+    return 1 + (synapse ? call.synapse.depth() : 0) + (axon ? call.axon.depth() : 0);
+  }
+};
+
+inline int64_t segments_of(const hnn::Call& call) {
+  return call.segment ? (call.window + call.segment - 1) / call.segment : 0;
+}
+
+// Half of a common L2 cache for what a segment leaves behind.
+constexpr int64_t kKeptBytes = 512 << 10;
+
+// Sets the call's segment.
+template <class C>
+int64_t backward_scratch_bytes(hnn::Call& call) {
+  constexpr int n = kVectors<C>;
+  const Kept kept(call);
+  const int64_t row = kTile * sizeof(C), rows = kept.rows() ? kept.rows() : 1;
+  const int64_t most = kKeptBytes / (row * rows) > kBlock ? kKeptBytes / (row * rows) : kBlock;
+  call.segment = least(call.window, most);
+  const int64_t depth = call.state_depth();
+  return row * (kept.rows() * call.segment + kept.extra(call) + (segments_of(call) + 1) * depth + 4 * kBlock) +
+         HNN_VECTOR_BYTES * (filter_vectors(call.synapse, n) + filter_vectors(call.axon, n));
+}
+
+template <class IO, class C = Compute<IO>>
+class BackwardTile {
+  static constexpr int n = kVectors<C>;
+
+ public:
+  BackwardTile(const hnn::Call& call, const Stages<C>& stages, Arena<C> arena, int64_t first, int count)
+      : call_(call),
+        stages_(stages),
+        kept_(call),
+        layer_(call, first, count, arena),
+        current_(call.current, first, count),
+        grad_out_(call.grad_out, first, count),
+        grad_current_(call.grad_current, first, count) {
+    const auto rows = [&](bool wanted, int before) { return wanted ? arena.rows(call.segment, before) : Rows<C>{}; };
+    trace_.v = rows(kept_.v, 1);
+    trace_.spike = rows(kept_.spike, kept_.axon ? call.axon.feedforward : 0);
+    trace_.before_v = kept_.before_v ? rows(true, 0) : call.learns() ? trace_.v.from(-1) : Rows<C>{};
+    trace_.before_r = rows(kept_.before_r, 0);
+    synapse_x_ = rows(kept_.synapse, call.synapse.feedforward);
+    synapse_y_ = rows(kept_.synapse, call.synapse.feedback);
+    axon_y_ = rows(kept_.axon, call.axon.feedback);
+    for (Rows<C>& block : block_) block = arena.rows(kBlock);
+    starts_ = arena.take((segments_of(call) + 1) * n * call.state_depth());
+  }
+
+  void run() {
+    load_adjoints();
+    keep_start(segments_of(call_));  // the call's initial state
+    const int64_t windows = call_.steps ? (call_.steps + call_.window - 1) / call_.window : 0;
+    for (int64_t w = windows - 1; w >= 0; --w) {
+      restore_start(segments_of(call_));
+      if (w > 0) {
+        layer_.each_state([&](Vector<C>* value, int i) {
+          gather<C>(dense(layer_.checkpoint(w, i), call_), layer_.first, layer_.count, value);
+        });
+      }
+      window(w * call_.window, least((w + 1) * call_.window, call_.steps));
+    }
+    save_gradients();
+  }
+
+ private:
+  void window(int64_t from, int64_t to) {
+    const int64_t segments = (to - from + call_.segment - 1) / call_.segment;
+    for (int64_t s = 0; s + 1 < segments; ++s) {
+      keep_start(s);
+      recompute(from + s * call_.segment, call_.segment, false);
+    }
+    for (int64_t s = segments - 1; s >= 0; --s) {
+      if (s + 1 < segments) restore_start(s);
+      const int64_t begin = from + s * call_.segment, steps = least(call_.segment, to - begin);
+      if (kept_.rows()) recompute(begin, steps, true);
+      reverse(begin, steps);
+    }
+  }
+
+  void recompute(int64_t begin, int64_t length, bool keep) {
+    if (keep) start_traces();
+    const int64_t block = block_steps(length);
+    for (int64_t t = 0; t < length; t += block) {
+      const int64_t steps = least(block, length - t);
+      Ahead ahead =
+          keep ? grad_out_.ahead(begin + length - 1 - t, -1, false) : current_.ahead(begin + t + block, 1, false);
+      Rows<C> input = current_.rows(begin + t, steps);
+      if (call_.synapse.present) {
+        const Rows<C> filtered = keep && kept_.synapse ? synapse_y_.from(t) : block_[0];
+        if (keep && kept_.synapse) copy(input, synapse_x_.from(t), steps);
+        stages_.synapse.forward(layer_.synapse, input, filtered, steps, ahead);
+        ahead = {};
+        input = filtered;
+      }
+      if (call_.reset == kNoMembrane) continue;
+      Trace<C> trace;
+      if (keep) trace = trace_.from(t);
+      if (call_.reset == kFilter || call_.reset == kNone) trace.before_v = {};  // V of the row before is there
+      const Rows<C> spikes = keep && kept_.spike ? Rows<C>{} : call_.axon.learns ? block_[1] : Rows<C>{};
+      stages_.membrane_forward(layer_.membrane, call_.surrogate, input, spikes, trace, steps, ahead);
+      if (call_.axon.learns) {  // else nobody asks for its output
+        stages_.axon.forward(layer_.axon, keep ? trace.spike : spikes, keep ? axon_y_.from(t) : block_[2], steps, {});
+      }
+    }
+  }
+
+  void reverse(int64_t begin, int64_t length) {
+    const int64_t block = block_steps(length);
+    const int64_t next = begin > 0 ? begin - least(begin, call_.segment) : 0;
+    for (int64_t t = (length - 1) / block * block; t >= 0; t -= block) {
+      const int64_t steps = least(block, length - t);
+      Ahead ahead = current_.ahead(next + length - t - steps, 1, begin == 0);
+      Rows<C> grad = grad_out_.rows(begin + t, steps);
+      if (call_.axon.present) {
+        stages_.axon.backward(layer_.axon, grad, block_[0], trace_.spike.from(t), axon_y_.from(t), steps, {});
+        grad = block_[0];
+      }
+      const bool summed = call_.grad_current.constant;
+      const Rows<C> target = summed ? block_[3] : grad_current_.rows(begin + t);
+      if (call_.reset != kNoMembrane) {
+        if (stages_.density) stages_.density(layer_.membrane, trace_.v.from(t), block_[1], steps);
+        const Rows<C> to = call_.synapse.present ? block_[2] : target;
+        stages_.membrane_backward(layer_.membrane, grad, block_[1], to, trace_.from(t), steps, ahead);
+        ahead = {};
+        grad = to;
+      }
+      if (call_.synapse.present) {
+        stages_.synapse.backward(layer_.synapse, grad, target, synapse_x_.from(t), synapse_y_.from(t), steps, ahead);
+      }
+      if (summed) {
+        for (int64_t i = steps - 1; i >= 0; --i) {
+          for (int k = 0; k < n; ++k) total_[k] = total_[k] + target.get(i, k);
+        }
+      } else {
+        grad_current_.commit(begin + t, steps);
+      }
+    }
+  }
+
+  // What lies before a segment's first step.
+  void start_traces() {
+    if (kept_.v) set_row(trace_.v, -1, [&](int k) { return layer_.membrane.state[k].v; });
+    if (kept_.synapse) start_filter(layer_.synapse, synapse_x_, synapse_y_);
+    if (kept_.axon) start_filter(layer_.axon, trace_.spike, axon_y_);
+  }
+  static void start_filter(const Filter<C>& f, Rows<C> x, Rows<C> y) {
+    for (int p = 0; p < f.feedback; ++p) set_row(y, -1 - p, [&](int k) { return f.history[p * n + k]; });
+    for (int q = 0; q < f.feedforward; ++q) {
+      set_row(x, -1 - q, [&](int k) { return f.history[(f.feedback + q) * n + k]; });
+    }
+  }
+  template <class Get>
+  static void set_row(Rows<C> rows, int64_t t, Get get) {
+    for (int k = 0; k < n; ++k) rows.set(t, k, get(k));
+  }
+  static void copy(Rows<C> from, Rows<C> to, int64_t steps) {
+    for (int64_t t = 0; t < steps; ++t) set_row(to, t, [&](int k) { return from.get(t, k); });
+  }
+
+  Vector<C>* start(int64_t slot, int value) { return starts_ + (slot * call_.state_depth() + value) * n; }
+  void keep_start(int64_t slot) {
+    layer_.each_state([&](Vector<C>* value, int i) { std::copy(value, value + n, start(slot, i)); });
+  }
+  void restore_start(int64_t slot) {
+    layer_.each_state([&](Vector<C>* value, int i) { std::copy(start(slot, i), start(slot, i) + n, value); });
+  }
+
+  void load_adjoints() {
+    Membrane<C>& m = layer_.membrane;
+    Vector<C> row[n];
+    gather<C>(call_.grad_last_v, layer_.first, layer_.count, row);
+    for (int k = 0; k < n; ++k) m.adjoint[k].v = row[k], m.sum[k] = Coefficients<Vector<C>>{};
+    gather<C>(call_.grad_last_r, layer_.first, layer_.count, row);
+    for (int k = 0; k < n; ++k) m.adjoint[k].r = row[k];
+    load_adjoint(call_.synapse, layer_.synapse);
+    load_adjoint(call_.axon, layer_.axon);
+  }
+  void load_adjoint(const hnn::FilterCall& call, const Filter<C>& f) {
+    if (!call.present) return;
+    for (int i = 0; i < n * f.taps(); ++i) f.sum[i] = Vector<C>{};
+    for (int i = 0; i < f.depth(); ++i) {
+      gather<C>(call.grad_last_history[i], layer_.first, layer_.count, f.adjoint + i * n);
+    }
+  }
+  template <class Get>
+  void to(const hnn::PerNeuron& operand, Get get) {
+    save<C>(operand, layer_.first, layer_.count, get);
+  }
+  void save_gradients() {
+    const Membrane<C>& m = layer_.membrane;
+    if (call_.grad_current.constant && call_.grad_current.data) {
+      set_row(grad_current_.rows(0), 0, [&](int k) { return total_[k]; });
+      grad_current_.commit(0, 1);
+    }
+    to(call_.grad_v, [&](int k) { return m.adjoint[k].v; });
+    to(call_.grad_r, [&](int k) { return m.adjoint[k].r; });
+    to(dense(call_.partial_decay, call_), [&](int k) { return m.sum[k].decay; });
+    to(dense(call_.partial_reset_decay, call_), [&](int k) { return m.sum[k].reset_decay; });
+    to(dense(call_.partial_threshold, call_), [&](int k) { return m.sum[k].threshold; });
+    save_filter(call_.synapse, layer_.synapse);
+    save_filter(call_.axon, layer_.axon);
+  }
+  void save_filter(const hnn::FilterCall& call, const Filter<C>& f) {
+    if (!call.present) return;
+    for (int i = 0; i < f.depth(); ++i) {
+      to(call.grad_history[i], [&](int k) { return f.adjoint[i * n + k]; });
+    }
+    for (int i = 0; call.learns && i < f.taps(); ++i) {
+      to(dense(call.partials[i], call_), [&](int k) { return f.sum[i * n + k]; });
+    }
+  }
+
+  const hnn::Call& call_;
+  const Stages<C>& stages_;
+  const Kept kept_;
+  Layer<C> layer_;
+  Trace<C> trace_;
+  Rows<C> synapse_x_, synapse_y_, axon_y_;  // the axon's inputs are the spikes
+  Rows<C> block_[4];
+  Vector<C>* starts_;
+  Reader<IO> current_, grad_out_;
+  Writer<IO> grad_current_;
+  Vector<C> total_[n] = {};  // of a constant current's gradient
+};
+
+}  // namespace HNN_NAMESPACE

@@ -1,0 +1,114 @@
+// From run-time options to the stages, and the kernels that the host calls.
+
+namespace HNN_NAMESPACE {
+
+template <int kValue>
+struct Int {
+  static constexpr int value = kValue;
+};
+// f with the number as a compile-time constant, 0 <= number < kCount.
+template <int kCount, int kFrom = 0, class F>
+auto constant(int number, F f) {
+  if constexpr (kFrom + 1 < kCount) {
+    if (number != kFrom) return constant<kCount, kFrom + 1>(number, f);
+  }
+  return f(Int<kFrom>{});
+}
+
+template <class C>
+void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
+  // The density beside the recursion instead of before it saves a sixth of backward, and costs as many functions again.
+  constexpr bool kFuses = sizeof(C) == 4;
+  const bool fused = kFuses && call.surrogate == kGaussian, learns = call.learns();
+  constant<kNoMembrane>(call.reset, [&](auto reset) {
+    constexpr int kReset = decltype(reset)::value;
+    stages.membrane_forward = call.smooth ? &membrane_forward<C, kReset, true> : &membrane_forward<C, kReset, false>;
+    constant<3>(call.reset_grad, [&](auto reset_grad) {
+      constexpr int kGrad = decltype(reset_grad)::value, kInside = kFuses ? static_cast<int>(kGaussian) : kFromRows;
+      stages.membrane_backward = fused    ? learns ? &membrane_backward<C, kReset, kGrad, true, kInside>
+                                                   : &membrane_backward<C, kReset, kGrad, false, kInside>
+                                 : learns ? &membrane_backward<C, kReset, kGrad, true, kFromRows>
+                                          : &membrane_backward<C, kReset, kGrad, false, kFromRows>;
+    });
+  });
+  stages.density = constant<kSurrogates>(call.surrogate,
+                                         [](auto surrogate) { return &density_rows<C, decltype(surrogate)::value>; });
+  if (fused) stages.density = nullptr;
+}
+
+// The orders in common use have functions of their own: exponential, dual exponential, and that a step later.
+template <class C, int kP, int kQ, class Filters>
+void set_filter(Filters& filters, bool learns) {
+  filters.forward = &filter_forward<C, kP, kQ>;
+  filters.backward = learns ? &filter_backward<C, kP, kQ, true> : &filter_backward<C, kP, kQ, false>;
+}
+template <class C, class Filters>
+void choose_filter(Filters& filters, const hnn::FilterCall& call) {
+  const int P = call.feedback, Q = call.feedforward;
+  if (P == 1 && Q == 0) {
+    set_filter<C, 1, 0>(filters, call.learns);
+  } else if (P == 2 && Q == 0) {
+    set_filter<C, 2, 0>(filters, call.learns);
+  } else if (P == 2 && Q == 1) {
+    set_filter<C, 2, 1>(filters, call.learns);
+  } else {
+    set_filter<C, -1, -1>(filters, call.learns);
+  }
+}
+
+template <class C>
+Stages<C> choose_stages(const hnn::Call& call) {
+  Stages<C> stages{};
+  if (call.reset != kNoMembrane) choose_membrane(stages, call);
+  if (call.synapse.present) choose_filter<C>(stages.synapse, call.synapse);
+  if (call.axon.present) choose_filter<C>(stages.axon, call.axon);
+  return stages;
+}
+
+template <class T>
+struct Type {
+  using type = T;
+};
+template <class F>
+auto choose_dtype(hnn::DType dtype, F f) {
+  switch (dtype) {
+    case hnn::kFloat64: return f(Type<double>{});
+    case hnn::kFloat32: return f(Type<float>{});
+    case hnn::kBFloat16: return f(Type<BFloat16>{});
+    default: return f(Type<Float16>{});
+  }
+}
+
+int64_t scratch_bytes(hnn::Call& call, bool backward) {
+  return choose_dtype(call.dtype, [&](auto type) {
+    using C = Compute<typename decltype(type)::type>;
+    return backward ? backward_scratch_bytes<C>(call) : forward_scratch_bytes<C>(call);
+  });
+}
+
+inline int tile_size(const hnn::Call& call, int64_t first) {
+  return static_cast<int>(least(call.neurons - first, kTile));
+}
+void forward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
+  choose_dtype(call.dtype, [&](auto type) {
+    using IO = typename decltype(type)::type;
+    const Stages<Compute<IO>> stages = choose_stages<Compute<IO>>(call);
+    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) {
+      forward_tile<IO>(call, stages, scratch, m, tile_size(call, m));
+    }
+  });
+  HNN_STREAM_FENCE();
+}
+void backward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
+  choose_dtype(call.dtype, [&](auto type) {
+    using IO = typename decltype(type)::type;
+    using C = Compute<IO>;
+    const Stages<C> stages = choose_stages<C>(call);
+    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) {
+      BackwardTile<IO>(call, stages, Arena<C>(scratch), m, tile_size(call, m)).run();
+    }
+  });
+  HNN_STREAM_FENCE();
+}
+
+}  // namespace HNN_NAMESPACE

@@ -1,0 +1,182 @@
+// The kernel of hnn::lif_backward_cuda.
+#pragma once
+
+#include "kernels.cuh"
+
+namespace HNN_NAMESPACE {
+
+// Blocks per multiprocessor that the registers must allow. The plain layer's 80 registers a thread let 768 threads run
+// (128 and 512 in float64); left alone, ptxas spills a few bytes to get a little lower, or takes 110 for a schedule of
+// no use here. The others have 96, or 128 where a filter of three histories is learnt, and no limit worth the name in
+// float64, or where anything may be asked for.
+template <class IO, class Form, bool kLearns>
+constexpr int kBackwardBlocks = Form::kPlain                        ? (sizeof(IO) == 8 ? 8 : 12)
+                                : sizeof(IO) == 8 || Form::kGeneral ? 4
+                                : kLearns && Form::kDepth > 2       ? 8
+                                                                    : 10;
+
+// One neuron's rows of shared memory: step i of the segment is element i * kRow of a row.
+constexpr int kRow = hnn::cuda::kBackwardBlock;
+
+// Element `at` of a row; from before the segment, the history that its start kept, newest first.
+template <class C>
+HNN_INLINE C row_or_history(const C* row, int at, const C* history, int64_t step) {
+  return at >= 0 ? row[at] : history[(-at / kRow - 1) * step];
+}
+
+template <class IO, class Form, bool kLearns>
+__global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO, Form, kLearns>)
+    backward(const __grid_constant__ hnn::cuda::BackwardCall call) {
+  using C = typename Element<IO>::Compute;
+  constexpr bool kSynapse = Form::template Synapse<C>::kPossible, kAxon = Form::template Axon<C>::kPossible;
+  const int64_t m = this_neuron();
+  if (m >= call.neurons) return;
+  Offsets at = {};
+  struct {
+    int64_t grad_out, grad_current, grad_after_v, grad_after_r;
+  } at_grad = {};
+  each_axis(call, m, [&](int axis, int64_t index) {
+    at.advance<Form>(call, axis, index);
+    at_grad.grad_out += index * call.grad_out.stride[axis];
+    at_grad.grad_current += index * call.grad_current.stride[axis];
+    at_grad.grad_after_v += index * call.grad_after_v.stride[axis];
+    at_grad.grad_after_r += index * call.grad_after_r.stride[axis];
+  });
+  Reader<IO, 1, !Form::kGeneral> current(call.current, at.current);
+  Reader<IO, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
+  Writer<IO, -1> grad_current(call.grad_current, at_grad.grad_current);
+  Layer<C, Form, kLearns> layer(call, at, m);
+  // A filter's coefficients are learnt from what was there before the segment, which the last one's start has too.
+  const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
+  const bool membrane = layer.reset != kNoMembrane, again = Form::kPlain || call.rows > 0;
+  const bool keeps_r = kLearns && (Form::kPlain || call.row_r >= 0);
+  Adjoint<C> adjoint = {read<C>(call.grad_after_v, at_grad.grad_after_v),
+                        read<C>(call.grad_after_r, at_grad.grad_after_r)};
+  layer.synapse.begin_backward(call.synapse, at.synapse);
+  layer.axon.begin_backward(call.axon, at.axon);
+  Coefficients<C> sum = {};
+  C total = 0;  // of a constant current's gradient
+
+  HNN_SHARED(C, shared);
+  C* const v = shared + threadIdx.x;  // V[t] is v[(t - begin) * kRow], and likewise the others
+  C *const r = v + call.row_r, *const x_row = v + call.row_x, *const y_row = v + call.row_y,
+           *const f_row = v + call.row_f;
+  const int64_t n = call.neurons, state = call.depth * n;
+  C* const starts = static_cast<C*>(call.starts) + m;
+  if (call.windows > 1) layer.keep(starts + (call.slots - 1) * state, n);
+
+#pragma unroll 1
+  for (int window = call.windows - 1; window >= 0; --window) {
+    const int first = window * call.window, last = first + least(call.window, call.steps - first);
+    const int segments = last > first ? (last - first - 1) / call.segment + 1 : 0;
+    const auto begin_of = [&](int segment) {
+      const int begin = last - (segments - segment) * call.segment;
+      return begin > first ? begin : first;
+    };
+    if (window > 0) {
+      layer.recall(static_cast<const C*>(call.checkpoints) + (window - 1) * state + m, n);
+    } else if (call.windows > 1) {
+      layer.recall(starts + (call.slots - 1) * state, n);
+    }
+#pragma unroll 1
+    for (int i = 0; i < segments; ++i) {
+      const bool ends = i + 1 == segments;
+      if (all_starts || !ends) layer.keep(starts + i * state, n);
+      if (ends) break;
+      const int begin = begin_of(i);
+      current.start(begin, begin_of(i + 1) - begin);
+      current.each([&](C x) { layer.step(x); });
+    }
+#pragma unroll 1
+    for (int i = segments - 1; i >= 0; --i) {
+      const int begin = begin_of(i), end = begin_of(i + 1);
+      if (again) current.start(begin, end - begin);
+      grad_out.start(end - 1, end - begin);  // before they are needed, so that their latency passes in the loop below
+      grad_current.start(end - 1);
+      const C* const start = starts + i * state;
+      if (i + 1 < segments) layer.recall(start, n);
+      const C before = layer.s.v;
+      int row = 0;
+      Trace<C> t = {};
+      if (again) {
+        current.each([&](C x) {
+          if (keeps_r) r[row] = layer.s.r;
+          t = layer.step(x);
+          if (membrane) v[row] = t.potential;
+          if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
+          if (kLearns && kSynapse && call.row_y >= 0) y_row[row] = t.filtered;
+          if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
+          row += kRow;
+        });
+      }
+      C v_t = t.potential, spike_t = t.spike;
+      grad_out.each([&](C grad) {
+        if (again) row -= kRow;
+        C grad_f = grad;
+        const C grad_spike = layer.axon.backward_step(grad_f);
+        if constexpr (kLearns && kAxon) {
+          if (call.axon.learns) {
+            auto& axon = layer.axon;
+            const C* const history = start + (2 + layer.synapse.depth()) * n;
+            const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
+            C f = 0, spike = 0, unused;
+            if (axon.feedback && call.row_f >= 0) f = row_or_history(f_row, oldest_f, history, n);
+            if (axon.feedforward) {
+              spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused)
+                                        : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
+            }
+            axon.rewind(f, spike);
+            axon.accumulate(grad_f, spike_t);
+          }
+        }
+        C grad_y = grad_spike;
+        if (membrane) {
+          const C v_before = row > 0 ? v[row - kRow] : before;
+          State<C> previous = {};
+          const C spike_before = layer.replay(v_before, previous.v);
+          if (!Form::kPlain && row == 0) previous.v = before;  // which went through its reset
+          if (keeps_r) previous.r = r[row];
+          const Adjoint<C> after = adjoint;
+          C through_spike = 0;
+          const C slope = density(layer.surrogate, v_t - layer.c.threshold, layer.inverse_width);
+          grad_y = backward_step(layer.reset, layer.reset_grad, adjoint, grad_spike, slope, v_t, spike_t, layer.c,
+                                 through_spike);
+          if constexpr (kLearns) accumulate(layer.reset, sum, grad_y, through_spike, spike_t, after, previous);
+          v_t = v_before;
+          spike_t = spike_before;
+        }
+        const C grad_x = layer.synapse.backward_step(grad_y);
+        if constexpr (kLearns && kSynapse) {
+          if (call.synapse.learns) {
+            auto& synapse = layer.synapse;
+            const C* const history = start + 2 * n;
+            C y = 0, x = 0;
+            if (synapse.feedback && call.row_y >= 0) {
+              y = row_or_history(y_row, row - synapse.feedback * kRow, history, n);
+            }
+            if (synapse.feedforward && call.row_x >= 0) {
+              x = row_or_history(x_row, row - synapse.feedforward * kRow, history + synapse.feedback * n, n);
+            }
+            synapse.rewind(y, x);
+            synapse.accumulate(grad_y, call.row_x >= 0 ? x_row[row] : C(0));
+          }
+        }
+        total += grad_x;
+        grad_current.put(grad_x);
+      });
+    }
+  }
+
+  if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Element<IO>::narrow(total));
+  write(call.after_v, at.dense, adjoint.v);
+  write(call.after_r, at.dense, adjoint.r);
+  layer.synapse.end_backward(call.synapse, at.dense, n, m, kLearns);
+  layer.axon.end_backward(call.axon, at.dense, n, m, kLearns);
+  if constexpr (kLearns) {
+    write(call.partial_decay, m, sum.decay);
+    write(call.partial_reset_decay, m, sum.reset_decay);
+    write(call.partial_threshold, m, sum.threshold);
+  }
+}
+
+}  // namespace HNN_NAMESPACE

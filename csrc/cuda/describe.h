@@ -1,0 +1,152 @@
+// From tensors to the calls that the kernels take.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <vector>
+
+#include "../operators.h"
+#include "arguments.h"
+
+namespace hnn::cuda {
+
+// Outputs from this size on leave the L2 cache (50 MB on an H100) before anything reads them.
+constexpr int64_t kStreamBytes = 32 << 20;
+
+using Strides = int64_t[kMaxDims];
+
+// `stride` of an operand for the axes of the numbering; `tensor`, after `skip` leading axes, is right-aligned with
+// them.
+inline void place(Strides& stride, const Numbering& n, const Tensor& tensor, int skip) {
+  const auto sizes = tensor.sizes();
+  const auto strides = tensor.strides();
+  const int missing = n.dims - (static_cast<int>(sizes.size()) - skip);
+  for (int i = 0; i < n.dims; ++i) {
+    const int axis = n.axis[i] - missing + skip;
+    stride[i] = axis < skip || sizes[axis] == 1 ? 0 : strides[axis];
+  }
+}
+// The same for a dense tensor of the shape of a step.
+inline void place_dense(Strides& stride, const Numbering& n) {
+  int64_t sizes[kMaxDims], strides[kMaxDims], next = 1;
+  for (int i = 0; i < n.dims; ++i) sizes[n.axis[i]] = n.size[i];
+  for (int axis = n.dims - 1; axis >= 0; --axis) {
+    strides[axis] = next;
+    next *= sizes[axis];
+  }
+  for (int i = 0; i < n.dims; ++i) stride[i] = strides[n.axis[i]];
+}
+
+inline Train train(const Numbering& n, const Tensor& t, bool constant) {
+  Train result;
+  result.data = t.data_ptr();
+  result.constant = constant;
+  result.step = constant ? 0 : t.strides()[0];
+  place(result.stride, n, t, constant ? 0 : 1);
+  return result;
+}
+inline Train written(const Numbering& n, const Tensor& t, bool constant) {
+  Train result = train(n, t, constant);
+  result.streaming = t.numel() * static_cast<int64_t>(t.element_size()) >= kStreamBytes;
+  return result;
+}
+// `leading`: 1 for an operand of a filter, which has one axis in front.
+inline void per_neuron(PerNeuron& result, const Numbering& n, const Optional& t, int leading = 0) {
+  if (!t) return;
+  result.data = t->data_ptr();
+  if (leading) result.step = t->strides()[0];
+  place(result.stride, n, *t, leading);
+}
+inline Coefficient coefficient(const Numbering& n, const Optional& t, double value) {
+  Coefficient result;
+  result.value = value;
+  per_neuron(result, n, t);
+  return result;
+}
+
+// A call, and the tensors that must live until its kernel is launched.
+template <class Base>
+struct Described : Base {
+  std::vector<Tensor> scratch;
+
+  Tensor& new_scratch(const Tensor& like, const std::vector<int64_t>& sizes) {
+    scratch.push_back(torch::stable::new_empty(like, sizes, state_dtype(like)));
+    return scratch.back();
+  }
+  void taps(Taps& result, const Numbering& n, const Optional& t, const std::vector<double>& values,
+            const Tensor& current) {
+    per_neuron(result, n, t, 1);
+    result.count = static_cast<int>(t ? t->size(0) : values.size());
+    if (t) return;
+    if (result.count <= kListed) {
+      std::copy(values.begin(), values.end(), result.values);
+      return;
+    }
+    Tensor& list = new_scratch(current, {result.count});
+    for (int i = 0; i < result.count; ++i) torch::stable::fill_(torch::stable::narrow(list, 0, i, 1), values[i]);
+    result.data = list.data_ptr();
+    result.step = 1;
+  }
+  void filter(Filter& result, const Numbering& n, const FilterArguments& a, const Tensor& current) {
+    result.present = a.present();
+    if (!result.present) return;
+    taps(result.feedback, n, a.feedback, a.feedback_values, current);
+    taps(result.feedforward, n, a.feedforward, a.feedforward_values, current);
+    per_neuron(result.state, n, a.state, 1);
+  }
+  // Room for `slots` values of every neuron.
+  void* workspace(const Tensor& current, int64_t slots) {
+    return new_scratch(current, {slots, this->neurons}).data_ptr();
+  }
+
+  Described(const Arguments& a, const Numbering& n) {
+    const int64_t steps = a.steps();
+    STD_TORCH_CHECK(steps <= std::numeric_limits<int>::max(), "too many steps for the CUDA kernels: ", steps);
+    this->neurons = n.neurons;
+    this->few = n.neurons <= std::numeric_limits<uint32_t>::max();
+    this->steps = static_cast<int>(steps);
+    this->window = static_cast<int>(a.window());
+    this->windows = static_cast<int>(a.checkpoints()) + 1;
+    this->depth = static_cast<int>(a.state_depth());
+    this->surrogate = static_cast<int>(a.surrogate);
+    this->reset = static_cast<int>(a.reset);
+    this->reset_grad = static_cast<int>(a.reset_grad);
+    this->smooth = a.smooth;
+    this->inverse_width = 1 / a.width;
+    this->current = train(n, a.current, a.constant());
+    this->decay = coefficient(n, a.decay, a.decay_value);
+    this->reset_decay = coefficient(n, a.reset_decay, a.reset_decay_value);
+    this->threshold = coefficient(n, a.threshold, a.threshold_value);
+    per_neuron(this->v, n, a.v);
+    per_neuron(this->r, n, a.r);
+    filter(this->synapse, n, a.synapse, a.current);
+    filter(this->axon, n, a.axon, a.current);
+    place_dense(this->dense, n);
+  }
+
+  // Set the axes of the call: neighbours that advance together in every operand become one, and axes of size 1 none.
+  void merge_axes(const Numbering& n, std::initializer_list<Strides*> others) {
+    std::vector<Strides*> strides{
+        &this->current.stride, &this->decay.stride, &this->reset_decay.stride, &this->threshold.stride, &this->v.stride,
+        &this->r.stride,       &this->dense};
+    for (Filter* filter : {&this->synapse, &this->axon}) {
+      strides.insert(strides.end(), {&filter->feedback.stride, &filter->feedforward.stride, &filter->state.stride,
+                                     &filter->grad_after.stride});
+    }
+    strides.insert(strides.end(), others);
+    int last = -1;
+    for (int i = 0; i < n.dims; ++i) {
+      if (n.size[i] == 1) continue;
+      const bool together = last >= 0 && std::all_of(strides.begin(), strides.end(), [&](const Strides* stride) {
+                              return (*stride)[last] == (*stride)[i] * n.size[i];
+                            });
+      if (!together) this->size[++last] = 1;
+      this->size[last] *= n.size[i];
+      for (Strides* stride : strides) (*stride)[last] = (*stride)[i];
+    }
+    this->dims = last + 1;
+  }
+};
+
+}  // namespace hnn::cuda

@@ -1,0 +1,97 @@
+"""The IIR filter as a module, and as the axon or synapse of a layer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks, filters
+from ..functional import iir
+
+
+class IIR(nn.Module):
+    """A filter over all time steps; :func:`hnn_kernels.iir` as a layer. Also the axon or synapse of :class:`LIF`.
+
+    Args:
+        feedback, feedforward: ``[P, ...]`` and ``[Q + 1, ...]``, as for :class:`hnn_kernels.IIR`; its presets fit:
+            ``nn.IIR(*hnn_kernels.IIR.dual_exponential(4, 1))``.
+        learn: train the coefficients: they become parameters, one per order, broadcast to ``shape``. Nothing constrains
+            them, so training can leave the stable region.
+        shape: shape of a learnt coefficient, broadcast against the features: ``()`` one for the layer,
+            ``(C, 1, 1)`` one per channel, the features' own for one per neuron.
+        backend: as for :func:`hnn_kernels.iir`.
+
+    Shape:
+        ``[T, B, *features]`` to the same.
+    """
+
+    def __init__(
+        self,
+        feedback: Tensor | Sequence[float | Tensor],
+        feedforward: Tensor | Sequence[float | Tensor],
+        *,
+        learn: bool = False,
+        shape: Sequence[int] = (),
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        checks.flag("learn", learn)
+        shape = checks.shape("shape", shape)
+        self.backend = backend
+        for name, given, least in (("feedback", feedback, 0), ("feedforward", feedforward, 1)):
+            value = _coefficients(name, given)
+            if len(value) < least:
+                raise ValueError(f"{name} must have at least one coefficient; got none")
+            if learn and len(value):
+                value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+                setattr(self, name, nn.Parameter(_spread(name, value, shape)))
+            elif isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    @property
+    def coefficients(self) -> filters.IIR:
+        """What :func:`hnn_kernels.lif` takes as ``axon`` or ``synapse``."""
+        return filters.IIR(self.feedback, self.feedforward)
+
+    def forward(
+        self, x: Tensor, *, state: Tensor | None = None, return_state: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The filtered ``x``; with ``return_state`` also the state that continues it."""
+        y, new_state = iir(x, self.feedback, self.feedforward, state=state, backend=self.backend)
+        return (y, new_state) if return_state else y
+
+    def extra_repr(self) -> str:
+        def show(value) -> str:
+            if isinstance(value, Tensor):
+                return f"{'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
+            return "(" + ", ".join(f"{c:.4g}" for c in value) + ")"
+
+        return f"feedback={show(self.feedback)}, feedforward={show(self.feedforward)}"
+
+
+def _coefficients(name: str, given: Tensor | Sequence[float | Tensor]) -> Tensor | tuple[float, ...]:
+    """A copy of ``given``: a tensor where there is one in it, else floats."""
+    if isinstance(given, Tensor):
+        checks.floating(name, given)
+        if given.dim() == 0:
+            raise ValueError(f"{name} must have the order of the filter as its first axis; got a tensor without axes")
+        return given.detach().clone()
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(given).__name__}")
+    if any(isinstance(c, Tensor) for c in given):
+        return torch.stack(torch.broadcast_tensors(*(torch.as_tensor(c) for c in given))).detach().clone()
+    return tuple(checks.number(f"{name}[{i}]", c) for i, c in enumerate(given))
+
+
+def _spread(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if not shape:
+        return value.clone()
+    missing = len(shape) - (value.dim() - 1)
+    try:
+        return value.reshape(len(value), *(1,) * missing, *value.shape[1:]).expand(len(value), *shape).clone()
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must broadcast to the shape {shape} behind its first axis; got shape {tuple(value.shape)}"
+        ) from None

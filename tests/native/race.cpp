@@ -1,0 +1,100 @@
+// The CPU kernels' tiles shared among threads that nothing orders, for ThreadSanitizer: forward and backward of a layer
+// with an axon whose coefficients are learnt, float32 and bfloat16, neurons that fill no whole tile. Prints nothing;
+// the sanitizer reports a race and sets the exit status. Compiled with csrc/cpu/kernels_default.cpp alone, without
+// torch.
+#include <cstdlib>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "../../csrc/cpu/arguments.h"
+
+namespace {
+
+constexpr int64_t kSteps = 70, kNeurons = 64 * 9 + 5;
+
+hnn::Layout rows() {
+  hnn::Layout layout;
+  layout.dims = 1;
+  layout.size[0] = kNeurons;
+  layout.stride[0] = 1;
+  return layout;
+}
+hnn::Train train(std::vector<char>& memory) {
+  hnn::Train train;
+  train.data = memory.data();
+  train.step = kNeurons;
+  train.layout = rows();
+  return train;
+}
+hnn::PerNeuron per_neuron(std::vector<float>& memory) {
+  hnn::PerNeuron operand;
+  operand.data = memory.data();
+  operand.layout = rows();
+  return operand;
+}
+hnn::PerNeuron constant(double value) {
+  hnn::PerNeuron operand;
+  operand.value = value;
+  return operand;
+}
+
+template <class Run>
+void on_threads(hnn::Call& call, bool backward, Run run) {
+  const size_t bytes = (hnn::kDefaultKernels.scratch_bytes(call, backward) + 63) / 64 * 64;
+  const int64_t tiles = (kNeurons + hnn::kTile - 1) / hnn::kTile;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
+      const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
+      run(scratch.get(), tiles * i / 3, tiles * (i + 1) / 3);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+void layer(hnn::DType dtype, int64_t bytes) {
+  std::vector<char> current(kSteps * kNeurons * bytes), out(current), grad_out(current), grad_current(current);
+  std::vector<float> last_v(kNeurons), last_r(last_v), last_axon[2] = {last_v, last_v},
+                                                       partials[6] = {last_v, last_v, last_v, last_v, last_v, last_v};
+  hnn::Call call{};
+  call.dtype = dtype;
+  call.steps = call.window = kSteps;
+  call.neurons = kNeurons;
+  call.inverse_width = 2.5;
+  call.current = train(current);
+  call.decay = call.reset_decay = constant(0.7);
+  call.threshold = constant(1);
+  const hnn::PerNeuron taps[3] = {constant(1.1), constant(-0.2), constant(0.4)}, none[2] = {};
+  const hnn::PerNeuron history[2] = {per_neuron(last_axon[0]), per_neuron(last_axon[1])};
+  call.axon.present = true;
+  call.axon.feedback = 2;
+  call.axon.coefficients = taps;
+  call.axon.history = call.axon.grad_last_history = call.axon.grad_history = none;
+  call.axon.last_history = history;
+  call.out = train(out);
+  call.last_v = per_neuron(last_v);
+  call.last_r = per_neuron(last_r);
+  on_threads(call, false, [&](void* scratch, int64_t begin, int64_t end) {
+    hnn::kDefaultKernels.forward(call, scratch, begin, end);
+  });
+
+  call.grad_out = train(grad_out);
+  call.grad_current = train(grad_current);
+  call.partial_decay = partials[0].data();
+  call.partial_reset_decay = partials[1].data();
+  call.partial_threshold = partials[2].data();
+  void* const sums[3] = {partials[3].data(), partials[4].data(), partials[5].data()};
+  call.axon.learns = true;
+  call.axon.partials = sums;
+  on_threads(call, true, [&](void* scratch, int64_t begin, int64_t end) {
+    hnn::kDefaultKernels.backward(call, scratch, begin, end);
+  });
+}
+
+}  // namespace
+
+int main() {
+  layer(hnn::kFloat32, 4);
+  layer(hnn::kBFloat16, 2);
+}
