@@ -121,7 +121,7 @@ class BackwardTile {
       if (keep) trace = trace_.from(t);
       if (call_.reset == kFilter || call_.reset == kNone) trace.before_v = {};  // V of the row before is there
       const Rows<C> spikes = keep && kept_.spike ? Rows<C>{} : call_.axon.learns ? block_[1] : Rows<C>{};
-      stages_.membrane_forward(layer_.membrane, call_.surrogate, input, spikes, trace, steps, ahead);
+      stages_.recompute(layer_.membrane, call_.surrogate, layer_.axon, input, spikes, trace, steps, ahead);
       if (call_.axon.learns) {  // else nobody asks for its output
         stages_.axon.forward(layer_.axon, keep ? trace.spike : spikes, keep ? axon_y_.from(t) : block_[2], steps, {});
       }
@@ -135,7 +135,7 @@ class BackwardTile {
       const int64_t steps = least(block, length - t);
       Ahead ahead = current_.ahead(next + length - t - steps, 1, begin == 0);
       Rows<C> grad = grad_out_.rows(begin + t, steps);
-      if (call_.axon.present) {
+      if (call_.axon.present && !stages_.fused_axon) {
         stages_.axon.backward(layer_.axon, grad, block_[0], trace_.spike.from(t), axon_y_.from(t), steps, {});
         grad = block_[0];
       }
@@ -144,7 +144,7 @@ class BackwardTile {
       if (call_.reset != kNoMembrane) {
         if (stages_.density) stages_.density(layer_.membrane, trace_.v.from(t), block_[1], steps);
         const Rows<C> to = call_.synapse.present ? block_[2] : target;
-        stages_.membrane_backward(layer_.membrane, grad, block_[1], to, trace_.from(t), steps, ahead);
+        stages_.membrane_backward(layer_.membrane, layer_.axon, grad, block_[1], to, trace_.from(t), steps, ahead);
         ahead = {};
         grad = to;
       }

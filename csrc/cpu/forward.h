@@ -7,9 +7,10 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 // The stages of a call, as functions (choose.h).
 template <class C>
 struct Stages {
-  decltype(&membrane_forward<C, kFilter, false>) membrane_forward;
+  decltype(&membrane_forward<C, kFilter, false>) membrane_forward, recompute;
   decltype(&density_rows<C, kGaussian>) density;  // null where membrane_backward computes it itself
   decltype(&membrane_backward<C, kFilter, kFull, false, kFromRows>) membrane_backward;
+  bool fused_axon = false;  // the axon goes with the membrane, but for a recomputation, which needs none of it
   struct {
     decltype(&filter_forward<C, 0, 0>) forward;
     decltype(&filter_backward<C, 0, 0, false>) backward;
@@ -151,10 +152,11 @@ void forward_tile(const hnn::Call& call, const Stages<C>& stages, void* scratch,
         input = filtered;
       }
       if (call.reset != kNoMembrane) {
-        stages.membrane_forward(layer.membrane, call.surrogate, input, call.axon.present ? spikes : target, {}, steps,
+        const bool apart = call.axon.present && !stages.fused_axon;
+        stages.membrane_forward(layer.membrane, call.surrogate, layer.axon, input, apart ? spikes : target, {}, steps,
                                 ahead);
       }
-      if (call.axon.present) stages.axon.forward(layer.axon, spikes, target, steps, {});
+      if (call.axon.present && !stages.fused_axon) stages.axon.forward(layer.axon, spikes, target, steps, {});
       if (call.out.constant) {
         for (int64_t i = 0; i < steps; ++i) {
           for (int k = 0; k < n; ++k) total[k] = total[k] + spikes.get(i, k);

@@ -20,7 +20,7 @@
 #define HNN_NAMESPACE hnn_avx2
 #define HNN_VECTOR_BYTES 32
 #define HNN_STREAM(p, v) _mm256_stream_si256((__m256i*)(p), (__m256i)(v))
-#define HNN_FMA(type) _mm256_fmadd_##type
+#define HNN_INTRINSIC(name) _mm256_##name
 #include "simd.h"
 
 #ifdef __clang__

@@ -20,7 +20,7 @@
 #define HNN_NAMESPACE hnn_avx512
 #define HNN_VECTOR_BYTES 64
 #define HNN_STREAM(p, v) _mm512_stream_si512((__m512i*)(p), (__m512i)(v))
-#define HNN_FMA(type) _mm512_fmadd_##type
+#define HNN_INTRINSIC(name) _mm512_##name
 #include "simd.h"
 
 #ifdef __clang__

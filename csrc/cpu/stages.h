@@ -24,80 +24,9 @@ struct Trace {
   Trace from(int64_t t) const { return {v.from(t), spike.from(t), before_v.from(t), before_r.from(t)}; }
 };
 
-// `surrogate` is read for kSmooth, which is for proofs and not for speed.
-template <class C, int kReset, bool kSmooth>
-void membrane_forward(Membrane<C>& m, int surrogate, Rows<C> current, Rows<C> spikes, const Trace<C>& trace,
-                      int64_t steps, Ahead ahead) {
-  using V = Vector<C>;
-  constexpr int n = kVectors<C>;
-  // Copies that nothing points to stay in registers.
-  State<V> state[n];
-  Coefficients<V> c[n];
-  const V inverse_width = m.inverse_width;
-  const Trace<C> to = trace;
-  unrolled<n>([&](auto k) HNN_LAMBDA { state[k] = m.state[k], c[k] = m.c[k]; });
-  for (int64_t t = 0; t < steps; ++t) {
-    ahead.next();
-    unrolled<n>([&](auto k) HNN_LAMBDA {
-      if (to.before_v) to.before_v.set(t, k, state[k].v);
-      if (to.before_r) to.before_r.set(t, k, state[k].r);
-      V v;
-      const V spike = forward_step(kReset, kSmooth, surrogate, state[k], current.get(t, k), c[k], inverse_width, v);
-      if (spikes) spikes.set(t, k, spike);
-      if (to.v) to.v.set(t, k, v);
-      if (to.spike) to.spike.set(t, k, spike);
-    });
-  }
-  unrolled<n>([&](auto k) HNN_LAMBDA { m.state[k] = state[k]; });
-}
-
-// P'(V - V_th), which membrane_backward computes itself only where that is the default and pays.
-template <class C, int kSurrogate>
-void density_rows(const Membrane<C>& m, Rows<C> v, Rows<C> result, int64_t steps) {
-  constexpr int n = kVectors<C>;
-  Vector<C> threshold[n];
-  const Vector<C> inverse_width = m.inverse_width;
-  unrolled<n>([&](auto k) HNN_LAMBDA { threshold[k] = m.c[k].threshold; });
-  for (int64_t t = 0; t < steps; ++t) {
-    unrolled<n>([&](auto k)
-                    HNN_LAMBDA { result.set(t, k, density(kSurrogate, v.get(t, k) - threshold[k], inverse_width)); });
-  }
-}
-
-constexpr int kFromRows = -1;
-
-template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate>
-void membrane_backward(Membrane<C>& m, Rows<C> grad_spike, Rows<C> densities, Rows<C> grad_current,
-                       const Trace<C>& trace, int64_t steps, Ahead ahead) {
-  using V = Vector<C>;
-  constexpr int n = kVectors<C>;
-  Adjoint<V> adjoint[n];
-  Coefficients<V> c[n], sum[n];
-  const V inverse_width = m.inverse_width;
-  const Trace<C> of = trace;
-  unrolled<n>([&](auto k) HNN_LAMBDA { adjoint[k] = m.adjoint[k], c[k] = m.c[k], sum[k] = m.sum[k]; });
-  for (int64_t t = steps - 1; t >= 0; --t) {
-    ahead.next();
-    unrolled<n>([&](auto k) HNN_LAMBDA {
-      const Adjoint<V> after = adjoint[k];
-      const V v = kReset == kZero || kSurrogate != kFromRows ? of.v.get(t, k) : V{};
-      const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, k) : V{};
-      const V slope =
-          kSurrogate == kFromRows ? densities.get(t, k) : density(kSurrogate, v - c[k].threshold, inverse_width);
-      V through_spike;
-      const V grad =
-          backward_step(kReset, kResetGrad, adjoint[k], grad_spike.get(t, k), slope, v, spike, c[k], through_spike);
-      if constexpr (kLearns) {
-        const State<V> before{of.before_v.get(t, k), kReset == kFilter ? of.before_r.get(t, k) : V{}};
-        accumulate(kReset, sum[k], grad, through_spike, spike, after, before);
-      }
-      grad_current.set(t, k, grad);
-    });
-  }
-  unrolled<n>([&](auto k) HNN_LAMBDA { m.adjoint[k] = adjoint[k], m.sum[k] = sum[k]; });
-}
-
-// -- filter -----------------------------------------------------------------------------------------------------------
+// Vectors of a row that go through time together: enough to hide the recursion's latency, few enough for the registers.
+template <class C>
+constexpr int kGroup = kVectors<C> < 4 ? kVectors<C> : 4;
 
 // A filter over one tile: arrays [coefficient or value of history][vector], in scratch.
 template <class C>
@@ -115,6 +44,123 @@ struct Filter {
   HNN_INLINE Column column(Vector<C>* array, int k) const { return {array + k}; }
 };
 
+// A group's part of a filter of constant orders, in registers; `memory` is its history or its adjoint. kP < 0: none.
+template <class C, int kP, int kQ>
+struct Held {
+  static constexpr int taps = kP < 0 ? 0 : kP + kQ + 1, depth = kP < 0 ? 0 : kP + kQ, n = kVectors<C>;
+  Vector<C> c[kGroup<C>][taps + 1], memory[kGroup<C>][depth + 1];
+
+  HNN_INLINE Held(const Filter<C>& f, const Vector<C>* from, int first) {
+    unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
+      unrolled<taps>([&](auto i) HNN_LAMBDA { c[k][i] = f.coefficients[i * n + first + k]; });
+      unrolled<depth>([&](auto i) HNN_LAMBDA { memory[k][i] = from[i * n + first + k]; });
+    });
+  }
+  HNN_INLINE void put_back(Vector<C>* to, int first) const {
+    unrolled<kGroup<C>>(
+        [&](auto k) HNN_LAMBDA { unrolled<depth>([&](auto i) HNN_LAMBDA { to[i * n + first + k] = memory[k][i]; }); });
+  }
+};
+
+// With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`. `surrogate` is
+// read for kSmooth, which is for proofs and not for speed.
+template <class C, int kReset, bool kSmooth, int kP = -1, int kQ = 0>
+void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows<C> current, Rows<C> spikes,
+                      const Trace<C>& trace, int64_t steps, Ahead ahead) {
+  using V = Vector<C>;
+  constexpr int g = kGroup<C>;
+  const V inverse_width = m.inverse_width;
+  const Trace<C> to = trace;
+  for (int first = 0; first < kVectors<C>; first += g) {
+    // Copies that nothing points to stay in registers.
+    State<V> state[g];
+    Coefficients<V> c[g];
+    unrolled<g>([&](auto k) HNN_LAMBDA { state[k] = m.state[first + k], c[k] = m.c[first + k]; });
+    Held<C, kP, kQ> filter(axon, axon.history, first);
+    for (int64_t t = 0; t < steps; ++t) {
+      ahead.next();
+      unrolled<g>([&](auto k) HNN_LAMBDA {
+        const int at = first + k;
+        if (to.before_v) to.before_v.set(t, at, state[k].v);
+        if (to.before_r) to.before_r.set(t, at, state[k].r);
+        V v;
+        V spike = forward_step(kReset, kSmooth, surrogate, state[k], current.get(t, at), c[k], inverse_width, v);
+        if constexpr (kP >= 0) spike = filter_step(kP, kQ, filter.memory[k], spike, filter.c[k]);
+        if (spikes) spikes.set(t, at, spike);
+        if (to.v) to.v.set(t, at, v);
+        if (to.spike) to.spike.set(t, at, spike);
+      });
+    }
+    ahead = {};
+    filter.put_back(axon.history, first);
+    unrolled<g>([&](auto k) HNN_LAMBDA { m.state[first + k] = state[k]; });
+  }
+}
+
+// P'(V - V_th), which membrane_backward computes itself only where that is the default and pays.
+template <class C, int kSurrogate>
+void density_rows(const Membrane<C>& m, Rows<C> v, Rows<C> result, int64_t steps) {
+  constexpr int g = kGroup<C>;
+  const Vector<C> inverse_width = m.inverse_width;
+  for (int first = 0; first < kVectors<C>; first += g) {
+    Vector<C> threshold[g];
+    unrolled<g>([&](auto k) HNN_LAMBDA { threshold[k] = m.c[first + k].threshold; });
+    for (int64_t t = 0; t < steps; ++t) {
+      unrolled<g>([&](auto k) HNN_LAMBDA {
+        result.set(t, first + k, density(kSurrogate, v.get(t, first + k) - threshold[k], inverse_width));
+      });
+    }
+  }
+}
+
+constexpr int kFromRows = -1;
+
+// With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output.
+template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate, int kP = -1, int kQ = 0>
+void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Rows<C> densities, Rows<C> grad_current,
+                       const Trace<C>& trace, int64_t steps, Ahead ahead) {
+  using V = Vector<C>;
+  constexpr int g = kGroup<C>;
+  const V inverse_width = m.inverse_width;
+  const Trace<C> of = trace;
+  for (int first = 0; first < kVectors<C>; first += g) {
+    Adjoint<V> adjoint[g];
+    Coefficients<V> c[g], sum[g];
+    unrolled<g>([&](auto k) HNN_LAMBDA {
+      adjoint[k] = m.adjoint[first + k], c[k] = m.c[first + k], sum[k] = m.sum[first + k];
+    });
+    Held<C, kP, kQ> filter(axon, axon.adjoint, first);
+    for (int64_t t = steps - 1; t >= 0; --t) {
+      ahead.next();
+      unrolled<g>([&](auto k) HNN_LAMBDA {
+        const int at = first + k;
+        V grad_spike = grads.get(t, at);
+        if constexpr (kP >= 0) {
+          V grad_filtered = grad_spike;
+          grad_spike = filter_backward_step(kP, kQ, filter.memory[k], grad_filtered, filter.c[k]);
+        }
+        const Adjoint<V> after = adjoint[k];
+        const V v = kReset == kZero || kSurrogate != kFromRows ? of.v.get(t, at) : V{};
+        const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, at) : V{};
+        const V slope =
+            kSurrogate == kFromRows ? densities.get(t, at) : density(kSurrogate, v - c[k].threshold, inverse_width);
+        V through_spike;
+        const V grad = backward_step(kReset, kResetGrad, adjoint[k], grad_spike, slope, v, spike, c[k], through_spike);
+        if constexpr (kLearns) {
+          const State<V> before{of.before_v.get(t, at), kReset == kFilter ? of.before_r.get(t, at) : V{}};
+          accumulate(kReset, sum[k], grad, through_spike, spike, after, before);
+        }
+        grad_current.set(t, at, grad);
+      });
+    }
+    ahead = {};
+    filter.put_back(axon.adjoint, first);
+    unrolled<g>([&](auto k) HNN_LAMBDA { m.adjoint[first + k] = adjoint[k], m.sum[first + k] = sum[k]; });
+  }
+}
+
+// -- filter -----------------------------------------------------------------------------------------------------------
+
 // A filter's history before step t, read from its trains.
 template <class C>
 struct History {
@@ -125,10 +171,6 @@ struct History {
     return i < feedback ? y.get(t - 1 - i, k) : x.get(t - 1 - (i - feedback), k);
   }
 };
-
-// Vectors of a row that go through time together: enough to hide the recursion's latency, few enough for the registers.
-template <class C>
-constexpr int kGroup = kVectors<C> < 4 ? kVectors<C> : 4;
 
 // With orders known at compile time, coefficients and history are registers; kP < 0 leaves both in scratch.
 template <class C, int kP, int kQ>

@@ -41,15 +41,15 @@ HNN_INLINE void stream(void* p, V v) {
 
 // a * b + c, rounded once where the instruction set can. Only for gradients: spikes are the same on every processor.
 HNN_INLINE VectorF fma_(VectorF a, VectorF b, VectorF c) {
-#ifdef HNN_FMA
-  return (VectorF)HNN_FMA(ps)(a, b, c);
+#ifdef HNN_INTRINSIC
+  return (VectorF)HNN_INTRINSIC(fmadd_ps)(a, b, c);
 #else
   return a * b + c;
 #endif
 }
 HNN_INLINE VectorD fma_(VectorD a, VectorD b, VectorD c) {
-#ifdef HNN_FMA
-  return (VectorD)HNN_FMA(pd)(a, b, c);
+#ifdef HNN_INTRINSIC
+  return (VectorD)HNN_INTRINSIC(fmadd_pd)(a, b, c);
 #else
   return a * b + c;
 #endif
@@ -59,12 +59,11 @@ HNN_INLINE VectorD fma_(VectorD a, VectorD b, VectorD c) {
 // rest f into the polynomial that is nearest to 2^f on [-1/2, 1/2] (relative error 9e-8).
 HNN_INLINE VectorF exp2_(VectorF x) {
   typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
-  const VectorF low = VectorF{} - 126.0f;
-  x = x < low ? low : x;
-  const VectorF shift = VectorF{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const auto c = [](float y) { return VectorF{} + y; };
+  x = x < c(-126.0f) ? c(-126.0f) : x;
+  const VectorF shift = c(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const VectorF shifted = x + shift;
   const VectorF f = x - (shifted - shift);
-  const auto c = [](float y) { return VectorF{} + y; };
   VectorF p = fma_(f, c(1.326472753262e-3f), c(9.671512709486e-3f));
   p = fma_(p, f, c(5.550733742004e-2f));
   p = fma_(p, f, c(2.402224208385e-1f));
