@@ -66,11 +66,17 @@ template <class C>
 struct Rows {
   C* data = nullptr;
   int64_t stride = kTile;
+  bool streaming = false;  // past the cache, by put()
 
   HNN_INLINE Vector<C> get(int64_t t, int k) const { return load(data + t * stride + k * kLanes<C>); }
   HNN_INLINE void set(int64_t t, int k, Vector<C> v) const { store(data + t * stride + k * kLanes<C>, v); }
+  // A stage's last word on row t, which it does not read again.
+  HNN_INLINE void put(int64_t t, int k, Vector<C> v) const {
+    C* const at = data + t * stride + k * kLanes<C>;
+    streaming ? stream(at, v) : store(at, v);
+  }
   HNN_INLINE explicit operator bool() const { return data != nullptr; }
-  HNN_INLINE Rows from(int64_t t) const { return {data ? data + t * stride : nullptr, stride}; }
+  HNN_INLINE Rows from(int64_t t) const { return {data ? data + t * stride : nullptr, stride, streaming}; }
 };
 
 // Rows to ask for, one with every step of another loop: the rows of a tile lie a whole step apart, which no hardware
@@ -158,12 +164,12 @@ class Writer {
     place_.find(train.layout, first, count);
     whole_ = place_.dense && count == kTile;
     streaming_ = train.streaming && whole_;
-    in_place_ = kAsIs && whole_ && !streaming_;
+    in_place_ = kAsIs && whole_;
   }
   // Where a stage puts the steps from t on; commit() after it.
   HNN_INLINE Rows<C> rows(int64_t t) {
     if constexpr (kAsIs) {
-      if (in_place_) return {data_ + t * step_ + place_.base, step_};
+      if (in_place_) return {data_ + t * step_ + place_.base, step_, streaming_};
     }
     return {block_};
   }

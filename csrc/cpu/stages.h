@@ -86,7 +86,7 @@ void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows
         V v;
         V spike = forward_step(kReset, kSmooth, surrogate, state[k], current.get(t, at), c[k], inverse_width, v);
         if constexpr (kP >= 0) spike = filter_step(kP, kQ, filter.memory[k], spike, filter.c[k]);
-        if (spikes) spikes.set(t, at, spike);
+        if (spikes) spikes.put(t, at, spike);
         if (to.v) to.v.set(t, at, v);
         if (to.spike) to.spike.set(t, at, spike);
       });
@@ -150,7 +150,7 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Row
           const State<V> before{of.before_v.get(t, at), kReset == kFilter ? of.before_r.get(t, at) : V{}};
           accumulate(kReset, sum[k], grad, through_spike, spike, after, before);
         }
-        grad_current.set(t, at, grad);
+        grad_current.put(t, at, grad);
       });
     }
     ahead = {};
@@ -188,7 +188,7 @@ void filter_forward(const Filter<C>& f, Rows<C> x, Rows<C> y, int64_t steps, Ahe
       for (int64_t t = 0; t < steps; ++t) {
         ahead.next();
         unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-          y.set(t, first + k, filter_step(kP, kQ, history[k], x.get(t, first + k), c[k]));
+          y.put(t, first + k, filter_step(kP, kQ, history[k], x.get(t, first + k), c[k]));
         });
       }
       ahead = {};
@@ -200,7 +200,7 @@ void filter_forward(const Filter<C>& f, Rows<C> x, Rows<C> y, int64_t steps, Ahe
     for (int64_t t = 0; t < steps; ++t) {
       ahead.next();
       for (int k = 0; k < n; ++k) {
-        y.set(t, k,
+        y.put(t, k,
               filter_step(f.feedback, f.feedforward, f.column(f.history, k), x.get(t, k), f.column(f.coefficients, k)));
       }
     }
@@ -231,7 +231,7 @@ void filter_backward(const Filter<C>& f, Rows<C> grad_y, Rows<C> grad_x, Rows<C>
             const History<C> before{x, y, t, first + k, kP};
             filter_accumulate(kP, kQ, sum[k], grad, x.get(t, first + k), before);
           }
-          grad_x.set(t, first + k, result);
+          grad_x.put(t, first + k, result);
         });
       }
       ahead = {};
@@ -251,7 +251,7 @@ void filter_backward(const Filter<C>& f, Rows<C> grad_y, Rows<C> grad_x, Rows<C>
           const History<C> before{x, y, t, k, f.feedback};
           filter_accumulate(f.feedback, f.feedforward, f.column(f.sum, k), grad, x.get(t, k), before);
         }
-        grad_x.set(t, k, result);
+        grad_x.put(t, k, result);
       }
     }
   }
