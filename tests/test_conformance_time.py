@@ -187,3 +187,18 @@ def test_instruction_sets_change_no_spike():
         found[isa] = done.stdout.split()
     assert len({forward for forward, _ in found.values()}) == 1
     assert len({both for isa, (_, both) in found.items() if isa != "default"}) <= 1
+
+
+@pytest.mark.parametrize("axon", [None, (2, 0)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_large_results_are_written_past_the_cache(dtype, axon):
+    """From 8 MiB on the CPU kernels store differently; 250 columns leave tiles that are not whole."""
+    if "cpu" not in hnn_kernels.backends()["cpu"].devices:
+        pytest.skip(hnn_kernels.backends()["cpu"].reason)
+    for columns in (256, 250):
+        arguments = inputs((9, 2000, columns), dtype=dtype, axon=axon)
+        expected, _ = run(arguments, "reference")
+        equal_bits(run(arguments, "cpu")[0], expected, "out")
+        got, wanted = (gradients(arguments, backend, through=("out",)) for backend in ("cpu", "reference"))
+        difference = (got["current"].double() - wanted["current"].double()).abs().max()
+        assert difference <= 32 * torch.finfo(dtype).eps * wanted["current"].double().abs().max()
