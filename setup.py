@@ -135,8 +135,8 @@ def extension(name: str):
 
     sanitize = os.environ.get("HNN_SANITIZE")
     cxx = [*CXX_FLAGS, *([f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"] if sanitize else [])]
-    if name == "shim":
-        # Unrolled for a GPU, these kernels take the optimiser minutes, and the tests need no speed of them.
+    if name == "shim" or sanitize:
+        # Unrolled for a GPU, or checked at every access, these kernels take the optimiser minutes.
         cxx[cxx.index("-O3")] = "-O1"
     make = cpp_extension.CUDAExtension if name == "cuda" else cpp_extension.CppExtension
     result = make(
