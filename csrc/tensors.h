@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "layout.h"
@@ -59,15 +60,23 @@ inline Tensor empty_train(const Tensor& current, int64_t steps) {
   return new_empty_strided(current, sizes, strides);
 }
 
-// Empty `[B, *features]` that keeps neuron m as its m-th element.
-inline Tensor empty_in_order(const Tensor& like, const Numbering& numbering, ScalarType dtype) {
-  std::vector<int64_t> sizes(numbering.dims), strides(numbering.dims);
+// Empty `[*leading, B, *features]` that keeps neuron m (of each index of `leading`) as its m-th element.
+inline Tensor empty_in_order(const Tensor& like, const Numbering& numbering, ScalarType dtype,
+                             std::vector<int64_t> leading = {}) {
+  const size_t first = leading.size();
+  std::vector<int64_t> sizes = std::move(leading);
+  sizes.resize(first + numbering.dims);
+  std::vector<int64_t> strides(sizes.size());
   int64_t stride = 1;
+  const auto place = [&](size_t axis) {
+    strides[axis] = stride;
+    stride *= sizes[axis];
+  };
   for (int i = numbering.dims - 1; i >= 0; --i) {
-    sizes[numbering.axis[i]] = numbering.size[i];
-    strides[numbering.axis[i]] = stride;
-    stride *= numbering.size[i];
+    sizes[first + numbering.axis[i]] = numbering.size[i];
+    place(first + numbering.axis[i]);
   }
+  for (size_t i = first; i-- > 0;) place(i);
   return new_empty_strided(like, sizes, strides, dtype);
 }
 

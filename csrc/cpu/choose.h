@@ -37,55 +37,52 @@ void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
   if (fused) stages.density = nullptr;
 }
 
-// The default layer with an axon of fixed coefficients and common orders: both in one loop, a tenth faster.
-template <class C, int kP, int kQ>
-void fuse_axon(Stages<C>& stages, int reset_grad) {
-  stages.fused_axon = true;
-  stages.membrane_forward = &membrane_forward<C, kFilter, false, kP, kQ>;
-  constant<3>(reset_grad, [&](auto grad) {
-    stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, kP, kQ>;
-  });
-}
-template <class C>
-void choose_fused_axon(Stages<C>& stages, const hnn::Call& call) {
-  if constexpr (sizeof(C) == 4) {
-    const hnn::FilterCall& axon = call.axon;
-    if (!axon.present || axon.learns || call.learns() || call.smooth || call.reset != kFilter ||
-        call.surrogate != kGaussian) {
-      return;
-    }
-    if (axon.feedback == 1 && axon.feedforward == 0) fuse_axon<C, 1, 0>(stages, call.reset_grad);
-    if (axon.feedback == 2 && axon.feedforward == 0) fuse_axon<C, 2, 0>(stages, call.reset_grad);
-    if (axon.feedback == 2 && axon.feedforward == 1) fuse_axon<C, 2, 1>(stages, call.reset_grad);
-  }
+// f with a filter's orders as compile-time constants where they are in common use (exponential, dual exponential, and
+// that a step later), else with -1.
+template <class F>
+void with_orders(const hnn::FilterCall& call, F f) {
+  const int P = call.feedback, Q = call.feedforward;
+  if (P == 1 && Q == 0) return f(Int<1>{}, Int<0>{});
+  if (P == 2 && Q == 0) return f(Int<2>{}, Int<0>{});
+  if (P == 2 && Q == 1) return f(Int<2>{}, Int<1>{});
+  f(Int<-1>{}, Int<-1>{});
 }
 
-// The orders in common use have functions of their own: exponential, dual exponential, and that a step later.
-template <class C, int kP, int kQ, class Filters>
-void set_filter(Filters& filters, bool learns) {
-  filters.forward = &filter_forward<C, kP, kQ>;
-  filters.backward = learns ? &filter_backward<C, kP, kQ, true> : &filter_backward<C, kP, kQ, false>;
-}
 template <class C, class Filters>
 void choose_filter(Filters& filters, const hnn::FilterCall& call) {
-  const int P = call.feedback, Q = call.feedforward;
-  if (P == 1 && Q == 0) {
-    set_filter<C, 1, 0>(filters, call.learns);
-  } else if (P == 2 && Q == 0) {
-    set_filter<C, 2, 0>(filters, call.learns);
-  } else if (P == 2 && Q == 1) {
-    set_filter<C, 2, 1>(filters, call.learns);
-  } else {
-    set_filter<C, -1, -1>(filters, call.learns);
+  if (!call.present) return;
+  with_orders(call, [&](auto feedback, auto feedforward) {
+    constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
+    filters.forward = &filter_forward<C, kP, kQ>;
+    filters.backward = call.learns ? &filter_backward<C, kP, kQ, true> : &filter_backward<C, kP, kQ, false>;
+  });
+}
+
+// The default layer with an axon of fixed coefficients and common orders: both in one loop, 7 % faster.
+template <class C>
+void choose_fused_axon(Stages<C>& stages, const hnn::Call& call) {
+  if (sizeof(C) != 4 || !call.axon.present || call.axon.learns || call.learns() || call.smooth ||
+      call.reset != kFilter || call.surrogate != kGaussian) {
+    return;
   }
+  with_orders(call.axon, [&](auto feedback, auto feedforward) {
+    constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
+    if constexpr (kP >= 0 && sizeof(C) == 4) {
+      stages.fused_axon = true;
+      stages.membrane_forward = &membrane_forward<C, kFilter, false, kP, kQ>;
+      constant<3>(call.reset_grad, [&](auto grad) {
+        stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, kP, kQ>;
+      });
+    }
+  });
 }
 
 template <class C>
 Stages<C> choose_stages(const hnn::Call& call) {
   Stages<C> stages{};
   if (call.reset != kNoMembrane) choose_membrane(stages, call);
-  if (call.synapse.present) choose_filter<C>(stages.synapse, call.synapse);
-  if (call.axon.present) choose_filter<C>(stages.axon, call.axon);
+  choose_filter<C>(stages.synapse, call.synapse);
+  choose_filter<C>(stages.axon, call.axon);
   choose_fused_axon(stages, call);
   return stages;
 }

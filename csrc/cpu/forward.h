@@ -173,12 +173,11 @@ void forward_tile(const hnn::Call& call, const Stages<C>& stages, void* scratch,
   }
   save<C>(call.last_v, first, count, [&](int k) { return layer.membrane.state[k].v; });
   save<C>(call.last_r, first, count, [&](int k) { return layer.membrane.state[k].r; });
-  for (int i = 0; i < layer.synapse.depth(); ++i) {
-    scatter<C>(call.synapse.last_history[i], first, count, layer.synapse.history + i * n);
-  }
-  for (int i = 0; i < layer.axon.depth(); ++i) {
-    scatter<C>(call.axon.last_history[i], first, count, layer.axon.history + i * n);
-  }
+  const auto save_history = [&](const hnn::FilterCall& to, const Filter<C>& f) {
+    for (int i = 0; i < f.depth(); ++i) scatter<C>(to.last_history[i], first, count, f.history + i * n);
+  };
+  save_history(call.synapse, layer.synapse);
+  save_history(call.axon, layer.axon);
 }
 
 template <class C>

@@ -178,23 +178,16 @@ void filter_forward(const Filter<C>& f, Rows<C> x, Rows<C> y, int64_t steps, Ahe
   using V = Vector<C>;
   constexpr int n = kVectors<C>;
   if constexpr (kP >= 0) {
-    constexpr int kTaps = kP + kQ + 1, kDepth = kP + kQ, kHeld = kDepth ? kDepth : 1;
     for (int first = 0; first < n; first += kGroup<C>) {
-      V c[kGroup<C>][kTaps], history[kGroup<C>][kHeld];
-      unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-        unrolled<kTaps>([&](auto i) HNN_LAMBDA { c[k][i] = f.coefficients[i * n + first + k]; });
-        unrolled<kDepth>([&](auto i) HNN_LAMBDA { history[k][i] = f.history[i * n + first + k]; });
-      });
+      Held<C, kP, kQ> held(f, f.history, first);
       for (int64_t t = 0; t < steps; ++t) {
         ahead.next();
         unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-          y.put(t, first + k, filter_step(kP, kQ, history[k], x.get(t, first + k), c[k]));
+          y.put(t, first + k, filter_step(kP, kQ, held.memory[k], x.get(t, first + k), held.c[k]));
         });
       }
       ahead = {};
-      unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-        unrolled<kDepth>([&](auto i) HNN_LAMBDA { f.history[i * n + first + k] = history[k][i]; });
-      });
+      held.put_back(f.history, first);
     }
   } else {
     for (int64_t t = 0; t < steps; ++t) {
@@ -214,19 +207,18 @@ void filter_backward(const Filter<C>& f, Rows<C> grad_y, Rows<C> grad_x, Rows<C>
   using V = Vector<C>;
   constexpr int n = kVectors<C>;
   if constexpr (kP >= 0) {
-    constexpr int kTaps = kP + kQ + 1, kDepth = kP + kQ, kHeld = kDepth ? kDepth : 1;
+    constexpr int kTaps = kP + kQ + 1;
     for (int first = 0; first < n; first += kGroup<C>) {
-      V c[kGroup<C>][kTaps], adjoint[kGroup<C>][kHeld], sum[kGroup<C>][kTaps];
+      Held<C, kP, kQ> held(f, f.adjoint, first);
+      V sum[kGroup<C>][kTaps];
       unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-        unrolled<kTaps>([&](auto i) HNN_LAMBDA { c[k][i] = f.coefficients[i * n + first + k]; });
-        unrolled<kDepth>([&](auto i) HNN_LAMBDA { adjoint[k][i] = f.adjoint[i * n + first + k]; });
         if constexpr (kLearns) unrolled<kTaps>([&](auto i) HNN_LAMBDA { sum[k][i] = f.sum[i * n + first + k]; });
       });
       for (int64_t t = steps - 1; t >= 0; --t) {
         ahead.next();
         unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
           V grad = grad_y.get(t, first + k);
-          const V result = filter_backward_step(kP, kQ, adjoint[k], grad, c[k]);
+          const V result = filter_backward_step(kP, kQ, held.memory[k], grad, held.c[k]);
           if constexpr (kLearns) {
             const History<C> before{x, y, t, first + k, kP};
             filter_accumulate(kP, kQ, sum[k], grad, x.get(t, first + k), before);
@@ -235,8 +227,8 @@ void filter_backward(const Filter<C>& f, Rows<C> grad_y, Rows<C> grad_x, Rows<C>
         });
       }
       ahead = {};
+      held.put_back(f.adjoint, first);
       unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-        unrolled<kDepth>([&](auto i) HNN_LAMBDA { f.adjoint[i * n + first + k] = adjoint[k][i]; });
         if constexpr (kLearns) unrolled<kTaps>([&](auto i) HNN_LAMBDA { f.sum[i * n + first + k] = sum[k][i]; });
       });
     }

@@ -83,17 +83,13 @@ template <class V>
 HNN_INLINE V abs_(V x) {
   return x < V{} ? -x : x;
 }
-HNN_INLINE VectorF erfc_(VectorF x) {
-  return each_lane(x, [](float y) { return std::erfc(y); });
+template <class V>
+HNN_INLINE V erfc_(V x) {
+  return each_lane(x, [](auto y) { return std::erfc(y); });
 }
-HNN_INLINE VectorD erfc_(VectorD x) {
-  return each_lane(x, [](double y) { return std::erfc(y); });
-}
-HNN_INLINE VectorF atan_(VectorF x) {
-  return each_lane(x, [](float y) { return std::atan(y); });
-}
-HNN_INLINE VectorD atan_(VectorD x) {
-  return each_lane(x, [](double y) { return std::atan(y); });
+template <class V>
+HNN_INLINE V atan_(V x) {
+  return each_lane(x, [](auto y) { return std::atan(y); });
 }
 
 // f(0), f(1) ... f(n - 1), each with its number as a constant: arrays that are only indexed by it live in registers.

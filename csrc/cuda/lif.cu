@@ -60,17 +60,8 @@ struct Partial {
       : gradient(gradient), values(room(gradient, n, current, leading)), leading(leading) {}
 
   static Tensor room(const Tensor& gradient, const Numbering& n, const Tensor& current, bool leading) {
-    if (!leading) return empty_in_order(current, n, state_dtype(current));
-    std::vector<int64_t> sizes(n.dims + 1), strides(n.dims + 1);
-    sizes[0] = gradient.size(0);
-    strides[0] = n.neurons;
-    int64_t stride = 1;
-    for (int i = n.dims - 1; i >= 0; --i) {
-      sizes[n.axis[i] + 1] = n.size[i];
-      strides[n.axis[i] + 1] = stride;
-      stride *= n.size[i];
-    }
-    return new_empty_strided(current, sizes, strides, state_dtype(current));
+    const std::vector<int64_t> taps = leading ? std::vector<int64_t>{gradient.size(0)} : std::vector<int64_t>{};
+    return empty_in_order(current, n, state_dtype(current), taps);
   }
 
   // Add up over the axes that the coefficient is broadcast over; B is always one of them. torch's sum takes the same

@@ -53,7 +53,7 @@ def load_coefficient(coefficient, m, M, mask, sizes, strides, DTYPE: tl.constexp
     if strides is None:
         return scalar(coefficient, DTYPE)
     else:
-        return tl.load(coefficient + offset_of(m, M, sizes, strides), mask=mask, other=0.0).to(DTYPE)
+        return load_state(coefficient, m, M, mask, sizes, strides, DTYPE)
 
 
 @triton.jit
