@@ -27,17 +27,26 @@ struct PerNeuron {
   void* data = nullptr;
   Layout layout;
   double value = 0;
+
+  // An array in the numbering's order.
+  static PerNeuron dense(void* data, int64_t neurons) {
+    PerNeuron result;
+    result.data = data;
+    result.layout.dims = 1;
+    result.layout.size[0] = neurons;
+    result.layout.stride[0] = 1;
+    return result;
+  }
 };
 
 // A filter: arrays of `taps` coefficients (feedback, then feedforward) and of `depth` values of history (outputs, then
 // inputs, newest first). `last_history` goes out of forward, its gradient `grad_last_history` comes into backward.
 struct FilterCall {
   bool present = false;
-  bool learns = false;                // a coefficient's gradient is wanted: `partials` has a place for each, or null
+  bool learns = false;                // a coefficient's gradient is wanted: `partials` has a place for each
   int feedback = 0, feedforward = 0;  // P and Q
   const PerNeuron *coefficients = nullptr, *history = nullptr, *last_history = nullptr;
-  const PerNeuron *grad_last_history = nullptr, *grad_history = nullptr;
-  void* const* partials = nullptr;
+  const PerNeuron *grad_last_history = nullptr, *grad_history = nullptr, *partials = nullptr;
 
   int taps() const { return feedback + feedforward + 1; }
   int depth() const { return feedback + feedforward; }
@@ -63,10 +72,9 @@ struct Call {
   int64_t segment = 0;
   Train grad_out, grad_current;
   PerNeuron grad_last_v, grad_last_r, grad_v, grad_r;
-  // Sums over time per neuron, in the numbering's order; null where not needed.
-  void *partial_decay = nullptr, *partial_reset_decay = nullptr, *partial_threshold = nullptr;
+  PerNeuron partial_decay, partial_reset_decay, partial_threshold;  // sums over time per neuron
 
-  bool learns() const { return partial_decay || partial_reset_decay || partial_threshold; }
+  bool learns() const { return partial_decay.data || partial_reset_decay.data || partial_threshold.data; }
   int state_depth() const { return 2 + (synapse.present ? synapse.depth() : 0) + (axon.present ? axon.depth() : 0); }
 };
 

@@ -1,7 +1,7 @@
-// A tile of neurons backward in time. A segment's steps are computed forward again, and what their adjoints need is
-// kept in scratch that stays in the L2 cache; then the stages' adjoints walk back through it, block by block. The two
-// passes fetch for each other: the recomputation is short of work and asks for the gradients that the way back reads
-// next, and that, which is long, for the currents of the next recomputation.
+// Tile after tile of neurons backward in time. A segment's steps are computed forward again, and what their adjoints
+// need is kept in scratch that stays in the L2 cache; then the stages' adjoints walk back through it, block by block.
+// The two passes fetch for each other: the recomputation is short of work and asks for the gradients that the way back
+// reads next, and that, which is long, for the currents of the next recomputation.
 
 namespace HNN_NAMESPACE {
 
@@ -46,18 +46,19 @@ int64_t backward_scratch_bytes(hnn::Call& call) {
 }
 
 template <class IO, class C = Compute<IO>>
-class BackwardTile {
+class Backward {
   static constexpr int n = kVectors<C>;
 
  public:
-  BackwardTile(const hnn::Call& call, const Stages<C>& stages, Arena<C> arena, int64_t first, int count)
+  Backward(const hnn::Call& call, const Stages<C>& stages, Arena<C> arena)
       : call_(call),
         stages_(stages),
         kept_(call),
-        layer_(call, first, count, arena),
-        current_(call.current, first, count),
-        grad_out_(call.grad_out, first, count),
-        grad_current_(call.grad_current, first, count) {
+        windows_((call.steps + call.window - 1) / call.window),
+        layer_(call, arena),
+        current_(call.current),
+        grad_out_(call.grad_out),
+        grad_current_(call.grad_current) {
     const auto rows = [&](bool wanted, int before) { return wanted ? arena.rows(call.segment, before) : Rows<C>{}; };
     trace_.v = rows(kept_.v, 1);
     trace_.spike = rows(kept_.spike, kept_.axon ? call.axon.feedforward : 0);
@@ -70,19 +71,21 @@ class BackwardTile {
     starts_ = arena.take((segments_of(call) + 1) * n * call.state_depth());
   }
 
-  void run() {
+  void tile(int64_t first, int count) {
+    layer_.move_to(first, count);
+    current_.move_to(first, count);
+    grad_out_.move_to(first, count);
+    grad_current_.move_to(first, count);
     load_adjoints();
-    keep_start(segments_of(call_));  // the call's initial state
-    const int64_t windows = call_.steps ? (call_.steps + call_.window - 1) / call_.window : 0;
-    for (int64_t w = windows - 1; w >= 0; --w) {
-      restore_start(segments_of(call_));
-      if (w > 0) {
-        layer_.each_state([&](Vector<C>* value, int i) {
-          gather<C>(dense(layer_.checkpoint(w, i), call_), layer_.first, layer_.count, value);
-        });
-      }
+    if (windows_ > 1) keep_start(segments_of(call_));  // the call's initial state
+    for (int64_t w = windows_ - 1; w > 0; --w) {
+      layer_.each_state([&](Vector<C>* value, int i) {
+        gather<C>(layer_.checkpoint(w, i), first, count, [&](int k, Vector<C> x) { value[k] = x; });
+      });
       window(w * call_.window, least((w + 1) * call_.window, call_.steps));
     }
+    if (windows_ > 1) restore_start(segments_of(call_));
+    if (windows_ > 0) window(0, least(call_.window, call_.steps));
     save_gradients();
   }
 
@@ -191,52 +194,53 @@ class BackwardTile {
 
   void load_adjoints() {
     Membrane<C>& m = layer_.membrane;
-    Vector<C> row[n];
-    gather<C>(call_.grad_last_v, layer_.first, layer_.count, row);
-    for (int k = 0; k < n; ++k) m.adjoint[k].v = row[k], m.sum[k] = Coefficients<Vector<C>>{};
-    gather<C>(call_.grad_last_r, layer_.first, layer_.count, row);
-    for (int k = 0; k < n; ++k) m.adjoint[k].r = row[k];
+    load(call_.grad_last_v, [&](int k, Vector<C> x) { m.adjoint[k].v = x; });
+    load(call_.grad_last_r, [&](int k, Vector<C> x) { m.adjoint[k].r = x; });
+    for (int k = 0; k < n; ++k) total_[k] = Vector<C>{};
+    if (call_.learns()) std::fill(m.sum, m.sum + n, Coefficients<Vector<C>>{});
     load_adjoint(call_.synapse, layer_.synapse);
     load_adjoint(call_.axon, layer_.axon);
   }
   void load_adjoint(const hnn::FilterCall& call, const Filter<C>& f) {
     if (!call.present) return;
-    for (int i = 0; i < n * f.taps(); ++i) f.sum[i] = Vector<C>{};
+    if (call.learns) std::fill(f.sum, f.sum + n * f.taps(), Vector<C>{});
     for (int i = 0; i < f.depth(); ++i) {
-      gather<C>(call.grad_last_history[i], layer_.first, layer_.count, f.adjoint + i * n);
+      load(call.grad_last_history[i], [&](int k, Vector<C> x) { f.adjoint[i * n + k] = x; });
     }
   }
-  template <class Get>
-  void to(const hnn::PerNeuron& operand, Get get) {
-    save<C>(operand, layer_.first, layer_.count, get);
+  template <class Set>
+  HNN_INLINE void load(const hnn::PerNeuron& operand, Set set) {
+    gather<C>(operand, layer_.first, layer_.count, set);
   }
+
   void save_gradients() {
     const Membrane<C>& m = layer_.membrane;
     if (call_.grad_current.constant && call_.grad_current.data) {
       set_row(grad_current_.rows(0), 0, [&](int k) { return total_[k]; });
       grad_current_.commit(0, 1);
     }
-    to(call_.grad_v, [&](int k) { return m.adjoint[k].v; });
-    to(call_.grad_r, [&](int k) { return m.adjoint[k].r; });
-    to(dense(call_.partial_decay, call_), [&](int k) { return m.sum[k].decay; });
-    to(dense(call_.partial_reset_decay, call_), [&](int k) { return m.sum[k].reset_decay; });
-    to(dense(call_.partial_threshold, call_), [&](int k) { return m.sum[k].threshold; });
+    save(call_.grad_v, [&](int k) { return m.adjoint[k].v; });
+    save(call_.grad_r, [&](int k) { return m.adjoint[k].r; });
+    save(call_.partial_decay, [&](int k) { return m.sum[k].decay; });
+    save(call_.partial_reset_decay, [&](int k) { return m.sum[k].reset_decay; });
+    save(call_.partial_threshold, [&](int k) { return m.sum[k].threshold; });
     save_filter(call_.synapse, layer_.synapse);
     save_filter(call_.axon, layer_.axon);
   }
   void save_filter(const hnn::FilterCall& call, const Filter<C>& f) {
     if (!call.present) return;
-    for (int i = 0; i < f.depth(); ++i) {
-      to(call.grad_history[i], [&](int k) { return f.adjoint[i * n + k]; });
-    }
-    for (int i = 0; call.learns && i < f.taps(); ++i) {
-      to(dense(call.partials[i], call_), [&](int k) { return f.sum[i * n + k]; });
-    }
+    for (int i = 0; i < f.depth(); ++i) save(call.grad_history[i], [&](int k) { return f.adjoint[i * n + k]; });
+    for (int i = 0; i < f.taps(); ++i) save(call.partials[i], [&](int k) { return f.sum[i * n + k]; });
+  }
+  template <class Get>
+  HNN_INLINE void save(const hnn::PerNeuron& operand, Get get) {
+    scatter<C>(operand, layer_.first, layer_.count, get);
   }
 
   const hnn::Call& call_;
   const Stages<C>& stages_;
   const Kept kept_;
+  const int64_t windows_;
   Layer<C> layer_;
   Trace<C> trace_;
   Rows<C> synapse_x_, synapse_y_, axon_y_;  // the axon's inputs are the spikes
@@ -244,7 +248,7 @@ class BackwardTile {
   Vector<C>* starts_;
   Reader<IO> current_, grad_out_;
   Writer<IO> grad_current_;
-  Vector<C> total_[n] = {};  // of a constant current's gradient
+  Vector<C> total_[n];  // of a constant current's gradient
 };
 
 }  // namespace HNN_NAMESPACE

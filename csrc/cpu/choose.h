@@ -115,20 +115,17 @@ void forward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
   choose_dtype(call.dtype, [&](auto type) {
     using IO = typename decltype(type)::type;
     const Stages<Compute<IO>> stages = choose_stages<Compute<IO>>(call);
-    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) {
-      forward_tile<IO>(call, stages, scratch, m, tile_size(call, m));
-    }
+    Forward<IO> forward(call, stages, Arena<Compute<IO>>(scratch));
+    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) forward.tile(m, tile_size(call, m));
   });
   HNN_STREAM_FENCE();
 }
 void backward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
   choose_dtype(call.dtype, [&](auto type) {
     using IO = typename decltype(type)::type;
-    using C = Compute<IO>;
-    const Stages<C> stages = choose_stages<C>(call);
-    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) {
-      BackwardTile<IO>(call, stages, Arena<C>(scratch), m, tile_size(call, m)).run();
-    }
+    const Stages<Compute<IO>> stages = choose_stages<Compute<IO>>(call);
+    Backward<IO> backward(call, stages, Arena<Compute<IO>>(scratch));
+    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) backward.tile(m, tile_size(call, m));
   });
   HNN_STREAM_FENCE();
 }

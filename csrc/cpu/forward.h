@@ -1,4 +1,4 @@
-// A tile of neurons through all steps, forward, block by block through the stages.
+// Tile after tile of neurons through all steps, forward, block by block through the stages.
 
 namespace HNN_NAMESPACE {
 
@@ -36,53 +36,43 @@ class Arena {
   Vector<C>* next_;
 };
 
-// kTile values of a dense array [neurons].
-inline hnn::PerNeuron dense(void* data, const hnn::Call& call) {
-  hnn::PerNeuron operand;
-  operand.data = data;
-  operand.layout.dims = 1;
-  operand.layout.size[0] = call.neurons;
-  operand.layout.stride[0] = 1;
-  return operand;
-}
-template <class C, class Get>
-HNN_INLINE void save(const hnn::PerNeuron& operand, int64_t first, int count, Get get) {
-  Vector<C> row[kVectors<C>];
-  for (int k = 0; k < kVectors<C>; ++k) row[k] = get(k);
-  scatter<C>(operand, first, count, row);
-}
-
 inline int64_t filter_vectors(const hnn::FilterCall& f, int vectors) {
   return f.present ? static_cast<int64_t>(vectors) * 2 * (f.taps() + f.depth()) : 0;
 }
 
-// A tile's layer: the membrane and the filters with their coefficients and states, and nothing learnt.
+// The layer of one tile after another: the membrane and the filters with their coefficients and states, and nothing
+// learnt.
 template <class C>
 struct Layer {
   static constexpr int n = kVectors<C>;
   const hnn::Call& call;
-  const int64_t first;
-  const int count;
+  int64_t first = 0;
+  int count = 0;
   Membrane<C> membrane;
   Filter<C> synapse, axon;
 
-  Layer(const hnn::Call& layer, int64_t first_neuron, int neurons, Arena<C>& arena)
-      : call(layer), first(first_neuron), count(neurons) {
+  Layer(const hnn::Call& layer, Arena<C>& arena) : call(layer) {
     membrane.inverse_width = broadcast<Vector<C>>(call.inverse_width);
+    allocate(synapse, call.synapse, arena);
+    allocate(axon, call.axon, arena);
+    each_coefficient([&](const hnn::PerNeuron& operand, auto set) {
+      if (is_absent_or_one(operand)) gather<C>(operand, 0, 0, set);
+    });
+  }
+
+  // The state of this tile's neurons before the first step, and those coefficients that are not the same for all.
+  void move_to(int64_t first_neuron, int neurons) {
+    first = first_neuron;
+    count = neurons;
+    each_coefficient([&](const hnn::PerNeuron& operand, auto set) {
+      if (!is_absent_or_one(operand)) gather<C>(operand, first, count, set);
+    });
     if (call.reset != kNoMembrane) {
-      Vector<C> row[n];
-      const auto each = [&](const hnn::PerNeuron& operand, auto set) {
-        gather<C>(operand, first, count, row);
-        for (int k = 0; k < n; ++k) set(k, row[k]);
-      };
-      each(call.decay, [&](int k, Vector<C> x) { membrane.c[k].decay = x; });
-      each(call.reset_decay, [&](int k, Vector<C> x) { membrane.c[k].reset_decay = x; });
-      each(call.threshold, [&](int k, Vector<C> x) { membrane.c[k].threshold = x; });
-      each(call.v, [&](int k, Vector<C> x) { membrane.state[k].v = x; });
-      each(call.r, [&](int k, Vector<C> x) { membrane.state[k].r = x; });
+      gather<C>(call.v, first, count, [&](int k, Vector<C> x) { membrane.state[k].v = x; });
+      gather<C>(call.r, first, count, [&](int k, Vector<C> x) { membrane.state[k].r = x; });
     }
-    load(synapse, call.synapse, arena);
-    load(axon, call.axon, arena);
+    load_history(synapse, call.synapse);
+    load_history(axon, call.axon);
   }
 
   // f(value, i) for each of the state's values, v, r and the histories: the order of a checkpoint.
@@ -98,12 +88,13 @@ struct Layer {
     for (int j = 0; j < synapse.depth(); ++j) f(synapse.history + j * n, i++);
     for (int j = 0; j < axon.depth(); ++j) f(axon.history + j * n, i++);
   }
-  void* checkpoint(int64_t window, int value) const {
-    return static_cast<C*>(call.checkpoints) + ((window - 1) * call.state_depth() + value) * call.neurons;
+  hnn::PerNeuron checkpoint(int64_t window, int value) const {
+    C* const all = static_cast<C*>(call.checkpoints);
+    return hnn::PerNeuron::dense(all + ((window - 1) * call.state_depth() + value) * call.neurons, call.neurons);
   }
 
  private:
-  void load(Filter<C>& f, const hnn::FilterCall& from, Arena<C>& arena) {
+  static void allocate(Filter<C>& f, const hnn::FilterCall& from, Arena<C>& arena) {
     if (!from.present) return;
     f.feedback = from.feedback;
     f.feedforward = from.feedforward;
@@ -111,74 +102,120 @@ struct Layer {
     f.sum = arena.take(f.taps() * n);
     f.history = arena.take(f.depth() * n);
     f.adjoint = arena.take(f.depth() * n);
-    for (int i = 0; i < f.taps(); ++i) gather<C>(from.coefficients[i], first, count, f.coefficients + i * n);
-    for (int i = 0; i < f.depth(); ++i) gather<C>(from.history[i], first, count, f.history + i * n);
+  }
+  template <class F>
+  HNN_INLINE void each_coefficient(F f) {
+    if (call.reset != kNoMembrane) {
+      f(call.decay, [&](int k, Vector<C> x) { membrane.c[k].decay = x; });
+      f(call.reset_decay, [&](int k, Vector<C> x) { membrane.c[k].reset_decay = x; });
+      f(call.threshold, [&](int k, Vector<C> x) { membrane.c[k].threshold = x; });
+    }
+    const auto taps = [&](const Filter<C>& filter, const hnn::FilterCall& from) {
+      if (!from.present) return;
+      for (int i = 0; i < filter.taps(); ++i) {
+        f(from.coefficients[i], [&](int k, Vector<C> x) { filter.coefficients[i * n + k] = x; });
+      }
+    };
+    taps(synapse, call.synapse);
+    taps(axon, call.axon);
+  }
+  void load_history(const Filter<C>& f, const hnn::FilterCall& from) {
+    for (int i = 0; i < f.depth(); ++i) {
+      gather<C>(from.history[i], first, count, [&](int k, Vector<C> x) { f.history[i * n + k] = x; });
+    }
   }
 };
 
 // Steps of a block: `length` cut evenly into blocks of at most kBlock.
 inline int64_t block_steps(int64_t length) {
+  if (length <= kBlock) return length ? length : 1;
   const int64_t blocks = (length + kBlock - 1) / kBlock;
-  return blocks ? (length + blocks - 1) / blocks : 1;
+  return (length + blocks - 1) / blocks;
 }
 
 template <class IO, class C = Compute<IO>>
-void forward_tile(const hnn::Call& call, const Stages<C>& stages, void* scratch, int64_t first, int count) {
-  constexpr int n = kVectors<C>;
-  Arena<C> arena(scratch);
-  Layer<C> layer(call, first, count, arena);
-  const Rows<C> filtered = arena.rows(kBlock), spikes = arena.rows(kBlock);
-  Reader<IO> current(call.current, first, count);
-  Writer<IO> out(call.out, first, count);
-  Vector<C> total[n] = {};
-  for (int64_t begin = 0; begin < call.steps; begin += call.window) {
-    const int64_t end = least(begin + call.window, call.steps), block = block_steps(end - begin);
-    if (begin > 0) {
-      layer.each_state([&](Vector<C>* value, int i) {
-        scatter<C>(dense(layer.checkpoint(begin / call.window, i), call), first, count, value);
-      });
+class Forward {
+  static constexpr int n = kVectors<C>;
+
+ public:
+  Forward(const hnn::Call& call, const Stages<C>& stages, Arena<C> arena)
+      : call_(call),
+        stages_(stages),
+        layer_(call, arena),
+        filtered_(arena.rows(kBlock)),
+        spikes_(arena.rows(kBlock)),
+        current_(call.current),
+        out_(call.out) {}
+
+  void tile(int64_t first, int count) {
+    layer_.move_to(first, count);
+    current_.move_to(first, count);
+    out_.move_to(first, count);
+    for (int k = 0; k < n; ++k) total_[k] = Vector<C>{};
+    for (int64_t begin = 0; begin < call_.steps; begin += call_.window) {
+      if (begin > 0) {
+        layer_.each_state([&](Vector<C>* value, int i) {
+          scatter<C>(layer_.checkpoint(begin / call_.window, i), first, count, [&](int k) { return value[k]; });
+        });
+      }
+      const int64_t end = least(begin + call_.window, call_.steps), block = block_steps(end - begin);
+      for (int64_t t = begin; t < end; t += block) through(t, least(block, end - t), t + block);
     }
-    for (int64_t t = begin; t < end; t += block) {
-      const int64_t steps = least(block, end - t);
-      // The next block, or the next tile's first.
-      const int64_t next = t + block;
-      Ahead ahead = next < call.steps ? current.ahead(next, 1, false) : current.ahead(0, 1, true);
-      Rows<C> input = current.rows(t, steps);
-      const Rows<C> target = call.out.constant ? spikes : out.rows(t);
-      if (call.synapse.present) {
-        const bool last = call.reset == kNoMembrane;
-        stages.synapse.forward(layer.synapse, input, last ? target : filtered, steps, ahead);
-        ahead = {};
-        input = filtered;
+    if (call_.out.constant) {
+      const Rows<C> row = out_.rows(0);
+      for (int k = 0; k < n; ++k) row.set(0, k, total_[k]);
+      out_.commit(0, 1);
+    }
+    save();
+  }
+
+ private:
+  // A block of steps from t on; `next` is where the one after it begins.
+  void through(int64_t t, int64_t steps, int64_t next) {
+    Ahead ahead = next < call_.steps ? current_.ahead(next, 1, false) : current_.ahead(0, 1, true);
+    Rows<C> input = current_.rows(t, steps);
+    const Rows<C> target = call_.out.constant ? spikes_ : out_.rows(t);
+    if (call_.synapse.present) {
+      const bool last = call_.reset == kNoMembrane;
+      stages_.synapse.forward(layer_.synapse, input, last ? target : filtered_, steps, ahead);
+      ahead = {};
+      input = filtered_;
+    }
+    const bool axon_apart = call_.axon.present && !stages_.fused_axon;
+    if (call_.reset != kNoMembrane) {
+      stages_.membrane_forward(layer_.membrane, call_.surrogate, layer_.axon, input, axon_apart ? spikes_ : target, {},
+                               steps, ahead);
+    }
+    if (axon_apart) stages_.axon.forward(layer_.axon, spikes_, target, steps, {});
+    if (call_.out.constant) {
+      for (int64_t i = 0; i < steps; ++i) {
+        for (int k = 0; k < n; ++k) total_[k] = total_[k] + spikes_.get(i, k);
       }
-      if (call.reset != kNoMembrane) {
-        const bool apart = call.axon.present && !stages.fused_axon;
-        stages.membrane_forward(layer.membrane, call.surrogate, layer.axon, input, apart ? spikes : target, {}, steps,
-                                ahead);
-      }
-      if (call.axon.present && !stages.fused_axon) stages.axon.forward(layer.axon, spikes, target, steps, {});
-      if (call.out.constant) {
-        for (int64_t i = 0; i < steps; ++i) {
-          for (int k = 0; k < n; ++k) total[k] = total[k] + spikes.get(i, k);
-        }
-      } else {
-        out.commit(t, steps);
-      }
+    } else {
+      out_.commit(t, steps);
     }
   }
-  if (call.out.constant) {
-    const Rows<C> row = out.rows(0);
-    for (int k = 0; k < n; ++k) row.set(0, k, total[k]);
-    out.commit(0, 1);
+
+  void save() {
+    scatter<C>(call_.last_v, layer_.first, layer_.count, [&](int k) { return layer_.membrane.state[k].v; });
+    scatter<C>(call_.last_r, layer_.first, layer_.count, [&](int k) { return layer_.membrane.state[k].r; });
+    save_history(call_.synapse, layer_.synapse);
+    save_history(call_.axon, layer_.axon);
   }
-  save<C>(call.last_v, first, count, [&](int k) { return layer.membrane.state[k].v; });
-  save<C>(call.last_r, first, count, [&](int k) { return layer.membrane.state[k].r; });
-  const auto save_history = [&](const hnn::FilterCall& to, const Filter<C>& f) {
-    for (int i = 0; i < f.depth(); ++i) scatter<C>(to.last_history[i], first, count, f.history + i * n);
-  };
-  save_history(call.synapse, layer.synapse);
-  save_history(call.axon, layer.axon);
-}
+  void save_history(const hnn::FilterCall& to, const Filter<C>& f) {
+    for (int i = 0; i < f.depth(); ++i) {
+      scatter<C>(to.last_history[i], layer_.first, layer_.count, [&](int k) { return f.history[i * n + k]; });
+    }
+  }
+
+  const hnn::Call& call_;
+  const Stages<C>& stages_;
+  Layer<C> layer_;
+  const Rows<C> filtered_, spikes_;
+  Reader<IO> current_;
+  Writer<IO> out_;
+  Vector<C> total_[n];  // of a count
+};
 
 template <class C>
 int64_t forward_scratch_bytes(const hnn::Call& call) {

@@ -110,7 +110,7 @@ class FilterOperands {
     for (const auto& [gradient, taps] : learnt_) {
       for (int64_t i = 0; i < taps; ++i) {
         sums_.emplace_back(gradient ? new char[n_.neurons * state_bytes] : nullptr);
-        partials_.push_back(sums_.back().get());
+        partials_.push_back(PerNeuron::dense(sums_.back().get(), n_.neurons));
       }
     }
     call_.partials = partials_.data();
@@ -141,10 +141,9 @@ class FilterOperands {
   FilterCall& call_;
   const Numbering& n_;
   const FilterArguments& a_;
-  std::vector<PerNeuron> coefficients_, history_, last_history_, grad_history_;
+  std::vector<PerNeuron> coefficients_, history_, last_history_, grad_history_, partials_;
   std::pair<Optional, int64_t> learnt_[2];
   std::vector<std::unique_ptr<char[]>> sums_;
-  std::vector<void*> partials_;
 };
 
 // What forward and backward share; the filters' operands live as long as the call.
@@ -222,13 +221,12 @@ Gradients layer_backward(const Incoming& incoming, const Arguments& a, int64_t n
 
   const int64_t state_bytes = call.dtype == kFloat64 ? 8 : 4;
   constexpr Gradient kLearnt[] = {kDecay, kResetDecay, kThreshold};
+  PerNeuron* const places[] = {&call.partial_decay, &call.partial_reset_decay, &call.partial_threshold};
   std::unique_ptr<char[]> partials[3];
   for (int i = 0; i < 3; ++i) {
     if (g[kLearnt[i]]) partials[i].reset(new char[d.n.neurons * state_bytes]);
+    *places[i] = PerNeuron::dense(partials[i].get(), d.n.neurons);
   }
-  call.partial_decay = partials[0].get();
-  call.partial_reset_decay = partials[1].get();
-  call.partial_threshold = partials[2].get();
   d.synapse.backward(incoming.synapse, g[kSynapseState], g[kSynapseFeedback], g[kSynapseFeedforward], state_bytes);
   d.axon.backward(incoming.axon, g[kAxonState], g[kAxonFeedback], g[kAxonFeedforward], state_bytes);
 

@@ -29,36 +29,50 @@ struct Place {
   int64_t at(int i) const { return dense ? base + i : offset[i]; }
 };
 
-// The tile's values of a per-neuron operand, kVectors<C> vectors; past `count` they are anything finite.
+inline bool is_absent_or_one(const hnn::PerNeuron& operand) { return !operand.data || operand.layout.uniform(); }
+
+// The tile's values of an operand of any layout, out of line because rare.
 template <class C>
-HNN_INLINE void gather(const hnn::PerNeuron& operand, int64_t first, int count, Vector<C>* to) {
-  const C* data = static_cast<const C*>(operand.data);
-  if (!data || operand.layout.uniform()) {
-    const Vector<C> value = Vector<C>{} + (data ? data[0] : static_cast<C>(operand.value));
-    for (int k = 0; k < kVectors<C>; ++k) to[k] = value;
-  } else if (operand.layout.dense() && count == kTile) {
-    for (int k = 0; k < kVectors<C>; ++k) to[k] = load(data + first + k * kLanes<C>);
-  } else {
-    Place place;
-    place.find(operand.layout, first, count);
-    alignas(64) C row[kTile] = {};
-    for (int i = 0; i < count; ++i) row[i] = data[place.at(i)];
-    for (int k = 0; k < kVectors<C>; ++k) to[k] = load(row + k * kLanes<C>);
-  }
+__attribute__((noinline)) void gather_each(const hnn::PerNeuron& operand, int64_t first, int count, C* row) {
+  Place place;
+  place.find(operand.layout, first, count);
+  for (int i = 0; i < count; ++i) row[i] = static_cast<const C*>(operand.data)[place.at(i)];
+  for (int i = count; i < kTile; ++i) row[i] = 0;
 }
 template <class C>
-HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count, const Vector<C>* from) {
-  C* data = static_cast<C*>(operand.data);
-  if (!data) return;
-  if (operand.layout.dense() && count == kTile) {
-    for (int k = 0; k < kVectors<C>; ++k) store(data + first + k * kLanes<C>, from[k]);
-  } else {
-    Place place;
-    place.find(operand.layout, first, count);
-    alignas(64) C row[kTile];
-    for (int k = 0; k < kVectors<C>; ++k) store(row + k * kLanes<C>, from[k]);
-    for (int i = 0; i < count; ++i) data[place.at(i)] = row[i];
+__attribute__((noinline)) void scatter_each(const hnn::PerNeuron& operand, int64_t first, int count, const C* row) {
+  Place place;
+  place.find(operand.layout, first, count);
+  for (int i = 0; i < count; ++i) static_cast<C*>(operand.data)[place.at(i)] = row[i];
+}
+
+// set(k, v) for the tile's kVectors<C> vectors of a per-neuron operand; past `count` they are anything finite.
+template <class C, class Set>
+HNN_INLINE void gather(const hnn::PerNeuron& operand, int64_t first, int count, Set set) {
+  const C* data = static_cast<const C*>(operand.data);
+  if (is_absent_or_one(operand)) {
+    const Vector<C> value = Vector<C>{} + (data ? data[0] : static_cast<C>(operand.value));
+    unrolled<kVectors<C>>([&](auto k) HNN_LAMBDA { set(k, value); });
+    return;
   }
+  alignas(64) C row[kTile];
+  if (operand.layout.dense() && count == kTile) {
+    data += first;
+  } else {
+    gather_each<C>(operand, first, count, row);
+    data = row;
+  }
+  unrolled<kVectors<C>>([&](auto k) HNN_LAMBDA { set(k, load(data + k * kLanes<C>)); });
+}
+// The tile's values from get(k), where the operand is there.
+template <class C, class Get>
+HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count, Get get) {
+  if (!operand.data) return;
+  alignas(64) C row[kTile];
+  const bool whole = operand.layout.dense() && count == kTile;
+  C* const to = whole ? static_cast<C*>(operand.data) + first : row;
+  unrolled<kVectors<C>>([&](auto k) HNN_LAMBDA { store(to + k * kLanes<C>, get(k)); });
+  if (!whole) scatter_each<C>(operand, first, count, row);
 }
 
 // kTile values per step, `stride` elements from one step to the next; null where a stage has none to read or to write.
@@ -104,18 +118,19 @@ class Reader {
   using C = Compute<IO>;
 
  public:
-  Reader(const hnn::Train& train, int64_t first, int count)
-      : data_(static_cast<const IO*>(train.data)), step_(train.step), count_(count) {
-    if (data_) {
-      place_.find(train.layout, first, count);
-      whole_ = place_.dense && count == kTile;
-      in_place_ = sizeof(IO) == sizeof(C) && whole_ && !train.constant;
-    }
+  explicit Reader(const hnn::Train& train)
+      : train_(train), data_(static_cast<const IO*>(train.data)), step_(train.step), varies_(data_ && !train.constant) {
+    if (!data_) __builtin_memset(block_, 0, kTile * sizeof(C));
+  }
+  void move_to(int64_t first, int count) {
+    if (!data_) return;
+    count_ = count;
+    place_.find(train_.layout, first, count);
+    whole_ = place_.dense && count == kTile;
+    in_place_ = sizeof(IO) == sizeof(C) && whole_ && varies_;
     if (in_place_) return;
-    const int rows = data_ && !train.constant ? kBlock : 1;
-    if (!data_ || count < kTile) __builtin_memset(block_, 0, rows * kTile * sizeof(C));  // so that all lanes are finite
-    if (train.constant && data_) fetch(0, block_);
-    varies_ = data_ && !train.constant;
+    if (count < kTile) __builtin_memset(block_, 0, sizeof block_);  // so that all lanes are finite
+    if (!varies_) fetch(0, block_);
   }
   // Steps [t, t + steps): in place where they lie there as they are, else converted into a block of rows.
   HNN_INLINE Rows<C> rows(int64_t t, int64_t steps) {
@@ -143,10 +158,12 @@ class Reader {
       for (int i = 0; i < count_; ++i) row[i] = widen(from[place_.at(i)]);
     }
   }
-  const IO* data_;
-  int64_t step_;
-  int count_;
-  bool whole_ = false, in_place_ = false, varies_ = false;
+  const hnn::Train& train_;
+  const IO* const data_;
+  const int64_t step_;
+  const bool varies_;
+  int count_ = 0;
+  bool whole_ = false, in_place_ = false;
   Place place_;
   alignas(64) C block_[kTile * kBlock];
 };
@@ -158,12 +175,13 @@ class Writer {
   static constexpr bool kAsIs = sizeof(IO) == sizeof(C);
 
  public:
-  Writer(const hnn::Train& train, int64_t first, int count)
-      : data_(static_cast<IO*>(train.data)), step_(train.step), count_(count) {
+  explicit Writer(const hnn::Train& train) : train_(train), data_(static_cast<IO*>(train.data)), step_(train.step) {}
+  void move_to(int64_t first, int count) {
     if (!data_) return;
-    place_.find(train.layout, first, count);
+    count_ = count;
+    place_.find(train_.layout, first, count);
     whole_ = place_.dense && count == kTile;
-    streaming_ = train.streaming && whole_;
+    streaming_ = train_.streaming && whole_;
     in_place_ = kAsIs && whole_;
   }
   // Where a stage puts the steps from t on; commit() after it.
@@ -205,9 +223,10 @@ class Writer {
       stream(reinterpret_cast<char*>(to) + i, v);
     }
   }
-  IO* data_;
-  int64_t step_;
-  int count_;
+  const hnn::Train& train_;
+  IO* const data_;
+  const int64_t step_;
+  int count_ = 0;
   bool whole_ = false, streaming_ = false, in_place_ = false;
   Place place_;
   alignas(64) C block_[kTile * kBlock];

@@ -175,7 +175,6 @@ struct History {
 // With orders known at compile time, coefficients and history are registers; kP < 0 leaves both in scratch.
 template <class C, int kP, int kQ>
 void filter_forward(const Filter<C>& f, Rows<C> x, Rows<C> y, int64_t steps, Ahead ahead) {
-  using V = Vector<C>;
   constexpr int n = kVectors<C>;
   if constexpr (kP >= 0) {
     for (int first = 0; first < n; first += kGroup<C>) {
