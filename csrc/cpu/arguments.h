@@ -10,7 +10,7 @@ namespace hnn {
 
 enum DType { kFloat64, kFloat32, kBFloat16, kFloat16 };
 
-constexpr int kTile = 64;   // neurons that a kernel takes through time together
+constexpr int kTile = 128;  // neurons that a kernel takes through time together
 constexpr int kBlock = 32;  // steps, at most, that one stage hands to the next: a row of each is in the L1 cache
 
 // A tensor over time and neurons; null where it is absent. `step` is the time stride in elements.
@@ -18,8 +18,8 @@ struct Train {
   void* data = nullptr;
   int64_t step = 0;
   Layout layout;
-  bool constant = false;   // no time axis: read once, or summed over time and written once
-  bool streaming = false;  // written past the cache
+  bool constant = false;  // no time axis: read once, or summed over time and written once
+  bool large = false;     // does not stay in the cache: fetched ahead where read, and written past it
 };
 
 // A coefficient or a state, in the state dtype; null where it is absent (a state of zeros, a coefficient in `value`).

@@ -16,8 +16,9 @@
 namespace hnn {
 namespace {
 
-// Outputs from this size on are written past the cache: they would evict the input, and be gone before they are read.
-constexpr int64_t kStreamBytes = 8 << 20;
+// Trains from this size on are fetched ahead, and written past the cache: they would evict the input, and be gone
+// before they are read.
+constexpr int64_t kLargeBytes = 8 << 20;
 // Outputs from this size on ask for huge pages: below, the allocator hands out memory that it has already touched.
 constexpr int64_t kHugeBytes = 4 << 20;
 
@@ -29,7 +30,7 @@ DType dtype_of(const Tensor& t) {
     default: return kFloat16;
   }
 }
-int64_t size_of(DType dtype) { return dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2; }
+int64_t bytes_of(const Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
 
 // A train over time; `constant` says that the tensor has no time axis.
 Train train(const Numbering& n, const Tensor& t, bool constant) {
@@ -38,25 +39,27 @@ Train train(const Numbering& n, const Tensor& t, bool constant) {
   result.constant = constant;
   result.step = constant ? 0 : t.strides()[0];
   result.layout = lay_out(n, t, constant ? 0 : 1);
+  result.large = bytes_of(t) >= kLargeBytes;
   return result;
 }
 // A large tensor fresh from the system costs a page fault, and a zeroed page, per 4 KiB of it at the first write: more
 // than the kernel itself. Asking for huge pages first makes that one per 2 MiB. Without effect where pages are there.
-void prefer_huge_pages(const Tensor& t, int64_t bytes) {
+void prefer_huge_pages(const Tensor& t) {
 #ifdef __linux__
   constexpr uintptr_t kPage = 4096;
-  if (bytes < kHugeBytes) return;
+  if (bytes_of(t) < kHugeBytes) return;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(t.data_ptr()) + kPage - 1) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(begin), bytes - kPage, MADV_HUGEPAGE);
+  madvise(reinterpret_cast<void*>(begin), bytes_of(t) - kPage, MADV_HUGEPAGE);
 #endif
 }
 
-// Write past the cache where every row of a whole tile is aligned to a line.
-void prepare_for_writing(Train& train, const Tensor& t, DType dtype) {
-  const int64_t bytes = size_of(dtype);
-  prefer_huge_pages(t, t.numel() * bytes);
-  train.streaming = t.numel() * bytes >= kStreamBytes && train.step * bytes % 64 == 0 &&
-                    reinterpret_cast<uintptr_t>(train.data) % 64 == 0;
+// A train to be written: past the cache only where every row of a whole tile is aligned to a line.
+Train written(const Numbering& n, const Tensor& t, bool constant) {
+  prefer_huge_pages(t);
+  Train result = train(n, t, constant);
+  result.large &= result.step * static_cast<int64_t>(t.element_size()) % 64 == 0 &&
+                  reinterpret_cast<uintptr_t>(result.data) % 64 == 0;
+  return result;
 }
 PerNeuron per_neuron(const Numbering& n, const Optional& t, double value = 0) {
   PerNeuron result;
@@ -190,8 +193,7 @@ Outputs layer_forward(const Arguments& a) {
   Outputs result = allocate_outputs(a);
   Described d(a);
   Call& call = d.call;
-  call.out = train(d.n, result.out, a.count);
-  prepare_for_writing(call.out, result.out, call.dtype);
+  call.out = written(d.n, result.out, a.count);
   call.last_v = per_neuron(d.n, result.v);
   call.last_r = per_neuron(d.n, result.r);
   d.synapse.forward(result.synapse);
@@ -210,10 +212,7 @@ Gradients layer_backward(const Incoming& incoming, const Arguments& a, int64_t n
   if (incoming.out) call.grad_out = train(d.n, *incoming.out, a.count);
   call.grad_last_v = per_neuron(d.n, incoming.v);
   call.grad_last_r = per_neuron(d.n, incoming.r);
-  if (g[kCurrent]) {
-    call.grad_current = train(d.n, *g[kCurrent], a.constant());
-    prepare_for_writing(call.grad_current, *g[kCurrent], call.dtype);
-  }
+  if (g[kCurrent]) call.grad_current = written(d.n, *g[kCurrent], a.constant());
   call.grad_current.constant = a.constant();
   call.grad_v = per_neuron(d.n, g[kV]);
   call.grad_r = per_neuron(d.n, g[kR]);

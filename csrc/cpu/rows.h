@@ -94,7 +94,7 @@ struct Rows {
 };
 
 // Rows to ask for, one with every step of another loop: the rows of a tile lie a whole step apart, which no hardware
-// prefetcher follows. Into the L2 cache.
+// prefetcher follows. Into the L2 cache, and for large trains only: one that is in the L3 cache comes soon enough.
 class Ahead {
  public:
   Ahead() = default;
@@ -143,7 +143,7 @@ class Reader {
   }
   // Row t of this tile, or of the next one, which lies just behind it, and then `direction` steps on at a time.
   HNN_INLINE Ahead ahead(int64_t t, int direction, bool next_tile) const {
-    if (!whole_) return {};
+    if (!whole_ || !train_.large) return {};
     return {data_ + t * step_ + place_.base + (next_tile ? kTile : 0),
             direction * step_ * static_cast<int64_t>(sizeof(IO)), kTile * sizeof(IO)};
   }
@@ -181,7 +181,7 @@ class Writer {
     count_ = count;
     place_.find(train_.layout, first, count);
     whole_ = place_.dense && count == kTile;
-    streaming_ = train_.streaming && whole_;
+    streaming_ = train_.large && whole_;
     in_place_ = kAsIs && whole_;
   }
   // Where a stage puts the steps from t on; commit() after it.

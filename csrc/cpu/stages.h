@@ -24,9 +24,14 @@ struct Trace {
   Trace from(int64_t t) const { return {v.from(t), spike.from(t), before_v.from(t), before_r.from(t)}; }
 };
 
-// Vectors of a row that go through time together: enough to hide the recursion's latency, few enough for the registers.
+// Vectors of a row that go through time together: enough to hide the recursion's latency, few enough for the registers,
+// of which AVX-512 has twice as many. The membrane alone needs few, a filter or what is learnt more.
 template <class C>
 constexpr int kGroup = kVectors<C> < 4 ? kVectors<C> : 4;
+template <class C>
+constexpr int kWideGroup = HNN_VECTOR_BYTES < 64 ? kGroup<C>
+                           : kVectors<C> < 8     ? kVectors<C>
+                                                 : 8;
 
 // A filter over one tile: arrays [coefficient or value of history][vector], in scratch.
 template <class C>
@@ -45,20 +50,20 @@ struct Filter {
 };
 
 // A group's part of a filter of constant orders, in registers; `memory` is its history or its adjoint. kP < 0: none.
-template <class C, int kP, int kQ>
+template <class C, int kP, int kQ, int g = kGroup<C>>
 struct Held {
   static constexpr int taps = kP < 0 ? 0 : kP + kQ + 1, depth = kP < 0 ? 0 : kP + kQ, n = kVectors<C>;
-  Vector<C> c[kGroup<C>][taps + 1], memory[kGroup<C>][depth + 1];
+  Vector<C> c[g][taps + 1], memory[g][depth + 1];
 
   HNN_INLINE Held(const Filter<C>& f, const Vector<C>* from, int first) {
-    unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
+    unrolled<g>([&](auto k) HNN_LAMBDA {
       unrolled<taps>([&](auto i) HNN_LAMBDA { c[k][i] = f.coefficients[i * n + first + k]; });
       unrolled<depth>([&](auto i) HNN_LAMBDA { memory[k][i] = from[i * n + first + k]; });
     });
   }
   HNN_INLINE void put_back(Vector<C>* to, int first) const {
-    unrolled<kGroup<C>>(
-        [&](auto k) HNN_LAMBDA { unrolled<depth>([&](auto i) HNN_LAMBDA { to[i * n + first + k] = memory[k][i]; }); });
+    unrolled<g>([&](auto k)
+                    HNN_LAMBDA { unrolled<depth>([&](auto i) HNN_LAMBDA { to[i * n + first + k] = memory[k][i]; }); });
   }
 };
 
@@ -68,7 +73,7 @@ template <class C, int kReset, bool kSmooth, int kP = -1, int kQ = 0>
 void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows<C> current, Rows<C> spikes,
                       const Trace<C>& trace, int64_t steps, Ahead ahead) {
   using V = Vector<C>;
-  constexpr int g = kGroup<C>;
+  constexpr int g = kP < 0 ? kWideGroup<C> : kGroup<C>;
   const V inverse_width = m.inverse_width;
   const Trace<C> to = trace;
   for (int first = 0; first < kVectors<C>; first += g) {
@@ -76,7 +81,7 @@ void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows
     State<V> state[g];
     Coefficients<V> c[g];
     unrolled<g>([&](auto k) HNN_LAMBDA { state[k] = m.state[first + k], c[k] = m.c[first + k]; });
-    Held<C, kP, kQ> filter(axon, axon.history, first);
+    Held<C, kP, kQ, g> filter(axon, axon.history, first);
     for (int64_t t = 0; t < steps; ++t) {
       ahead.next();
       unrolled<g>([&](auto k) HNN_LAMBDA {
@@ -120,7 +125,7 @@ template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate, int
 void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Rows<C> densities, Rows<C> grad_current,
                        const Trace<C>& trace, int64_t steps, Ahead ahead) {
   using V = Vector<C>;
-  constexpr int g = kGroup<C>;
+  constexpr int g = kLearns ? kGroup<C> : kWideGroup<C>;
   const V inverse_width = m.inverse_width;
   const Trace<C> of = trace;
   for (int first = 0; first < kVectors<C>; first += g) {
@@ -129,7 +134,7 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Row
     unrolled<g>([&](auto k) HNN_LAMBDA {
       adjoint[k] = m.adjoint[first + k], c[k] = m.c[first + k], sum[k] = m.sum[first + k];
     });
-    Held<C, kP, kQ> filter(axon, axon.adjoint, first);
+    Held<C, kP, kQ, g> filter(axon, axon.adjoint, first);
     for (int64_t t = steps - 1; t >= 0; --t) {
       ahead.next();
       unrolled<g>([&](auto k) HNN_LAMBDA {
