@@ -32,9 +32,9 @@ CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno",
 NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-Xcompiler=-fvisibility=hidden", *STABLE_ABI]
 
 SOURCES = {
-    "cpu": ["lif.cpp", "kernels_default.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp", "module.cpp"],
-    "cuda": ["lif.cu", "module.cpp"],
-    "shim": ["lif.cpp", "module.cpp"],
+    "cpu": ["lif.cpp", "coding.cpp", "kernels_default.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp", "module.cpp"],
+    "cuda": ["lif.cu", "coding.cu", "module.cpp"],
+    "shim": ["lif.cpp", "coding.cpp", "module.cpp"],
 }
 
 

@@ -37,6 +37,16 @@ inline Numbering number_neurons(int dims, const int64_t* sizes, const int64_t* s
   return n;
 }
 
+// The strides, by axis of the tensor, of a row-major tensor of the shape of a step.
+inline void row_major(const Numbering& n, int64_t* strides) {
+  int64_t sizes[kMaxDims], next = 1;
+  for (int i = 0; i < n.dims; ++i) sizes[n.axis[i]] = n.size[i];
+  for (int axis = n.dims - 1; axis >= 0; --axis) {
+    strides[axis] = next;
+    next *= sizes[axis];
+  }
+}
+
 // Where one operand keeps neuron m, in elements. Neighbouring axes that advance together are merged.
 struct Layout {
   int dims = 0;

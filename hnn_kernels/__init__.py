@@ -1,7 +1,7 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
 from . import nn
-from .coding import encode_duplicate
+from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .dispatch import Backend, Explanation, backends, explain
 from .filters import IIR
 from .functional import iir, lif
@@ -18,6 +18,8 @@ __all__ = [
     "__version__",
     "backends",
     "encode_duplicate",
+    "encode_gaussian",
+    "encode_poisson",
     "explain",
     "iir",
     "lif",

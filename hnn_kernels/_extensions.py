@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-from . import ops  # noqa: F401  the schemas come before their implementations
+from . import coding_ops, ops  # noqa: F401  the schemas come before their implementations
 
 
 def _load(name: str) -> tuple[ModuleType | None, str]:

@@ -41,12 +41,10 @@ def number(name: str, value: object, *, positive: bool = False) -> float:
     return value
 
 
-def steps_count(name: str, value: object) -> None:
-    """``value`` is a number of time steps: an int of at least 0."""
+def steps_count(name: str, value: object, what: str = "the number of time steps") -> None:
+    """``value`` is ``what``: an int of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise TypeError(
-            f"{name} must be an int, the number of time steps; got {value!r} of type {type(value).__name__}"
-        )
+        raise TypeError(f"{name} must be an int, {what}; got {value!r} of type {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} must be at least 0; got {value}")
 
@@ -80,6 +78,53 @@ def floating(name: str, value: object) -> None:
         raise TypeError(f"{name} must have one of the dtypes {allowed}; got {_name(value.dtype)}")
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense tensor; got layout {value.layout}")
+
+
+def batch(name: str, value: object) -> None:
+    """``value`` is ``[B, *features]``."""
+    floating(name, value)
+    if value.dim() < 1:
+        raise ValueError(f"{name} must be [B, *features]; got shape {tuple(value.shape)}")
+
+
+def same(name: str, value: object, like_name: str, like: Tensor) -> None:
+    """``value`` is a tensor of the shape, dtype and device of ``like``."""
+    floating(name, value)
+    if value.dtype != like.dtype:
+        raise TypeError(f"{name} must be {_name(like.dtype)}, as {like_name} is; got {_name(value.dtype)}")
+    if value.device != like.device:
+        raise ValueError(f"{name} must be on {like.device}, where {like_name} is; got a tensor on {value.device}")
+    if value.shape != like.shape:
+        raise ValueError(f"{name} must have the shape {tuple(like.shape)} of {like_name}; got {tuple(value.shape)}")
+
+
+def probabilities(name: str, value: Tensor) -> None:
+    """Every element is in [0, 1]; where Python must not wait for them (a GPU, a compiled graph), asserted there."""
+    valid = ((value >= 0) & (value <= 1)).all()
+    if value.device.type != "cpu" or torch.compiler.is_compiling():
+        torch._assert_async(valid, f"{name} must lie in [0, 1]")
+    elif not valid:
+        low, high = (x.item() for x in value.aminmax())
+        got = "NaN" if low != low else f"values from {low:g} to {high:g}"
+        raise ValueError(f"{name} must lie in [0, 1]; got {got}")
+
+
+def seed(value: object, device: torch.device) -> None:
+    """``value`` is None, an int of 64 bits, or such a tensor without axes on ``device``."""
+    if value is None:
+        return
+    if isinstance(value, Tensor):
+        if value.dtype != torch.int64:
+            raise TypeError(f"seed must be an int64 tensor; got {_name(value.dtype)}")
+        if value.dim():
+            raise ValueError(f"seed must be a tensor without axes; got shape {tuple(value.shape)}")
+        if value.device != device:
+            raise ValueError(f"seed must be on {device}, where the values are; got a tensor on {value.device}")
+        return
+    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"seed must be an int, a tensor or None; got {value!r} of type {type(value).__name__}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"seed must be at least -2^63 and below 2^63; got {value}")
 
 
 def train(name: str, value: object) -> None:

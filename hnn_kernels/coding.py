@@ -1,8 +1,16 @@
-"""Codings: how a continuous value becomes a train in time (Muramatsu & Yu 2021, section 3.2)."""
+"""Codings: how a continuous value becomes a train in time (Muramatsu & Yu 2021, section 3.2).
 
+The noise of the Gaussian and the Poisson coding is counter-based (:mod:`hnn_kernels.noise`): a function of the seed,
+the element's place in ``[B, *features]`` (row-major, whatever the memory layout) and the step, and of nothing else. So
+every backend, on any number of threads, draws the same numbers from a seed, and two calls over the two parts of the
+time (``first_step``) or of the batch (``first_element``) draw those of one call.
+"""
+
+import torch
 from torch import Tensor
 
-from . import checks
+from . import checks, dispatch, reference
+from .coding_ops import GaussianFunction, coding_ops
 
 
 def encode_duplicate(value: Tensor, steps: int) -> Tensor:
@@ -22,3 +30,112 @@ def encode_duplicate(value: Tensor, steps: int) -> Tensor:
     checks.floating("value", value)
     checks.steps_count("steps", steps)
     return value.expand(steps, *value.shape)
+
+
+def encode_gaussian(
+    mean: Tensor,
+    log_std: Tensor,
+    steps: int,
+    *,
+    seed: int | Tensor | None = None,
+    first_step: int = 0,
+    first_element: int = 0,
+    backend: str | None = None,
+) -> Tensor:
+    """Gaussian coding: normal numbers around the value, fresh at every step (section 3.2.2, eq. 7)::
+
+        O[t] = mean + exp(log_std) * eps[t],   eps[t] ~ N(0, 1)
+
+    differentiable in both by that very formula. The noise is never stored: backward, one pass over the gradient, makes
+    it again.
+
+    Args:
+        mean: ``[B, *features]``; float64, float32, bfloat16 or float16. Any strides: the two halves of a
+            ``[B, 2F]`` output are read where they are.
+        log_std: the logarithm of the standard deviation; shape, dtype and device as ``mean``.
+        steps: T, at least 0.
+        seed: of the noise: an int of 64 bits, or an int64 tensor without axes on the device of the values, which no one
+            waits for. None draws one with ``torch.randint`` on that device: ``torch.manual_seed`` settles it, as it does
+            a dropout, and a CUDA graph that is replayed draws a new one.
+        first_step: the number of the first step, for a call that continues another: t + ``first_step`` is what the
+            noise goes by.
+        first_element: the number of the first element, for a call on a part of a batch: what the parts before have in
+            them.
+        backend: as for :func:`hnn_kernels.lif`.
+
+    Returns:
+        ``[steps, B, *features]`` in the dtype of ``mean``, each step laid out in memory as ``mean`` is. Arithmetic is
+        float32 (float64 for float64), and in the former all backends' trains are equal bit for bit. ``eps`` is the same
+        float32 number in every dtype: at most 6.7 in size, its distribution within 1e-7 of the normal one.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a shape, device or value that is not allowed.
+        RuntimeError: a backend that is not usable here, a gradient of the gradient (``backend="reference"`` has it), or
+            ``torch.vmap``.
+    """
+    checks.batch("mean", mean)
+    checks.same("log_std", log_std, "mean", mean)
+    chosen, noise = _noise(mean, steps, seed, first_step, first_element, backend)
+    if chosen == "reference":
+        return reference.gaussian(mean, log_std, *noise)
+    return GaussianFunction.apply(mean, log_std, *noise, chosen)
+
+
+def encode_poisson(
+    probability: Tensor,
+    steps: int,
+    *,
+    seed: int | Tensor | None = None,
+    first_step: int = 0,
+    first_element: int = 0,
+    backend: str | None = None,
+) -> Tensor:
+    """Poisson coding: at every step a spike with the given probability, independent of all others (section 3.2.3).
+
+    Not differentiable.
+
+    Args:
+        probability: ``[B, *features]`` in [0, 1], counted in steps of 2^-24 (rounded up: 0 never fires, 1 always does);
+            float64, float32, bfloat16 or float16, any strides.
+        steps, seed, first_step, first_element, backend: as for :func:`encode_gaussian`.
+
+    Returns:
+        ``[steps, B, *features]`` of 0 and 1 in the dtype of ``probability``, each step laid out as it is; the same on
+        every backend.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a shape, device or value that is not allowed. A probability outside [0, 1], or NaN, is found by the
+            kernel: on the CPU it is this error (a RuntimeError in a compiled graph); on a GPU, which nothing here waits
+            for, a device-side assertion, as in ``torch.bernoulli``.
+        RuntimeError: ``probability`` requires a gradient, a backend that is not usable here, or ``torch.vmap``.
+    """
+    checks.batch("probability", probability)
+    if torch.is_grad_enabled() and probability.requires_grad:
+        raise RuntimeError(
+            "probability requires a gradient, but Poisson coding is not differentiable: detach() it, encode under "
+            "torch.no_grad(), or fix the layers in front of it"
+        )
+    chosen, noise = _noise(probability, steps, seed, first_step, first_element, backend)
+    if chosen == "reference":
+        return reference.poisson(probability, *noise)
+    try:
+        return coding_ops["poisson_forward", chosen](probability, *noise)
+    except RuntimeError:
+        checks.probabilities("probability", probability)  # tells what was given
+        raise
+
+
+def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tuple[str, tuple]:
+    """The backend, and ``(seed as a tensor, steps, first_step, first_element)``, checked."""
+    checks.steps_count("steps", steps)
+    checks.steps_count("first_step", first_step, "the number of the first step")
+    checks.steps_count("first_element", first_element, "the number of the first element")
+    checks.seed(seed, like.device)
+    chosen = dispatch.choose(like.device.type, backend)
+    if seed is None:
+        seed = torch.randint(2**63 - 1, (), device=like.device)
+    elif not isinstance(seed, Tensor):
+        seed = torch.full((), seed, dtype=torch.int64, device=like.device)
+    return chosen, (seed, steps, first_step, first_element)

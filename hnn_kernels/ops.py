@@ -53,7 +53,7 @@ LAYER = tuple(argument.split()[-1] for argument in _LAYER.split(", "))
 _STATES = ("v", "r", "grad_v", "grad_r")
 _FILTER_STATES = ("synapse_state", "axon_state", "grad_synapse_state", "grad_axon_state")
 
-_library = torch.library.Library("hnn", "DEF")
+library = torch.library.Library("hnn", "DEF")
 forward_ops: dict[str, Callable] = {}
 backward_ops: dict[str, Callable] = {}
 
@@ -204,14 +204,14 @@ for _backend in KERNEL_BACKENDS:
         ("lif_backward", BACKWARD_SCHEMA, _backward_fake, backward_ops),
     ):
         _qualified = f"{_name}_{_backend}"
-        _library.define(_qualified + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+        library.define(_qualified + _schema, tags=(torch.Tag.pt2_compliant_tag,))
         _op = getattr(torch.ops.hnn, _qualified).default
-        torch.library.register_fake(f"hnn::{_qualified}", _fake, lib=_library)
-        torch.library.register_vmap(f"hnn::{_qualified}", _vmap_rule(_op, _ops is backward_ops), lib=_library)
+        torch.library.register_fake(f"hnn::{_qualified}", _fake, lib=library)
+        torch.library.register_vmap(f"hnn::{_qualified}", _vmap_rule(_op, _ops is backward_ops), lib=library)
         _ops[_backend] = _op
 
 
 def implement(backend: str, forward: Callable, backward: Callable) -> None:
     """Register a Python implementation of a backend's pair of operators, for every device."""
-    _library.impl(f"lif_forward_{backend}", forward, "CompositeExplicitAutograd")
-    _library.impl(f"lif_backward_{backend}", backward, "CompositeExplicitAutograd")
+    library.impl(f"lif_forward_{backend}", forward, "CompositeExplicitAutograd")
+    library.impl(f"lif_backward_{backend}", backward, "CompositeExplicitAutograd")

@@ -1,4 +1,4 @@
-"""The truth: the spiking layer and the filter as plain PyTorch loops, differentiated by autograd.
+"""The truth: the spiking layer and the filter as plain PyTorch loops, and the codings, differentiated by autograd.
 
 Every kernel is proved against this file, so it favours being obviously right over being fast. The order of the
 operations is part of the definition: the C++ kernel reproduces it bit for bit in float32.
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import checks, noise
 from .surrogates import SURROGATES
 
 
@@ -161,3 +162,18 @@ def lif(
     return out, LIFState(
         v.clone(), r.clone(), synapse_filter.state(zero) if synapse else None, axon_filter.state(zero) if axon else None
     )
+
+
+def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:
+    """:func:`hnn_kernels.encode_gaussian` with every argument checked and given."""
+    dtype = state_dtype(mean.dtype)
+    eps = noise.normal(seed, mean.numel(), steps, first_step=first_step, first_element=first_element)
+    eps = eps.to(dtype).reshape(steps, *mean.shape)
+    return (mean.to(dtype) + noise.exp(log_std.to(dtype)) * eps).to(mean.dtype)
+
+
+def poisson(probability: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:
+    """:func:`hnn_kernels.encode_poisson` with every argument but the values of ``probability`` checked and given."""
+    checks.probabilities("probability", probability)
+    u = noise.uniform(seed, probability.numel(), steps, first_step=first_step, first_element=first_element)
+    return (u.reshape(steps, *probability.shape) < probability.to(state_dtype(probability.dtype))).to(probability.dtype)

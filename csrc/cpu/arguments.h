@@ -78,12 +78,29 @@ struct Call {
   int state_depth() const { return 2 + (synapse.present ? synapse.depth() : 0) + (axon.present ? axon.depth() : 0); }
 };
 
+// A coding. `mean`, `log_std`, `probability` and their gradients are constant trains, in the dtype of the call.
+struct CodingCall {
+  DType dtype;
+  int64_t steps, neurons;
+  // Whose noise the call takes: element(m) is the number of neuron m in row-major order.
+  uint64_t seed;
+  int64_t first_step, first_element;
+  Layout element;
+  Train mean, log_std, probability, out;
+  // Backward; a gradient is null where it is not needed.
+  Train grad_out, grad_mean, grad_log_std;
+};
+
 // The tile kernels of one instruction set; `begin` and `end` count tiles. `scratch_bytes` sets the call's segment.
 struct Kernels {
   const char* name;
   int64_t (*scratch_bytes)(Call&, bool backward);
   void (*forward)(const Call&, void* scratch, int64_t begin, int64_t end);
   void (*backward)(const Call&, void* scratch, int64_t begin, int64_t end);
+  void (*encode_gaussian)(const CodingCall&, int64_t begin, int64_t end);
+  void (*gaussian_backward)(const CodingCall&, int64_t begin, int64_t end);
+  // Whether all probabilities are in [0, 1].
+  bool (*encode_poisson)(const CodingCall&, int64_t begin, int64_t end);
 };
 
 extern const Kernels kDefaultKernels;

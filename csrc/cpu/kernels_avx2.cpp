@@ -21,12 +21,19 @@
 #define HNN_VECTOR_BYTES 32
 #define HNN_STREAM(p, v) _mm256_stream_si256((__m256i*)(p), (__m256i)(v))
 #define HNN_INTRINSIC(name) _mm256_##name
+#define HNN_FMA
 #include "simd.h"
 
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
 
-const hnn::Kernels hnn::kAvx2Kernels = {"avx2", hnn_avx2::scratch_bytes, hnn_avx2::forward, hnn_avx2::backward};
+const hnn::Kernels hnn::kAvx2Kernels = {"avx2",
+                                        hnn_avx2::scratch_bytes,
+                                        hnn_avx2::forward,
+                                        hnn_avx2::backward,
+                                        hnn_avx2::encode_gaussian,
+                                        hnn_avx2::gaussian_backward,
+                                        hnn_avx2::encode_poisson};
 
 #endif

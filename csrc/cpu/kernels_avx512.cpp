@@ -14,6 +14,8 @@
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
 #else
+// gcc's own header of intrinsics draws it (gcc bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #endif
 
@@ -21,13 +23,19 @@
 #define HNN_VECTOR_BYTES 64
 #define HNN_STREAM(p, v) _mm512_stream_si512((__m512i*)(p), (__m512i)(v))
 #define HNN_INTRINSIC(name) _mm512_##name
+#define HNN_FMA
 #include "simd.h"
 
 #ifdef __clang__
 #pragma clang attribute pop
 #endif
 
-const hnn::Kernels hnn::kAvx512Kernels = {"avx512", hnn_avx512::scratch_bytes, hnn_avx512::forward,
-                                          hnn_avx512::backward};
+const hnn::Kernels hnn::kAvx512Kernels = {"avx512",
+                                          hnn_avx512::scratch_bytes,
+                                          hnn_avx512::forward,
+                                          hnn_avx512::backward,
+                                          hnn_avx512::encode_gaussian,
+                                          hnn_avx512::gaussian_backward,
+                                          hnn_avx512::encode_poisson};
 
 #endif

@@ -14,14 +14,20 @@
 #ifdef __x86_64__
 #include <emmintrin.h>
 #define HNN_STREAM(p, v) _mm_stream_si128((__m128i*)(p), (__m128i)(v))
+#define HNN_INTRINSIC(name) _mm_##name
 #endif
 
 #define HNN_NAMESPACE hnn_default
 #define HNN_VECTOR_BYTES 16
 #include "simd.h"
 
-const hnn::Kernels hnn::kDefaultKernels = {"default", hnn_default::scratch_bytes, hnn_default::forward,
-                                           hnn_default::backward};
+const hnn::Kernels hnn::kDefaultKernels = {"default",
+                                           hnn_default::scratch_bytes,
+                                           hnn_default::forward,
+                                           hnn_default::backward,
+                                           hnn_default::encode_gaussian,
+                                           hnn_default::gaussian_backward,
+                                           hnn_default::encode_poisson};
 
 const hnn::Kernels& hnn::kernels() {
   static const Kernels* const chosen = [] {

@@ -5,62 +5,14 @@
 #include <memory>
 #include <vector>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include "../operators.h"
 #include "arguments.h"
+#include "describe.h"
 #include "reduce.h"
 
 namespace hnn {
 namespace {
 
-// Trains from this size on are fetched ahead, and written past the cache: they would evict the input, and be gone
-// before they are read.
-constexpr int64_t kLargeBytes = 8 << 20;
-// Outputs from this size on ask for huge pages: below, the allocator hands out memory that it has already touched.
-constexpr int64_t kHugeBytes = 4 << 20;
-
-DType dtype_of(const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Double: return kFloat64;
-    case ScalarType::Float: return kFloat32;
-    case ScalarType::BFloat16: return kBFloat16;
-    default: return kFloat16;
-  }
-}
-int64_t bytes_of(const Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
-
-// A train over time; `constant` says that the tensor has no time axis.
-Train train(const Numbering& n, const Tensor& t, bool constant) {
-  Train result;
-  result.data = t.data_ptr();
-  result.constant = constant;
-  result.step = constant ? 0 : t.strides()[0];
-  result.layout = lay_out(n, t, constant ? 0 : 1);
-  result.large = bytes_of(t) >= kLargeBytes;
-  return result;
-}
-// A large tensor fresh from the system costs a page fault, and a zeroed page, per 4 KiB of it at the first write: more
-// than the kernel itself. Asking for huge pages first makes that one per 2 MiB. Without effect where pages are there.
-void prefer_huge_pages(const Tensor& t) {
-#ifdef __linux__
-  constexpr uintptr_t kPage = 4096;
-  if (bytes_of(t) < kHugeBytes) return;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(t.data_ptr()) + kPage - 1) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(begin), bytes_of(t) - kPage, MADV_HUGEPAGE);
-#endif
-}
-
-// A train to be written: past the cache only where every row of a whole tile is aligned to a line.
-Train written(const Numbering& n, const Tensor& t, bool constant) {
-  prefer_huge_pages(t);
-  Train result = train(n, t, constant);
-  result.large &= result.step * static_cast<int64_t>(t.element_size()) % 64 == 0 &&
-                  reinterpret_cast<uintptr_t>(result.data) % 64 == 0;
-  return result;
-}
 PerNeuron per_neuron(const Numbering& n, const Optional& t, double value = 0) {
   PerNeuron result;
   result.value = value;

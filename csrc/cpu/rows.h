@@ -122,6 +122,7 @@ class Reader {
       : train_(train), data_(static_cast<const IO*>(train.data)), step_(train.step), varies_(data_ && !train.constant) {
     if (!data_) __builtin_memset(block_, 0, kTile * sizeof(C));
   }
+  Reader(const hnn::Train& train, int64_t first, int count) : Reader(train) { move_to(first, count); }
   void move_to(int64_t first, int count) {
     if (!data_) return;
     count_ = count;
@@ -176,6 +177,7 @@ class Writer {
 
  public:
   explicit Writer(const hnn::Train& train) : train_(train), data_(static_cast<IO*>(train.data)), step_(train.step) {}
+  Writer(const hnn::Train& train, int64_t first, int count) : Writer(train) { move_to(first, count); }
   void move_to(int64_t first, int count) {
     if (!data_) return;
     count_ = count;

@@ -41,14 +41,14 @@ HNN_INLINE void stream(void* p, V v) {
 
 // a * b + c, rounded once where the instruction set can. Only for gradients: spikes are the same on every processor.
 HNN_INLINE VectorF fma_(VectorF a, VectorF b, VectorF c) {
-#ifdef HNN_INTRINSIC
+#ifdef HNN_FMA
   return (VectorF)HNN_INTRINSIC(fmadd_ps)(a, b, c);
 #else
   return a * b + c;
 #endif
 }
 HNN_INLINE VectorD fma_(VectorD a, VectorD b, VectorD c) {
-#ifdef HNN_INTRINSIC
+#ifdef HNN_FMA
   return (VectorD)HNN_INTRINSIC(fmadd_pd)(a, b, c);
 #else
   return a * b + c;
@@ -90,6 +90,31 @@ HNN_INLINE V erfc_(V x) {
 template <class V>
 HNN_INLINE V atan_(V x) {
   return each_lane(x, [](auto y) { return std::atan(y); });
+}
+
+// -- what the noise is made of: 32-bit words, two vectors of which (the even ones and the odd ones) lie in 64 bits each
+
+using Words = Vector<uint32_t>;
+using WideWords = Vector<uint64_t>;
+HNN_INLINE VectorF float_of(Vector<int32_t> x) { return __builtin_convertvector(x, VectorF); }
+HNN_INLINE Vector<int32_t> as_int(VectorF x) { return (Vector<int32_t>)x; }
+HNN_INLINE VectorF as_float(Vector<int32_t> x) { return (VectorF)x; }
+HNN_INLINE VectorF sqrt_(VectorF x) {
+#ifdef HNN_INTRINSIC
+  return (VectorF)HNN_INTRINSIC(sqrt_ps)(x);
+#else
+  return each_lane(x, [](float y) { return std::sqrt(y); });
+#endif
+}
+// The product of the low words; what is above the low word of an argument, or of `low`, means nothing.
+HNN_INLINE void multiply(WideWords a, uint32_t b, WideWords& high, WideWords& low) {
+#ifdef HNN_INTRINSIC
+  typedef long long Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
+  low = (WideWords)HNN_INTRINSIC(mul_epu32)((Int)a, (Int)(WideWords{} + b));
+#else
+  low = (a & 0xFFFFFFFFu) * b;
+#endif
+  high = low >> 32;
 }
 
 // f(0), f(1) ... f(n - 1), each with its number as a constant: arrays that are only indexed by it live in registers.

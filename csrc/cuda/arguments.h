@@ -44,12 +44,15 @@ struct Filter {
   void *partial_feedback = nullptr, *partial_feedforward = nullptr;
 };
 
-struct Call {
+// The axes of the numbering, outermost first, merged where all operands allow it: a division each but the first.
+struct Axes {
   int64_t neurons = 0;
-  // The axes of the numbering, outermost first, merged where all operands allow it: a division each but the first.
   int64_t size[kMaxDims] = {};
   int dims = 0;
   bool few = false;  // the neurons can be counted in 32 bits
+};
+
+struct Call : Axes {
   int steps = 0;
   // A window is the steps from one checkpoint to the next. checkpoints: [windows - 1, depth, neurons], where depth is
   // that of a whole state: v, r, and the histories of both filters.
@@ -88,6 +91,24 @@ struct BackwardCall : Call {
   PerNeuron grad_after_v, grad_after_r;
   // Sums over time per neuron, in the numbering's order; null where not needed.
   void *partial_decay = nullptr, *partial_reset_decay = nullptr, *partial_threshold = nullptr;
+};
+
+// A tensor of the shape of a step, in the dtype of the call.
+struct Operand {
+  void* data = nullptr;
+  int64_t stride[kMaxDims] = {};
+};
+
+// A coding, forward or backward: what a kernel does not use is null.
+struct CodingCall : Axes {
+  int64_t steps = 0;
+  // Whose noise the call takes: `element` has the strides of a row-major tensor.
+  const int64_t* seed = nullptr;
+  int64_t first_step = 0, first_element = 0;
+  int64_t element[kMaxDims] = {};
+  Operand value, log_std;  // the mean, or the probability
+  Train out, grad_out;
+  Operand grad_mean, grad_log_std;
 };
 
 // Threads per block. Small ones spread a small layer over all multiprocessors; 64 still allow 2048 threads on each.

@@ -27,15 +27,28 @@ inline void place(Strides& stride, const Numbering& n, const Tensor& tensor, int
     stride[i] = axis < skip || sizes[axis] == 1 ? 0 : strides[axis];
   }
 }
-// The same for a dense tensor of the shape of a step.
+// The same for a row-major tensor of the shape of a step.
 inline void place_dense(Strides& stride, const Numbering& n) {
-  int64_t sizes[kMaxDims], strides[kMaxDims], next = 1;
-  for (int i = 0; i < n.dims; ++i) sizes[n.axis[i]] = n.size[i];
-  for (int axis = n.dims - 1; axis >= 0; --axis) {
-    strides[axis] = next;
-    next *= sizes[axis];
-  }
+  int64_t strides[kMaxDims];
+  row_major(n, strides);
   for (int i = 0; i < n.dims; ++i) stride[i] = strides[n.axis[i]];
+}
+
+// Set the axes: neighbours that advance together in every operand become one, and axes of size 1 none.
+inline void merge_axes(Axes& axes, const Numbering& n, const std::vector<Strides*>& strides) {
+  axes.neurons = n.neurons;
+  axes.few = n.neurons <= std::numeric_limits<uint32_t>::max();
+  int last = -1;
+  for (int i = 0; i < n.dims; ++i) {
+    if (n.size[i] == 1) continue;
+    const bool together = last >= 0 && std::all_of(strides.begin(), strides.end(), [&](const Strides* stride) {
+                            return (*stride)[last] == (*stride)[i] * n.size[i];
+                          });
+    if (!together) axes.size[++last] = 1;
+    axes.size[last] *= n.size[i];
+    for (Strides* stride : strides) (*stride)[last] = (*stride)[i];
+  }
+  axes.dims = last + 1;
 }
 
 inline Train train(const Numbering& n, const Tensor& t, bool constant) {
@@ -104,7 +117,6 @@ struct Described : Base {
     const int64_t steps = a.steps();
     STD_TORCH_CHECK(steps <= std::numeric_limits<int>::max(), "too many steps for the CUDA kernels: ", steps);
     this->neurons = n.neurons;
-    this->few = n.neurons <= std::numeric_limits<uint32_t>::max();
     this->steps = static_cast<int>(steps);
     this->window = static_cast<int>(a.window());
     this->windows = static_cast<int>(a.checkpoints()) + 1;
@@ -125,7 +137,6 @@ struct Described : Base {
     place_dense(this->dense, n);
   }
 
-  // Set the axes of the call: neighbours that advance together in every operand become one, and axes of size 1 none.
   void merge_axes(const Numbering& n, std::initializer_list<Strides*> others) {
     std::vector<Strides*> strides{
         &this->current.stride, &this->decay.stride, &this->reset_decay.stride, &this->threshold.stride, &this->v.stride,
@@ -135,17 +146,7 @@ struct Described : Base {
                                      &filter->grad_after.stride});
     }
     strides.insert(strides.end(), others);
-    int last = -1;
-    for (int i = 0; i < n.dims; ++i) {
-      if (n.size[i] == 1) continue;
-      const bool together = last >= 0 && std::all_of(strides.begin(), strides.end(), [&](const Strides* stride) {
-                              return (*stride)[last] == (*stride)[i] * n.size[i];
-                            });
-      if (!together) this->size[++last] = 1;
-      this->size[last] *= n.size[i];
-      for (Strides* stride : strides) (*stride)[last] = (*stride)[i];
-    }
-    this->dims = last + 1;
+    hnn::cuda::merge_axes(*this, n, strides);
   }
 };
 

@@ -7,12 +7,15 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/macros/Macros.h>
 
 #include <cstdint>
 #include <limits>
 #include <string>
 
 #define HNN_DISPATCH_KEY CUDA
+// A condition that ends the kernel and, once the host waits for it, the program's use of the device.
+#define HNN_ASSERT(condition, text) CUDA_KERNEL_ASSERT_MSG(condition, text)
 // The block's dynamic shared memory as an array of `type`.
 #define HNN_SHARED(type, name)           \
   extern __shared__ double hnn_shared[]; \

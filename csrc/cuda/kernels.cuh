@@ -77,7 +77,7 @@ struct General {
 // -- operands ---------------------------------------------------------------------------------------------------------
 
 template <class Unsigned, class F>
-HNN_INLINE void each_axis(const hnn::cuda::Call& call, Unsigned m, F f) {
+HNN_INLINE void each_axis(const hnn::cuda::Axes& call, Unsigned m, F f) {
 #pragma unroll 1
   for (int axis = call.dims - 1; axis > 0; --axis) {
     const Unsigned size = static_cast<Unsigned>(call.size[axis]), rest = m / size;
@@ -88,7 +88,7 @@ HNN_INLINE void each_axis(const hnn::cuda::Call& call, Unsigned m, F f) {
 }
 // f(axis, index of neuron m along it). The 32-bit division is several times as fast.
 template <class F>
-HNN_INLINE void each_axis(const hnn::cuda::Call& call, int64_t m, F f) {
+HNN_INLINE void each_axis(const hnn::cuda::Axes& call, int64_t m, F f) {
   if (call.few) {
     each_axis(call, static_cast<uint32_t>(m), f);
   } else {

@@ -10,6 +10,7 @@ struct Kernel {
   std::string name;
   const void* function;
 };
-std::vector<Kernel> kernels();
+std::vector<Kernel> kernels();  // of the layer
+std::vector<Kernel> coding_kernels();
 
 }  // namespace hnn::cuda

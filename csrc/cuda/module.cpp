@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "../build_info.h"
 #include "lif.h"
@@ -12,7 +13,9 @@ namespace {
 
 pybind11::dict kernel_attributes() {
   pybind11::dict result;
-  for (const hnn::cuda::Kernel& kernel : hnn::cuda::kernels()) {
+  std::vector<hnn::cuda::Kernel> kernels = hnn::cuda::kernels();
+  for (const hnn::cuda::Kernel& kernel : hnn::cuda::coding_kernels()) kernels.push_back(kernel);
+  for (const hnn::cuda::Kernel& kernel : kernels) {
     cudaFuncAttributes attributes;
     const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel.function);
     if (error != cudaSuccess) {

@@ -7,8 +7,10 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #define HNN_CUDA_ON_HOST
@@ -35,9 +37,25 @@ inline void __stcs(T* p, T x) {
   *p = x;
 }
 
+inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
+inline int __float_as_int(float x) {
+  int bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float __int_as_float(int bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 #define HNN_SHARED(type, name) type* const name = reinterpret_cast<type*>(hnn::cuda::shared_memory.data())
 
 namespace hnn::cuda {
+
+// What the first assertion to fail says. A launch reports it, as a device does once somebody waits for it.
+inline std::atomic<const char*> failed_assertion{nullptr};
+#define HNN_ASSERT(condition, text) (condition) ? (void)0 : hnn::cuda::failed_assertion.store(text)
 
 // The running block's dynamic shared memory.
 inline thread_local std::vector<uint64_t> shared_memory;
@@ -60,6 +78,8 @@ class Device {
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) kernel(call);
       }
     });
+    const char* const failed = failed_assertion.exchange(nullptr);
+    STD_TORCH_CHECK(!failed, failed);
   }
 };
 

@@ -6,4 +6,4 @@ try:
 except ImportError as error:
     import_error = error
 else:
-    from . import launch  # noqa: F401
+    from . import coding, launch  # noqa: F401
