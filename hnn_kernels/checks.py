@@ -105,7 +105,7 @@ def probabilities(name: str, value: Tensor) -> None:
         torch._assert_async(valid, f"{name} must lie in [0, 1]")
     elif not valid:
         low, high = (x.item() for x in value.aminmax())
-        got = "NaN" if low != low else f"values from {low:g} to {high:g}"
+        got = "NaN" if low != low else f"values from {low} to {high}"
         raise ValueError(f"{name} must lie in [0, 1]; got {got}")
 
 

@@ -54,9 +54,9 @@ def encode_gaussian(
             ``[B, 2F]`` output are read where they are.
         log_std: the logarithm of the standard deviation; shape, dtype and device as ``mean``.
         steps: T, at least 0.
-        seed: of the noise: an int of 64 bits, or an int64 tensor without axes on the device of the values, which no one
-            waits for. None draws one with ``torch.randint`` on that device: ``torch.manual_seed`` settles it, as it does
-            a dropout, and a CUDA graph that is replayed draws a new one.
+        seed: of the noise: an int of 64 bits, or an int64 tensor without axes on the device of the values, which nobody
+            waits for. None draws one with ``torch.randint`` on that device: ``torch.manual_seed`` settles it as it does
+            dropout, and a CUDA graph that is replayed draws a new one.
         first_step: the number of the first step, for a call that continues another: t + ``first_step`` is what the
             noise goes by.
         first_element: the number of the first element, for a call on a part of a batch: what the parts before have in

@@ -63,8 +63,8 @@ def _in_time(numbers: list[Tensor], steps: int, first_step: int) -> Tensor:
 def _normals(radius: Tensor, angle: Tensor) -> list[Tensor]:
     """Two independent standard normal numbers from two words (Box and Muller 1958).
 
-    ``sqrt(-2 ln u) (cos a, sin a)`` with u in (0, 1] of 31 bits and the angle a of 32: in its quadrant ``a = pi/4 + d``,
-    so that ``sqrt(2) cos a = cos d - sin d`` and ``sqrt(2) sin a = cos d + sin d``. At most 6.6 in size.
+    ``sqrt(-2 ln u) (sin a, cos a)`` with u in (0, 1] of 31 bits and the angle a of 32: two bits are the signs, 30 are d
+    of ``a = pi/4 + d`` in a quadrant, where ``sqrt(2) (sin a, cos a) = (cos d + sin d, cos d - sin d)``. At most 6.66.
     """
     u = (radius >> 1).to(torch.float32) + 0.5  # in units of 2^-31
     bits = u.view(torch.int32)

@@ -20,6 +20,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+import hnn_kernels.triton.coding as coding
 import hnn_kernels.triton.launch as launch
 from hnn_kernels.ops import (
     COEFFICIENTS,
@@ -84,6 +85,12 @@ BACKWARD = {
     "fp32 iir learnt": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0), "learnt": True}),
     "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
 }  # fmt: skip
+# Of each operator the cases, and the gradients needed.
+CODING = {
+    "gaussian": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
+    "gaussian backward": {"fp32": {}, "fp32 strided": {}, "fp32 mean": {"needs": 1}, "bf16": {}, "fp64": {}},
+    "poisson": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
+}
 # What an architecture may change is ptxas's choice of registers: elsewhere the plain kernels and the largest one.
 MAIN_CAPABILITY = 90
 ELSEWHERE = ("fp32", "bf16 coefficients strided state")
@@ -166,13 +173,34 @@ def compiled(
     raise AssertionError("nothing was launched")
 
 
+def coded(direction: str, case: str, needs: int = 3, steps: int = LONG, batch: int = SHAPE[0], first: int = 5) -> Any:
+    """The kernel that a coding's operator would start."""
+    dtype, _, form = case.partition(" ")
+    shape, seed = (batch, *SHAPE[1:]), torch.tensor(3)
+    value, train = torch.full(shape, 0.5, dtype=DTYPES[dtype]), torch.zeros((steps, *shape), dtype=DTYPES[dtype])
+    if form == "strided":
+        value = torch.cat([value, value], 1)[:, : shape[1]]
+    try:
+        if direction == "gaussian":
+            coding.gaussian_forward(value, value, seed, steps, first, first)
+        elif direction == "poisson":
+            coding.poisson_forward(value, seed, steps, first, first)
+        else:
+            coding.gaussian_backward(train, value, seed, first, first, needs)
+    except Compiled as kernel:
+        return kernel.args[0]
+    raise AssertionError("nothing was launched")
+
+
 def _tool(name: str, *arguments: str) -> str:
     path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
     return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def facts(kernel: Any) -> dict[str, Any]:
-    """What the compilers made of a kernel: its resources, and whether it has float64 or fused multiply-adds in it."""
+    """What the compilers made of a kernel: its resources, and whether it has float64 in it, how many fused
+    multiply-adds, and how many square roots.
+    """
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -181,7 +209,8 @@ def facts(kernel: Any) -> dict[str, Any]:
     return {
         **{name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)},
         "float64": ".f64" in kernel.asm["ptx"],
-        "fused": re.search(r"\b[FD]FMA\b", sass) is not None,
+        "fused": len(re.findall(r"\b[FD]FMA\b", sass)),
+        "roots": len(re.findall(r"sqrt\.rn", kernel.asm["ptx"])),
     }
 
 
@@ -189,6 +218,9 @@ def main(capabilities: list[int]) -> None:
     """One line per compute capability and kernel."""
     launch.lif_forward_kernel, launch.lif_backward_kernel = map(
         Compile, (launch.lif_forward_kernel, launch.lif_backward_kernel)
+    )
+    coding.encode_kernel, coding.gaussian_backward_kernel = map(
+        Compile, (coding.encode_kernel, coding.gaussian_backward_kernel)
     )
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TRITON_CACHE_DIR"] = cache
@@ -204,6 +236,14 @@ def main(capabilities: list[int]) -> None:
                         again = compiled(direction, dtype, 4 * steps + 1, options, batch=16, value=1.0)
                         line["reused"] = again.hash == kernel.hash
                     print(json.dumps(line), flush=True)
+            for direction, cases in CODING.items():
+                for name, options in cases.items():
+                    if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
+                        continue
+                    kernel = coded(direction, name, **options)
+                    again = coded(direction, name, **options, steps=4 * LONG, batch=16, first=16)
+                    line = {"kernel": direction, "case": name, "capability": capability, **facts(kernel)}
+                    print(json.dumps(line | {"reused": again.hash == kernel.hash}), flush=True)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def encode_kernel(
         begin = group * 4 - first_step
         for i in tl.static_range(4):
             t = begin + i
-            if log_std is not None:
+            if log_std is not None:  # noqa: SIM108  of constants, which only a block decides while compiling
                 y = x + std * noise[i].to(DTYPE)
             else:
                 y = (noise[i].to(DTYPE) < x).to(DTYPE)
@@ -96,17 +96,15 @@ def gaussian_backward_kernel(
 @functools.lru_cache(maxsize=1024)
 def _collapse(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]):
     row_major = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
-    # The first one's memory sets the order.
-    *collapsed, element = (sizes_strides := collapse(shape, (*strides, row_major)))[1]
-    sizes = sizes_strides[0]
+    sizes, (*operands, element) = collapse(shape, (*strides, row_major))
     dense = [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
-    found = [None if s == dense else tuple(map(opaque, s)) for s in (element, *collapsed)]
-    return (tuple(map(opaque, sizes)) if any(found) else None), found
+    strided = [None if step == dense else tuple(map(opaque, step)) for step in (element, *operands)]
+    return tuple(map(opaque, sizes)) if any(strided) else None, strided
 
 
 def _describe(shape: Sequence[int], operands: Sequence[Tensor | None]):
-    """The kernels' ``(sizes, strides)``: strides of a row-major tensor, then of each operand, by which the element is
-    found; None for one that is dense in the first operand's order, and for none at all."""
+    """The kernels' ``(sizes, strides)``: strides of a row-major tensor, by which elements are numbered, then of each
+    operand; None for one that is dense in the first operand's order, and for none at all."""
     given = [operand.stride()[operand.dim() - len(shape) :] for operand in operands if operand is not None]
     sizes, (element, *strides) = _collapse(tuple(shape), tuple(given))
     left = iter(strides)
@@ -114,15 +112,15 @@ def _describe(shape: Sequence[int], operands: Sequence[Tensor | None]):
 
 
 def _launch(kernel, pointers, train: Tensor, seed: Tensor, first_step: int, first_element: int) -> None:
-    shape = train.shape[1:]
+    steps, *shape = train.shape
     elements = math.prod(shape)
-    dtype = tl.float64 if state_dtype(train.dtype) == torch.float64 else tl.float32
     if elements == 0:
         return
     sizes, strides = _describe(shape, (*pointers, train))
+    dtype = tl.float64 if state_dtype(train.dtype) == torch.float64 else tl.float32
     with torch.cuda.device_of(train):
         kernel[(triton.cdiv(elements, BLOCK),)](
-            *pointers, train, seed, train.shape[0], elements, first_step, first_element, train.stride(0), sizes, strides,
+            *pointers, train, seed, steps, elements, first_step, first_element, train.stride(0), sizes, strides,
             DTYPE=dtype, BLOCK=BLOCK, num_warps=BLOCK // 32, enable_fp_fusion=False,
         )  # fmt: skip
 
