@@ -28,7 +28,7 @@ inline Numbering number_neurons(const Tensor& current, int skip) {
   const auto sizes = current.sizes();
   const auto strides = current.strides();
   const int dims = static_cast<int>(sizes.size()) - skip;
-  STD_TORCH_CHECK(dims <= kMaxDims, "current has ", dims, " axes per step; at most ", kMaxDims, " are supported");
+  STD_TORCH_CHECK(dims <= kMaxDims, "the input has ", dims, " axes per step; at most ", kMaxDims, " are supported");
   return number_neurons(dims, sizes.data() + skip, strides.data() + skip);
 }
 

@@ -56,7 +56,8 @@ def encode_gaussian(
         steps: T, at least 0.
         seed: of the noise: an int of 64 bits, or an int64 tensor without axes on the device of the values, which nobody
             waits for. None draws one with ``torch.randint`` on that device: ``torch.manual_seed`` settles it as it does
-            dropout, and a CUDA graph that is replayed draws a new one.
+            dropout, and a CUDA graph that is replayed draws a new one. Calls with one seed have one noise: give each
+            its own.
         first_step: the number of the first step, for a call that continues another: t + ``first_step`` is what the
             noise goes by.
         first_element: the number of the first element, for a call on a part of a batch: what the parts before have in
@@ -66,7 +67,7 @@ def encode_gaussian(
     Returns:
         ``[steps, B, *features]`` in the dtype of ``mean``, each step laid out in memory as ``mean`` is. Arithmetic is
         float32 (float64 for float64), and in the former all backends' trains are equal bit for bit. ``eps`` is the same
-        float32 number in every dtype: at most 6.7 in size, its distribution within 1e-7 of the normal one.
+        float32 number in every dtype: at most 6.66 in size, its distribution within a few 1e-7 of the normal one.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

@@ -200,6 +200,52 @@ def test_probabilities_of_nought_and_one_are_certain(any_target):
     assert train[..., 1].all()
 
 
+def trains(shape, dtype=torch.float32, backend="cpu"):
+    """Both codings of some values."""
+    mean, log_std, p = values(shape, dtype)
+    return encode_gaussian(mean, log_std, 9, seed=6, backend=backend), encode_poisson(p, 9, seed=6, backend=backend)
+
+
+needs_cpu = pytest.mark.skipif("cpu" not in hnn_kernels.backends()["cpu"].devices, reason="no C++ kernels for the CPU")
+
+
+@needs_cpu
+def test_threads_change_no_bit():
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(trains((64, 1700)))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for got, expected in zip(other, found[0], strict=True):
+            equal_bits(got, expected, "threads")
+
+
+@needs_cpu
+@pytest.mark.parametrize("columns", [256, 250])
+@pytest.mark.parametrize(("dtype", "rows"), [(torch.float32, 1000), (torch.bfloat16, 2000)], ids=["float32", "bfloat16"])
+def test_large_trains_are_written_past_the_cache(dtype, rows, columns):
+    """From 8 MiB on the CPU kernels store differently; 250 columns leave tiles that are not whole."""
+    for got, expected in zip(trains((rows, columns), dtype), trains((rows, columns), dtype, "reference"), strict=True):
+        equal_bits(got, expected, "train")
+
+
+@pytest.mark.parametrize("axes", [8, 12])
+def test_many_axes(target, axes):
+    """Correct, or an error that says so."""
+    shape = [2 if i % 3 else 1 for i in range(axes)]
+    mean, log_std, _ = (x.permute(*reversed(range(axes))) for x in values(shape, device=target.device))
+    expected = encode_gaussian(mean, log_std, 3, seed=6, backend="reference")
+    try:
+        hold(target, encode_gaussian(mean, log_std, 3, seed=6, backend=target.backend), expected, "many axes")
+    except RuntimeError as error:
+        assert axes > 8
+        assert "axes per step; at most 8" in str(error)
+
+
 # -- the seed ----------------------------------------------------------------------------------------------------------
 
 

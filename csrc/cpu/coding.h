@@ -13,7 +13,7 @@ class Noise {
   Noise(const hnn::CodingCall& call, int64_t first, int count) : seed_(call.seed) {
     Place place;
     place.find(call.element, first, count);
-    for (int i = 0; i < count; ++i) element_[i % 2][i / 2] = call.first_element + place.at(i);
+    for (int i = 0; i < count; ++i) element_[i % 2][i / 2] = static_cast<uint64_t>(call.first_element) + place.at(i);
   }
   template <bool kNormal>
   HNN_INLINE void generate(int64_t group) {

@@ -28,7 +28,7 @@ class Noise {
  public:
   HNN_INLINE Noise(const hnn::cuda::CodingCall& call, int64_t element)
       : seed_(static_cast<uint64_t>(__ldg(call.seed))),
-        element_(static_cast<uint64_t>(call.first_element + element)),
+        element_(static_cast<uint64_t>(call.first_element) + element),
         group_(call.first_step / 4),
         begin_(group_ * 4 - call.first_step),
         steps_(call.steps) {}
