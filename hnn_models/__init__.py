@@ -4,7 +4,8 @@ The network is importable with torch alone; training and the command line (:mod:
 :mod:`hnn_models.cli`) need the extra ``models``.
 """
 
-from .network import CODINGS, HybridNetwork, SpikingLayer
+from .layers import CODINGS, SpikingLayer
+from .network import HybridNetwork
 from .notation import NotationError, parse
 
 __all__ = ["CODINGS", "HybridNetwork", "NotationError", "SpikingLayer", "parse"]

@@ -89,7 +89,7 @@ def test_demo_on_the_reference_claims_no_speed_up():
     [
         (["A784-S10-A10"], "  A784-S10-A10\n           ^^^\n"),
         (["A64-S11"], "one neuron per class, 10; got 11\n  A64-S11\n      ^^^\n"),
-        (["A32C3-S10"], "dense layers (A500, S500) are"),
+        (["A32C9-S10"], "'A32C9' does not fit"),
         (["A64-S10", "--dataset", "svhn"], "dataset must be one of 'digits', 'mnist'; got 'svhn'"),
         (["A64-S10", "--dataset", "mnist"], "--data-dir"),
         (["A64-S10", "--dataset", "mnist", "--data-dir", "nowhere"], "no train-images-idx3-ubyte"),

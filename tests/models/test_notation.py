@@ -3,12 +3,27 @@
 import pytest
 
 from hnn_models import HybridNetwork, NotationError, parse
-from hnn_models.notation import Dense
+from hnn_models.notation import shapes
 
 
 def test_layers_in_order():
-    assert parse("A784-A500-S10") == (Dense(False, 784), Dense(False, 500), Dense(True, 10))
-    assert parse("S10") == (Dense(True, 10),)
+    found = [
+        (layer.token, layer.kind, layer.spiking, layer.size, layer.kernel) for layer in parse("A8C5-P2-S4C3-P3-S10")
+    ]
+    assert found == [
+        ("A8C5", "convolution", False, 8, 5),
+        ("P2", "pool", False, 0, 2),
+        ("S4C3", "convolution", True, 4, 3),
+        ("P3", "pool", True, 0, 3),
+        ("S10", "dense", True, 10, 0),
+    ]
+
+
+def test_shapes_drop_what_is_left_over_at_the_edge():
+    layers = parse("A32C3-S32C3-S64C3-P2-S64C3-P2-S512-S10")
+    sides = [(32, 30), (32, 28), (64, 26), (64, 13), (64, 11), (64, 5)]
+    assert shapes(layers, (3, 32, 32)) == [*((c, side, side) for c, side in sides), (512,), (10,)]
+    assert shapes(layers[:2], (3, 9, 8)) == [(32, 7, 6), (32, 5, 4)]
 
 
 @pytest.mark.parametrize(
@@ -25,8 +40,15 @@ def test_layers_in_order():
         ("A784-S٣", "is not a layer", "     ^^"),
         ("A784-S0", "at least one neuron", "     ^^"),
         ("A784-S500-A10", "an artificial layer cannot follow a spiking one", "          ^^^"),
-        ("A32C3-S10", "dense layers (A500, S500) are", "^^^^^"),
-        ("A784-P2-S10", "dense layers (A500, S500) are", "     ^^"),
+        ("S4C3-P2-A4C3-S10", "an artificial layer cannot follow a spiking one", "        ^^^^"),
+        ("A784-P2-S10", "a pool cannot follow a dense layer", "     ^^"),
+        ("A784-S8C3-S10", "a convolution cannot follow a dense layer", "     ^^^^"),
+        ("A8C0-S10", "a kernel of at least 1", "^^^^"),
+        ("A8C3-P1-S10", "a window of at least 2", "     ^^"),
+        ("A8C3-AP2-S10", "'AP2' is not a layer", "     ^^^"),
+        ("A8C-S10", "'A8C' is not a layer", "^^^"),
+        ("A8C3-S4C3", "the last layer must be dense", "     ^^^^"),
+        ("S4C3-P2", "the last layer must be dense", "     ^^"),
     ],
 )
 def test_refusal_marks_the_place(text, problem, marked):
@@ -43,6 +65,29 @@ def test_last_layer_must_have_a_neuron_per_class():
     with pytest.raises(NotationError, match="one neuron per class, 10; got 100") as caught:
         parse("A784-S100", classes=10)
     assert str(caught.value).endswith("\n  A784-S100\n       ^^^^")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "marked"),
+    [
+        (
+            "A8C7-P2-S4C2-S10",
+            "'S4C2' does not fit: its kernel is 2 x 2, the image before it only 1 x 1",
+            "        ^^^^",
+        ),
+        ("A8C9-S10", "'A8C9' does not fit: its kernel is 9 x 9, the image before it only 8 x 8", "^^^^"),
+        ("A8C8-P2-S10", "'P2' does not fit: its window is 2 x 2, the image before it only 1 x 1", "     ^^"),
+    ],
+)
+def test_what_does_not_fit_the_image_is_marked(text, problem, marked):
+    with pytest.raises(NotationError) as caught:
+        parse(text, input_shape=(1, 8, 8))
+    assert str(caught.value) == f"{problem}\n  {text}\n  {marked}"
+
+
+def test_a_convolution_needs_an_image():
+    with pytest.raises(NotationError, match=r"'A8C3' needs an image of shape \(C, H, W\) before it; there is \(64,\)"):
+        parse("A8C3-S10", input_shape=(64,))
 
 
 def test_not_a_string():
