@@ -1,8 +1,9 @@
-"""The command line ``hnn``: train, evaluate, demo. Results go to stdout, progress and errors to stderr."""
+"""The command line ``hnn``. Results go to stdout, progress and errors to stderr."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ except ModuleNotFoundError as error:
 
 import hnn_kernels
 
-from . import checkpoint, data, timing
+from . import checkpoint, data, inspection, timing
 from .network import HybridNetwork
 from .notation import parse
 from .protocol import Protocol
@@ -233,3 +234,18 @@ def _interruptible(run_dir: Path) -> Iterator[None]:
         if (run_dir / "last.ckpt").exists():
             typer.echo("interrupted; the same command with --resume goes on after the last full epoch", err=True)
         raise
+
+
+def _with_short_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """``command``, a user's mistake in it shown as a message."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        with _short_errors():
+            command(*args, **options)
+
+    return run
+
+
+for _command in (inspection.describe, inspection.profile):
+    app.command()(_with_short_errors(_command))

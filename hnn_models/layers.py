@@ -35,7 +35,7 @@ class Train(NamedTuple):
 
 
 class Coding(nn.Module):
-    """Features to what enters the first spiking layer (section 3.2), behind an axon for axon input (section 4.2).
+    """From features to what enters the first spiking layer: section 3.2, behind an axon for axon input (section 4.2).
 
     Args:
         kind: one of :data:`CODINGS`. ``"gaussian"`` takes mean and ln sigma as the halves of the first feature axis.
@@ -57,20 +57,27 @@ class Coding(nn.Module):
         return self.kind == "duplicate" and (self.axon is None or shared(self.axon))
 
     def forward(self, features: Tensor) -> Train:
-        """The train that codes ``features`` ``[B, *features]``."""
+        """What ``features`` ``[B, *features]`` become for the first layer's weights."""
+        return self.behind_axon(self.encode(features))
+
+    def encode(self, features: Tensor) -> Train:
+        """The coded value."""
         if self.kind == "duplicate":
-            if self.axon is None:
-                return Train(features, self.steps)
-            if self.constant:  # the filter is linear: its response to a constant is the constant times that to 1
-                one = features.new_ones(()).expand(self.steps, 1)
-                return Train(features, response=self.axon(one).squeeze(1))
-            train = hnn_kernels.encode_duplicate(features, self.steps)
-        elif self.kind == "gaussian":
+            return Train(features, self.steps)
+        if self.kind == "gaussian":
             mean, log_std = features.chunk(2, dim=1)
-            train = hnn_kernels.encode_gaussian(mean, log_std, self.steps, backend=self.backend)
-        else:
-            train = hnn_kernels.encode_poisson(features, self.steps, backend=self.backend)
-        return Train(train if self.axon is None else self.axon(train))
+            return Train(hnn_kernels.encode_gaussian(mean, log_std, self.steps, backend=self.backend))
+        return Train(hnn_kernels.encode_poisson(features, self.steps, backend=self.backend))
+
+    def behind_axon(self, train: Train) -> Train:
+        """The coded value behind the axon of axon input."""
+        if self.axon is None:
+            return train
+        if self.constant:  # the filter is linear: its response to a constant is the constant times that to 1
+            one = train.value.new_ones(()).expand(self.steps, 1)
+            return Train(train.value, response=self.axon(one).squeeze(1))
+        value = train.value if train.steps is None else hnn_kernels.encode_duplicate(train.value, self.steps)
+        return Train(self.axon(value))
 
     def extra_repr(self) -> str:
         return f"{self.kind}, steps={self.steps}"

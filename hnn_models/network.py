@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import hnn_kernels
@@ -164,15 +163,14 @@ class HybridNetwork(nn.Module):
         """What is coded: ``images`` ``[B, *input_shape]`` through the artificial part, ``[B, *features_shape]``.
 
         Pools up to the border included, the coding not, so it is deterministic: with a fixed part
-        (:attr:`has_fixed_part`) it needs to be computed once, and it is computed without gradient. For Gaussian coding
-        it is mean and ln sigma, for a purely artificial network the logits, for a purely spiking one the pixels.
+        (:attr:`has_fixed_part`) it needs to be computed once. For Gaussian coding it is mean and ln sigma, for a purely
+        artificial network the logits, for a purely spiking one the pixels.
 
         Raises:
             TypeError, ValueError: ``images`` is not a floating tensor of that shape.
         """
         _check("images", images, self.input_shape)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fixed_artificial):
-            return self.artificial(images)
+        return self.artificial(images)
 
     def forward_features(self, features: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of what :meth:`encode_features` gave: coding, then the spiking part.
@@ -183,11 +181,10 @@ class HybridNetwork(nn.Module):
         _check("features", features, self.features_shape)
         if self.code is None:
             return features
-        train: Train = self.code(features)
+        train = self.code(features)
         for layer in self.spiking:
-            out = layer(train)
-            train = Train(out)
-        return out
+            train = Train(layer(train))
+        return train.value
 
     @property
     def has_fixed_part(self) -> bool:

@@ -1,0 +1,78 @@
+"""The plots show what the network did."""
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="plots need the extra 'models'")
+
+import torch
+from _loop import make
+
+from hnn_models import plots
+from hnn_models.activity import activity
+
+
+@pytest.fixture
+def network():
+    return make("A4C3-S9C3-P2-S6-S5", (1, 9, 8), steps=7)
+
+
+def panels(figure):
+    """The panels of the layers; the first is the image."""
+    return figure.axes[1:]
+
+
+def test_raster_has_a_dot_for_each_spike_of_a_layer_that_is_shown_whole(network):
+    network, images = network
+    works = list(activity(network, images[:1]))
+    axes = panels(plots.raster(network, images[0]))
+    assert [ax.get_title(loc="left").split(":")[0] for ax in axes] == ["S9C3 (9x5x4)", "S6 (6)", "S5 (5)"]
+    for ax, work in zip(axes, works, strict=True):
+        dots = {(int(step), int(neuron)) for step, neuron in ax.collections[0].get_offsets()}
+        spikes = {(t + 1, i) for t, i in work.spikes.flatten(1).nonzero().tolist()}
+        assert dots == spikes
+        assert spikes
+
+
+def test_raster_shows_some_of_many_neurons(network, monkeypatch):
+    network, images = network
+    monkeypatch.setattr(plots, "_RASTER_NEURONS", 5)
+    first, second, _ = panels(plots.raster(network, images[0]))
+    assert first.get_ylabel() == "neuron (5 of 180)"
+    assert second.get_ylabel() == "neuron (5 of 6)"
+    assert first.collections[0].get_offsets()[:, 1].max() <= 4
+
+
+def test_membranes_reach_the_threshold_where_they_spike(network):
+    network, images = network
+    for ax in panels(plots.membranes(network, images[0])):
+        *lines, threshold = ax.lines
+        assert set(threshold.get_ydata()) == {1.0}
+        for trace, dots in zip(lines[::2], lines[1::2], strict=True):
+            above = [(x, y) for x, y in zip(*trace.get_data(), strict=True) if y >= 1]
+            assert above == list(zip(*dots.get_data(), strict=True))
+        assert len(lines[1].get_xdata()) > 0
+
+
+def test_accuracy_against_energy():
+    points = [plots.Point("S5", 0.5, 2e3), plots.Point("A5-S5", 0.75, 4e3, 1e3)]
+    figure = plots.accuracy_against_energy(points)
+    marks = {
+        (line.get_xdata()[0], line.get_ydata()[0], line.get_fillstyle())
+        for line in figure.axes[0].lines
+        if line.get_marker() == "o"
+    }
+    assert marks == {(2, 50, "full"), (4, 75, "full"), (5, 75, "none")}
+    with pytest.raises(ValueError, match="at least one network"):
+        plots.accuracy_against_energy([])
+
+
+def test_nothing_to_plot():
+    network, images = make("A6-A5")
+    for plot in (plots.raster, plots.membranes):
+        with pytest.raises(ValueError, match="A6-A5 has no spiking layer"):
+            plot(network, images[0])
+
+
+def test_images_that_are_no_pictures_leave_the_layers():
+    network, _ = make("S6-S5", (12,))
+    assert len(plots.raster(network, torch.rand(12, dtype=torch.float64)).axes) == 2
