@@ -111,6 +111,12 @@ def total(costs: Iterable[LayerCost]) -> LayerCost:
     return _sum(costs)._replace(name="total", shape=(), updates=updates)
 
 
+def all_artificial(network: HybridNetwork) -> LayerCost:
+    """What the same layers cost if all of them are artificial, to compare :func:`total` with."""
+    twin = HybridNetwork(**network.pretraining_config)
+    return total(_batch(twin, torch.empty(1, *twin.input_shape)))._replace(name="if artificial")
+
+
 def _sum(costs: Sequence[LayerCost]) -> LayerCost:
     columns = zip(*(cost[2:] for cost in costs), strict=True)
     numbers = ([n for n in column if n is not None] for column in columns)
@@ -126,7 +132,7 @@ def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
     for layer, shape, module in network.modules_by_layer():
         if isinstance(module, SpikingLayer):
             analogue = first and network.coding != "poisson"
-            found.append(_spiking(layer.token, shape, next(works), axon, analogue, network))
+            found.append(_spiking(layer.token, shape, next(works), axon, analogue))
             axon, first = module.neurons.axon, False
         elif module is not None:
             macs = len(images) * _dense(module, shape)
@@ -135,9 +141,7 @@ def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
     return found
 
 
-def _spiking(
-    name: str, shape: Shape, work: Activity, axon: IIR | None, analogue: bool, network: HybridNetwork
-) -> LayerCost:
+def _spiking(name: str, shape: Shape, work: Activity, axon: IIR | None, analogue: bool) -> LayerCost:
     """The cost of one spiking layer; ``axon`` stands in front of it, ``analogue`` says that no spikes reach it."""
     layer = work.layer
     steps, images = work.spikes.shape[:2]
@@ -145,9 +149,9 @@ def _spiking(
     pooled = any(isinstance(module, nn.MaxPool2d) for module in layer.before)
     macs = accumulates = filtered = 0  # filtered: values that go through the axon
     if analogue:
-        times = 1 if network.code.constant else steps
-        macs = times * images * _dense(layer.weights, shape)
-        filtered = 0 if network.code.constant else work.received.value.numel()
+        constant = work.received.constant
+        macs = (1 if constant else steps) * images * _dense(layer.weights, shape)
+        filtered = 0 if constant else work.received.value.numel()
     elif axon is None or (shared(axon) and not pooled):
         accumulates = _arrivals(layer.weights, layer.before(work.sent.value.flatten(0, 1)))
         filtered = updates
@@ -161,7 +165,7 @@ def _spiking(
         taps = [c for part in (axon.feedback, axon.feedforward) for c in part]
         inner_macs += filtered * sum(isinstance(c, Tensor) or c != 0 for c in taps)
         traffic += FLOAT * 2 * filtered * (len(taps) - 1)
-        if analogue and network.code.constant:  # the value times the axon's response
+        if work.received.constant:  # the value times the axon's response
             inner_macs += updates
     spikes = work.spikes.sum(dtype=torch.float64).item()
     return LayerCost(name, shape, spikes, updates, macs, accumulates, inner_macs, 2 * updates, traffic + FLOAT * spikes)

@@ -85,7 +85,7 @@ def profile(
 
     torch.manual_seed(found.protocol.seed)  # of the noise of the coding
     costs = energy.profile(network, map(pixels, index[:images].split(_BATCH)))
-    lines = [_line(cost) for cost in [*costs, energy.total(costs)]]
+    lines = [_line(cost) for cost in [*costs, energy.total(costs), energy.all_artificial(network)]]
     _print(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
     if plots is not None:
         _plot(network, pixels(index[image : image + 1])[0], plots)

@@ -33,6 +33,11 @@ class Train(NamedTuple):
     steps: int | None = None
     response: Tensor | None = None
 
+    @property
+    def constant(self) -> bool:
+        """Whether weights need to meet one value only."""
+        return self.steps is not None or self.response is not None
+
 
 class Coding(nn.Module):
     """From features to what enters the first spiking layer: section 3.2, behind an axon for axon input (section 4.2).

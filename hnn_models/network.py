@@ -39,7 +39,8 @@ class HybridNetwork(nn.Module):
             ``"dual_exponential"``, the ancestor's with time constants of 4 and 1 steps; ``"normalized"``, the same with
             a peak of 1, one step later; ``"exponential"``, of 4 steps; an :class:`hnn_kernels.IIR` of floats; or None.
         synapse: filter of the current in the same forms; none by default, as in the paper.
-        learn: coefficients to train, names as for :class:`hnn_kernels.nn.LIF`; none by default.
+        learn: coefficients to train, names as for :class:`hnn_kernels.nn.LIF`; none by default, as the paper has
+            gradients of weights alone (the ancestor trained its axons too: ``("axon",)``).
         per: how many of them there are: one per ``"layer"``, per ``"channel"`` of a convolution (per neuron of a dense
             layer), or per ``"neuron"``, as in eq. 1 and in the ancestor.
         activation: of the artificial layers: ``"relu"``, ``"sigmoid"`` or ``"identity"`` for all (Poisson coding's

@@ -148,3 +148,11 @@ def test_a_purely_artificial_network_has_no_activity():
     first, last = energy.profile(network, [torch.rand(4, 2)])
     assert (first.macs, last.macs) == (6, 6)
     assert energy.total([first, last]).rate is None
+
+
+def test_what_the_same_layers_cost_as_artificial_ones():
+    network = ones("A4C3-P2-S5C2-S2", (2, 8, 8), coding="gaussian", steps=4)
+    cost = energy.all_artificial(network)
+    assert cost.macs == 2 * 9 * 4 * 36 + 4 * 4 * 5 * 4 + 5 * 4 * 2
+    assert cost.energy() == pytest.approx(4.6 * cost.macs)
+    assert cost.spikes is None

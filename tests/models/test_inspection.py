@@ -51,13 +51,14 @@ def test_describe_refuses(arguments, message):
 def test_profile_and_its_plots(run, digits, tmp_path):
     network, outcome = run
     result = hnn("profile", outcome.checkpoint, *CPU, "--images", 40, "--plots", tmp_path / "plots", "--json")
-    *lines, total = json.loads(result.stdout)["rows"]
+    *lines, total, artificial = json.loads(result.stdout)["rows"]
     index = data.split(len(digits), 1)[2][:40]
     costs = energy.profile(network, [digits[index][0]])
     for line, cost in zip(lines, costs, strict=True):
         assert (line["layer"], line["spikes"], line["MACs"]) == (cost.name, cost.spikes, cost.macs)
         assert line["energy (nJ)"] == pytest.approx(cost.energy() / 1000)
     assert total["memory (nJ)"] == pytest.approx(sum(cost.memory_energy() for cost in costs) / 1000)
+    assert artificial["MACs"] == 64 * 64 + 64 * 32 + 32 * 10
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["membranes.png", "raster.png"]
     for path in (tmp_path / "plots").iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -73,7 +74,7 @@ def test_profile_is_reproducible_with_noise(tmp_path, digits):
     hnn("train", "A8-S10", *small, "--coding", "gaussian", "--out", out)
     one, other = (hnn("profile", out / "best.ckpt", *CPU, "--json").stdout for _ in range(2))
     assert one == other
-    assert [line["MACs"] for line in json.loads(one)["rows"]] == [64 * 16, 3 * 80, 64 * 16 + 3 * 80]
+    assert [line["MACs"] for line in json.loads(one)["rows"]] == [64 * 16, 3 * 80, 64 * 16 + 3 * 80, 64 * 8 + 80]
 
 
 def test_profile_refuses(run, tmp_path):
