@@ -97,7 +97,9 @@ def check_learning(fixed: bool, layers: Sequence[Layer], coding: str) -> None:
         )
 
 
-def artificial_part(layers: Sequence[Layer], shapes: Sequence[Shape], activations: Sequence[str], double: bool) -> list:
+def artificial_part(
+    layers: Sequence[Layer], shapes: Sequence[Shape], activations: Sequence[str], double: bool
+) -> list[nn.Module]:
     """Modules of the artificial part; ``shapes`` has the image's in front, ``double`` asks for mean and ln sigma."""
     modules: list[nn.Module] = []
     weighted = [layer for layer in layers if layer.kind != "pool"]

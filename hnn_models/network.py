@@ -29,9 +29,10 @@ class HybridNetwork(nn.Module):
         input_shape: shape of one image, such as ``(1, 28, 28)``.
         coding: ``"duplicate"``, the value itself at every step: constant in time, so the first spiking layer's weights
             are applied once. ``"gaussian"``, the value plus noise: the last artificial layer puts out mean and ln sigma
-            (twice the neurons, mean first), with its activation on both, as the ancestor has it. ``"poisson"``, spikes
-            with the value as probability: the last artificial layer ends in a sigmoid, and the artificial layers must
-            be fixed; a purely spiking network codes its pixels. A purely artificial network has no coding.
+            (twice the neurons, mean first), with its activation on both, as the ancestor has it: with ReLU, sigma is at
+            least 1. ``"poisson"``, spikes with the value as probability: the last artificial layer ends in a sigmoid,
+            and the artificial layers must be fixed; a purely spiking network codes its pixels. A purely artificial
+            network has no coding.
         steps: T, number of time steps, at least 1.
         input: ``"direct"``, the coded value is the first spiking layer's F; ``"axon"``, it goes through an axon first
             (section 4.2).
@@ -163,7 +164,7 @@ class HybridNetwork(nn.Module):
     def encode_features(self, images: Tensor) -> Tensor:
         """What is coded: ``images`` ``[B, *input_shape]`` through the artificial part, ``[B, *features_shape]``.
 
-        Pools up to the border included, the coding not, so it is deterministic: with a fixed part
+        Activation and pools up to the border are included, the coding is not, so it is deterministic: with a fixed part
         (:attr:`has_fixed_part`) it needs to be computed once. For Gaussian coding it is mean and ln sigma, for a purely
         artificial network the logits, for a purely spiking one the pixels.
 
@@ -206,12 +207,12 @@ class HybridNetwork(nn.Module):
         """Copy the layers up to the border from a trained network: the first half of separate learning (section 3.1).
 
         Args:
-            source: a network that begins with the same artificial layers and activations; the paper's is purely
-                artificial (:attr:`pretraining_config`). It is left as it is, and no memory is shared.
+            source: a purely artificial network that begins with the same layers and activations, as that of
+                :attr:`pretraining_config` does. It is left as it is, and no memory is shared.
 
         Raises:
             TypeError: ``source`` is not a network.
-            ValueError: it does not begin with the same layers, or there is no such part to load.
+            ValueError: it is another one, or this network has no such part to load.
         """
         if not isinstance(source, HybridNetwork):
             raise TypeError(f"source must be a HybridNetwork; got {type(source).__name__}")
@@ -220,6 +221,8 @@ class HybridNetwork(nn.Module):
             raise ValueError(f"{self.architecture} has no border to load artificial layers up to")
         if self.coding == "gaussian":
             raise ValueError("Gaussian coding's last artificial layer has twice the neurons of a pretrained one")
+        if source.spiking:
+            raise ValueError(f"source must be purely artificial; got {source.architecture}")
         theirs = source.layers[: len(own)]
         for what, mine, other in (
             ("input_shape", self.input_shape, source.input_shape),

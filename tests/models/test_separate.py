@@ -76,7 +76,8 @@ def test_a_paper_network_takes_a_sigmoid_network_whole():
     ("architecture", "options", "message"),
     [
         ("A8-A6-A5", {}, r"source must have the layers up to the border A7 of A7-S6-S5; A8-A6-A5 has A8"),
-        ("S7-S5", {}, "source must have the layers up to the border A7"),
+        ("S7-S5", {}, "source must be purely artificial; got S7-S5"),
+        ("A7-S6-S5", {"coding": "gaussian"}, "source must be purely artificial; got A7-S6-S5"),
         ("A7", {}, r"source must have the activation \('relu',\) of A7-S6-S5; A7 has \(\)"),
         ("A7-A6-A5", {"activation": "sigmoid"}, r"has \('sigmoid',\)"),
         ("A7-A6-A5", {"input_shape": (1, 12, 12)}, r"source must have the input_shape \(2, 9, 8\)"),
