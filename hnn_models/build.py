@@ -122,6 +122,7 @@ def spiking_part(
     filters: Mapping[str, Filter | None],
     learn: Sequence[str],
     per: str,
+    gain: float,
     options: Mapping[str, Any],
 ) -> list[SpikingLayer]:
     """The spiking layers; ``shapes`` has that of what is coded in front. A pool becomes part of the layer behind it."""
@@ -142,7 +143,10 @@ def spiking_part(
             readout="count" if last else "spikes",
             **options,
         )
-        made.append(SpikingLayer(_weights(layer, before), neurons, pools))
+        weights = _weights(layer, before)
+        with torch.no_grad():
+            weights.weight.mul_(gain)
+        made.append(SpikingLayer(weights, neurons, pools))
         pools = []
     return made
 

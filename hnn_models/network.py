@@ -21,8 +21,7 @@ class HybridNetwork(nn.Module):
     last artificial and the first spiking layer, or at the input of a purely spiking network; a pool that stands there
     works on the analogue value, before the coding. A spiking layer is eq. 1 complete: its train goes through its axon,
     in the same kernel, then through pools, then through the next layer's weights. The result is the spike count of the
-    last layer, the logits of eq. 2; a purely artificial network ends in plain logits, without activation. Weights start
-    as PyTorch's own layers do, as the ancestor's (SNN-IIR) did.
+    last layer, the logits of eq. 2; a purely artificial network ends in plain logits, without activation.
 
     Args:
         architecture: see :func:`hnn_models.parse`.
@@ -48,6 +47,8 @@ class HybridNetwork(nn.Module):
             border has its sigmoid anyway), or a sequence of these names, one for each but a last artificial layer.
         fixed_artificial: the artificial layers are not trained (separate learning): see :meth:`load_artificial`,
             :meth:`encode_features`.
+        gain: factor on the initial weights of the spiking layers, above 0. PyTorch's own, 1, are the ancestor's; with
+            them only the first layer of the paper's purely spiking CNN fires at first, if any, with 6 every one.
         backend: of all kernels, as for :func:`hnn_kernels.lif`.
         neuron: further options of every :class:`hnn_kernels.nn.LIF`: ``decay``, ``reset_decay``, ``threshold``,
             ``sigma``, ``reset``, ``reset_grad`` ... with its defaults, which are the ancestor's.
@@ -80,6 +81,7 @@ class HybridNetwork(nn.Module):
         per: str = "neuron",
         activation: str | Sequence[str] = "relu",
         fixed_artificial: bool = False,
+        gain: float = 1.0,
         backend: str | None = None,
         **neuron: Any,
     ) -> None:
@@ -90,6 +92,8 @@ class HybridNetwork(nn.Module):
             build.one_of(name, value, allowed)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps must be an int of at least 1, the number of time steps; got {steps!r}")
+        if type(gain) not in (int, float) or not 0 < gain < math.inf:
+            raise ValueError(f"gain must be a finite number above 0; got {gain!r}")
         for name, reason in (("readout", "the last layer gives its count"), ("shape", "per says it")):
             if name in neuron:
                 raise TypeError(f"{name} is not an option of a network: {reason}")
@@ -123,6 +127,7 @@ class HybridNetwork(nn.Module):
             "per": per,
             "activation": activation if isinstance(activation, str) else tuple(activation),
             "fixed_artificial": fixed_artificial,
+            "gain": gain,
             **neuron,
         }
 
@@ -146,7 +151,7 @@ class HybridNetwork(nn.Module):
             self.code = Coding(coding, steps, through, backend)
             options = {**neuron, "backend": backend}
             behind = [coded, *self.shapes[border:]]
-            spiking = build.spiking_part(layers[border:], behind, filters, learn, per, options)
+            spiking = build.spiking_part(layers[border:], behind, filters, learn, per, gain, options)
         self.spiking = nn.ModuleList(spiking)
         if fixed_artificial:
             self.artificial.requires_grad_(False)

@@ -9,6 +9,7 @@ from torch import nn
 
 import hnn_kernels
 from hnn_models import HybridNetwork, NotationError
+from hnn_models.activity import activity
 
 SMALL = ["A12-A9-S5", "A12-S9-S5", "S12-S9-S5", "S5", "A5-S8-S7-S5"]
 IMAGES = ["A4C3-S6C3-P2-S5", "S4C3-P2-S6C2-S7-S5", "A4C3-P2-S6C3-S5", "A4C3-A6C2-P2-S5", "P2-S4C2-S5"]
@@ -131,6 +132,7 @@ def test_learnt_axon_of_each_neuron_needs_the_weights_at_every_step():
     assert not network.code.constant
 
 
+@pytest.mark.skipif(hnn_kernels.explain("cpu").chosen == "reference", reason="the reference stacks its steps")
 def test_convolutions_stay_in_the_layout_that_is_faster():
     network, images = make("A4C3-S6C3-P2-S8C2-S5", (2, 9, 8), steps=4)
     seen = []
@@ -204,6 +206,8 @@ def test_shapes_of_learnt_axons(per, shapes):
         ({"axon": None, "learn": ("axon",)}, ValueError, "learn names 'axon', but axon is None"),
         ({"activation": "tanh"}, ValueError, "activation must be one of 'relu', 'sigmoid', 'identity'; got 'tanh'"),
         ({"activation": ("relu", "relu")}, ValueError, "activation must have 1 names for 'A12-.5'; got 2"),
+        ({"gain": 0}, ValueError, "gain must be a finite number above 0; got 0"),
+        ({"gain": "2"}, ValueError, "gain must be a finite number above 0; got '2'"),
         ({"fixed_artificial": 1}, TypeError, "fixed_artificial must be True or False"),
     ],
 )
@@ -238,6 +242,27 @@ def test_what_does_not_go_together_is_marked(architecture, options, message, mar
     assert carets == f"  {marked}"
 
 
+def test_gain_of_the_initial_weights_is_that_of_the_spiking_layers_alone():
+    networks = []
+    for gain in (1.0, 3.0):
+        torch.manual_seed(0)
+        networks.append(HybridNetwork("A4C3-S4C3-S5", (1, 9, 9), gain=gain))
+    for (name, one), three in zip(networks[0].named_parameters(), networks[1].parameters(), strict=True):
+        scaled = name.startswith("spiking") and name.endswith("weights.weight")
+        assert torch.equal(three, (3 if scaled else 1) * one), name
+
+
+def test_gain_wakes_the_purely_spiking_cnn():
+    rates = []
+    for gain in (1.0, 6.0):
+        torch.manual_seed(0)
+        images = nn.functional.interpolate(torch.rand(4, 3, 8, 8), size=32, mode="bilinear")
+        network = HybridNetwork("S32C3-S32C3-S64C3-P2-S64C3-P2-S512-S10", (3, 32, 32), gain=gain)
+        rates.append([work.spikes.mean().item() for work in activity(network, images)])
+    assert max(rates[0][1:]) == 0
+    assert min(rates[1]) > 0.01
+
+
 def test_wrong_images():
     network, images = make("A12-S5")
     with pytest.raises(ValueError, match=r"images must be \[B, 1, 4, 4\]; got \(3, 1, 16\)"):
@@ -265,7 +290,7 @@ def test_unusable_backend_is_refused_not_replaced():
             "axon": hnn_kernels.IIR.exponential(3),
             "synapse": "normalized",
         },
-        {"coding": "poisson", "fixed_artificial": True, "reset": "zero"},
+        {"coding": "poisson", "fixed_artificial": True, "reset": "zero", "gain": 2.0},
     ],
 )
 def test_config_rebuilds_the_network_and_is_plain(options, tmp_path):
