@@ -1,5 +1,6 @@
 """Checkpoints: Lightning's files, with what rebuilds the network beside the weights, read without running code."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from .network import HybridNetwork
 from .protocol import Protocol
 
 KEY = "hnn"
-VERSION = 1
+VERSION = 2
 _PREFIX = "network."
 
 
@@ -21,23 +22,41 @@ class CheckpointError(ValueError):
 class Checkpoint(NamedTuple):
     """A network with its trained weights on the CPU, and how it was trained.
 
-    ``epoch`` counts from 1; ``validation_accuracy`` is a fraction.
+    ``images`` is the digest of the images (:meth:`hnn_models.data.ImageSet.fingerprint`); ``epoch`` counts from 1;
+    ``validation_accuracy`` is a fraction; ``seconds`` is the training time up to there.
     """
 
     network: HybridNetwork
     protocol: Protocol
+    images: str
     epoch: int
     validation_accuracy: float
+    seconds: float
 
 
-def describe(network: HybridNetwork, protocol: Protocol, validation_accuracy: float) -> dict[str, Any]:
+def describe(
+    network: HybridNetwork, protocol: Protocol, images: str, validation_accuracy: float, seconds: float
+) -> dict[str, Any]:
     """What a checkpoint holds under :data:`KEY`: tensors and plain types only."""
     return {
         "version": VERSION,
         "network": network.config,
         "protocol": protocol._asdict(),
+        "images": images,
         "validation_accuracy": validation_accuracy,
+        "seconds": seconds,
     }
+
+
+def write(content: dict[str, Any], path: Path | str) -> None:
+    """Write a checkpoint. Whatever happens meanwhile, ``path`` is the former file whole, or the new one whole."""
+    # Lightning's own way writes into the system's folder for temporary files; moving from there can be a copy.
+    part = Path(f"{path}.part")
+    with part.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
 
 
 def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
@@ -63,8 +82,14 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         with torch.device("meta"):
             network = HybridNetwork(**found["network"], backend=backend)
         network.load_state_dict(_weights(content["state_dict"]), assign=True)
-        protocol = Protocol(**found["protocol"]).checked()
-        return Checkpoint(network, protocol, int(content["epoch"]) + 1, float(found["validation_accuracy"]))
+        return Checkpoint(
+            network,
+            Protocol(**found["protocol"]).checked(),
+            str(found["images"]),
+            int(content["epoch"]) + 1,
+            float(found["validation_accuracy"]),
+            float(found["seconds"]),
+        )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not hold a network that can be rebuilt: {error}") from error
 

@@ -1,6 +1,8 @@
 """The command line ``hnn``. Results go to stdout, progress and errors to stderr."""
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -17,7 +19,10 @@ except ModuleNotFoundError as error:
 
 import hnn_kernels
 
-from . import checkpoint, data, inspection, timing
+from . import checkpoint, datasets, inspection, protocol, timing
+from .build import PER
+from .data import ImageSet
+from .layers import ACTIVATIONS, AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
 from .notation import parse
 from .protocol import Protocol
@@ -25,7 +30,10 @@ from .protocol import Protocol
 # What a wrong argument, file or folder raises before the work begins, and what can still go wrong during it. Anything
 # else is a fault of ours and keeps its stack trace.
 _BAD_INPUT = (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError)
-_BAD_RUN = (ValueError, OSError, torch.OutOfMemoryError)
+_BAD_RUN = (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError)
+
+_LEARNING = ("simultaneous", "separate")
+_FIRST = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun starts
 
 app = typer.Typer(
     add_completion=False,
@@ -35,8 +43,11 @@ app = typer.Typer(
 )
 
 Architecture = Annotated[str, typer.Argument(help="Layers in the paper's notation, such as A784-A500-S10.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the MNIST files (it holds MNIST/raw).")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch missing MNIST files into --data-dir.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data: of MNIST/raw, FashionMNIST/raw, cifar-10-batches-py, or images."),
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch missing files into --data-dir.")]
 Steps = Annotated[int, typer.Option(min=1, help="Number of time steps T.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per training step.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of the order of the batches.")]
@@ -49,44 +60,125 @@ Json = Annotated[bool, typer.Option("--json", help="Print the results as one lin
 @app.command()
 def train(
     architecture: Architecture,
-    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(data.DATASETS)}.")] = "digits",
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(datasets.DATASETS)}.")] = "digits",
     data_dir: DataDir = None,
     download: Download = False,
-    coding: Annotated[str, typer.Option(help="How values enter the spiking part: duplicate.")] = "duplicate",
+    image_shape: Annotated[
+        str | None, typer.Option(help="Convert and resize the images of a folder to C,H,W, such as 3,32,32.")
+    ] = None,
+    coding: Annotated[str, typer.Option(help=f"How values enter the spiking part: {', '.join(CODINGS)}.")] = CODINGS[0],
     steps: Steps = 25,
-    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 100,
-    batch_size: BatchSize = 64,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
+    input_: Annotated[str, typer.Option("--input", help=f"One of {', '.join(INPUTS)}.")] = INPUTS[0],
+    axon: Annotated[str, typer.Option(help=f"One of {', '.join(AXONS)}, none.")] = "dual_exponential",
+    learn: Annotated[list[str] | None, typer.Option(help="A coefficient to train, such as axon; repeatable.")] = None,
+    per: Annotated[str, typer.Option(help=f"How many coefficients: one per {', '.join(PER)}.")] = "neuron",
+    activation: Annotated[str, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")] = "relu",
+    gain: Annotated[float, typer.Option(help="Factor on the initial weights of the spiking layers.")] = 1.0,
+    learning: Annotated[
+        str, typer.Option(help="simultaneous, or separate: a purely artificial network first, then the spiking part.")
+    ] = "simultaneous",
+    pretrained: Annotated[
+        Path | None, typer.Option(help="For separate learning, the best.ckpt of a purely artificial network.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Where what is not given comes from: paper or modern.")] = "paper",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step, over all processes.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of Adam, the highest of the run.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="steps or one-cycle.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decoupled, of weights alone.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="In [0, 1).")] = None,
+    shift: Annotated[int | None, typer.Option(min=0, help="Move training images by up to so many pixels.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Mirror training images at random.")] = None,
+    split: Annotated[
+        str, typer.Option(help="pooled: 6:2:2 of all images; given: the set's own test images, 6:2 of the others.")
+    ] = "pooled",
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End once validation has been flat for so many epochs.")
+    ] = None,
+    min_epochs: Annotated[int, typer.Option(min=1, help="The fewest epochs before --patience ends the run.")] = 1,
+    precision: Annotated[str, typer.Option(help=f"One of {', '.join(protocol.PRECISIONS)}.")] = "32-true",
     seed: Seed = 0,
     split_seed: Annotated[int, typer.Option(min=0, help="Seed of the 6:2:2 split.")] = 0,
     device: Device = "auto",
     backend: Backend = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATASET-ARCHITECTURE by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, if there is one.")] = False,
     progress: Progress = True,
     as_json: Json = False,
 ) -> None:
-    """Train a network; keep the epoch best on validation, and test that one."""
-    with _short_errors():
-        from . import learning
+    """Train a network; keep the epoch best on validation, and test that one.
 
-        where = learning.resolve_device(device)
-        images = _load(architecture, dataset, data_dir, download)
-        network = _build(architecture, images, seed, coding=coding, steps=steps, backend=backend)
-        used = _backend(network, where, backend)
-        protocol = Protocol(dataset, batch_size, lr, seed, split_seed).checked()
-        run_dir = out or Path("runs") / f"{dataset}-{architecture}"
-    typer.echo(network, err=True)
-    with _short_errors(_BAD_RUN), _interruptible(run_dir):
-        outcome = learning.train(
-            network, images, protocol, epochs=epochs, run_dir=run_dir, device=where, resume=resume, progress=progress
+    Under torchrun, every process takes its share of each batch.
+    """
+    with _short_errors():
+        from . import learning as training
+
+        where = training.resolve_device(device)
+        given = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "schedule": schedule,
+            "weight_decay": weight_decay,
+            "label_smoothing": label_smoothing,
+            "shift": shift,
+            "flip": flip,
+        }
+        followed = Protocol.of(
+            dataset,
+            recipe,
+            **{name: value for name, value in given.items() if value is not None},
+            split=split,
+            patience=patience,
+            min_epochs=min_epochs,
+            precision=precision,
+            seed=seed,
+            split_seed=split_seed,
         )
+        if learning not in _LEARNING:
+            raise ValueError(f"learning must be one of {', '.join(map(repr, _LEARNING))}; got {learning!r}")
+        images = _load(architecture, dataset, data_dir, download, _shape(image_shape))
+        network = _build(
+            architecture,
+            images,
+            seed,
+            coding=coding,
+            steps=steps,
+            input=input_,
+            axon=None if axon == "none" else axon,
+            learn=learn or (),
+            per=per,
+            activation=activation,
+            fixed_artificial=learning == "separate",
+            gain=gain,
+            backend=backend,
+        )
+        used = _backend(network, where, backend)
+        run_dir = out or Path("runs") / f"{dataset}-{architecture}"
+    if _FIRST:
+        typer.echo(network, err=True)
+    with _short_errors(_BAD_RUN), _interruptible(run_dir):
+        outcome = training.train(
+            network,
+            images,
+            followed,
+            run_dir=run_dir,
+            device=where,
+            pretrained=pretrained,
+            resume=resume,
+            progress=progress,
+            compiled=compiled,
+        )
+    before = outcome.artificial
     _report(
         as_json,
         test_accuracy=outcome.test_accuracy,
         validation_accuracy=outcome.validation_accuracy,
         best_epoch=outcome.best_epoch,
+        epochs=outcome.epochs,
         training_seconds=outcome.seconds,
+        **({} if before is None else {"artificial_test_accuracy": before.test_accuracy}),
         backend=used,
         checkpoint=str(outcome.checkpoint),
     )
@@ -98,6 +190,7 @@ def evaluate(
     data_dir: DataDir = None,
     device: Device = "auto",
     backend: Backend = None,
+    precision: Annotated[str | None, typer.Option(help="Another one than in training.")] = None,
     progress: Progress = True,
     as_json: Json = False,
 ) -> None:
@@ -108,9 +201,10 @@ def evaluate(
         where = learning.resolve_device(device)
         found = checkpoint.load(path, backend=backend)
         used = _backend(found.network, where, backend)
-        images = _load(found.network.architecture, found.protocol.dataset, data_dir, download=False)
+        followed = found.protocol if precision is None else found.protocol._replace(precision=precision).checked()
+        images = datasets.load_again(found, data_dir)
     with _short_errors(_BAD_RUN):
-        accuracy = learning.evaluate(found.network, images, found.protocol, device=where, progress=progress)
+        accuracy = learning.evaluate(found.network, images, followed, device=where, progress=progress)
     _report(as_json, test_accuracy=accuracy, backend=used)
 
 
@@ -139,21 +233,20 @@ def demo(
         from . import learning
 
         where = learning.resolve_device(device)
-        protocol = Protocol("mnist" if mnist else "digits", batch_size, lr, seed).checked()
-        images = _load(architecture, protocol.dataset, data_dir, download)
+        followed = Protocol.of(
+            "mnist" if mnist else "digits",
+            epochs=epochs or (2 if mnist else 20),
+            batch_size=batch_size,
+            lr=lr,
+            milestones=(),
+            seed=seed,
+        )
+        images = _load(architecture, followed.dataset, data_dir, download)
         network = _build(architecture, images, seed, steps=steps, backend=backend)
         explanation = hnn_kernels.explain(where, backend=backend)
     typer.echo(network, err=True)
     with _short_errors(_BAD_RUN), TemporaryDirectory() as run_dir:
-        outcome = learning.train(
-            network,
-            images,
-            protocol,
-            epochs=epochs or (2 if mnist else 20),
-            run_dir=Path(run_dir),
-            device=where,
-            progress=progress,
-        )
+        outcome = learning.train(network, images, followed, run_dir=Path(run_dir), device=where, progress=progress)
     results: dict[str, Any] = {"test_accuracy": outcome.test_accuracy, "backend": explanation.chosen}
     if explanation.chosen == "reference":
         typer.echo(f"no kernel to time against the plain PyTorch loop:\n{explanation}", err=True)
@@ -169,6 +262,7 @@ def demo(
 
 _LABELS = {
     "training_seconds": "training time",
+    "artificial_test_accuracy": "artificial net's test",
     "step_ms": "training step",
     "step_reference_ms": "  plain PyTorch loop",
     "step_speedup": "  speed-up",
@@ -179,7 +273,12 @@ _LABELS = {
 
 
 def _report(as_json: bool, **results: Any) -> None:
-    """Print results by name: accuracies are fractions, ``_ms`` are milliseconds, speed-ups ratios."""
+    """Print results by name: accuracies are fractions, ``_ms`` are milliseconds, speed-ups ratios.
+
+    Of several processes, the first prints.
+    """
+    if not _FIRST:
+        return
     if as_json:
         typer.echo(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in results.items()}))
         return
@@ -197,15 +296,32 @@ def _report(as_json: bool, **results: Any) -> None:
         typer.echo(f"{_LABELS.get(name, name.replace('_', ' ')):24}{shown}")
 
 
-def _load(architecture: str, dataset: str, data_dir: Path | None, download: bool) -> data.ImageSet:
+def _load(
+    architecture: str,
+    dataset: str,
+    data_dir: Path | None,
+    download: bool,
+    shape: tuple[int, ...] | None = None,
+) -> ImageSet:
     """The images, once the architecture is known to fit: nothing is loaded or fetched for a wrong one."""
+    if download and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("--download is for one process: fetch the data before several are started")
     parse(architecture)
-    images = data.load(dataset, data_dir, download=download)
+    images = datasets.load(dataset, data_dir, download=download, shape=shape)
     parse(architecture, classes=images.classes)
     return images
 
 
-def _build(architecture: str, images: data.ImageSet, seed: int, **options: Any) -> HybridNetwork:
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    """``"3,32,32"`` as a shape."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]+,[0-9]+,[0-9]+", text, re.ASCII):
+        raise ValueError(f"--image-shape must be C,H,W, such as 3,32,32; got {text!r}")
+    return tuple(int(number) for number in text.split(","))
+
+
+def _build(architecture: str, images: ImageSet, seed: int, **options: Any) -> HybridNetwork:
     torch.manual_seed(seed)
     return HybridNetwork(architecture, images.shape, **options)
 
@@ -231,7 +347,7 @@ def _interruptible(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except SystemExit:
-        if (run_dir / "last.ckpt").exists():
+        if any((folder / "last.ckpt").exists() for folder in (run_dir, run_dir / "artificial")):
             typer.echo("interrupted; the same command with --resume goes on after the last full epoch", err=True)
         raise
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from . import checkpoint, data, energy
+from . import checkpoint, datasets, energy
 from .describe import kept_for_backward, rows, show
 from .layers import AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
@@ -75,8 +75,8 @@ def profile(
     where = learning.resolve_device(device)
     found = checkpoint.load(path, backend=backend)
     network = found.network.to(where).eval()
-    every = data.load(found.protocol.dataset, data_dir)
-    index = data.split(len(every), found.protocol.split_seed)[2]
+    every = datasets.load_again(found, data_dir)
+    index = learning.parts(found.network, every, found.protocol)[2]
     if image >= len(index):
         raise ValueError(f"--image must be below {len(index)}, the number of test images; got {image}")
 

@@ -1,108 +1,41 @@
-"""Training and evaluation with Lightning: eq. 2's loss, best epoch on validation, a run that can be continued."""
+"""Training and evaluation: simultaneous or separate, the best epoch on validation, a run that can be continued."""
 
-import logging
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import csv
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import lightning
-import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from . import checkpoint
-from .data import ImageSet, loader, split
+from . import checkpoint, trainer
+from .augmentation import Augmentation
+from .classifier import Classifier
+from .data import FeatureSet, ImageSet, loader, split
 from .network import HybridNetwork
 from .protocol import Protocol
+from .trainer import resolve_device
+
+__all__ = ["Outcome", "evaluate", "history", "parts", "resolve_device", "train"]
 
 _EVALUATION_BATCH = 500
 
 
-class Classifier(lightning.LightningModule):
-    """A network under training: cross-entropy over the spike count (eq. 2), Adam, accuracy per epoch.
-
-    Counts are whole numbers, so classes can tie; the prediction is then the first of them.
-    """
-
-    def __init__(self, network: HybridNetwork, protocol: Protocol) -> None:
-        super().__init__()
-        self.network = network
-        self.protocol = protocol
-        self.accuracy = nn.ModuleDict(
-            {stage: MulticlassAccuracy(network.classes, average="micro") for stage in ("validation", "test")}
-        )
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over everything that is learnt."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.protocol.lr)
-
-    def on_train_epoch_start(self) -> None:
-        """Seed torch by epoch, so that a run continued from a checkpoint draws what an uninterrupted one draws."""
-        seed = np.random.SeedSequence([self.protocol.seed, self.current_epoch])
-        torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """The loss of a batch ``([B, C, H, W], [B])``."""
-        images, labels = batch
-        loss = nn.functional.cross_entropy(self.network(images), labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log validation loss and accuracy."""
-        self._evaluate(batch, "validation")
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log test loss and accuracy."""
-        self._evaluate(batch, "test")
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
-        images, labels = batch
-        logits = self.network(images)
-        self.accuracy[stage](logits, labels)
-        self.log(f"{stage}_loss", nn.functional.cross_entropy(logits, labels), batch_size=len(labels))
-        self.log(f"{stage}_accuracy", self.accuracy[stage], prog_bar=True, batch_size=len(labels))
-
-    def on_save_checkpoint(self, content: dict[str, Any]) -> None:
-        """Add what rebuilds the network."""
-        accuracy = float(self.trainer.callback_metrics["validation_accuracy"])
-        content[checkpoint.KEY] = checkpoint.describe(self.network, self.protocol, accuracy)
-
-
-class _Checkpoints(ModelCheckpoint):
-    """Checkpoints in a folder that may have been moved since: a continued run still knows its best epoch."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
-
-
 class Outcome(NamedTuple):
-    """What came of a run: accuracies are fractions, ``best_epoch`` counts from 1, ``seconds`` is the training time."""
+    """What came of a run.
+
+    Accuracies are fractions; ``best_epoch`` counts from 1; ``epochs`` were trained in ``seconds``, validation included,
+    all processes that a run took added up. ``artificial`` is the outcome of the network that was trained first, for its
+    artificial layers, where that was part of the run.
+    """
 
     test_accuracy: float
     validation_accuracy: float
     best_epoch: int
-    checkpoint: Path
+    epochs: int
     seconds: float
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device called ``name``: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
-
-    Raises:
-        ValueError: any other name, or CUDA where there is none.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' cannot be used: torch finds no CUDA device")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    checkpoint: Path
+    artificial: "Outcome | None" = None
 
 
 def train(
@@ -110,101 +43,189 @@ def train(
     images: ImageSet,
     protocol: Protocol,
     *,
-    epochs: int,
     run_dir: Path,
     device: torch.device,
+    pretrained: Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    compiled: bool = False,
 ) -> Outcome:
     """Train ``network`` on the training part of ``images``; leave it at its best epoch, and test that.
 
     ``run_dir`` receives ``best.ckpt`` (the epoch of the highest validation accuracy, the first of equals),
-    ``last.ckpt`` and ``logs/version_N/metrics.csv``. With ``resume``, a run that left ``last.ckpt`` there continues
-    after its last full epoch and ends in the weights that it would have reached uninterrupted (bit for bit with the
-    same backend, device and number of threads).
+    ``last.ckpt``, and ``logs/version_N`` with ``metrics.csv`` and TensorBoard's file. With ``resume``, a run that left
+    ``last.ckpt`` there continues after its last full epoch and ends in the weights that it would have reached
+    uninterrupted (bit for bit with the same backend, device, ``compiled``, and numbers of threads and processes).
+
+    A network with a fixed part (``fixed_artificial=True``) is learnt separately (section 3.1): first, in
+    ``run_dir/artificial``, the same architecture with all layers artificial; then, with its best layers up to the
+    border, the spiking part. What the fixed layers make of the images is computed once and kept on the device; where
+    images are augmented it changes with every batch, so that the fixed layers have to run.
+
+    Under torchrun every process calls this with the same arguments and takes its share of each batch.
 
     Args:
         network: the network, trained in place.
-        images: all images; :func:`hnn_models.data.split` divides them.
+        images: all images.
         protocol: how to train.
-        epochs: number of epochs, those of a continued run included; at least 1.
         run_dir: folder of the run, made if it is not there.
         device: where to train.
+        pretrained: for a network with a fixed part, the checkpoint of a purely artificial network, trained on the same
+            split of the same images, to take the layers from instead.
         resume: continue the run in ``run_dir``, if there is one.
         progress: show progress bars (on stderr).
+        compiled: run the network through :func:`torch.compile`.
 
     Raises:
         ValueError: an argument that is not allowed, or a run in ``run_dir`` that is not to be or cannot be continued.
+        FloatingPointError: the weights are no longer finite.
     """
-    if type(epochs) is not int or epochs < 1:
-        raise ValueError(f"epochs must be an int of at least 1; got {epochs!r}")
-    if images.classes != network.classes or images.shape != network.input_shape:
+    run_dir = Path(run_dir)
+    divided = parts(network, images, protocol.checked())
+    trainer.check_precision(protocol.precision, device)
+    if pretrained is not None and not network.has_fixed_part:
         raise ValueError(
-            f"network takes {network.input_shape} to {network.classes} classes; "
-            f"images are {images.shape} of {images.classes} classes"
+            f"pretrained is for separate learning (fixed_artificial=True); {network.architecture} is learnt as a whole"
         )
-    last = _unfinished(Path(run_dir), network, protocol.checked(), epochs, resume)
-    training, validation, _ = (images.subset(index).to(device) for index in split(len(images), protocol.split_seed))
-    module = Classifier(network, protocol)
-    best = _Checkpoints(run_dir, "best", monitor="validation_accuracy", mode="max", enable_version_counter=False)
-    train_batches = loader(training, protocol.batch_size, protocol.seed)
-    validation_batches = loader(validation, _EVALUATION_BATCH)
-    with _quiet():
-        trainer = _trainer(
-            device,
-            progress,
-            max_epochs=epochs,
-            # The best first: what it remembers is part of the last checkpoint.
-            callbacks=[best, _Checkpoints(run_dir, "last", enable_version_counter=False)],
-            logger=CSVLogger(
-                run_dir, name="logs", flush_logs_every_n_steps=1
-            ),  # a killed run keeps its epochs' figures
-            num_sanity_val_steps=0,
-        )
-        start = time.perf_counter()
-        trainer.fit(module, train_batches, validation_batches, ckpt_path=last, weights_only=True)
-        seconds = time.perf_counter() - start
+    digest = images.fingerprint()
+    last = _unfinished(run_dir, network, protocol, digest, resume)
+    artificial = None
+    if network.has_fixed_part:
+        if pretrained is None:
+            torch.manual_seed(protocol.seed)
+            source = HybridNetwork(**network.pretraining_config)
+            artificial = train(
+                source, images, protocol, run_dir=run_dir / "artificial", device=device, resume=resume,
+                progress=progress, compiled=compiled,
+            )  # fmt: skip
+        else:
+            source = _pretrained(pretrained, protocol, digest)
+        network.load_artificial(source)
+        if last is not None and not _same_fixed_part(network, checkpoint.load(last).network):
+            raise ValueError(f"the run in {run_dir} cannot be resumed, it has another pretrained network")
 
-    path = Path(run_dir) / "best.ckpt"
-    kept = checkpoint.load(path)
+    augmentation = Augmentation(protocol.shift, protocol.flip)
+    from_features = network.has_fixed_part and not any(augmentation)
+    training, validation = (
+        _features(network, images, index, protocol, device) if from_features else images.subset(index).to(device)
+        for index in divided[:2]
+    )
+    module = Classifier(network, protocol, digest, from_features=from_features, compiled=compiled)
+    batches = loader(training, protocol.batch_size, protocol.seed, augmentation, trainer.share())
+    with trainer.as_we_train():
+        trainer.fitting(protocol, run_dir, device, progress).fit(
+            module, batches, _evaluation_loader(validation), ckpt_path=last, weights_only=True
+        )
+    kept, end = (checkpoint.load(run_dir / name) for name in ("best.ckpt", "last.ckpt"))
     network.load_state_dict(kept.network.state_dict())
     accuracy = evaluate(network, images, protocol, device=device, progress=progress)
-    return Outcome(accuracy, kept.validation_accuracy, kept.epoch, path, seconds)
+    return Outcome(
+        accuracy, kept.validation_accuracy, kept.epoch, end.epoch, end.seconds, run_dir / "best.ckpt", artificial
+    )
 
 
 def evaluate(
     network: HybridNetwork, images: ImageSet, protocol: Protocol, *, device: torch.device, progress: bool = True
 ) -> float:
-    """Accuracy, a fraction, of ``network`` on the test part of ``images``."""
-    _, _, test = split(len(images), protocol.split_seed)
-    batches = loader(images.subset(test).to(device), _EVALUATION_BATCH)
-    with _quiet():
-        (metrics,) = _trainer(device, progress, logger=False, enable_checkpointing=False).test(
-            Classifier(network, protocol), batches, verbose=False
+    """Accuracy, a fraction, of ``network`` on the test part of ``images``.
+
+    Raises:
+        ValueError: an argument that is not allowed.
+    """
+    _, _, test = parts(network, images, protocol.checked())
+    with trainer.as_we_train():
+        (metrics,) = trainer.testing(protocol, device, progress).test(
+            Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False
         )
     return metrics["test_accuracy"]
 
 
-def _unfinished(run_dir: Path, network: HybridNetwork, protocol: Protocol, epochs: int, resume: bool) -> Path | None:
+def history(run_dir: Path) -> list[dict[str, float]]:
+    """The logged figures of a run by epoch, over all its processes: ``epoch`` counts from 1."""
+    epochs: dict[int, dict[str, float]] = {}
+    logs = sorted((Path(run_dir) / "logs").glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:]))
+    for path in logs:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                figures = epochs.setdefault(int(row["epoch"]) + 1, {})
+                figures.update({k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")})
+    return [{"epoch": epoch, **figures} for epoch, figures in sorted(epochs.items())]
+
+
+def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the training, validation and test images of ``images`` as ``protocol`` divides them.
+
+    Raises:
+        ValueError: the images do not fit ``network``, are too few, or have no test part of their own to keep.
+    """
+    if images.classes != network.classes or images.shape != network.input_shape:
+        raise ValueError(
+            f"network takes {network.input_shape} to {network.classes} classes; "
+            f"images are {images.shape} of {images.classes} classes"
+        )
+    if protocol.split == "given" and images.test_from is None:
+        raise ValueError(f"split 'given' needs images that come in two parts; {protocol.dataset} has no test part")
+    divided = split(len(images), protocol.split_seed, images.test_from if protocol.split == "given" else None)
+    if any(len(part) == 0 for part in divided):
+        raise ValueError(f"{len(images)} images are too few to split into training, validation and test images")
+    return divided
+
+
+def _evaluation_loader(images: ImageSet | FeatureSet) -> DataLoader:
+    """Batches as equal as can be: each process needs an image of the last one too."""
+    batches = -(-len(images) // _EVALUATION_BATCH)
+    return loader(images, -(-len(images) // batches), share=trainer.share())
+
+
+@torch.no_grad()
+def _features(
+    network: HybridNetwork, images: ImageSet, index: Tensor, protocol: Protocol, device: torch.device
+) -> FeatureSet:
+    """What the fixed part of ``network`` makes of the images at ``index``, kept on ``device``."""
+    network.to(device).eval()
+    chosen = images.subset(index).to(device)
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(protocol.precision)
+    with torch.autocast(device.type, mixed, enabled=mixed is not None):
+        features = [network.encode_features(pixels) for pixels, _ in loader(chosen, _EVALUATION_BATCH)]
+    network.train()
+    return FeatureSet(torch.cat(features), chosen.labels)
+
+
+def _pretrained(path: Path, protocol: Protocol, digest: str) -> HybridNetwork:
+    """The network at ``path``, if what ``protocol`` tests on was not among what it was trained on."""
+    found = checkpoint.load(path)
+    for name in ("split", "split_seed"):
+        if getattr(found.protocol, name) != getattr(protocol, name):
+            raise ValueError(
+                f"pretrained {path} was trained with another {name} ({getattr(found.protocol, name)!r}, "
+                f"now {getattr(protocol, name)!r}): it may have seen the test images"
+            )
+    if found.images != digest:
+        raise ValueError(f"pretrained {path} was trained on other images: it may have seen the test images")
+    return found.network
+
+
+def _unfinished(run_dir: Path, network: HybridNetwork, protocol: Protocol, digest: str, resume: bool) -> Path | None:
     """The checkpoint in ``run_dir`` to continue from."""
-    last = run_dir / "last.ckpt"
-    if not last.exists():
+    present = [path for path in (run_dir / "last.ckpt", run_dir / "best.ckpt") if path.exists()]
+    if not present:
         return None
     if not resume:
         raise ValueError(f"{run_dir} already holds a run; resume it (--resume) or name another folder (--out)")
-    found = checkpoint.load(last)
-    then = {**found.network.config, **found.protocol._asdict()}
-    now = {**network.config, **protocol._asdict()}
-    changed = [
-        f"{name} ({then.get(name)!r}, now {now.get(name)!r})"
-        for name in then | now
-        if not _same(then.get(name), now.get(name))
-    ]
-    if changed:
-        raise ValueError(f"the run in {run_dir} cannot be resumed, it has another {', '.join(changed)}")
-    if found.epoch > epochs:
-        raise ValueError(f"epochs must be at least {found.epoch}, which the run in {run_dir} has done; got {epochs}")
-    return last
+    for path in present:  # a run killed in its first epoch's end may have a best epoch and no last one
+        found = checkpoint.load(path)
+        then = {**found.network.config, **found.protocol._asdict()}
+        now = {**network.config, **protocol._asdict()}
+        changed = [
+            f"{name} ({then.get(name)!r}, now {now.get(name)!r})"
+            for name in then | now
+            if not _same(then.get(name), now.get(name))
+        ]
+        if changed:
+            raise ValueError(f"the run in {run_dir} cannot be resumed, it has another {', '.join(changed)}")
+        if found.images != digest:
+            raise ValueError(f"the run in {run_dir} cannot be resumed, it has other images")
+    return present[0] if present[0].name == "last.ckpt" else None
 
 
 def _same(one: object, other: object) -> bool:
@@ -213,33 +234,6 @@ def _same(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
-def _trainer(device: torch.device, progress: bool, callbacks: list | None = None, **options) -> lightning.Trainer:
-    bars = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
-    return lightning.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
-        callbacks=[*(callbacks or []), *bars],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        **options,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what Lightning says about things that are so on purpose; everything else is still said."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.WARNING)  # the hints and tables of devices are INFO
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                r".*does not have many workers",  # batches are cut from memory: a worker would only cost
-                r"Checkpoint directory .* exists and is not empty",  # checked in _unfinished
-                r"The number of training batches .* is smaller than the logging interval",  # we log once per epoch
-                r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call of torch
-            ):
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        log.setLevel(level)
+def _same_fixed_part(one: HybridNetwork, other: HybridNetwork) -> bool:
+    theirs = dict(other.named_parameters())
+    return all(torch.equal(p.cpu(), theirs[name]) for name, p in one.named_parameters() if not p.requires_grad)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from hnn_models import data
+from hnn_models import datasets
 
 
 @pytest.fixture(scope="session")
 def digits():
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, in the extra 'models'")
-    return data.load("digits")
+    return datasets.load("digits")
 
 
 @pytest.fixture(scope="session")

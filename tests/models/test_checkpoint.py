@@ -1,6 +1,9 @@
 """Checkpoints rebuild the network, run no code, and are refused when they are not what they should be."""
 
 import pickle
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,6 +31,8 @@ def test_rebuilds_the_network(run, digits):
     assert torch.equal(found.network(images), network(images))
     assert found.network.spiking[0].neurons.backend == "reference"
     assert found.protocol == PROTOCOL
+    assert found.images == digits.fingerprint()
+    assert 0 < found.seconds <= outcome.seconds
     assert (found.epoch, found.validation_accuracy) == (outcome.best_epoch, outcome.validation_accuracy)
     assert all(p.requires_grad for p in found.network.parameters())
 
@@ -70,7 +75,7 @@ def test_code_is_not_run(content, tmp_path):
     ("change", "message"),
     [
         (lambda c: c.pop("hnn"), "not a checkpoint of hnn_models"),
-        (lambda c: c["hnn"].update(version=2), "has checkpoint version 2; this package reads 1"),
+        (lambda c: c["hnn"].update(version=1), "has checkpoint version 1; this package reads 2"),
         (lambda c: c["hnn"]["network"].update(architecture="A64-X"), "'X' is not a layer"),
         (lambda c: c["hnn"]["network"].update(architecture="A64-S33-S10"), "size mismatch"),
         # Refused for its size, before that much memory is asked for.
@@ -79,6 +84,7 @@ def test_code_is_not_run(content, tmp_path):
         (lambda c: c["hnn"].pop("network"), "network"),
         (lambda c: c["hnn"]["protocol"].update(seed="x"), "seed must be an int"),
         (lambda c: c["hnn"]["protocol"].update(surprise=1), "surprise"),
+        (lambda c: c["hnn"].pop("images"), "images"),
         (lambda c: c.pop("state_dict"), "state_dict"),
         (lambda c: c["state_dict"].popitem(), "Missing key"),
         (lambda c: c.update(state_dict=3), "can be rebuilt"),
@@ -96,3 +102,35 @@ def test_another_files_dictionary(tmp_path):
     refused(tmp_path / "other.pt", "not a checkpoint of hnn_models")
     torch.save([1, 2], tmp_path / "list.pt")
     refused(tmp_path / "list.pt", "not a checkpoint of hnn_models")
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_kill_while_writing_leaves_the_former_file(tmp_path, step):
+    """A real SIGKILL, in the middle of the new file, before it is on the disk, and before it takes the name."""
+    path = tmp_path / "last.ckpt"
+    checkpoint.write({"value": torch.zeros(1000)}, path)
+    former = path.read_bytes()
+    script = f"""
+import os, signal, torch
+from hnn_models import checkpoint
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half(content, file):
+    file.write(b"PK" * 500)
+    file.flush()
+    die()
+
+if {step!r} == "write":
+    torch.save = half
+else:
+    setattr(os, {step!r}, die)
+checkpoint.write({{"value": torch.ones(1000)}}, {str(path)!r})
+"""
+    result = subprocess.run([sys.executable, "-c", script], check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert path.read_bytes() == former
+    checkpoint.write({"value": torch.ones(1000)}, path)
+    assert torch.load(path, weights_only=True)["value"].eq(1).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

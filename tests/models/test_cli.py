@@ -5,11 +5,14 @@ import runpy
 import sys
 
 import _small  # noqa: F401  skips where the extra is not there
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import hnn_kernels
+from hnn_models import checkpoint
 from hnn_models.cli import app
+from hnn_models.protocol import Protocol
 
 SMALL = ["--epochs", "1", "--steps", "4", "--no-progress", "--device", "cpu"]
 
@@ -43,7 +46,10 @@ def test_train_then_evaluate(tmp_path):
         ).stdout
     )
     assert again == {"test_accuracy": trained["test_accuracy"], "backend": "reference"}
-    shown = hnn("evaluate", out / "best.ckpt", "--no-progress", "--device", "cpu").stdout
+    evaluate = ["evaluate", out / "best.ckpt", "--no-progress", "--device", "cpu"]
+    assert "precision '16-mixed' needs a CUDA device" in refused(*evaluate, "--precision", "16-mixed")
+    assert "precision must be one of" in refused(*evaluate, "--precision", "8")
+    shown = hnn(*evaluate).stdout
     assert f"test accuracy           {100 * trained['test_accuracy']:.2f} %" in shown
 
     assert "already holds a run" in refused("train", "A64-S10", *SMALL, "--out", out)
@@ -90,7 +96,10 @@ def test_demo_on_the_reference_claims_no_speed_up():
         (["A784-S10-A10"], "  A784-S10-A10\n           ^^^\n"),
         (["A64-S11"], "one neuron per class, 10; got 11\n  A64-S11\n      ^^^\n"),
         (["A32C9-S10"], "'A32C9' does not fit"),
-        (["A64-S10", "--dataset", "svhn"], "dataset must be one of 'digits', 'mnist'; got 'svhn'"),
+        (
+            ["A64-S10", "--dataset", "svhn"],
+            "dataset must be one of 'digits', 'mnist', 'fashion-mnist', 'cifar10', 'folder'; got 'svhn'",
+        ),
         (["A64-S10", "--dataset", "mnist"], "--data-dir"),
         (["A64-S10", "--dataset", "mnist", "--data-dir", "nowhere"], "no train-images-idx3-ubyte"),
         (["A64-S10", "--data-dir", "."], "takes no data_dir"),
@@ -98,12 +107,23 @@ def test_demo_on_the_reference_claims_no_speed_up():
         (["A64-S10", "--backend", "fast"], "backend must be one of"),
         (["A64-S10", "--device", "tpu"], "device must be"),
         (["A64-S10", "--lr", "0"], "lr must be a finite float above 0"),
+        (["A64-S10", "--recipe", "best"], "recipe must be one of 'paper', 'modern'; got 'best'"),
+        (["A64-S10", "--schedule", "cosine"], "schedule must be one of"),
+        (["A64-S10", "--split", "5:5"], "split must be one of"),
+        (["A64-S10", "--split", "given"], "digits has no test part"),
+        (["A64-S10", "--precision", "8"], "precision must be one of"),
+        (["A64-S10", "--learning", "both"], "learning must be one of 'simultaneous', 'separate'; got 'both'"),
+        (["A64-S10", "--pretrained", "x.ckpt"], "pretrained is for separate learning"),
+        (["A64-S10", "--learning", "separate", "--pretrained", "x.ckpt"], "x.ckpt is not a file"),
+        (["A64-S10", "--image-shape", "3,8,8"], "shape (--image-shape) is for a folder"),
+        (["A64-S10", "--dataset", "folder", "--data-dir", ".", "--image-shape", "3x8"], "must be C,H,W, such as"),
+        (["A64-S10", "--dataset", "folder", "--data-dir", "nowhere"], "nowhere is not a folder of images"),
     ],
 )
 def test_bad_input_gets_a_short_message(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     error = refused("train", *arguments)
-    assert error.startswith("hnn: error: ")
+    assert "hnn: error: " in error
     assert message in error
     assert list(tmp_path.iterdir()) == []
 
@@ -128,6 +148,57 @@ def test_damaged_checkpoint_cannot_be_resumed(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
     error = refused("train", "A64-S10", *SMALL, "--out", tmp_path, "--resume")
     assert f"{tmp_path / 'last.ckpt'} is damaged" in error
+
+
+def test_separate_learning_then_pretrained(tmp_path):
+    common = ["train", "A64-S10", *SMALL, "--learning", "separate", "--recipe", "modern", "--shift", 0, "--json"]
+    first = json.loads(hnn(*common, "--out", tmp_path / "first").stdout)
+    assert 0 <= first["artificial_test_accuracy"] <= 1
+    pretrained = tmp_path / "first" / "artificial" / "best.ckpt"
+    second = json.loads(hnn(*common, "--out", tmp_path / "second", "--pretrained", pretrained).stdout)
+    assert "artificial_test_accuracy" not in second
+    assert second["test_accuracy"] == first["test_accuracy"]
+    assert checkpoint.load(second["checkpoint"]).protocol == Protocol.of("digits", "modern", shift=0, epochs=1)
+
+
+def test_every_option_of_a_network(tmp_path):
+    options = ["--input", "axon", "--axon", "normalized", "--learn", "axon", "--learn", "decay", "--per", "layer",
+               "--activation", "sigmoid", "--gain", 2, "--coding", "gaussian"]  # fmt: skip
+    hnn("train", "A8-S10", *SMALL, *options, "--out", tmp_path)
+    config = checkpoint.load(tmp_path / "best.ckpt").network.config
+    assert (config["input"], config["learn"], config["per"]) == ("axon", ("axon", "decay"), "layer")
+    assert (config["activation"], config["gain"], config["coding"]) == ("sigmoid", 2, "gaussian")
+    assert "axon must be one of" in refused("train", "A8-S10", *SMALL, "--axon", "long", "--out", tmp_path / "none")
+
+
+def test_a_folder_of_images(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for name in "ab":
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (9, 9), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / part / name / f"{number}.png")
+    common = ["--dataset", "folder", "--data-dir", "images"]
+    trained = hnn("train", "S2", *common, *SMALL, "--image-shape", "1,4,4", "--split", "given", "--json")
+    path = json.loads(trained.stdout)["checkpoint"]
+    assert path == "runs/folder-S2/best.ckpt"
+    assert checkpoint.load(path).network.input_shape == (1, 4, 4)
+    evaluated = hnn("evaluate", path, "--data-dir", "images", "--device", "cpu", "--no-progress", "--json")
+    assert json.loads(evaluated.stdout)["test_accuracy"] == json.loads(trained.stdout)["test_accuracy"]
+    (tmp_path / "images" / "test" / "a" / "0.png").unlink()
+    assert "was trained on other images than those of images" in refused(
+        "evaluate", path, "--data-dir", "images", "--no-progress"
+    )
+
+
+def test_download_is_for_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error = refused("train", "A64-S10", "--dataset", "mnist", "--data-dir", tmp_path, "--download")
+    assert "--download is for one process" in error
 
 
 def test_module_entry_point(monkeypatch, capsys):

@@ -1,12 +1,16 @@
-"""Data sets, the 6:2:2 split, and batches by index."""
-
-import hashlib
+"""Images in memory, the 6:2:2 split, and batches by index."""
 
 import numpy as np
 import pytest
 import torch
 
 from hnn_models import data
+from hnn_models.augmentation import Augmentation
+
+
+def small(count=20, **options):
+    images = torch.arange(count * 3 * 4 * 5).remainder(256).to(torch.uint8).reshape(count, 3, 4, 5)
+    return data.ImageSet(images, torch.arange(count) % 10, scale=255, classes=10, **options)
 
 
 def test_digits_are_scikit_learns(digits):
@@ -38,6 +42,26 @@ def test_split_depends_on_the_seed_alone():
     assert torch.cat(data.split(10, 0)).tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]
 
 
+@pytest.mark.parametrize(("count", "test_from"), [(70000, 60000), (20, 15)])
+def test_given_split_keeps_the_sets_own_test_images(count, test_from):
+    training, validation, test = data.split(count, 3, test_from)
+    assert test.tolist() == list(range(test_from, count))
+    assert torch.equal(torch.cat([training, validation]).sort().values, torch.arange(test_from))
+    assert abs(len(training) - 3 * len(validation)) <= 3
+    assert not torch.equal(training, data.split(count, 4, test_from)[0])
+
+
+def test_fingerprint_tells_sets_apart():
+    one = small()
+    assert one.fingerprint() == small().fingerprint()
+    changed = small()
+    changed.images[7, 0, 0, 0] += 1
+    relabelled = small()
+    relabelled.labels[3] = 9
+    others = [changed, relabelled, small(test_from=15), one.subset(torch.arange(20).flip(0))]
+    assert one.fingerprint() not in [other.fingerprint() for other in others]
+
+
 def test_batches_hold_every_image_once_in_a_new_order_each_epoch(digits):
     loader = data.loader(digits, 500, seed=1)
     epochs = []
@@ -57,69 +81,31 @@ def test_batches_without_seed_are_in_order(digits):
     assert torch.equal(torch.cat([labels for _, labels in data.loader(digits, 1000)]), digits.labels)
 
 
-def idx(array):
-    """``array`` of uint8 in the IDX format of MNIST."""
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-    return header + array.tobytes()
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(shift=1, flip=True)])
+def test_shares_of_all_processes_are_the_batches_of_one(augmentation):
+    images = small(22)
+    whole = data.loader(images, 6, 1, augmentation)
+    shares = [data.loader(images, 6, 1, augmentation, data.Share(rank, 3)) for rank in range(3)]
+    for loader in (whole, *shares):
+        loader.sampler.set_epoch(4)
+    for number, ((pixels, labels), *parts) in enumerate(zip(whole, *shares, strict=True)):
+        assert whole.sampler.size(number) == len(labels) == sum(len(part) for _, part in parts)
+        for rank, (part_pixels, part_labels) in enumerate(parts):
+            assert torch.equal(part_pixels, pixels[rank::3])
+            assert torch.equal(part_labels, labels[rank::3])
 
 
-@pytest.fixture
-def mnist(tmp_path, monkeypatch):
-    """A small data set in MNIST's layout, its sums in place of the real ones."""
-    random = np.random.default_rng(0)
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    arrays = {}
-    for part, count in (("train", 20), ("t10k", 5)):
-        arrays[f"{part}-images-idx3-ubyte"] = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        arrays[f"{part}-labels-idx1-ubyte"] = random.integers(0, 10, count, dtype=np.uint8)
-    for name, array in arrays.items():
-        (raw / name).write_bytes(idx(array))
-        monkeypatch.setitem(data.MNIST_FILES, name, hashlib.md5(idx(array)).hexdigest())
-    return tmp_path, arrays
+def test_a_batch_too_small_for_the_processes():
+    with pytest.raises(ValueError, match=r"each of 4 processes .*: with batch_size 6 the last of 20 images are 2"):
+        data.loader(small(), 6, share=data.Share(0, 4))
+    with pytest.raises(ValueError, match="each of 8 processes"):
+        data.loader(small(), 6, share=data.Share(0, 8))
 
 
-def test_mnist_pools_training_and_test_images(mnist):
-    folder, arrays = mnist
-    images = data.load("mnist", folder)
-    assert (images.shape, images.classes, len(images), images.scale) == ((1, 28, 28), 10, 25, 255)
-    pooled = np.concatenate([arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]])
-    np.testing.assert_array_equal(images.images[:, 0].numpy(), pooled)
-    assert images.labels[20:].tolist() == arrays["t10k-labels-idx1-ubyte"].tolist()
-    assert images.labels.dtype == torch.int64
-
-
-def test_missing_files_are_named(mnist):
-    folder, _ = mnist
-    (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(data.DataError, match=r"no t10k-labels-idx1-ubyte \(--download") as caught:
-        data.load("mnist", folder)
-    assert "train" not in str(caught.value)
-
-
-def test_damaged_files_are_named(mnist):
-    folder, _ = mnist
-    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(data.DataError, match=r"damaged .*: train-images-idx3-ubyte;"):
-        data.load("mnist", folder)
-
-
-def test_failed_download_is_reported(tmp_path, monkeypatch):
-    from torchvision.datasets import MNIST
-
-    def refuse(self):
-        raise RuntimeError("no network")
-
-    monkeypatch.setattr(MNIST, "download", refuse)
-    with pytest.raises(data.DataError, match=r"cannot be downloaded into .*: no network"):
-        data.load("mnist", tmp_path, download=True)
-
-
-def test_wrong_names_and_folders(tmp_path):
-    with pytest.raises(ValueError, match="dataset must be one of 'digits', 'mnist'; got 'svhn'"):
-        data.load("svhn")
-    with pytest.raises(ValueError, match="needs data_dir"):
-        data.load("mnist")
-    with pytest.raises(ValueError, match="takes no data_dir"):
-        data.load("digits", tmp_path)
+def test_features_are_batched_like_images():
+    features = data.FeatureSet(torch.rand(20, 7, dtype=torch.bfloat16), torch.arange(20))
+    loader = data.loader(features, 8, seed=2)
+    order = torch.cat(list(loader.sampler))
+    batches = list(loader)
+    assert torch.equal(torch.cat([values for values, _ in batches]), features.features[order])
+    assert torch.equal(torch.cat([labels for _, labels in batches]), order)

@@ -1,39 +1,26 @@
 """Training: it learns, it keeps the best epoch, and a run that was cut off ends where it would have ended."""
 
-import csv
+import dataclasses
 import math
 import shutil
 import warnings
 
 import pytest
 import torch
-from _small import CPU, PROTOCOL, build, train
+from _small import CPU, PROTOCOL, assert_same_weights, build, saved_weights, train
 from torch import nn
 
 from hnn_models import HybridNetwork, data, learning
+from hnn_models.classifier import Classifier
 from hnn_models.protocol import Protocol
 
-
-def metrics(folder):
-    """The rows of the newest log."""
-    (*_, newest) = sorted((folder / "logs").glob("*/metrics.csv"))
-    with newest.open() as file:
-        return list(csv.DictReader(file))
-
-
-def saved_weights(folder, name="last.ckpt"):
-    return torch.load(folder / name, weights_only=True)["state_dict"]
-
-
-def assert_same_weights(one, other):
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+ONE = PROTOCOL._replace(epochs=1)
 
 
 def test_learns_digits(digits, tmp_path):
     torch.manual_seed(0)
     network = HybridNetwork("A128-S64-S10", digits.shape)
-    outcome = train(network, digits, tmp_path, epochs=10, protocol=Protocol("digits", batch_size=32, lr=2e-3))
+    outcome = train(network, digits, tmp_path, Protocol.of("digits", epochs=10, batch_size=32, lr=2e-3, milestones=()))
     assert outcome.test_accuracy > 0.9
     assert outcome.validation_accuracy > 0.9
 
@@ -51,14 +38,22 @@ def test_accuracy_and_loss_are_those_of_the_definition(run, digits):
         images, labels = validation
         p = network(images).double().exp()
         loss = -(p[range(len(labels)), labels] / p.sum(1)).log().mean().item()  # eq. 2
-    rows = [row for row in metrics(outcome.checkpoint.parent) if row["validation_loss"]]
-    assert float(rows[outcome.best_epoch - 1]["validation_loss"]) == pytest.approx(loss, rel=1e-5)
+    logged = learning.history(outcome.checkpoint.parent)[outcome.best_epoch - 1]
+    assert logged["validation_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_outcome_tells_epochs_and_time(run):
+    _, outcome = run
+    assert outcome.epochs == 3
+    assert outcome.seconds > 0
+    assert outcome.artificial is None
+    assert list((outcome.checkpoint.parent / "logs" / "version_0").glob("events.*"))  # TensorBoard's
 
 
 def test_best_epoch_on_validation_is_kept(run):
     network, outcome = run
     folder = outcome.checkpoint.parent
-    accuracies = [float(row["validation_accuracy"]) for row in metrics(folder) if row["validation_accuracy"]]
+    accuracies = [epoch["validation_accuracy"] for epoch in learning.history(folder)]
     assert len(accuracies) == 3
     assert outcome.validation_accuracy == pytest.approx(max(accuracies))
     assert outcome.best_epoch == accuracies.index(max(accuracies)) + 1
@@ -71,9 +66,9 @@ def test_best_epoch_need_not_be_the_last(digits, tmp_path, monkeypatch):
         if self.current_epoch == 1:
             nn.init.zeros_(self.network.spiking[-1].weights.weight)
 
-    monkeypatch.setattr(learning.Classifier, "on_validation_start", break_it)
+    monkeypatch.setattr(Classifier, "on_validation_start", break_it)
     network = build()
-    outcome = train(network, digits, tmp_path, PROTOCOL._replace(lr=1e-2), epochs=2)
+    outcome = train(network, digits, tmp_path, PROTOCOL._replace(lr=1e-2, epochs=2))
     assert outcome.best_epoch == 1
     assert outcome.test_accuracy > 0.3
     assert (network.spiking[-1].weights.weight != 0).all()
@@ -85,14 +80,13 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_resumed_run_ends_in_the_weights_of_an_uninterrupted_one(digits, tmp_path, monkeypatch, moved):
-    """Also where the forward draws random numbers, and where the folder has been moved in between."""
+    """Also with the forward's noise, augmentation, a schedule, and where the folder has been moved in between."""
     plain = HybridNetwork.forward
-    monkeypatch.setattr(
-        HybridNetwork, "forward", lambda self, x: plain(self, x + 0.05 * torch.randn_like(x) if self.training else x)
-    )
-    whole = train(build(), digits, tmp_path / "whole")
+    monkeypatch.setattr(HybridNetwork, "forward", lambda self, x: plain(self, x + 0.05 * torch.randn_like(x)))
+    protocol = PROTOCOL._replace(shift=1, flip=True, **({"schedule": "one-cycle"} if moved else {}))
+    whole = train(build(), digits, tmp_path / "whole", protocol)
 
-    step = learning.Classifier.training_step
+    step = Classifier.training_step
 
     def killed_in_the_third_epoch(self, batch, batch_index):
         if self.current_epoch == 2 and batch_index == 4:
@@ -101,31 +95,31 @@ def test_resumed_run_ends_in_the_weights_of_an_uninterrupted_one(digits, tmp_pat
 
     folder = tmp_path / "cut"
     with monkeypatch.context() as patch:
-        patch.setattr(learning.Classifier, "training_step", killed_in_the_third_epoch)
+        patch.setattr(Classifier, "training_step", killed_in_the_third_epoch)
         with pytest.raises(KilledError):
-            train(build(), digits, folder)
-    assert len([row for row in metrics(folder) if row["validation_accuracy"]]) == 2
+            train(build(), digits, folder, protocol)
+    assert len(learning.history(folder)) == 2
     if moved:
         folder = shutil.move(folder, tmp_path / "moved")
     torch.manual_seed(99)  # a new process starts from another state
     other = HybridNetwork("A64-S32-S10", (1, 8, 8), steps=8)
-    resumed = train(other, digits, folder, resume=True)
+    resumed = train(other, digits, folder, protocol, resume=True)
 
     assert_same_weights(saved_weights(folder), saved_weights(tmp_path / "whole"))
     assert_same_weights(saved_weights(folder, "best.ckpt"), saved_weights(tmp_path / "whole", "best.ckpt"))
-    assert resumed[:3] == whole[:3]
-    assert len([row for row in metrics(folder) if row["validation_accuracy"]]) == 1  # the third epoch alone
+    assert resumed[:4] == whole[:4]
+    assert learning.history(folder) == learning.history(tmp_path / "whole")
 
 
 def test_finished_run_resumes_to_the_same_result(run, digits, tmp_path):
     _, outcome = run
     folder = shutil.copytree(outcome.checkpoint.parent, tmp_path / "copy")
     again = train(build(), digits, folder, resume=True)
-    assert again[:3] == outcome[:3]
+    assert again[:5] == outcome[:5]
 
 
 def test_resume_without_a_run_starts_one(digits, tmp_path):
-    outcome = train(build(), digits, tmp_path / "new", epochs=1, resume=True)
+    outcome = train(build(), digits, tmp_path / "new", ONE, resume=True)
     assert outcome.checkpoint.is_file()
 
 
@@ -142,43 +136,158 @@ def test_another_run_cannot_be_resumed(run, digits):
         (build(decay=0.5), PROTOCOL, r"decay \(None, now 0.5\)"),
         (build(), PROTOCOL._replace(lr=1e-3), r"lr \(0.002, now 0.001\)"),
         (build(), PROTOCOL._replace(split_seed=2), r"split_seed \(1, now 2\)"),
+        (build(), PROTOCOL._replace(epochs=4), r"epochs \(3, now 4\)"),
+        (build(), PROTOCOL._replace(milestones=()), r"milestones \(\(0.5,\), now \(\)\)"),
     ):
         with pytest.raises(ValueError, match=f"cannot be resumed, it has another {changed}"):
             train(network, digits, folder, protocol, resume=True)
 
 
-def test_an_option_that_was_dropped_cannot_be_resumed(digits, tmp_path):
-    train(build(decay=0.5), digits, tmp_path, epochs=1)
-    with pytest.raises(ValueError, match=r"decay \(0.5, now None\)"):
+def test_other_images_cannot_be_resumed(run, digits):
+    other = dataclasses.replace(digits, labels=digits.labels.flip(0))
+    with pytest.raises(ValueError, match="cannot be resumed, it has other images"):
+        train(build(), other, run[1].checkpoint.parent, resume=True)
+
+
+def test_a_foreign_best_epoch_is_not_overwritten(run, digits, tmp_path):
+    """A run that was killed before it had a last epoch."""
+    shutil.copy(run[1].checkpoint, tmp_path)
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(build(), digits, tmp_path)
+    with pytest.raises(ValueError, match=r"has another steps \(8, now 9\)"):
+        train(build(steps=9), digits, tmp_path, resume=True)
+    (tmp_path / "best.ckpt").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         train(build(), digits, tmp_path, resume=True)
+    assert (tmp_path / "best.ckpt").read_bytes() == b"mine"
+
+
+def test_an_option_that_was_dropped_cannot_be_resumed(digits, tmp_path):
+    train(build(decay=0.5), digits, tmp_path, ONE)
+    with pytest.raises(ValueError, match=r"decay \(0.5, now None\)"):
+        train(build(), digits, tmp_path, ONE, resume=True)
 
 
 def test_tensor_options_are_compared_by_value(digits, tmp_path):
-    train(build(decay=torch.full((1,), 0.5)), digits, tmp_path, epochs=1)
-    train(build(decay=torch.full((1,), 0.5)), digits, tmp_path, epochs=2, resume=True)
+    train(build(decay=torch.full((1,), 0.5)), digits, tmp_path, ONE)
+    train(build(decay=torch.full((1,), 0.5)), digits, tmp_path, ONE, resume=True)
     with pytest.raises(ValueError, match="it has another decay"):
-        train(build(decay=torch.full((1,), 0.4)), digits, tmp_path, resume=True)
+        train(build(decay=torch.full((1,), 0.4)), digits, tmp_path, ONE, resume=True)
 
 
-def test_fewer_epochs_than_done_are_refused(run, digits):
-    with pytest.raises(ValueError, match=r"epochs must be at least 3, .* got 2"):
-        train(build(), digits, run[1].checkpoint.parent, epochs=2, resume=True)
+def test_schedules(digits, tmp_path, monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        Classifier, "on_train_batch_start", lambda self, *_: rates.append(self.optimizers().param_groups[0]["lr"])
+    )
+    train(
+        build(), digits, tmp_path / "steps", PROTOCOL._replace(epochs=5, lr=1.0, milestones=(0.5, 0.75), batch_size=600)
+    )
+    # Two batches an epoch; half of five is in the third epoch, three quarters in the fourth.
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    rates.clear()
+    train(
+        build(), digits, tmp_path / "cycle", PROTOCOL._replace(epochs=5, lr=0.01, schedule="one-cycle", batch_size=60)
+    )
+    assert len(rates) == 90
+    assert max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) == pytest.approx(0.3 * 90, abs=1)
+    assert rates[-1] < 1e-6
+
+
+def test_weight_decay_is_of_weights_alone(digits, tmp_path):
+    network = build(learn=("decay",), decay=0.5)
+    optimizer = Classifier(network, PROTOCOL._replace(weight_decay=0.1)).configure_optimizers()["optimizer"]
+    decayed, others = optimizer.param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0)
+    assert {id(p) for p in decayed["params"]} == {
+        id(p) for name, p in network.named_parameters() if "weight" in name.rsplit(".", 1)[-1]
+    }
+    assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+
+def test_label_smoothing_is_of_training_alone(digits, tmp_path):
+    network = build("A10")
+    nn.init.normal_(network.artificial[1].weight)
+    train(network, digits, tmp_path, ONE._replace(label_smoothing=0.3, lr=1e-9))  # the weights stay as they are
+    (logged,) = learning.history(tmp_path)
+    parts = [digits[index] for index in data.split(len(digits), PROTOCOL.split_seed)]
+    for (images, labels), name, smoothing in zip(parts, ("train", "validation"), (0.3, 0), strict=False):
+        loss = nn.functional.cross_entropy(network(images), labels, label_smoothing=smoothing)
+        assert logged[f"{name}_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_patience(digits, tmp_path, monkeypatch):
+    """Flat from the first epoch on: it ends when patience says so, not before min_epochs, and stays ended."""
+    protocol = PROTOCOL._replace(lr=1e-12, epochs=9, patience=2)
+    outcome = train(build(), digits, tmp_path / "a", protocol)
+    assert (outcome.best_epoch, outcome.epochs) == (1, 3)
+    again = train(build(), digits, tmp_path / "a", protocol, resume=True)
+    assert again[:5] == outcome[:5]
+    assert train(build(), digits, tmp_path / "b", protocol._replace(min_epochs=5)).epochs == 5
+
+
+def test_weights_that_are_not_finite_end_the_run(digits, tmp_path, monkeypatch):
+    step = Classifier.training_step
+    monkeypatch.setattr(Classifier, "training_step", lambda self, *batch: step(self, *batch) * math.nan)
+    with pytest.raises(FloatingPointError, match=r"not finite after epoch 1: try a lower lr \(0.002\)"):
+        train(build(), digits, tmp_path)
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+def test_mixed_precision(digits, tmp_path):
+    seen = []
+    network = build()
+    network.artificial.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    outcome = train(network, digits, tmp_path, ONE._replace(precision="bf16-mixed"))
+    assert set(seen) == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert 0 <= outcome.test_accuracy <= 1
+    with pytest.raises(ValueError, match="precision '16-mixed' needs a CUDA device"):
+        train(build(), digits, tmp_path / "half", ONE._replace(precision="16-mixed"))
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_compiled(digits, tmp_path):
+    """The same network after training, but for rounding."""
+    few = dataclasses.replace(digits, images=digits.images[:100], labels=digits.labels[:100])
+    for name in ("plain", "compiled"):
+        train(build(), few, tmp_path / name, ONE, compiled=name == "compiled")
+    one, other = (saved_weights(tmp_path / name) for name in ("plain", "compiled"))
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_given_split(digits, tmp_path):
+    images = dataclasses.replace(digits, test_from=1500)
+    protocol = ONE._replace(split="given")
+    network = build()
+    outcome = train(network, images, tmp_path, protocol)
+    pixels, labels = images[torch.arange(1500, 1797)]
+    correct = (network(pixels).argmax(1) == labels).float().mean().item()
+    assert outcome.test_accuracy == pytest.approx(correct, abs=1e-6)
+    with pytest.raises(ValueError, match="split 'given' needs images that come in two parts; digits has no test part"):
+        train(build(), digits, tmp_path / "none", protocol)
+
+
+def test_too_few_images(digits, tmp_path):
+    with pytest.raises(ValueError, match="2 images are too few to split"):
+        train(build(), digits.subset(torch.arange(2)), tmp_path)
 
 
 def test_training_warns_of_nothing(digits, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train(build(), digits, tmp_path, epochs=1)
-        train(build(), digits, tmp_path, epochs=2, resume=True)
+        train(build(), digits, tmp_path, ONE)
+        train(build(), digits, tmp_path, ONE, resume=True)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs must be an int of at least 1"),
-        ({"protocol": PROTOCOL._replace(batch_size=0)}, "batch_size must be an int of at least 1"),
-        ({"protocol": PROTOCOL._replace(lr=math.nan)}, "lr must be a finite float above 0"),
-        ({"protocol": PROTOCOL._replace(seed=-1)}, "seed must be an int from 0"),
+        ({"protocol": PROTOCOL._replace(epochs=0)}, "epochs must be an int of at least 1"),
+        ({"pretrained": "best.ckpt"}, "pretrained is for separate learning"),
     ],
 )
 def test_wrong_argument(digits, tmp_path, options, message):

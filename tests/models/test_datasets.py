@@ -1,0 +1,179 @@
+"""Named data sets: read as they are, and what is missing or damaged is named."""
+
+import gzip
+import hashlib
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchvision", reason="the data sets come through torchvision, in the extra 'models'")
+
+from hnn_models import datasets
+from hnn_models.folder import DataError
+
+
+def idx(array):
+    """``array`` of uint8 in the IDX format of MNIST."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path, monkeypatch):
+    """A small data set in MNIST's layout, its sums in place of the real ones."""
+    random = np.random.default_rng(0)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    arrays = {}
+    for part, count in (("train", 20), ("t10k", 5)):
+        arrays[f"{part}-images-idx3-ubyte"] = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{part}-labels-idx1-ubyte"] = random.integers(0, 10, count, dtype=np.uint8)
+    for name, array in arrays.items():
+        (raw / name).write_bytes(idx(array))
+        monkeypatch.setitem(datasets.MNIST_FILES, name, hashlib.md5(idx(array)).hexdigest())
+    return tmp_path, arrays
+
+
+def test_mnist_pools_training_and_test_images(mnist):
+    folder, arrays = mnist
+    images = datasets.load("mnist", folder)
+    assert (images.shape, images.classes, len(images), images.scale, images.test_from) == ((1, 28, 28), 10, 25, 255, 20)
+    pooled = np.concatenate([arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]])
+    np.testing.assert_array_equal(images.images[:, 0].numpy(), pooled)
+    assert images.labels[20:].tolist() == arrays["t10k-labels-idx1-ubyte"].tolist()
+    assert images.labels.dtype == torch.int64
+
+
+def test_missing_files_are_named(mnist):
+    folder, _ = mnist
+    (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match=r"no t10k-labels-idx1-ubyte \(put them there, or --download") as caught:
+        datasets.load("mnist", folder)
+    assert "train" not in str(caught.value)
+
+
+def test_damaged_files_are_named(mnist):
+    folder, _ = mnist
+    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"damaged .*: train-images-idx3-ubyte;"):
+        datasets.load("mnist", folder)
+
+
+def test_failed_download_is_reported(tmp_path, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    def refuse(self):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(MNIST, "download", refuse)
+    with pytest.raises(DataError, match=r"cannot be downloaded into .*: no network"):
+        datasets.load("mnist", tmp_path, download=True)
+
+
+def test_what_is_missing_is_downloaded(mnist, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    folder, _ = mnist
+    raw = (folder / "MNIST").rename(folder / "mirror") / "raw"
+    monkeypatch.setattr(MNIST, "download", lambda self: shutil.copytree(raw, self.raw_folder))
+    assert len(datasets.load("mnist", folder, download=True)) == 25
+
+
+def test_fashion_mnist_is_read_from_the_packed_files(tmp_path, monkeypatch):
+    from torchvision.datasets import FashionMNIST
+
+    random = np.random.default_rng(1)
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    arrays, resources = [], []
+    for part, count in (("train", 8), ("t10k", 4)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            arrays.append(random.integers(0, 10, shape, dtype=np.uint8))
+            packed = gzip.compress(idx(arrays[-1]))
+            resources.append((f"{part}-{kind}-ubyte.gz", hashlib.md5(packed).hexdigest()))
+            (raw / resources[-1][0]).write_bytes(packed)
+    monkeypatch.setattr(FashionMNIST, "resources", resources)
+    images = datasets.load("fashion-mnist", tmp_path)
+    np.testing.assert_array_equal(images.images[:, 0].numpy(), np.concatenate(arrays[0::2]))
+    np.testing.assert_array_equal(images.labels.numpy(), np.concatenate(arrays[1::2]))
+    assert images.test_from == 8
+    (raw / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"damaged .*: t10k-images-idx3-ubyte.gz;"):
+        datasets.load("fashion-mnist", tmp_path)
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """A small data set in CIFAR-10's layout, its sums in place of the real ones."""
+    from torchvision.datasets import CIFAR10
+
+    random = np.random.default_rng(2)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    pixels, labels = [], []
+
+    def put(name, content):
+        (folder / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5(pickle.dumps(content)).hexdigest()
+
+    lists = {"train_list": [], "test_list": []}
+    for list_name, name in (
+        ("train_list", "data_batch_1"),
+        ("train_list", "data_batch_2"),
+        ("test_list", "test_batch"),
+    ):
+        pixels.append(random.integers(0, 256, (3, 3072), dtype=np.uint8))
+        labels += (batch_labels := random.integers(0, 10, 3).tolist())
+        lists[list_name].append([name, put(name, {"data": pixels[-1], "labels": batch_labels})])
+    meta = {**CIFAR10.meta, "md5": put("batches.meta", {"label_names": list("abcdefghij")})}
+    for name, value in {**lists, "meta": meta}.items():
+        monkeypatch.setattr(CIFAR10, name, value)
+    return tmp_path, np.concatenate(pixels).reshape(-1, 3, 32, 32), labels
+
+
+def test_cifar10_pools_training_and_test_images(cifar10):
+    folder, pixels, labels = cifar10
+    images = datasets.load("cifar10", folder)
+    assert (images.shape, images.classes, len(images), images.scale, images.test_from) == ((3, 32, 32), 10, 9, 255, 6)
+    np.testing.assert_array_equal(images.images.numpy(), pixels)
+    assert images.labels.tolist() == labels
+
+
+def test_damaged_cifar10_is_not_unpickled(cifar10, tmp_path):
+    folder, *_ = cifar10
+    (folder / "cifar-10-batches-py" / "data_batch_2").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    with pytest.raises(DataError, match=r"damaged .*: data_batch_2;"):
+        datasets.load("cifar10", folder)
+    assert not (tmp_path / "ran").exists()
+    (folder / "cifar-10-batches-py" / "batches.meta").unlink()
+    with pytest.raises(DataError, match="no batches"):
+        datasets.load("cifar10", folder)
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (["svhn"], {}, "dataset must be one of 'digits', 'mnist', 'fashion-mnist', 'cifar10', 'folder'; got 'svhn'"),
+        (["mnist"], {}, "'mnist' needs data_dir .* that holds MNIST/raw"),
+        (["folder"], {}, "'folder' needs data_dir .* that holds train/<class>/"),
+        (["digits", "."], {}, "takes no data_dir"),
+        (["digits"], {"download": True}, "takes no data_dir"),
+        (["folder", "."], {"download": True}, "nothing to download"),
+        (["mnist", "."], {"shape": (1, 28, 28)}, "shape .* is for a folder"),
+    ],
+)
+def test_wrong_argument(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.load(*arguments, **options)

@@ -1,0 +1,70 @@
+"""Recipes: the paper's values, what changes them, and what is refused."""
+
+import math
+
+import pytest
+
+from hnn_models.protocol import PRECISIONS, RECIPES, Protocol
+
+
+def test_the_papers_values():
+    mnist = Protocol.of("mnist")
+    assert (mnist.epochs, mnist.batch_size, mnist.lr, mnist.milestones) == (100, 64, 1e-4, (0.5,))
+    cifar10 = Protocol.of("cifar10")
+    assert (cifar10.epochs, cifar10.batch_size, cifar10.lr, cifar10.milestones) == (150, 32, 1e-4, (0.5, 0.75))
+    for protocol in (mnist, cifar10):
+        assert (protocol.schedule, protocol.weight_decay, protocol.label_smoothing) == ("steps", 0, 0)
+        assert (protocol.shift, protocol.flip, protocol.split, protocol.patience) == (0, False, "pooled", None)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion-mnist", "cifar10", "folder"])
+def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
+    protocol = Protocol.of(dataset, recipe, seed=3, epochs=7)
+    assert (protocol.dataset, protocol.recipe, protocol.seed, protocol.epochs) == (dataset, recipe, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("recipe", "best", "recipe must be one of 'paper', 'modern'; got 'best'"),
+        ("schedule", "cosine", "schedule must be one of 'steps', 'one-cycle'"),
+        ("split", "5:5", "split must be one of 'pooled', 'given'"),
+        ("precision", "8", f"precision must be one of '{PRECISIONS[0]}'"),
+        ("epochs", 0, "epochs must be an int of at least 1; got 0"),
+        ("epochs", 2.0, "epochs must be an int of at least 1; got 2.0"),
+        ("batch_size", True, "batch_size must be an int of at least 1"),
+        ("shift", -1, "shift must be an int of at least 0"),
+        ("patience", 0, "patience must be an int of at least 1"),
+        ("min_epochs", 0, "min_epochs must be an int of at least 1"),
+        ("lr", 0.0, "lr must be a finite float above 0"),
+        ("lr", math.nan, "lr must be a finite float above 0"),
+        ("lr", math.inf, "lr must be a finite float above 0"),
+        ("lr", "fast", "lr must be a finite float above 0"),
+        ("weight_decay", -0.1, "weight_decay must be a finite float of at least 0"),
+        ("label_smoothing", 1.0, r"label_smoothing must be a float in \[0, 1\)"),
+        ("milestones", (0.5, 1.0), r"milestones must be a tuple of fractions in \(0, 1\)"),
+        ("milestones", (0.0,), "milestones must be"),
+        ("milestones", [0.5], "milestones must be"),
+        ("flip", 1, "flip must be True or False"),
+        ("seed", -1, "seed must be an int from 0"),
+        ("split_seed", 2**32, "split_seed must be an int from 0"),
+    ],
+)
+def test_wrong_value(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        Protocol("digits")._replace(**{name: value}).checked()
+    if name != "recipe":
+        with pytest.raises(ValueError, match=message):
+            Protocol.of("digits", **{name: value})
+
+
+def test_wrong_names():
+    with pytest.raises(ValueError, match="dataset must be one of 'digits'"):
+        Protocol.of("svhn")
+    with pytest.raises(ValueError, match="recipe must be one of"):
+        Protocol.of("mnist", "best")
+    with pytest.raises(ValueError, match="dataset must be a name"):
+        Protocol(3).checked()
+    with pytest.raises(TypeError, match="momentum"):
+        Protocol.of("mnist", momentum=0.9)
