@@ -15,6 +15,7 @@ struct Noise {
   int64_t first_step, first_element;
 };
 
+// A macro, since device code takes literals only.
 #define HNN_NO_PROBABILITY "probability must lie in [0, 1]"
 
 // The bits of `needs`: the mean, and log_std. Null where not needed.

@@ -1,7 +1,7 @@
 // The CPU kernels' tiles shared among threads that nothing orders, for ThreadSanitizer: forward and backward of a layer
-// with an axon whose coefficients are learnt, float32 and bfloat16, neurons that fill no whole tile. Prints nothing;
-// the sanitizer reports a race and sets the exit status. Compiled with csrc/cpu/kernels_default.cpp alone, without
-// torch.
+// with an axon whose coefficients are learnt, and the codings, float32 and bfloat16, neurons that fill no whole tile.
+// Prints nothing; the sanitizer reports a race and sets the exit status. Compiled with csrc/cpu/kernels_default.cpp
+// alone, without torch.
 #include <cstdlib>
 #include <memory>
 #include <thread>
@@ -39,18 +39,20 @@ hnn::PerNeuron constant(double value) {
   return operand;
 }
 
+// run(begin, end) on three threads, for a third of the tiles each.
 template <class Run>
-void on_threads(hnn::Call& call, bool backward, Run run) {
-  const size_t bytes = (hnn::kDefaultKernels.scratch_bytes(call, backward) + 63) / 64 * 64;
+void on_threads(Run run) {
   const int64_t tiles = (kNeurons + hnn::kTile - 1) / hnn::kTile;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 3; ++i) {
-    threads.emplace_back([&, i] {
-      const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
-      run(scratch.get(), tiles * i / 3, tiles * (i + 1) / 3);
-    });
-  }
+  for (int i = 0; i < 3; ++i) threads.emplace_back([=] { run(tiles * i / 3, tiles * (i + 1) / 3); });
   for (std::thread& thread : threads) thread.join();
+}
+void with_scratch(hnn::Call& call, bool backward) {
+  const size_t bytes = (hnn::kDefaultKernels.scratch_bytes(call, backward) + 63) / 64 * 64;
+  on_threads([&call, backward, bytes](int64_t begin, int64_t end) {
+    const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
+    (backward ? hnn::kDefaultKernels.backward : hnn::kDefaultKernels.forward)(call, scratch.get(), begin, end);
+  });
 }
 
 void layer(hnn::DType dtype, int64_t bytes) {
@@ -75,9 +77,7 @@ void layer(hnn::DType dtype, int64_t bytes) {
   call.out = train(out);
   call.last_v = per_neuron(last_v);
   call.last_r = per_neuron(last_r);
-  on_threads(call, false, [&](void* scratch, int64_t begin, int64_t end) {
-    hnn::kDefaultKernels.forward(call, scratch, begin, end);
-  });
+  with_scratch(call, false);
 
   call.grad_out = train(grad_out);
   call.grad_current = train(grad_current);
@@ -87,9 +87,31 @@ void layer(hnn::DType dtype, int64_t bytes) {
   void* const sums[3] = {partials[3].data(), partials[4].data(), partials[5].data()};
   call.axon.learns = true;
   call.axon.partials = sums;
-  on_threads(call, true, [&](void* scratch, int64_t begin, int64_t end) {
-    hnn::kDefaultKernels.backward(call, scratch, begin, end);
-  });
+  with_scratch(call, true);
+}
+
+void codings(hnn::DType dtype, int64_t bytes) {
+  std::vector<char> value(kNeurons * bytes), grads[2] = {value, value}, out(kSteps * kNeurons * bytes), grad_out(out);
+  const auto constant = [](std::vector<char>& memory) {
+    hnn::Train result = train(memory);
+    result.constant = true;
+    return result;
+  };
+  hnn::CodingCall call{};
+  call.dtype = dtype;
+  call.steps = kSteps;
+  call.neurons = kNeurons;
+  call.seed = 7;
+  call.first_step = 3;
+  call.element = rows();
+  call.mean = call.log_std = call.probability = constant(value);
+  call.out = train(out);
+  call.grad_out = train(grad_out);
+  call.grad_mean = constant(grads[0]);
+  call.grad_log_std = constant(grads[1]);
+  on_threads([&](int64_t begin, int64_t end) { hnn::kDefaultKernels.encode_gaussian(call, begin, end); });
+  on_threads([&](int64_t begin, int64_t end) { hnn::kDefaultKernels.encode_poisson(call, begin, end); });
+  on_threads([&](int64_t begin, int64_t end) { hnn::kDefaultKernels.gaussian_backward(call, begin, end); });
 }
 
 }  // namespace
@@ -97,4 +119,6 @@ void layer(hnn::DType dtype, int64_t bytes) {
 int main() {
   layer(hnn::kFloat32, 4);
   layer(hnn::kBFloat16, 2);
+  codings(hnn::kFloat32, 4);
+  codings(hnn::kBFloat16, 2);
 }
