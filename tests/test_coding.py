@@ -226,9 +226,10 @@ def test_threads_change_no_bit():
 
 @needs_cpu
 @pytest.mark.parametrize("columns", [256, 250])
-@pytest.mark.parametrize(("dtype", "rows"), [(torch.float32, 1000), (torch.bfloat16, 2000)], ids=["float32", "bfloat16"])
-def test_large_trains_are_written_past_the_cache(dtype, rows, columns):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
+def test_large_trains_are_written_past_the_cache(dtype, columns):
     """From 8 MiB on the CPU kernels store differently; 250 columns leave tiles that are not whole."""
+    rows = 4000 // dtype.itemsize
     for got, expected in zip(trains((rows, columns), dtype), trains((rows, columns), dtype, "reference"), strict=True):
         equal_bits(got, expected, "train")
 
@@ -239,11 +240,12 @@ def test_many_axes(target, axes):
     shape = [2 if i % 3 else 1 for i in range(axes)]
     mean, log_std, _ = (x.permute(*reversed(range(axes))) for x in values(shape, device=target.device))
     expected = encode_gaussian(mean, log_std, 3, seed=6, backend="reference")
+    message = ""
     try:
         hold(target, encode_gaussian(mean, log_std, 3, seed=6, backend=target.backend), expected, "many axes")
     except RuntimeError as error:
-        assert axes > 8
-        assert "axes per step; at most 8" in str(error)
+        message = str(error)
+    assert not message or (axes > 8 and "axes per step; at most 8" in message), message
 
 
 # -- the seed ----------------------------------------------------------------------------------------------------------
