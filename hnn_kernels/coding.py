@@ -123,8 +123,9 @@ def encode_poisson(
         return reference.poisson(probability, *noise)
     try:
         return coding_ops["poisson_forward", chosen](probability, *noise)
-    except RuntimeError:
-        checks.probabilities("probability", probability)  # tells what was given
+    except RuntimeError as error:
+        if "must lie in [0, 1]" in str(error):
+            checks.probabilities("probability", probability)  # tells what was given
         raise
 
 
