@@ -41,6 +41,13 @@ def number(name: str, value: object, *, positive: bool = False) -> float:
     return value
 
 
+def numbers(name: str, values: Sequence[object]) -> list[float]:
+    """``values`` are finite real numbers, returned as floats."""
+    if all(type(value) is float and abs(value) <= sys.float_info.max for value in values):
+        return list(values)  # without making a name for each, which takes longer than all the rest
+    return [number(f"{name}[{i}]", value) for i, value in enumerate(values)]
+
+
 def steps_count(name: str, value: object, what: str = "the number of time steps") -> None:
     """``value`` is ``what``: an int of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):

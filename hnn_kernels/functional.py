@@ -241,7 +241,7 @@ def _filter(prefix: str, given: Sequence, shape: Sequence[int], like: Tensor) ->
             if any(isinstance(c, Tensor) for c in part):
                 part = _stack(name, part, shape, like)
             else:
-                floats = [checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
+                floats = checks.numbers(name, part)
         if isinstance(part, Tensor):
             checks.coefficient(name, part, shape[1:], (like.dtype, dtype), like.device, order=True)
             tensors.append(part.to(dtype))

@@ -87,7 +87,11 @@ struct Rows {
   // A stage's last word on row t, which it does not read again.
   HNN_INLINE void put(int64_t t, int k, Vector<C> v) const {
     C* const at = data + t * stride + k * kLanes<C>;
-    streaming ? stream(at, v) : store(at, v);
+    if (__builtin_expect(streaming, 0)) {
+      stream(at, v);
+    } else {
+      store(at, v);
+    }
   }
   HNN_INLINE explicit operator bool() const { return data != nullptr; }
   HNN_INLINE Rows from(int64_t t) const { return {data ? data + t * stride : nullptr, stride, streaming}; }
