@@ -41,11 +41,14 @@ def number(name: str, value: object, *, positive: bool = False) -> float:
     return value
 
 
-def numbers(name: str, values: Sequence[object]) -> list[float]:
-    """``values`` are finite real numbers, returned as floats."""
-    if all(type(value) is float and abs(value) <= sys.float_info.max for value in values):
-        return list(values)  # without making a name for each, which takes longer than all the rest
-    return [number(f"{name}[{i}]", value) for i, value in enumerate(values)]
+def plain_floats(values: object) -> list[float] | None:
+    """``values`` as a list, if they are a tuple or list of finite floats: the common case, told in a moment."""
+    if type(values) in (tuple, list):
+        for value in values:
+            if type(value) is not float or not abs(value) <= sys.float_info.max:
+                return None
+        return list(values)
+    return None
 
 
 def steps_count(name: str, value: object, what: str = "the number of time steps") -> None:

@@ -232,25 +232,29 @@ def _filter(prefix: str, given: Sequence, shape: Sequence[int], like: Tensor) ->
     """``(feedback, feedforward, feedback_values, feedforward_values)``, each pair a tensor or a list of floats."""
     tensors: list[Tensor | None] = []
     values: list[list[float]] = []
-    dtype = state_dtype(like.dtype)
-    for name, part, least in ((f"{prefix}feedback", given[0], 0), (f"{prefix}feedforward", given[1], 1)):
-        floats: list[float] = []
-        if not isinstance(part, Tensor):
-            if isinstance(part, str) or not isinstance(part, Sequence):
-                raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(part).__name__}")
-            if any(isinstance(c, Tensor) for c in part):
-                part = _stack(name, part, shape, like)
-            else:
-                floats = checks.numbers(name, part)
-        if isinstance(part, Tensor):
-            checks.coefficient(name, part, shape[1:], (like.dtype, dtype), like.device, order=True)
-            tensors.append(part.to(dtype))
-        else:
-            tensors.append(None)
+    for name, part, least in (("feedback", given[0], 0), ("feedforward", given[1], 1)):
+        floats = checks.plain_floats(part)
+        if floats is None:
+            part, floats = _coefficients_of(prefix + name, part, shape, like)
+        tensors.append(part if isinstance(part, Tensor) else None)
         values.append(floats)
         if len(part) < least:
-            raise ValueError(f"{name} must have at least one coefficient; got none")
+            raise ValueError(f"{prefix}{name} must have at least one coefficient; got none")
     return *tensors, *values
+
+
+def _coefficients_of(name: str, part: object, shape: Sequence[int], like: Tensor) -> tuple[Sequence, list[float]]:
+    """A tensor of the state dtype and no floats, or the floats twice."""
+    dtype = state_dtype(like.dtype)
+    if not isinstance(part, Tensor):
+        if isinstance(part, str) or not isinstance(part, Sequence):
+            raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(part).__name__}")
+        if not any(isinstance(c, Tensor) for c in part):
+            floats = [checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
+            return floats, floats
+        part = _stack(name, part, shape, like)
+    checks.coefficient(name, part, shape[1:], (like.dtype, dtype), like.device, order=True)
+    return part.to(dtype), []
 
 
 def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like: Tensor) -> Tensor:

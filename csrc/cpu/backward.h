@@ -18,6 +18,7 @@ struct Kept {
     synapse = call.synapse.learns;
     axon = call.axon.learns;
   }
+  bool only_v() const { return v && !spike && !before_v && !before_r && !axon; }  // of the membrane's
   int rows() const { return v + spike + before_v + before_r + 2 * synapse + axon; }
   // Rows of history in front.
   int extra(const hnn::Call& call) const {
@@ -124,7 +125,8 @@ class Backward {
       if (keep) trace = trace_.from(t);
       if (call_.reset == kFilter || call_.reset == kNone) trace.before_v = {};  // V of the row before is there
       const Rows<C> spikes = keep && kept_.spike ? Rows<C>{} : call_.axon.learns ? block_[1] : Rows<C>{};
-      stages_.recompute(layer_.membrane, call_.surrogate, layer_.axon, input, spikes, trace, steps, ahead);
+      const auto run = keep ? stages_.recompute : stages_.advance;
+      run(layer_.membrane, call_.surrogate, layer_.axon, input, spikes, trace, steps, ahead);
       if (call_.axon.learns) {  // else nobody asks for its output
         stages_.axon.forward(layer_.axon, keep ? trace.spike : spikes, keep ? axon_y_.from(t) : block_[2], steps, {});
       }

@@ -7,7 +7,8 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 // The stages of a call, as functions (choose.h).
 template <class C>
 struct Stages {
-  decltype(&membrane_forward<C, kFilter, false>) membrane_forward, recompute;
+  // Forward; again for what backward keeps; and again for the state alone.
+  decltype(&membrane_forward<C, kFilter, false, kSpikes>) membrane_forward, recompute, advance;
   decltype(&density_rows<C, kGaussian>) density;  // null where membrane_backward computes it itself
   decltype(&membrane_backward<C, kFilter, kFull, false, kFromRows>) membrane_backward;
   bool fused_axon = false;  // the axon goes with the membrane, but for a recomputation, which needs none of it

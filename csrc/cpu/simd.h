@@ -1,7 +1,7 @@
 // The body of one instruction set: the vector type, the neuron over it, and the kernels. The including file has set
-// HNN_NAMESPACE, HNN_VECTOR_BYTES, where there are any HNN_INTRINSIC(name) and HNN_FMA, and the target, and included
-// the standard headers before setting it: code of theirs compiled for a newer processor could otherwise be the copy
-// that the linker keeps for all.
+// HNN_NAMESPACE, HNN_VECTOR_BYTES, where there are any HNN_INTRINSIC(name), HNN_FMA, HNN_ROUND(x) and HNN_SCALE(x, n),
+// and the target, and included the standard headers before setting it: code of theirs compiled for a newer processor
+// could otherwise be the copy that the linker keeps for all.
 #define HNN_INLINE inline __attribute__((always_inline))
 #ifdef HNN_STREAM
 #define HNN_STREAM_FENCE _mm_sfence

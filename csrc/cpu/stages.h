@@ -67,9 +67,13 @@ struct Held {
   }
 };
 
-// With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`. `surrogate` is
-// read for kSmooth, which is for proofs and not for speed.
-template <class C, int kReset, bool kSmooth, int kP = -1, int kQ = 0>
+// What membrane_forward writes: the spikes alone, V alone, or whatever rows it is given; a branch for each vector
+// counts.
+enum Writes { kSpikes, kPotential, kGiven };
+
+// With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`; all coefficients
+// are then the same for all neurons. `surrogate` is read for kSmooth, which is for proofs and not for speed.
+template <class C, int kReset, bool kSmooth, int kWrites, int kP = -1, int kQ = 0>
 void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows<C> current, Rows<C> spikes,
                       const Trace<C>& trace, int64_t steps, Ahead ahead) {
   using V = Vector<C>;
@@ -85,15 +89,16 @@ void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows
     for (int64_t t = 0; t < steps; ++t) {
       ahead.next();
       unrolled<g>([&](auto k) HNN_LAMBDA {
+        constexpr int own = kP < 0 ? k : 0;
         const int at = first + k;
-        if (to.before_v) to.before_v.set(t, at, state[k].v);
-        if (to.before_r) to.before_r.set(t, at, state[k].r);
+        if (kWrites == kGiven && to.before_v) to.before_v.set(t, at, state[k].v);
+        if (kWrites == kGiven && to.before_r) to.before_r.set(t, at, state[k].r);
         V v;
-        V spike = forward_step(kReset, kSmooth, surrogate, state[k], current.get(t, at), c[k], inverse_width, v);
-        if constexpr (kP >= 0) spike = filter_step(kP, kQ, filter.memory[k], spike, filter.c[k]);
-        if (spikes) spikes.put(t, at, spike);
-        if (to.v) to.v.set(t, at, v);
-        if (to.spike) to.spike.set(t, at, spike);
+        V spike = forward_step(kReset, kSmooth, surrogate, state[k], current.get(t, at), c[own], inverse_width, v);
+        if constexpr (kP >= 0) spike = filter_step(kP, kQ, filter.memory[k], spike, filter.c[own]);
+        if (kWrites == kSpikes || (kWrites == kGiven && spikes)) spikes.put(t, at, spike);
+        if (kWrites == kPotential || (kWrites == kGiven && to.v)) to.v.set(t, at, v);
+        if (kWrites == kGiven && to.spike) to.spike.set(t, at, spike);
       });
     }
     ahead = {};
@@ -120,12 +125,13 @@ void density_rows(const Membrane<C>& m, Rows<C> v, Rows<C> result, int64_t steps
 
 constexpr int kFromRows = -1;
 
-// With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output.
+// With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output; all coefficients
+// are then the same for all neurons.
 template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate, int kP = -1, int kQ = 0>
 void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Rows<C> densities, Rows<C> grad_current,
                        const Trace<C>& trace, int64_t steps, Ahead ahead) {
   using V = Vector<C>;
-  constexpr int g = kLearns ? kGroup<C> : kWideGroup<C>;
+  constexpr int g = kLearns || kP >= 0 ? kGroup<C> : kWideGroup<C>;
   const V inverse_width = m.inverse_width;
   const Trace<C> of = trace;
   for (int first = 0; first < kVectors<C>; first += g) {
@@ -138,19 +144,21 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Row
     for (int64_t t = steps - 1; t >= 0; --t) {
       ahead.next();
       unrolled<g>([&](auto k) HNN_LAMBDA {
+        constexpr int own = kP < 0 ? k : 0;
         const int at = first + k;
         V grad_spike = grads.get(t, at);
         if constexpr (kP >= 0) {
           V grad_filtered = grad_spike;
-          grad_spike = filter_backward_step(kP, kQ, filter.memory[k], grad_filtered, filter.c[k]);
+          grad_spike = filter_backward_step(kP, kQ, filter.memory[k], grad_filtered, filter.c[own]);
         }
         const Adjoint<V> after = adjoint[k];
         const V v = kReset == kZero || kSurrogate != kFromRows ? of.v.get(t, at) : V{};
         const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, at) : V{};
         const V slope =
-            kSurrogate == kFromRows ? densities.get(t, at) : density(kSurrogate, v - c[k].threshold, inverse_width);
+            kSurrogate == kFromRows ? densities.get(t, at) : density(kSurrogate, v - c[own].threshold, inverse_width);
         V through_spike;
-        const V grad = backward_step(kReset, kResetGrad, adjoint[k], grad_spike, slope, v, spike, c[k], through_spike);
+        const V grad =
+            backward_step(kReset, kResetGrad, adjoint[k], grad_spike, slope, v, spike, c[own], through_spike);
         if constexpr (kLearns) {
           const State<V> before{of.before_v.get(t, at), kReset == kFilter ? of.before_r.get(t, at) : V{}};
           accumulate(kReset, sum[k], grad, through_spike, spike, after, before);

@@ -58,18 +58,26 @@ HNN_INLINE VectorD fma_(VectorD a, VectorD b, VectorD c) {
 // 2^x for x <= 0, within 3 ulp down to 2^-126 and that from there on: the integer part of x goes into the exponent, the
 // rest f into the polynomial that is nearest to 2^f on [-1/2, 1/2] (relative error 9e-8).
 HNN_INLINE VectorF exp2_(VectorF x) {
-  typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
   const auto c = [](float y) { return VectorF{} + y; };
   x = x < c(-126.0f) ? c(-126.0f) : x;
+#ifdef HNN_SCALE
+  const VectorF whole = (VectorF)HNN_ROUND(x);
+#else
   const VectorF shift = c(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  const VectorF shifted = x + shift;
-  const VectorF f = x - (shifted - shift);
+  const VectorF shifted = x + shift, whole = shifted - shift;
+#endif
+  const VectorF f = x - whole;
   VectorF p = fma_(f, c(1.326472753262e-3f), c(9.671512709486e-3f));
   p = fma_(p, f, c(5.550733742004e-2f));
   p = fma_(p, f, c(2.402224208385e-1f));
   p = fma_(p, f, c(6.931469776003e-1f));
   p = fma_(p, f, c(1.0f));
+#ifdef HNN_SCALE
+  return (VectorF)HNN_SCALE(p, whole);
+#else
+  typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
   return (VectorF)((Int)p + ((Int)shifted << 23));
+#endif
 }
 template <class V, class F>
 HNN_INLINE V each_lane(V x, F f) {
