@@ -17,7 +17,6 @@ import argparse
 import ctypes
 import datetime
 import itertools
-import platform
 import statistics
 import sys
 import time
@@ -28,7 +27,8 @@ import torch
 
 import hnn_kernels
 from benchmarks.baselines import loop, loop_with_axon
-from benchmarks.records import append, commit
+from benchmarks.records import append
+from hnn_models.provenance import commit, device_name
 
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
 SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
@@ -71,15 +71,6 @@ def interleave(
             run()
             seconds[name].append(time.perf_counter() - start)
     return seconds
-
-
-def cpu_name() -> str:
-    """The processor, as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def providers_for(
@@ -159,7 +150,8 @@ def main() -> None:
     chosen = hnn_kernels.explain("cpu").chosen
     if chosen != "cpu":
         raise SystemExit(f"the C++ kernels are not there:\n{hnn_kernels.explain('cpu')}")
-    print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, forward + backward")
+    device = device_name(torch.device("cpu"))
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, forward + backward")
     print(f"{'op':>16} {'[T, B, N]':>16} {'buffers':>8} {'cpu ms':>8} {'eager ms':>9} {'x':>6} "
           f"{'compiled ms':>12} {'x':>6} {'floor ms':>9} {'over floor':>11}")  # fmt: skip
     rows = []
@@ -183,7 +175,7 @@ def main() -> None:
                     "buffers": "fresh" if fresh else "reused", "mode": "forward+backward", "dtype": "float32",
                     "ms_q25": f"{low * 1e3:.4f}", "ms_median": f"{middle * 1e3:.4f}", "ms_q75": f"{high * 1e3:.4f}",
                     "ns_per_neuron_step": f"{middle * 1e9 / neuron_steps:.4f}",
-                    "device": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+                    "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__,
                     "version": hnn_kernels.__version__, "commit": commit(),
                     "date": datetime.date.today().isoformat(),
                 })  # fmt: skip

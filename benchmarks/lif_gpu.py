@@ -17,7 +17,8 @@ import torch
 
 import hnn_kernels
 from benchmarks.lif import providers_for
-from benchmarks.records import append, commit
+from benchmarks.records import append
+from hnn_models.provenance import commit
 
 LARGE = (25, 32, 32 * 28 * 28)
 CASES = {

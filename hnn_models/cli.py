@@ -19,18 +19,14 @@ except ModuleNotFoundError as error:
 
 import hnn_kernels
 
-from . import checkpoint, datasets, inspection, protocol, timing
+from . import checkpoint, datasets, inspection, protocol, reproduction, timing
 from .build import PER
+from .command import BAD_RUN, Backend, Device, Json, Progress, short_errors
 from .data import ImageSet
 from .layers import ACTIVATIONS, AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
 from .notation import parse
 from .protocol import Protocol
-
-# What a wrong argument, file or folder raises before the work begins, and what can still go wrong during it. Anything
-# else is a fault of ours and keeps its stack trace.
-_BAD_INPUT = (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError)
-_BAD_RUN = (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError)
 
 _LEARNING = ("simultaneous", "separate")
 _FIRST = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun starts
@@ -51,10 +47,6 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch missing files 
 Steps = Annotated[int, typer.Option(min=1, help="Number of time steps T.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per training step.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of the order of the batches.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
-Backend = Annotated[str | None, typer.Option(help="Backend of the spiking layers; the best there is by default.")]
-Progress = Annotated[bool, typer.Option(help="Show progress bars.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as one line of JSON.")]
 
 
 @app.command()
@@ -111,7 +103,7 @@ def train(
 
     Under torchrun, every process takes its share of each batch.
     """
-    with _short_errors():
+    with short_errors():
         from . import learning as training
 
         where = training.resolve_device(device)
@@ -158,7 +150,7 @@ def train(
         run_dir = out or Path("runs") / f"{dataset}-{architecture}"
     if _FIRST:
         typer.echo(network, err=True)
-    with _short_errors(_BAD_RUN), _interruptible(run_dir):
+    with short_errors(BAD_RUN), _interruptible(run_dir):
         outcome = training.train(
             network,
             images,
@@ -195,7 +187,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Test accuracy of a checkpoint, on the data set and the split that it was trained with."""
-    with _short_errors():
+    with short_errors():
         from . import learning
 
         where = learning.resolve_device(device)
@@ -203,7 +195,7 @@ def evaluate(
         used = _backend(found.network, where, backend)
         followed = found.protocol if precision is None else found.protocol._replace(precision=precision).checked()
         images = datasets.load_again(found, data_dir)
-    with _short_errors(_BAD_RUN):
+    with short_errors(BAD_RUN):
         accuracy = learning.evaluate(found.network, images, followed, device=where, progress=progress)
     _report(as_json, test_accuracy=accuracy, backend=used)
 
@@ -229,7 +221,7 @@ def demo(
     """
     mnist = data_dir is not None
     architecture, lr = ("A784-S500-S10", 1e-3) if mnist else ("A128-S128-S10", 2e-3)
-    with _short_errors():
+    with short_errors():
         from . import learning
 
         where = learning.resolve_device(device)
@@ -245,7 +237,7 @@ def demo(
         network = _build(architecture, images, seed, steps=steps, backend=backend)
         explanation = hnn_kernels.explain(where, backend=backend)
     typer.echo(network, err=True)
-    with _short_errors(_BAD_RUN), TemporaryDirectory() as run_dir:
+    with short_errors(BAD_RUN), TemporaryDirectory() as run_dir:
         outcome = learning.train(network, images, followed, run_dir=Path(run_dir), device=where, progress=progress)
     results: dict[str, Any] = {"test_accuracy": outcome.test_accuracy, "backend": explanation.chosen}
     if explanation.chosen == "reference":
@@ -332,16 +324,6 @@ def _backend(network: HybridNetwork, device: torch.device, requested: str | None
 
 
 @contextmanager
-def _short_errors(kinds: tuple[type[Exception], ...] = _BAD_INPUT) -> Iterator[None]:
-    """Print errors of these kinds as a message, without their stack trace, and leave."""
-    try:
-        yield
-    except kinds as error:
-        typer.echo(f"hnn: error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
 def _interruptible(run_dir: Path) -> Iterator[None]:
     """Say how an interrupted run goes on; Lightning turns Ctrl-C into SystemExit."""
     try:
@@ -357,7 +339,7 @@ def _with_short_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        with _short_errors():
+        with short_errors():
             command(*args, **options)
 
     return run
@@ -365,3 +347,4 @@ def _with_short_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 for _command in (inspection.describe, inspection.profile):
     app.command()(_with_short_errors(_command))
+app.command()(reproduction.tables)

@@ -29,6 +29,9 @@ DATASETS = {
     "folder": "train/<class>/... and test/<class>/..., or <class>/...",
 }
 
+# The shape of their images; that of a folder is the folder's own.
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
 
 def load(
     name: str,

@@ -1,31 +1,24 @@
 """The commands that look at a network: ``hnn describe`` and ``hnn profile``."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from . import checkpoint, datasets, energy
+from .command import Backend, Device, Json, print_table
 from .describe import kept_for_backward, rows, show
 from .layers import AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
 
-# Shapes of images, so that nothing has to be loaded to describe a network.
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 _BATCH = 32  # the currents of the paper's largest layer take 4 MB per image
-
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
 def describe(
     architecture: Annotated[str, typer.Argument(help="Layers in the paper's notation, such as A784-A500-S10.")],
-    dataset: Annotated[str, typer.Option(help=f"For images of {', '.join(SHAPES)}.")] = "mnist",
+    dataset: Annotated[str, typer.Option(help=f"For images of {', '.join(datasets.SHAPES)}.")] = "mnist",
     input_shape: Annotated[str | None, typer.Option(help="For images of another shape, such as 3,32,32.")] = None,
     coding: Annotated[str, typer.Option(help=f"One of {', '.join(CODINGS)}.")] = "duplicate",
     steps: Annotated[int, typer.Option(min=1, help="Number of time steps T.")] = 25,
@@ -53,7 +46,7 @@ def describe(
     ]  # fmt: skip
     sums = {name: sum(line[name] for line in lines) for name in ("parameters", "state (B)", "kept (B)")}
     lines.append({"layer": "total", "part": "", "shape": "", **sums})
-    _print(f"{architecture}, {steps} steps, bytes per image in float32", lines, as_json)
+    print_table(f"{architecture}, {steps} steps, bytes per image in float32", lines, as_json)
 
 
 def profile(
@@ -62,8 +55,8 @@ def profile(
     images: Annotated[int | None, typer.Option(min=1, help="Test images to count on; all by default.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for raster.png and membranes.png.")] = None,
     image: Annotated[int, typer.Option(min=0, help="Which test image is plotted, from 0.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
-    backend: Annotated[str | None, typer.Option(help="Backend of the spiking layers.")] = None,
+    device: Device = "auto",
+    backend: Backend = None,
     as_json: Json = False,
 ) -> None:
     """Count spikes and operations of a trained network on its test images, and estimate its energy.
@@ -86,7 +79,7 @@ def profile(
     torch.manual_seed(found.protocol.seed)  # of the noise of the coding
     costs = energy.profile(network, map(pixels, index[:images].split(_BATCH)))
     lines = [_line(cost) for cost in [*costs, energy.total(costs), energy.all_artificial(network)]]
-    _print(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
+    print_table(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
     if plots is not None:
         _plot(network, pixels(index[image : image + 1])[0], plots)
 
@@ -97,9 +90,10 @@ def _shape(dataset: str, input_shape: str | None) -> tuple[int, ...]:
             return tuple(int(n) for n in input_shape.split(","))
         except ValueError:
             raise ValueError(f"--input-shape must be numbers such as 3,32,32; got {input_shape!r}") from None
-    if dataset not in SHAPES:
-        raise ValueError(f"--dataset must be one of {', '.join(SHAPES)}; got {dataset!r} (or name --input-shape)")
-    return SHAPES[dataset]
+    shapes = datasets.SHAPES
+    if dataset not in shapes:
+        raise ValueError(f"--dataset must be one of {', '.join(shapes)}; got {dataset!r} (or name --input-shape)")
+    return shapes[dataset]
 
 
 def _line(cost: energy.LayerCost) -> dict[str, Any]:
@@ -126,26 +120,3 @@ def _plot(network: HybridNetwork, image: Tensor, folder: Path) -> None:
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=120)
         typer.echo(f"wrote {folder / name}.png", err=True)
-
-
-def _print(title: str, lines: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"title": title, "rows": lines}))
-        return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name, value in lines[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right", no_wrap=True)
-    for line in lines:
-        table.add_row(*map(_cell, line.values()), style="bold" if line["layer"] == "total" else None)
-    # A width of its own where stdout is no terminal, so that a file or a pipe gets every column whole.
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"

@@ -39,7 +39,10 @@ def test_describe_takes_the_options_of_a_network():
     [
         (["A64-S5-A10"], "  A64-S5-A10\n         ^^^\n"),
         (["A64-S10", "--coding", "poisson"], "Poisson coding has no gradient"),
-        (["A64-S10", "--dataset", "svhn"], "--dataset must be one of digits, mnist, cifar10; got 'svhn'"),
+        (
+            ["A64-S10", "--dataset", "svhn"],
+            "--dataset must be one of digits, mnist, fashion-mnist, cifar10; got 'svhn'",
+        ),
         (["A64-S10", "--input-shape", "3,x"], "--input-shape must be numbers such as 3,32,32; got '3,x'"),
         (["A64-S10", "--learn", "weights"], "learn must be one of"),
     ],

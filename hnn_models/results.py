@@ -1,0 +1,210 @@
+"""The record of the tables: a CSV file, and the Markdown page that it gives."""
+
+import csv
+import io
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from .protocol import RECIPES
+from .tables import Cell, planned_epochs, title
+
+
+class RecordError(ValueError):
+    """A file that is not such a record, or a damaged one."""
+
+
+class Row(NamedTuple):
+    """A trained cell, with the columns of the file. Accuracies are in percent.
+
+    ``dataset`` says where the images are not the original ones, ``recipe`` where the plan is not the recipe's own;
+    ``epochs`` were trained, in ``seconds_per_epoch`` with validation.
+    """
+
+    table: str
+    architecture: str
+    dataset: str
+    coding: str
+    input: str
+    learning: str
+    recipe: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    val_accuracy: float
+    test_accuracy: float
+    paper_accuracy: float
+    seconds_per_epoch: float
+    device: str
+    torch: str
+    commit: str
+    date: str
+
+    def is_of(self, cell: Cell) -> bool:
+        """Whether this is a figure for ``cell``."""
+        run = cell.run
+        return (self.table, self.architecture, self.coding, self.input, self.learning, self.paper_accuracy) == (
+            cell.table, run.architecture, run.coding, run.input, run.learning, cell.accuracy,
+        ) and self.dataset.split(" ")[0] == run.dataset  # fmt: skip
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """What there is one row of: another plan of the same recipe, or a copy of the images, has no row beside it."""
+        return (self.table, self.architecture, self.coding, self.input, self.learning, self.base_recipe, self.seed)
+
+    @property
+    def base_recipe(self) -> str:
+        """The recipe without what was changed."""
+        return self.recipe.split(",")[0]
+
+
+def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
+    """The rows of the record at ``path``, each of one of ``cells``; none where there is no file.
+
+    Raises:
+        RecordError: the file is not such a record; the message names the line.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = [*csv.reader(file, strict=True)] or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not a record of tables: {error}") from error
+    if tuple(header) != Row._fields:
+        raise RecordError(f"{path} is not a record of tables: its columns are {', '.join(header) or 'none'}")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            row = _row(line)
+            cell = next((cell for cell in cells if row.is_of(cell)), None)
+            if cell is None:
+                raise ValueError("there is no such cell")
+            if row.epochs > planned_epochs(row.recipe, cell.run.dataset):
+                raise ValueError(f"{row.epochs} epochs are too many for the recipe {row.recipe!r}")
+            if any(row.key == other.key for other in rows):
+                raise ValueError("the cell has a row already")
+        except ValueError as error:
+            raise RecordError(f"{path} is damaged in line {number}: {error}") from error
+        rows.append(row)
+    return rows
+
+
+def put(rows: Iterable[Row], row: Row) -> list[Row]:
+    """``rows`` with ``row`` in the place of the one with its key."""
+    return [*(other for other in rows if other.key != row.key), row]
+
+
+def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
+    """Write the record, in the order of ``cells``, and beside it the page with the suffix ``.md``.
+
+    Whatever happens meanwhile, each is the former file whole, or the new one whole.
+    """
+    rows = in_order(rows, cells)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Row._fields, *rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, text.getvalue())
+    _replace(path.with_suffix(".md"), markdown(rows, cells))
+
+
+def in_order(rows: Iterable[Row], cells: Sequence[Cell]) -> list[Row]:
+    """``rows`` by cell, recipe and seed."""
+
+    def place(row: Row) -> tuple[int, int, str, int]:
+        cell = next(i for i, cell in enumerate(cells) if row.is_of(cell))
+        return cell, RECIPES.index(row.base_recipe), row.recipe, row.seed
+
+    return sorted(rows, key=place)
+
+
+def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
+    """A page with the paper's figures beside ours, cell by cell; what differs in more than the seed apart."""
+    lines = ["# The paper's tables, and ours", "", _LEGEND]
+    for table, of_table in groupby(cells, key=lambda cell: cell.table):
+        group = list(of_table)
+        lines += ["", f"## {title(table, group)}", "", _line(_header(group[0])), "| --- | --- | --- |" + " ---: |" * 6]
+        for cell in group:
+            own = [row for row in in_order(rows, cells) if row.is_of(cell)]
+            for (recipe, dataset), several in groupby(own, key=lambda row: (row.recipe, row.dataset)):
+                lines.append(_line(_measured(cell, recipe, dataset, list(several))))
+            if not any(row.base_recipe == "paper" for row in own):
+                lines.append(_line((*_names(cell), "paper", f"{cell.accuracy:.2f}", "not yet measured", *[""] * 4)))
+    return "\n".join(lines) + "\n"
+
+
+_LEGEND = """\
+Test accuracies in percent; ours are means over the seeds. Each run is tested at its epoch of the highest validation
+accuracy, the one in brackets. `hnn tables` writes this page from the CSV file beside it, which has every run, with its
+device and commit.
+
+The recipe `paper` ends a run once its validation accuracy has not risen for 20 epochs, not before the 30th: `47 of 100`
+is such a run. What else was changed is said after the recipe's name."""
+
+
+def _measured(cell: Cell, recipe: str, dataset: str, rows: Sequence[Row]) -> Iterable[str]:
+    accuracies = [row.test_accuracy for row in rows]
+    mean = statistics.mean(accuracies)
+    return (
+        *_names(cell),
+        recipe if dataset == cell.run.dataset else f"{recipe}; {dataset}",
+        f"{cell.accuracy:.2f}",
+        f"**{mean:.2f}**",
+        f"{mean - cell.accuracy:+.2f}",
+        f"{max(accuracies):.2f}",
+        str(len(rows)),
+        ", ".join(_epochs(row, cell) for row in rows),
+    )
+
+
+def _header(cell: Cell) -> Iterable[str]:
+    what = cell.variant[0]
+    return ("architecture", what, "recipe", "paper", "ours", "difference", "best seed", "seeds", "epochs")
+
+
+def _names(cell: Cell) -> tuple[str, str]:
+    return cell.run.architecture, cell.variant[1]
+
+
+def _epochs(row: Row, cell: Cell) -> str:
+    planned = planned_epochs(row.recipe, cell.run.dataset)
+    cut = "" if row.epochs == planned else f" of {planned}"
+    return f"{row.epochs}{cut} ({row.best_epoch})"
+
+
+def _line(words: Iterable[str]) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def _row(words: Sequence[str]) -> Row:
+    """A line of the file.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if len(words) != len(Row._fields):
+        raise ValueError(f"it has {len(words)} columns of {len(Row._fields)}")
+    kinds = Row.__annotations__.values()
+    try:
+        row = Row(*(kind(word) for kind, word in zip(kinds, words, strict=True)))
+    except ValueError as error:
+        raise ValueError(f"not a number: {error}") from error
+    if not 1 <= row.best_epoch <= row.epochs or row.seed < 0:
+        raise ValueError(f"epoch {row.best_epoch} cannot be the best of {row.epochs}")
+    for name in ("val_accuracy", "test_accuracy", "paper_accuracy"):
+        if not 0 <= getattr(row, name) <= 100:
+            raise ValueError(f"{name} is {getattr(row, name)}, not in percent")
+    return row
+
+
+def _replace(path: Path, text: str) -> None:
+    part = Path(f"{path}.part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

@@ -1,0 +1,81 @@
+"""Plots of the tables: accuracy against the share of artificial layers, and learning curves."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from matplotlib.figure import Figure
+
+from .results import Row
+from .tables import Cell, title
+
+
+def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
+    """Test accuracy over the share of layers that are artificial, a panel per table: the paper's, and ours.
+
+    Ours is the mean over the seeds, the bar their range. The pure networks belong to each way of learning.
+
+    Raises:
+        ValueError: there is nothing to plot.
+    """
+    if not cells:
+        raise ValueError("cells must hold at least one cell; got none")
+    tables = [list(group) for _, group in groupby(sorted(cells, key=lambda c: c.table), key=lambda c: c.table)]
+    figure = Figure(figsize=(1 + 4.2 * len(tables), 4.4), layout="constrained")
+    for ax, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
+        for number, learning in enumerate(sorted({cell.run.learning for cell in table if _hybrid(cell)}) or [""]):
+            line = sorted(
+                (c for c in table if c.run.learning == learning or not _hybrid(c)), key=lambda c: c.artificial_share
+            )
+            color = f"C{number}"
+            shares = [100 * cell.artificial_share for cell in line]
+            named = f", {learning}" if learning else ""
+            ax.plot(shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper{named}")
+            ours = [[row.test_accuracy for row in rows if row.is_of(cell)] for cell in line]
+            found = [(x, statistics.mean(y), min(y), max(y)) for x, y in zip(shares, ours, strict=True) if y]
+            if found:
+                x, mean, least, most = zip(*found, strict=True)
+                ax.plot(x, mean, "o-", color=color, label=f"ours{named}")
+                ax.vlines(x, least, most, color=color)
+        ax.set_title(title(table[0].table, table), fontsize=10, loc="left")
+        ax.set_xlabel("layers that are artificial (%)")
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8, frameon=False)
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    return figure
+
+
+def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
+    """Training loss and validation accuracy by epoch; one color per cell, a line for each seed.
+
+    Args:
+        histories: what :func:`hnn_models.learning.history` gives for each run of a cell.
+
+    Raises:
+        ValueError: there is nothing to plot.
+    """
+    if not any(any(several) for several in histories.values()):
+        raise ValueError("histories must hold at least one epoch; got none")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for number, (cell, several) in enumerate(histories.items()):
+        label = f"{cell.run.architecture}, {cell.variant[1]}"
+        for history in filter(None, several):
+            style = {"color": f"C{number}", "linewidth": 1.2, "label": label}
+            label = None  # once, for all seeds
+            epochs = [figures["epoch"] for figures in history]
+            loss.plot(epochs, [figures["train_loss"] for figures in history], **style)
+            accuracy.plot(epochs, [100 * figures["validation_accuracy"] for figures in history], **style)
+    loss.set_yscale("log")
+    loss.set_ylabel("training loss")
+    accuracy.set_ylabel("validation accuracy (%)")
+    for ax in (loss, accuracy):
+        ax.set_xlabel("epoch")
+        ax.grid(alpha=0.3)
+    figure.legend(*loss.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(title(next(iter(histories)).table, list(histories)), fontsize=10, x=0.01, ha="left")
+    return figure
+
+
+def _hybrid(cell: Cell) -> bool:
+    return 0 < cell.artificial_share < 1
