@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .protocol import RECIPES
-from .tables import Cell, planned_epochs, title
+from .tables import CUTS, Cell, planned_epochs, title
 
 
 class RecordError(ValueError):
@@ -115,9 +115,9 @@ def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
 def in_order(rows: Iterable[Row], cells: Sequence[Cell]) -> list[Row]:
     """``rows`` by cell, recipe and seed."""
 
-    def place(row: Row) -> tuple[int, int, str, int]:
+    def place(row: Row) -> tuple[int | str, ...]:
         cell = next(i for i, cell in enumerate(cells) if row.is_of(cell))
-        return cell, RECIPES.index(row.base_recipe), row.recipe, row.seed
+        return cell, RECIPES.index(row.base_recipe), row.recipe, row.dataset, row.seed
 
     return sorted(rows, key=place)
 
@@ -127,7 +127,7 @@ def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
     lines = ["# The paper's tables, and ours", "", _LEGEND]
     for table, of_table in groupby(cells, key=lambda cell: cell.table):
         group = list(of_table)
-        lines += ["", f"## {title(table, group)}", "", _line(_header(group[0])), "| --- | --- | --- |" + " ---: |" * 6]
+        lines += ["", f"## {title(table)}", "", _line(_header(group[0])), "| --- | --- | --- |" + " ---: |" * 6]
         for cell in group:
             own = [row for row in in_order(rows, cells) if row.is_of(cell)]
             for (recipe, dataset), several in groupby(own, key=lambda row: (row.recipe, row.dataset)):
@@ -137,13 +137,14 @@ def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_LEGEND = """\
+_PATIENCE, _LEAST = CUTS["paper"]
+_LEGEND = f"""\
 Test accuracies in percent; ours are means over the seeds. Each run is tested at its epoch of the highest validation
 accuracy, the one in brackets. `hnn tables` writes this page from the CSV file beside it, which has every run, with its
 device and commit.
 
-The recipe `paper` ends a run once its validation accuracy has not risen for 20 epochs, not before the 30th: `47 of 100`
-is such a run. What else was changed is said after the recipe's name."""
+The recipe `paper` ends a run once its validation accuracy has not risen for {_PATIENCE} epochs, not before {_LEAST}:
+`47 of 100` is such a run. What else was changed is said after the recipe's name."""
 
 
 def _measured(cell: Cell, recipe: str, dataset: str, rows: Sequence[Row]) -> Iterable[str]:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from .results import Row
 from .tables import Cell, title
 
+_COLORS = {"separate": "C0", "simultaneous": "C1"}
+
 
 def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
     """Test accuracy over the share of layers that are artificial, a panel per table: the paper's, and ours.
@@ -23,25 +25,29 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
     tables = [list(group) for _, group in groupby(sorted(cells, key=lambda c: c.table), key=lambda c: c.table)]
     figure = Figure(figsize=(1 + 4.2 * len(tables), 4.4), layout="constrained")
     for ax, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
-        for number, learning in enumerate(sorted({cell.run.learning for cell in table if _hybrid(cell)}) or [""]):
+        learnings = {cell.run.learning for cell in table if _hybrid(cell)} or {"simultaneous"}
+        for learning in sorted(learnings):
+            color = _COLORS[learning]
             line = sorted(
-                (c for c in table if c.run.learning == learning or not _hybrid(c)), key=lambda c: c.artificial_share
+                (cell for cell in table if cell.run.learning == learning or not _hybrid(cell)),
+                key=lambda cell: cell.artificial_share,
             )
-            color = f"C{number}"
             shares = [100 * cell.artificial_share for cell in line]
-            named = f", {learning}" if learning else ""
-            ax.plot(shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper{named}")
+            ax.plot(
+                shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper, {learning}"
+            )
             ours = [[row.test_accuracy for row in rows if row.is_of(cell)] for cell in line]
             found = [(x, statistics.mean(y), min(y), max(y)) for x, y in zip(shares, ours, strict=True) if y]
             if found:
                 x, mean, least, most = zip(*found, strict=True)
-                ax.plot(x, mean, "o-", color=color, label=f"ours{named}")
+                ax.plot(x, mean, "o-", color=color, label=f"ours, {learning}")
                 ax.vlines(x, least, most, color=color)
-        ax.set_title(title(table[0].table, table), fontsize=10, loc="left")
+        ax.set_title(title(table[0].table), fontsize=10, loc="left")
         ax.set_xlabel("layers that are artificial (%)")
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8, frameon=False)
     figure.axes[0].set_ylabel("test accuracy (%)")
+    handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, fontsize=8, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -57,6 +63,7 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
     if not any(any(several) for several in histories.values()):
         raise ValueError("histories must hold at least one epoch; got none")
     figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)
     loss, accuracy = figure.subplots(1, 2)
     for number, (cell, several) in enumerate(histories.items()):
         label = f"{cell.run.architecture}, {cell.variant[1]}"
@@ -73,7 +80,7 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
         ax.set_xlabel("epoch")
         ax.grid(alpha=0.3)
     figure.legend(*loss.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(title(next(iter(histories)).table, list(histories)), fontsize=10, x=0.01, ha="left")
+    figure.suptitle(title(next(iter(histories)).table), fontsize=10, x=0.01, ha="left")
     return figure
 
 

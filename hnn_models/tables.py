@@ -130,10 +130,10 @@ def select(names: Sequence[str], cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if not names or any(_begins(cell, name) for name in names)]
 
 
-def title(table: str, cells: Sequence[Cell]) -> str:
+def title(table: str) -> str:
     """What a heading says of ``table``."""
     number = f"Section {table}" if "." in table else f"Table {table[:-1]}({table[-1]})"
-    return f"{number}: {_TITLES.get(table, cells[0].run.dataset)}"
+    return f"{number}: {_TITLES[table]}"
 
 
 def _begins(cell: Cell, name: str) -> bool:
