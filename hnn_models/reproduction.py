@@ -294,7 +294,9 @@ def _plot(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int], folde
             if cell.table == table and cell.run.dataset in work.sources
         }
         if any(any(several) for several in histories.values()):
-            figures[f"learning-{table}"] = table_plots.learning_curves(histories)
+            dataset = next(iter(histories)).run.dataset
+            how = results.conditions(work.plan.label(dataset), work.sources[dataset].label)
+            figures[f"learning-{table}"] = table_plots.learning_curves(histories, how)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=120)

@@ -112,6 +112,12 @@ def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
     _replace(path.with_suffix(".md"), markdown(rows, cells))
 
 
+def conditions(recipe: str, dataset: str) -> str:
+    """What must be said beside a figure, from the columns of its row: ``"paper, 2 epochs; JPEG copy"``."""
+    copy = dataset.partition(" ")[2].strip("()")
+    return f"{recipe}; {copy}" if copy else recipe
+
+
 def in_order(rows: Iterable[Row], cells: Sequence[Cell]) -> list[Row]:
     """``rows`` by cell, recipe and seed."""
 
@@ -130,8 +136,8 @@ def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
         lines += ["", f"## {title(table)}", "", _line(_header(group[0])), "| --- | --- | --- |" + " ---: |" * 6]
         for cell in group:
             own = [row for row in in_order(rows, cells) if row.is_of(cell)]
-            for (recipe, dataset), several in groupby(own, key=lambda row: (row.recipe, row.dataset)):
-                lines.append(_line(_measured(cell, recipe, dataset, list(several))))
+            for how, several in groupby(own, key=lambda row: conditions(row.recipe, row.dataset)):
+                lines.append(_line(_measured(cell, how, list(several))))
             if not any(row.base_recipe == "paper" for row in own):
                 lines.append(_line((*_names(cell), "paper", f"{cell.accuracy:.2f}", "not yet measured", *[""] * 4)))
     return "\n".join(lines) + "\n"
@@ -147,12 +153,12 @@ The recipe `paper` ends a run once its validation accuracy has not risen for {_P
 `47 of 100` is such a run. What else was changed is said after the recipe's name."""
 
 
-def _measured(cell: Cell, recipe: str, dataset: str, rows: Sequence[Row]) -> Iterable[str]:
+def _measured(cell: Cell, how: str, rows: Sequence[Row]) -> Iterable[str]:
     accuracies = [row.test_accuracy for row in rows]
     mean = statistics.mean(accuracies)
     return (
         *_names(cell),
-        recipe if dataset == cell.run.dataset else f"{recipe}; {dataset}",
+        how,
         f"{cell.accuracy:.2f}",
         f"**{mean:.2f}**",
         f"{mean - cell.accuracy:+.2f}",

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from .results import Row
+from .results import Row, conditions
 from .tables import Cell, title
 
 _COLORS = {"separate": "C0", "simultaneous": "C1"}
@@ -36,11 +37,13 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
             ax.plot(
                 shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper, {learning}"
             )
-            ours = [[row.test_accuracy for row in rows if row.is_of(cell)] for cell in line]
+            own = [[row for row in rows if row.is_of(cell)] for cell in line]
+            ours = [[row.test_accuracy for row in several] for several in own]
             found = [(x, statistics.mean(y), min(y), max(y)) for x, y in zip(shares, ours, strict=True) if y]
             if found:
                 x, mean, least, most = zip(*found, strict=True)
-                ax.plot(x, mean, "o-", color=color, label=f"ours, {learning}")
+                how = dict.fromkeys(conditions(row.recipe, row.dataset) for several in own for row in several)
+                ax.plot(x, mean, "o-", color=color, label=f"ours, {learning} (recipe {' / '.join(how)})")
                 ax.vlines(x, least, most, color=color)
         ax.set_title(title(table[0].table), fontsize=10, loc="left")
         ax.set_xlabel("layers that are artificial (%)")
@@ -51,11 +54,12 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
+def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, float]]]], how: str) -> Figure:
     """Training loss and validation accuracy by epoch; one color per cell, a line for each seed.
 
     Args:
         histories: what :func:`hnn_models.learning.history` gives for each run of a cell.
+        how: recipe and images, as :func:`hnn_models.results.conditions` says them.
 
     Raises:
         ValueError: there is nothing to plot.
@@ -74,13 +78,17 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
             loss.plot(epochs, [figures["train_loss"] for figures in history], **style)
             accuracy.plot(epochs, [100 * figures["validation_accuracy"] for figures in history], **style)
     loss.set_yscale("log")
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_locator(NullLocator())
     loss.set_ylabel("training loss")
     accuracy.set_ylabel("validation accuracy (%)")
     for ax in (loss, accuracy):
         ax.set_xlabel("epoch")
         ax.grid(alpha=0.3)
     figure.legend(*loss.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(title(next(iter(histories)).table), fontsize=10, x=0.01, ha="left")
+    heading = f"{title(next(iter(histories)).table)} (recipe {how})"
+    figure.suptitle(heading, fontsize=10, x=0.01, ha="left")
     return figure
 
 

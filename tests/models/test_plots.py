@@ -73,13 +73,13 @@ def lines_of(ax):
 
 def test_accuracy_by_share():
     rows = [row(CELLS[0], test_accuracy=80.0), row(CELLS[2], test_accuracy=90.0), row(CELLS[3], test_accuracy=70.0),
-            row(CELLS[2], test_accuracy=96.0, seed=1)]  # fmt: skip
+            row(CELLS[2], test_accuracy=96.0, seed=1, dataset="digits (JPEG copy)")]  # fmt: skip
     first, second = table_plots.accuracy_by_share(CELLS[:6], rows).axes
     assert lines_of(first) == {
         "paper, separate": [(0, 50), (50, 60), (100, 70)],
-        "ours, separate": [(0, 80), (50, 93), (100, 70)],
+        "ours, separate (recipe paper / paper; JPEG copy)": [(0, 80), (50, 93), (100, 70)],
         "paper, simultaneous": [(0, 50), (50, 55), (100, 70)],
-        "ours, simultaneous": [(0, 80), (100, 70)],
+        "ours, simultaneous (recipe paper)": [(0, 80), (100, 70)],
     }
     assert lines_of(second) == {"paper, simultaneous": [(50, 65), (100, 70.5)]}
     with pytest.raises(ValueError, match="at least one cell"):
@@ -88,13 +88,16 @@ def test_accuracy_by_share():
 
 def test_learning_curves():
     history = [{"epoch": e, "train_loss": 1 / e, "validation_accuracy": 0.5 + e / 10} for e in (1, 2)]
-    figure = table_plots.learning_curves({CELLS[0]: [history, []], CELLS[2]: [[]], CELLS[3]: [history, history]})
+    figure = table_plots.learning_curves(
+        {CELLS[0]: [history, []], CELLS[2]: [[]], CELLS[3]: [history, history]}, "paper"
+    )
     loss, accuracy = figure.axes
+    assert figure.get_suptitle() == "Table 1(a): duplicate coding, MNIST (recipe paper)"
     assert [line.get_color() for line in loss.lines] == ["C0", "C2", "C2"]
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[60, 70]] * 3
     assert [text.get_text() for text in figure.legends[0].texts] == ["S16-S10, simultaneous", "A16-A10, simultaneous"]
     with pytest.raises(ValueError, match="at least one epoch"):
-        table_plots.learning_curves({CELLS[0]: [[]]})
+        table_plots.learning_curves({CELLS[0]: [[]]}, "paper")
 
 
 def test_nothing_to_plot():

@@ -85,7 +85,7 @@ def test_page():
         "| S16-S10 | simultaneous | paper | 50.00 | **98.35** | +48.35 | 98.50 | 2 | 47 of 100 (27), 100 (90) |",
         "| S16-S10 | simultaneous | modern | 50.00 | **99.00** | +49.00 | 99.00 | 1 | 100 (27) |",
         "| A16-S10 | simultaneous | paper | 55.00 | not yet measured |  |  |  |  |",
-        "| A16-S10 | separate | paper, 2 epochs; digits (JPEG copy) | 60.00 | **49.25** | -10.75 | 49.25 | 1 | 2 (1) |",
+        "| A16-S10 | separate | paper, 2 epochs; JPEG copy | 60.00 | **49.25** | -10.75 | 49.25 | 1 | 2 (1) |",
         "| A16-A10 | simultaneous | paper | 70.00 | not yet measured |  |  |  |  |",
         "## Table 2(a): Gaussian coding, MNIST",
         "| architecture | learning | recipe | paper | ours | difference | best seed | seeds | epochs |",
