@@ -138,6 +138,19 @@ def variants_for(op: str, shape: tuple[int, ...], compiled: bool) -> dict[str, C
     return variants
 
 
+def record(case: dict[str, str], provider: str, seconds: list[float], neuron_steps: int) -> dict[str, object]:
+    """A row of the CSV file; ``case`` has the op, the case and the buffers."""
+    low, middle, high = statistics.quantiles(seconds, n=4)
+    return {
+        "op": case["op"], "case": case["case"], "provider": provider, "buffers": case["buffers"],
+        "mode": "forward+backward", "dtype": "float32",
+        "ms_q25": f"{low * 1e3:.4f}", "ms_median": f"{middle * 1e3:.4f}", "ms_q75": f"{high * 1e3:.4f}",
+        "ns_per_neuron_step": f"{middle * 1e9 / neuron_steps:.4f}",
+        "device": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "version": hnn_kernels.__version__, "commit": commit(), "date": datetime.date.today().isoformat(),
+    }  # fmt: skip
+
+
 def main() -> None:
     """Print the table, and append it to a CSV file where one is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -168,17 +181,8 @@ def main() -> None:
             print(f"{op:>16} {shape!s:>16} {'fresh' if fresh else 'reused':>8} {own * 1e3:8.2f} "
                   f"{median['eager'] * 1e3:9.2f} {median['eager'] / own:6.1f} {compiled * 1e3:12.2f} "
                   f"{compiled / own:6.1f} {floor * 1e3:9.2f} {own / floor:11.2f}", flush=True)  # fmt: skip
-            for name, values in seconds.items():
-                low, middle, high = statistics.quantiles(values, n=4)
-                rows.append({
-                    "op": op, "case": "x".join(map(str, shape)), "provider": name,
-                    "buffers": "fresh" if fresh else "reused", "mode": "forward+backward", "dtype": "float32",
-                    "ms_q25": f"{low * 1e3:.4f}", "ms_median": f"{middle * 1e3:.4f}", "ms_q75": f"{high * 1e3:.4f}",
-                    "ns_per_neuron_step": f"{middle * 1e9 / neuron_steps:.4f}",
-                    "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__,
-                    "version": hnn_kernels.__version__, "commit": commit(),
-                    "date": datetime.date.today().isoformat(),
-                })  # fmt: skip
+            case = {"op": op, "case": "x".join(map(str, shape)), "buffers": "fresh" if fresh else "reused"}
+            rows += [record(case, name, values, neuron_steps) for name, values in seconds.items()]
     if arguments.csv:
         append(arguments.csv, rows)
 
