@@ -28,6 +28,7 @@ import torch
 import hnn_kernels
 from benchmarks.baselines import loop, loop_with_axon
 from benchmarks.records import append
+from hnn_models.memory import keep_what_is_freed
 from hnn_models.provenance import commit, device_name
 
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
@@ -35,13 +36,6 @@ SHAPES = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 DECAY, RESET_DECAY, THRESHOLD, SIGMA = 0.7, 0.7, 1.0, 0.4
 WARM_UP_SECONDS, CALLS_PER_TURN = 0.02, 5
 BYTES_PER_NEURON_STEP = 20  # float32: x, s | x, grad s, grad x
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
-
-
-def keep_what_is_freed() -> None:
-    """Make glibc serve every tensor from its heap, which it never gives back."""
-    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, (1 << 31) - 1)):
-        ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def give_back() -> None:
@@ -146,7 +140,7 @@ def record(case: dict[str, str], provider: str, seconds: list[float], neuron_ste
         "mode": "forward+backward", "dtype": "float32",
         "ms_q25": f"{low * 1e3:.4f}", "ms_median": f"{middle * 1e3:.4f}", "ms_q75": f"{high * 1e3:.4f}",
         "ns_per_neuron_step": f"{middle * 1e9 / neuron_steps:.4f}",
-        "device": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "device": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "torch": torch.__version__,
         "version": hnn_kernels.__version__, "commit": commit(), "date": datetime.date.today().isoformat(),
     }  # fmt: skip
 

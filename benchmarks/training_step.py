@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.ancestor import Ancestor
-from benchmarks.lif import cpu_name, give_back, interleave, keep_what_is_freed, record
+from benchmarks.lif import give_back, interleave, record
 from benchmarks.records import append
 from hnn_models import HybridNetwork
 from hnn_models.layers import INPUTS
+from hnn_models.memory import keep_what_is_freed
 
 ARCHITECTURE, SIZES, STEPS, BATCH = "S500-S500-S10", (784, 500, 500, 10), 25, 64
 GAIN = 8.0  # with smaller initial weights the last layers would be silent, and nothing proved
@@ -131,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     print(
-        f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, T={STEPS}, batch {BATCH}"
+        f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, T={STEPS}, batch {BATCH}"
     )
     print(f"{'input':>7} {'buffers':>8} {'products ms':>12} {'step ms':>8} {'x':>6} {'ancestor ms':>12} {'x':>6}")
     rows = []

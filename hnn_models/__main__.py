@@ -1,5 +1,5 @@
 """``python -m hnn_models``: the same command line as ``hnn``."""
 
-from .cli import app
+from .cli import main
 
-app(prog_name="hnn")
+main()

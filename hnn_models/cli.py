@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 import hnn_kernels
 
-from . import checkpoint, datasets, inspection, protocol, reproduction, timing
+from . import checkpoint, datasets, inspection, memory, protocol, reproduction, timing
 from .build import PER
 from .command import BAD_RUN, Backend, Device, Json, Progress, short_errors
 from .data import ImageSet
@@ -348,3 +348,9 @@ def _with_short_errors(command: Callable[..., None]) -> Callable[..., None]:
 for _command in (inspection.describe, inspection.profile):
     app.command()(_with_short_errors(_command))
 app.command()(reproduction.tables)
+
+
+def main() -> None:
+    """``hnn``: the commands, in a process of their own."""
+    memory.keep_what_is_freed()
+    app(prog_name="hnn")
