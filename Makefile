@@ -68,6 +68,7 @@ format: $(VENV)/.tests
 
 bench: $(VENV)/.kernels
 	$(BIN)/python -m benchmarks.lif
+	$(BIN)/python -m benchmarks.training_step
 
 # On a machine with a GPU and without a network: build, test every backend, time it (see the script).
 gpu:
