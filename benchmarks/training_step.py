@@ -28,6 +28,7 @@ from benchmarks.records import append
 from hnn_models import HybridNetwork
 from hnn_models.layers import INPUTS
 from hnn_models.memory import keep_what_is_freed
+from hnn_models.provenance import device_name
 
 ARCHITECTURE, SIZES, STEPS, BATCH = "S500-S500-S10", (784, 500, 500, 10), 25, 64
 GAIN = 8.0  # with smaller initial weights the last layers would be silent, and nothing proved
@@ -67,7 +68,7 @@ def gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 def agree(kind: str) -> None:
-    """Stop if the two networks differ in counts, loss or gradients, or are too quiet for that to mean anything.
+    """Stop if the two networks differ in counts or gradients, or no neuron of the last layer fires.
 
     In float64, where no rounding decides a spike, they agree to rounding. In float32 a product over all steps may round
     differently from those of single steps, so a potential within ulps of the threshold may fall on either side of it,
@@ -96,12 +97,13 @@ def products(kind: str) -> Callable[[], None]:
     """The matrix products of a step: of every layer forward, for its weights' gradient, and for its input's."""
     calls = []
     for layer, (before, after) in enumerate(itertools.pairwise(SIZES)):
-        first, once = layer == 0, layer == 0 and kind == "direct"
-        x, grad = torch.rand(BATCH * (1 if once else STEPS), before), torch.rand(BATCH * (1 if once else STEPS), after)
+        once = layer == 0 and kind == "direct"
+        rows = BATCH if once else BATCH * STEPS
+        x, grad = torch.rand(rows, before), torch.rand(rows, after)
         weights = torch.rand(after, before)
         calls += [partial(torch.mm, x, weights.t(), out=torch.empty_like(grad)),
                   partial(torch.mm, grad.t(), x, out=torch.empty_like(weights))]  # fmt: skip
-        if not (first and once):
+        if not once:
             calls.append(partial(torch.mm, grad, weights, out=torch.empty_like(x)))
 
     def run() -> None:
@@ -149,11 +151,8 @@ def main() -> None:
             buffers = "fresh" if fresh else "reused"
             print(f"{kind:>7} {buffers:>8} {alone * 1e3:12.2f} {own * 1e3:8.2f} {own / alone:6.2f} "
                   f"{ancestor * 1e3:12.2f} {ancestor / own:6.1f}", flush=True)  # fmt: skip
-            case = {
-                "op": f"training_step_{kind}",
-                "case": "x".join(map(str, (STEPS, BATCH, *SIZES))),
-                "buffers": buffers,
-            }
+            shape = "x".join(map(str, (STEPS, BATCH, *SIZES)))
+            case = {"op": f"training_step_{kind}", "case": shape, "buffers": buffers}
             neuron_steps = STEPS * BATCH * sum(SIZES[1:])
             rows += [record(case, name, values, neuron_steps) for name, values in seconds.items()]
     if arguments.csv:
