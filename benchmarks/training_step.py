@@ -133,9 +133,8 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     arguments = parser.parse_args()
 
-    print(
-        f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, T={STEPS}, batch {BATCH}"
-    )
+    device, threads = device_name(torch.device("cpu")), torch.get_num_threads()
+    print(f"{device}, {threads} threads, torch {torch.__version__}, float32, T={STEPS}, batch {BATCH}")
     print(f"{'input':>7} {'buffers':>8} {'products ms':>12} {'step ms':>8} {'x':>6} {'ancestor ms':>12} {'x':>6}")
     rows = []
     keep_what_is_freed()
