@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int64_t kSteps = 70, kNeurons = 64 * 9 + 5;
+constexpr int64_t kSteps = 70, kNeurons = hnn::kTile * 9 + 5;
 
 hnn::Layout rows() {
   hnn::Layout layout;
@@ -81,10 +81,10 @@ void layer(hnn::DType dtype, int64_t bytes) {
 
   call.grad_out = train(grad_out);
   call.grad_current = train(grad_current);
-  call.partial_decay = partials[0].data();
-  call.partial_reset_decay = partials[1].data();
-  call.partial_threshold = partials[2].data();
-  void* const sums[3] = {partials[3].data(), partials[4].data(), partials[5].data()};
+  call.partial_decay = per_neuron(partials[0]);
+  call.partial_reset_decay = per_neuron(partials[1]);
+  call.partial_threshold = per_neuron(partials[2]);
+  const hnn::PerNeuron sums[3] = {per_neuron(partials[3]), per_neuron(partials[4]), per_neuron(partials[5])};
   call.axon.learns = true;
   call.axon.partials = sums;
   with_scratch(call, true);
