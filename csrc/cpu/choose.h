@@ -119,26 +119,27 @@ int64_t scratch_bytes(hnn::Call& call, bool backward) {
   });
 }
 
-inline int tile_size(const hnn::Call& call, int64_t first) {
-  return static_cast<int>(least(call.neurons - first, kTile));
+// f(first neuron, count) for each of the tiles.
+template <class F>
+void each_tile(int64_t neurons, int64_t begin, int64_t end, F f) {
+  for (int64_t m = begin * kTile; m < end * kTile; m += kTile) f(m, static_cast<int>(least(neurons - m, kTile)));
+  HNN_STREAM_FENCE();
+}
+template <template <class, class> class Pass>
+void run(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
+  choose_dtype(call.dtype, [&](auto type) {
+    using IO = typename decltype(type)::type;
+    using C = Compute<IO>;
+    const Stages<C> stages = choose_stages<C>(call);
+    Pass<IO, C> pass(call, stages, Arena<C>(scratch));
+    each_tile(call.neurons, begin, end, [&](int64_t first, int count) { pass.tile(first, count); });
+  });
 }
 void forward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
-  choose_dtype(call.dtype, [&](auto type) {
-    using IO = typename decltype(type)::type;
-    const Stages<Compute<IO>> stages = choose_stages<Compute<IO>>(call);
-    Forward<IO> forward(call, stages, Arena<Compute<IO>>(scratch));
-    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) forward.tile(m, tile_size(call, m));
-  });
-  HNN_STREAM_FENCE();
+  run<Forward>(call, scratch, begin, end);
 }
 void backward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
-  choose_dtype(call.dtype, [&](auto type) {
-    using IO = typename decltype(type)::type;
-    const Stages<Compute<IO>> stages = choose_stages<Compute<IO>>(call);
-    Backward<IO> backward(call, stages, Arena<Compute<IO>>(scratch));
-    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) backward.tile(m, tile_size(call, m));
-  });
-  HNN_STREAM_FENCE();
+  run<Backward>(call, scratch, begin, end);
 }
 
 }  // namespace HNN_NAMESPACE

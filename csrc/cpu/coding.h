@@ -142,11 +142,8 @@ void gaussian_backward_tile(const hnn::CodingCall& call, int64_t first, int coun
 template <class F>
 void each_tile(const hnn::CodingCall& call, int64_t begin, int64_t end, F f) {
   choose_dtype(call.dtype, [&](auto type) {
-    for (int64_t m = begin * kTile; m < end * kTile; m += kTile) {
-      f(m, static_cast<int>(least(call.neurons - m, kTile)), type);
-    }
+    each_tile(call.neurons, begin, end, [&](int64_t first, int count) { f(first, count, type); });
   });
-  HNN_STREAM_FENCE();
 }
 
 void encode_gaussian(const hnn::CodingCall& call, int64_t begin, int64_t end) {

@@ -3,7 +3,6 @@
 // values, which the kernel asserts.
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "../codings.h"
@@ -96,12 +95,8 @@ Tensor poisson(Tensor probability, Tensor seed, int64_t steps, int64_t first_ste
 }  // namespace
 
 std::vector<Kernel> coding_kernels() {
-  const std::pair<ScalarType, const char*> dtypes[] = {{ScalarType::Double, "float64"},
-                                                       {ScalarType::Float, "float32"},
-                                                       {ScalarType::BFloat16, "bfloat16"},
-                                                       {ScalarType::Half, "float16"}};
   std::vector<Kernel> result;
-  for (const auto& [dtype, name] : dtypes) {
+  for (const auto& [dtype, name] : kDtypes) {
     const CodingKernels& kernels = kernels_of(dtype);
     const std::string options = std::string("<") + name + ">";
     result.push_back({"encode_gaussian" + options, reinterpret_cast<const void*>(kernels.gaussian)});

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "../operators.h"
@@ -13,6 +14,12 @@ namespace hnn::cuda {
 
 // Outputs from this size on leave the L2 cache (50 MB on an H100) before anything reads them.
 constexpr int64_t kStreamBytes = 32 << 20;
+
+// What the kernels are compiled for, with the names that their attributes are listed by.
+constexpr std::pair<ScalarType, const char*> kDtypes[] = {{ScalarType::Double, "float64"},
+                                                          {ScalarType::Float, "float32"},
+                                                          {ScalarType::BFloat16, "bfloat16"},
+                                                          {ScalarType::Half, "float16"}};
 
 using Strides = int64_t[kMaxDims];
 

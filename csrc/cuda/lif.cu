@@ -3,7 +3,6 @@
 // CUDA graph can capture a call. The arguments were checked in Python.
 #include <algorithm>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "../operators.h"
@@ -160,12 +159,8 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
 }  // namespace
 
 std::vector<Kernel> kernels() {
-  const std::pair<ScalarType, const char*> dtypes[] = {{ScalarType::Double, "float64"},
-                                                       {ScalarType::Float, "float32"},
-                                                       {ScalarType::BFloat16, "bfloat16"},
-                                                       {ScalarType::Half, "float16"}};
   std::vector<Kernel> result;
-  for (const auto& [dtype, name] : dtypes) {
+  for (const auto& [dtype, name] : kDtypes) {
     for (int form = 0; form < kForms; ++form) {
       const Kernels& kernels = kernels_of(dtype, static_cast<Form>(form));
       const std::string options = std::string("<") + name + ", " + kernels.form;
