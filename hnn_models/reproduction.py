@@ -17,7 +17,7 @@ from . import datasets, provenance, results
 from .command import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
 from .data import ImageSet
 from .network import HybridNetwork
-from .protocol import RECIPES, Protocol
+from .protocol import PRECISIONS, RECIPES, Protocol
 from .results import Row
 from .tables import CELLS, Cell, Plan, Run, select
 
@@ -198,6 +198,9 @@ def tables(
         int | None, typer.Option(min=0, help="End a run once validation has been flat for so many epochs; 0: never.")
     ] = None,
     min_epochs: Annotated[int | None, typer.Option(min=1, help="The fewest epochs before --patience ends it.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}; the recipe's by default.")
+    ] = None,
     mnist_dir: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
     cifar10_dir: Annotated[
         Path | None, typer.Option(help="Folder that holds cifar-10-batches-py, or images as train/<class>/....")
@@ -226,7 +229,7 @@ def tables(
             raise ValueError("tables is for one process; hnn train is for several")
         chosen = select(names or (), CELLS)
         numbers = _numbers(seeds)
-        plan = Plan(recipe, epochs, patience, min_epochs)
+        plan = Plan(recipe, epochs, patience, min_epochs, precision)
         folders = {"mnist": mnist_dir, "cifar10": cifar10_dir}
         sources = {name: Source.of(name, folder) for name, folder in folders.items() if folder is not None}
         where = learning.resolve_device(device)

@@ -80,6 +80,7 @@ class Plan(NamedTuple):
     epochs: int | None = None
     patience: int | None = None
     min_epochs: int | None = None
+    precision: str | None = None
 
     def protocol(self, dataset: str, seed: int = 0) -> Protocol:
         """How a network is trained on ``dataset``.
@@ -87,7 +88,7 @@ class Plan(NamedTuple):
         Raises:
             ValueError: a recipe or a number that is not allowed.
         """
-        given = {} if self.epochs is None else {"epochs": self.epochs}
+        given = {name: getattr(self, name) for name in ("epochs", "precision") if getattr(self, name) is not None}
         protocol = Protocol.of(dataset, self.recipe, seed=seed, **given)
         patience, least = CUTS[self.recipe]
         patience = patience if self.patience is None else self.patience
@@ -103,6 +104,8 @@ class Plan(NamedTuple):
         if own.epochs != usual.epochs:
             label += f", {own.epochs} epoch{'s' if own.epochs > 1 else ''}"
             usual = Plan(self.recipe, own.epochs).protocol(dataset)
+        if own.precision != usual.precision:
+            label += f", {own.precision}"
         if (own.patience, own.min_epochs) != (usual.patience, usual.min_epochs):
             cut = f"ends when flat for {own.patience}, from {own.min_epochs} on" if own.patience else "never cut"
             label += f", {cut}"

@@ -104,6 +104,17 @@ def test_select():
         (Plan(epochs=40), "paper, 40 epochs", {"epochs": 40, "patience": 20, "min_epochs": 30}),
         (Plan(patience=0), "paper, never cut", {}),
         (Plan(min_epochs=50), "paper, ends when flat for 20, from 50 on", {"patience": 20, "min_epochs": 50}),
+        (
+            Plan(precision="bf16-mixed"),
+            "paper, bf16-mixed",
+            {"precision": "bf16-mixed", "patience": 20, "min_epochs": 30},
+        ),
+        (
+            Plan(epochs=2, precision="bf16-mixed"),
+            "paper, 2 epochs, bf16-mixed",
+            {"epochs": 2, "precision": "bf16-mixed"},
+        ),
+        (Plan(precision="32-true"), "paper", {"patience": 20, "min_epochs": 30}),
         (Plan("modern"), "modern", {"recipe": "modern"}),
     ],
 )
@@ -251,6 +262,7 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
         (["1b", "--cifar10-dir", "none"], "cifar-10-batches-py is not complete"),
         (["--seeds", "1,x"], "--seeds must be different numbers from 0 on, such as 0,1,2; got '1,x'"),
         (["--seeds", "1,1"], "got '1,1'"),
+        (["--precision", "8"], "precision must be one of '32-true', 'bf16-mixed', '16-mixed'; got '8'"),
         (["--recipe", "old"], "recipe must be one of 'paper', 'modern'; got 'old'"),
     ],
 )
