@@ -81,6 +81,9 @@ def train(
     label_smoothing: Annotated[float | None, typer.Option(help="In [0, 1).")] = None,
     shift: Annotated[int | None, typer.Option(min=0, help="Move training images by up to so many pixels.")] = None,
     flip: Annotated[bool | None, typer.Option(help="Mirror training images at random.")] = None,
+    warp: Annotated[
+        float | None, typer.Option(help="Distort training images smoothly; the displacements' deviation, in pixels.")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="pooled: 6:2:2 of all images; given: the set's own test images, 6:2 of the others.")
     ] = "pooled",
@@ -116,6 +119,7 @@ def train(
             "label_smoothing": label_smoothing,
             "shift": shift,
             "flip": flip,
+            "warp": warp,
         }
         followed = Protocol.of(
             dataset,

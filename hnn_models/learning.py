@@ -104,7 +104,7 @@ def train(
         if last is not None and not _same_fixed_part(network, checkpoint.load(last).network):
             raise ValueError(f"the run in {run_dir} cannot be resumed, it has another pretrained network")
 
-    augmentation = Augmentation(protocol.shift, protocol.flip)
+    augmentation = Augmentation(protocol.shift, protocol.flip, protocol.warp)
     from_features = network.has_fixed_part and not any(augmentation)
     training, validation = (
         _features(network, images, index, protocol, device) if from_features else images.subset(index).to(device)

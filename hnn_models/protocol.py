@@ -37,7 +37,7 @@ class Protocol(NamedTuple):
         milestones: for ``"steps"``, fractions of the run, in (0, 1).
         weight_decay: decoupled (AdamW), of matrices and convolution kernels alone.
         label_smoothing: of the training loss, in [0, 1).
-        shift, flip: see :class:`hnn_models.augmentation.Augmentation`.
+        shift, flip, warp: see :class:`hnn_models.augmentation.Augmentation`.
         split: ``"pooled"``, 6:2:2 of all images; or ``"given"``, the set's own test images, and 6:2 of the others.
         patience: end the run once the validation accuracy has not risen for this many epochs; None for never.
         min_epochs: the fewest epochs of a run that ``patience`` ends.
@@ -57,6 +57,7 @@ class Protocol(NamedTuple):
     label_smoothing: float = 0.0
     shift: int = 0
     flip: bool = False
+    warp: float = 0.0
     split: str = "pooled"
     patience: int | None = None
     min_epochs: int = 1
@@ -105,6 +106,8 @@ class Protocol(NamedTuple):
             raise ValueError(f"weight_decay must be a finite float of at least 0; got {self.weight_decay!r}")
         if not _in_range(self.label_smoothing, 0, 1):
             raise ValueError(f"label_smoothing must be a float in [0, 1); got {self.label_smoothing!r}")
+        if not _in_range(self.warp, 0, 1000):
+            raise ValueError(f"warp must be a float in [0, 1000), in pixels; got {self.warp!r}")
         if type(self.milestones) is not tuple or not all(_in_range(m, 0, 1) and m > 0 for m in self.milestones):
             raise ValueError(f"milestones must be a tuple of fractions in (0, 1); got {self.milestones!r}")
         if type(self.flip) is not bool:

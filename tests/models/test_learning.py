@@ -83,7 +83,7 @@ def test_resumed_run_ends_in_the_weights_of_an_uninterrupted_one(digits, tmp_pat
     """Also with the forward's noise, augmentation, a schedule, and where the folder has been moved in between."""
     plain = HybridNetwork.forward
     monkeypatch.setattr(HybridNetwork, "forward", lambda self, x: plain(self, x + 0.05 * torch.randn_like(x)))
-    protocol = PROTOCOL._replace(shift=1, flip=True, **({"schedule": "one-cycle"} if moved else {}))
+    protocol = PROTOCOL._replace(shift=1, flip=True, warp=0.5, **({"schedule": "one-cycle"} if moved else {}))
     whole = train(build(), digits, tmp_path / "whole", protocol)
 
     step = Classifier.training_step
