@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import torch
 import typer
 
-from . import datasets, provenance, results
+from . import checkpoint, datasets, energy, provenance, results
 from .command import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
 from .data import ImageSet
 from .network import HybridNetwork
@@ -23,6 +23,9 @@ from .tables import CELLS, Cell, Plan, Run, select
 
 if TYPE_CHECKING:
     from .learning import Outcome
+    from .plots import Point
+
+_PROFILED, _BATCH = 1000, 50  # test images of which the energy is the mean, and how many at a time
 
 
 class Source(NamedTuple):
@@ -79,7 +82,17 @@ class Reproduction:
             hnn_models.results.RecordError: the file is not a record.
         """
         rows = results.read(self.record, self.cells)
-        return [(cell, seed) for seed in seeds for cell in cells if self._finished(rows, cell, seed) is None]
+        return [(cell, seed) for seed in seeds for cell in cells if self.finished(rows, cell, seed) is None]
+
+    def finished(self, rows: Iterable[Row], cell: Cell, seed: int) -> Row | None:
+        """The row of this plan for ``cell``."""
+        plan = self.plan.label(cell.run.dataset)
+        source = self.sources.get(cell.run.dataset)
+        for row in rows:
+            same_images = source is None or source.label == row.dataset
+            if row.is_of(cell) and (row.seed, row.recipe) == (seed, plan) and same_images:
+                return row
+        return None
 
     def fill(self, cells: Sequence[Cell], seeds: Sequence[int]) -> None:
         """Train what is left of ``cells``; write the record, and the page beside it, after each.
@@ -105,24 +118,33 @@ class Reproduction:
         """The folder of ``run``."""
         return self._prepare(run, seed)[2]
 
+    def point(self, run: Run, seed: int, accuracy: float) -> "Point | None":
+        """The energy that the network of ``run`` takes, beside its ``accuracy`` in percent; None where it is gone."""
+        from . import learning, plots
+
+        path = self.run_dir(run, seed) / "best.ckpt"
+        if not path.exists():
+            return None
+        found, images = checkpoint.load(path, backend=self.backend), self._load(run.dataset)
+        index = learning.parts(found.network, images, found.protocol)[2][:_PROFILED]
+        network = found.network.to(self.device).eval()
+        torch.manual_seed(seed)  # of the noise of the coding
+        batches = (images[some][0].to(self.device) for some in index.split(_BATCH))
+        cost = energy.total(energy.profile(network, batches))
+        name = ", ".join((run.architecture, run.coding, *([run.input] if run.input != "direct" else []), run.learning))
+        if run.coding == "none":
+            name = f"{run.architecture}, {run.activation}"
+        return plots.Point(name, accuracy / 100, cost.energy(), cost.memory_energy())
+
     def _source(self, dataset: str) -> Source:
         if dataset not in self.sources:
             raise ValueError(f"--{dataset}-dir is missing, the folder that holds {datasets.DATASETS[dataset]}")
         return self.sources[dataset]
 
-    def _finished(self, rows: Iterable[Row], cell: Cell, seed: int) -> Row | None:
-        plan = self.plan.label(cell.run.dataset)
-        source = self.sources.get(cell.run.dataset)
-        for row in rows:
-            same_images = source is None or source.label == row.dataset
-            if row.is_of(cell) and (row.seed, row.recipe) == (seed, plan) and same_images:
-                return row
-        return None
-
     def _shared(self, rows: Sequence[Row], cell: Cell, seed: int) -> Row | None:
         """The row of another cell with the same run."""
         for other in self.cells:
-            row = self._finished(rows, other, seed) if other.run == cell.run else None
+            row = self.finished(rows, other, seed) if other.run == cell.run else None
             if row is not None:
                 return row._replace(table=cell.table, paper_accuracy=cell.accuracy)
         return None
@@ -279,6 +301,7 @@ def _lines(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> l
 
 def _plot(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> None:
     try:
+        from . import plots as network_plots
         from . import table_plots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("--plots needs matplotlib, part of the extra 'models'") from error
@@ -290,6 +313,12 @@ def _plot(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int], folde
         shown = [cell for cell in cells if cell.run.dataset == dataset and cell.table != "4.2"]
         if shown:
             figures[f"accuracy-{dataset}"] = table_plots.accuracy_by_share(shown, rows)
+        if dataset in work.sources:
+            finished = {cell.run: work.finished(rows, cell, seeds[0]) for cell in cells if cell.run.dataset == dataset}
+            points = [work.point(run, seeds[0], row.test_accuracy) for run, row in finished.items() if row is not None]
+            found = [point for point in points if point is not None]
+            if found:
+                figures[f"energy-{dataset}"] = network_plots.accuracy_against_energy(found)
     for table in dict.fromkeys(cell.table for cell in cells):
         histories = {
             cell: [learning.history(work.run_dir(cell.run, seed)) for seed in seeds]

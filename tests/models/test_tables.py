@@ -247,7 +247,26 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
     }
     shown = json.loads(done.stdout)["rows"]
     assert [(line["ours"], line["seeds"], line["left"]) for line in shown] == [(r.test_accuracy, "0", "") for r in rows]
-    assert sorted(path.name for path in plots.iterdir()) == ["accuracy-cifar10.png", "learning-1b.png"]
+    assert sorted(path.name for path in plots.iterdir()) == [
+        "accuracy-cifar10.png",
+        "energy-cifar10.png",
+        "learning-1b.png",
+    ]
+    work = command.Reproduction(
+        cells,
+        Plan(epochs=2),
+        record,
+        tmp_path / "runs",
+        {"cifar10": command.Source.of("cifar10", images)},
+        torch.device("cpu"),
+    )
+    points = [work.point(cell.run, 0, accuracy) for cell, accuracy in zip(cells, (50.0, 75.0), strict=True)]
+    assert [(p.name, p.accuracy) for p in points] == [
+        ("A4C3-P2-S10, duplicate, separate", 0.5), ("A4C3-P2-A10, relu", 0.75),
+    ]  # fmt: skip
+    # The convolution is the same for both: 9 * 3 multiply-accumulates for each of 4 * 30 * 30 values, at 4.6 pJ.
+    assert all(p.energy > 27 * 3600 * 4.6 and p.memory_energy > 0 for p in points)
+    assert work.point(cells[0].run, 1, 50.0) is None  # not trained
     left = json.loads(hnn("tables", "--list", *common, "--seeds", "0,1").stdout)["rows"]
     assert [line["left"] for line in left] == ["1", "1"]
     assert json.loads(hnn("tables", "--list", *common, "--epochs", 3).stdout)["rows"][0]["left"] == "0"
