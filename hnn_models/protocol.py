@@ -13,13 +13,13 @@ _MNIST = {"epochs": 100, "batch_size": 64, "milestones": (0.5,)}
 _CIFAR10 = {"epochs": 150, "batch_size": 32, "milestones": (0.5, 0.75)}
 _PAPER = {"digits": _MNIST, "mnist": _MNIST, "fashion-mnist": _MNIST, "cifar10": _CIFAR10, "folder": _CIFAR10}
 
-_MODERN = {"lr": 2e-3, "schedule": "one-cycle", "weight_decay": 0.05}
-_AUGMENTATION = {
+_MODERN = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "schedule": "one-cycle", "weight_decay": 0.05}
+_MODERN_OF = {
     "digits": {},  # of 8 x 8 pixels: one pixel is a lot
-    "mnist": {"shift": 2},
+    "mnist": {"shift": 2, "warp": 0.7},
     "fashion-mnist": {"shift": 2, "flip": True},
-    "cifar10": {"shift": 4, "flip": True},
-    "folder": {"shift": 4, "flip": True},
+    "cifar10": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True},
+    "folder": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True},
 }
 
 
@@ -79,7 +79,7 @@ class Protocol(NamedTuple):
             raise ValueError(f"recipe must be one of {', '.join(map(repr, RECIPES))}; got {recipe!r}")
         values = dict(_PAPER[dataset])
         if recipe == "modern":
-            values |= _MODERN | _AUGMENTATION[dataset]
+            values |= _MODERN | _MODERN_OF[dataset]
         return cls(dataset, recipe, **(values | changes)).checked()
 
     def checked(self) -> Self:
