@@ -19,7 +19,7 @@ OLDEST = "torch==2.11.*" "triton==3.6.*" "numpy<2.4"
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest sanitize lint format bench gpu clean
+.PHONY: setup demo test test-oldest sanitize surrogates lint format bench gpu clean
 
 setup: $(VENV)/.kernels
 
@@ -55,6 +55,12 @@ test-oldest:
 # The compiled backends under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(VENV)/.tests
 	VENV=$(VENV) JOBS=$(JOBS) tests/native/sanitize.sh
+
+# C++ and Triton from the list in hnn_kernels/surrogates.py.
+surrogates: $(VENV)/.tests
+	$(BIN)/python -P hnn_kernels/_generate_surrogates.py
+	$(BIN)/ruff format hnn_kernels/triton/surrogates.py
+	$(BIN)/clang-format -i csrc/surrogates.h
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

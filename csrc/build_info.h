@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "surrogates.h"
+
 namespace hnn {
 
 inline pybind11::dict build_info() {
@@ -17,6 +19,7 @@ inline pybind11::dict build_info() {
 #endif
   info["torch"] = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +
                   std::to_string(TORCH_VERSION_PATCH);
+  info["surrogates"] = HNN_SURROGATES;
   return info;
 }
 

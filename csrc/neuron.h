@@ -17,68 +17,11 @@ HNN_INLINE V broadcast(double x) {
   return V{} + static_cast<decltype(scalar_of(V{}))>(x);
 }
 
-// -- surrogates: P(x) and P'(x) of the distance x = V - V_th, of width w; numbered as in hnn_kernels/surrogates.py ----
+}  // namespace HNN_NAMESPACE
 
-enum Surrogate {
-  kGaussian,
-  kSigmoid,
-  kArctan,
-  kFastSigmoid,
-  kTriangle,
-  kRectangle,
-  kSurrogates
-};  // the last counts them
+#include "surrogates.h"
 
-template <class V>
-HNN_INLINE V primitive(int surrogate, V x, V inverse_width) {
-  const V one = broadcast<V>(1), half = broadcast<V>(0.5);
-  const V z = x * inverse_width;
-  switch (surrogate) {
-    default: return half * erfc_(z * broadcast<V>(-0.70710678118654752440));  // kGaussian
-    case kSigmoid: {
-      // From the power of a negative number on either side, so that nothing overflows.
-      const V e = exp2_(abs_(z) * broadcast<V>(-1.4426950408889634074));
-      return (x >= V{} ? one : e) / (one + e);
-    }
-    case kArctan: return half + atan_(z) * broadcast<V>(0.31830988618379067154);
-    case kFastSigmoid: return half + half * z / (one + abs_(z));
-    case kTriangle: {
-      const V edge = one - abs_(z), tail = half * (edge > V{} ? edge * edge : V{});
-      return z >= V{} ? one - tail : tail;
-    }
-    case kRectangle: {
-      const V y = half + half * z;
-      return y > one ? one : y > V{} ? y : V{};
-    }
-  }
-}
-
-template <class V>
-HNN_INLINE V density(int surrogate, V x, V inverse_width) {
-  const V one = broadcast<V>(1), half = broadcast<V>(0.5);
-  const V z = x * inverse_width;
-  switch (surrogate) {
-    default: {  // kGaussian
-      // As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
-      const V exponent = inverse_width * inverse_width * broadcast<V>(-0.72134752044448170368);  // -log2(e) / 2
-      return exp2_(x * exponent * x) * (inverse_width * broadcast<V>(0.39894228040143267794));
-    }
-    case kSigmoid: {
-      const V e = exp2_(abs_(z) * broadcast<V>(-1.4426950408889634074)), d = one + e;
-      return inverse_width * e / (d * d);
-    }
-    case kArctan: return inverse_width * broadcast<V>(0.31830988618379067154) / fma_(z, z, one);
-    case kFastSigmoid: {
-      const V d = one + abs_(z);
-      return half * inverse_width / (d * d);
-    }
-    case kTriangle: {
-      const V edge = one - abs_(z);
-      return inverse_width * (edge > V{} ? edge : V{});
-    }
-    case kRectangle: return abs_(z) < one ? half * inverse_width : V{};
-  }
-}
+namespace HNN_NAMESPACE {
 
 // -- the membrane ------------------------------------------------------------------------------------------------------
 

@@ -9,15 +9,20 @@ from types import ModuleType
 import torch
 
 from . import coding_ops, ops  # noqa: F401  the schemas come before their implementations
+from .surrogates import SURROGATES
 
 
 def _load(name: str) -> tuple[ModuleType | None, str]:
     try:
-        return importlib.import_module(f"hnn_kernels.{name}"), ""
+        module = importlib.import_module(f"hnn_kernels.{name}")
     except ModuleNotFoundError:
         return None, "this installation was built without them"
     except ImportError as error:
         return None, f"{name} was built but cannot be loaded: {error}"
+    known = module.build_info().get("surrogates")  # which it knows by their place in the list
+    if known != " ".join(SURROGATES):
+        return None, f"{name} was built for other surrogates ({known}); `make surrogates`, and build it again"
+    return module, ""
 
 
 cpu, cpu_error = _load("_cpu")

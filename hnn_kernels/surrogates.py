@@ -2,75 +2,124 @@
 
 A surrogate is a smooth step ``P(x)`` of the distance ``x = V - V_th`` to the threshold and its exact derivative
 ``P'(x)``, of a width ``w`` in units of the current. The hard mode spikes with ``x >= 0`` and differentiates with
-``P'``; the smooth mode uses ``P`` itself. To add one: a line here, and its two functions in ``csrc/neuron.h`` and
-``hnn_kernels/triton/formula.py`` under the same number.
+``P'``; the smooth mode uses ``P`` itself.
+
+To add one, write its two lines, ``P`` and ``P'``, and where they are from, and say ``make surrogates``, which writes
+them as C++ (``csrc/surrogates.h``) and Triton (``triton/surrogates.py``). The tests go over the list. A line is a
+function of ``x``, of ``s = 1 / w`` and of a namespace ``m``, made of numbers, + - * /, comparisons, and what
+:class:`TensorMath` has.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+Formula = Callable[[Any, Any, Any], Any]
+
+
+class TensorMath:
+    """What a formula may call, of tensors; a kernel has functions of the same names.
+
+    ``where(condition, a, b)``, of which ``a`` or ``b`` is no mere number; ``abs``; ``exp2`` of what is never above 0;
+    ``erfc``; ``atan``; ``fma(a, b, c) = a * b + c``, which a kernel may round once.
+    """
+
+    where = staticmethod(torch.where)
+    exp2 = staticmethod(torch.exp2)
+    erfc = staticmethod(torch.erfc)
+    atan = staticmethod(torch.atan)
+
+    @staticmethod
+    def abs(a):
+        # As in the kernels; the derivative of torch.abs at 0 would be 0, and with it that of P at the threshold.
+        return torch.where(a < 0, -a, a)
+
+    @staticmethod
+    def fma(a, b, c):
+        return a * b + c
+
 
 class Surrogate(NamedTuple):
-    """A smooth step (``primitive``), its derivative (``density``), and the number the kernels know it by."""
+    """A smooth step, its derivative, both as formulas and of tensors, and the number the kernels know it by."""
 
     number: int
-    primitive: Callable[[Tensor, float], Tensor]
-    density: Callable[[Tensor, float], Tensor]
+    p: Formula
+    p_prime: Formula
     formula: str
     source: str
 
+    def primitive(self, x: Tensor, w: float) -> Tensor:
+        """P(x) for the width ``w``, in the dtype of ``x``."""
+        return self.p(x, x.new_full((), 1 / w), TensorMath)
 
-def _triangle_primitive(x: Tensor, w: float) -> Tensor:
-    z = x / w
-    tail = 0.5 * (1 - z.abs()).clamp(min=0).square()
-    return torch.where(z >= 0, 1 - tail, tail)
+    def density(self, x: Tensor, w: float) -> Tensor:
+        """P'(x) for the width ``w``, in the dtype of ``x``."""
+        return self.p_prime(x, x.new_full((), 1 / w), TensorMath)
 
 
-SURROGATES: dict[str, Surrogate] = {
-    "gaussian": Surrogate(
-        0,
-        lambda x, w: 0.5 * torch.erfc(x * (-1 / (math.sqrt(2) * w))),
-        lambda x, w: torch.exp(x * x * (-0.5 / w**2)) * (1 / (math.sqrt(2 * math.pi) * w)),
+_LOG2_E = math.log2(math.e)
+
+
+def _square(a):
+    return a * a
+
+
+def _positive(a, m):
+    return m.where(a < 0, 0, a)
+
+
+def _tent(a, m):
+    return _positive(1 - m.abs(a), m)
+
+
+def _falling(a, m):
+    """``exp(-|a|)``: the power of a negative number on either side, so that nothing overflows."""
+    return m.exp2(m.abs(a) * -_LOG2_E)
+
+
+_LIST = {
+    "gaussian": (
+        lambda x, s, m: 0.5 * m.erfc(x * s * -math.sqrt(0.5)),
+        # As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
+        lambda x, s, m: m.exp2(x * (s * s * (-0.5 * _LOG2_E)) * x) * (s * (1 / math.sqrt(2 * math.pi))),
         "P' = exp(-x^2 / 2w^2) / (sqrt(2 pi) w)",
         "Muramatsu & Yu 2021, eq. 5 and 6",
     ),
-    "sigmoid": Surrogate(
-        1,
-        lambda x, w: torch.sigmoid(x / w),
-        lambda x, w: torch.sigmoid(x / w) * torch.sigmoid(-x / w) / w,
+    "sigmoid": (
+        lambda x, s, m: m.where(x >= 0, 1, _falling(x * s, m)) / (1 + _falling(x * s, m)),
+        lambda x, s, m: s * _falling(x * s, m) / _square(1 + _falling(x * s, m)),
         "P = 1 / (1 + exp(-x / w))",
         "Wozniak et al. 2020, Nature Machine Intelligence 2; SpikingJelly's Sigmoid with alpha = 1 / w",
     ),
-    "arctan": Surrogate(
-        2,
-        lambda x, w: 0.5 + torch.atan(x / w) / math.pi,
-        lambda x, w: 1 / (math.pi * w * (1 + (x / w).square())),
+    "arctan": (
+        lambda x, s, m: 0.5 + m.atan(x * s) * (1 / math.pi),
+        lambda x, s, m: s * (1 / math.pi) / m.fma(x * s, x * s, 1),
         "P = 1/2 + arctan(x / w) / pi",
         "Fang et al. 2021, ICCV, with pi alpha / 2 = 1 / w",
     ),
-    "fast_sigmoid": Surrogate(
-        3,
-        lambda x, w: 0.5 + 0.5 * (x / w) / (1 + (x / w).abs()),
-        lambda x, w: 0.5 / (w * (1 + (x / w).abs()).square()),
+    "fast_sigmoid": (
+        lambda x, s, m: 0.5 + 0.5 * (x * s) / (1 + m.abs(x * s)),
+        lambda x, s, m: 0.5 * s / _square(1 + m.abs(x * s)),
         "P = 1/2 + (x / w) / 2(1 + |x / w|)",
         "Zenke & Ganguli 2018 (SuperSpike), with beta = 1 / w and the area normalised to 1",
     ),
-    "triangle": Surrogate(
-        4,
-        _triangle_primitive,
-        lambda x, w: (1 - (x / w).abs()).clamp(min=0) / w,
+    "triangle": (
+        lambda x, s, m: m.where(x >= 0, 1 - 0.5 * _square(_tent(x * s, m)), 0.5 * _square(_tent(x * s, m))),
+        lambda x, s, m: s * _tent(x * s, m),
         "P' = max(0, 1 - |x / w|) / w",
         "Bellec et al. 2018, NeurIPS, with the area normalised to 1",
     ),
-    "rectangle": Surrogate(
-        5,
-        lambda x, w: (0.5 + 0.5 * x / w).clamp(0, 1),
-        lambda x, w: ((x / w).abs() < 1).to(x.dtype) * (0.5 / w),
+    "rectangle": (
+        lambda x, s, m: m.where(x * s >= 1, 1, 0.5 * _positive(1 + x * s, m)),
+        lambda x, s, m: m.where(m.abs(x * s) < 1, 0.5 * s, 0),
         "P' = 1 / 2w for |x| < w, else 0",
         "Wu et al. 2018, Frontiers in Neuroscience 12:331, eq. 24 with a = 2w",
     ),
+}
+
+SURROGATES: dict[str, Surrogate] = {
+    name: Surrogate(number, *entry) for number, (name, entry) in enumerate(_LIST.items())
 }

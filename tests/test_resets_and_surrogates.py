@@ -23,70 +23,13 @@ from _tools import (
 )
 from test_conformance_time import in_pieces
 from test_errors import call
+from test_surrogates import WIDTHS
 
 import hnn_kernels
 from hnn_kernels import SURROGATES, LIFState
 from hnn_kernels.ops import RESET_GRADS, RESETS
 
 RESETS_AND_GRADS = [(r, g) for r in RESETS for g in RESET_GRADS if r == "filter" or g != "one_step"]
-WIDTHS = (0.05, 0.4, 3.0)
-
-
-# -- the surrogates ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_density_is_the_derivative_of_the_primitive(surrogate, width):
-    _, primitive, density, *_ = SURROGATES[surrogate]
-    # None of these falls on a kink, which the triangle and the rectangle have at 0 and +-width.
-    x = (width * torch.linspace(-4.013, 4.009, 1001, dtype=torch.float64)).requires_grad_()
-    (derivative,) = torch.autograd.grad(primitive(x, width).sum(), x)
-    torch.testing.assert_close(density(x, width).detach(), derivative, rtol=1e-12, atol=1e-13)
-    h = 1e-6 * width
-    numeric = (primitive(x + h, width) - primitive(x - h, width)) / (2 * h)
-    torch.testing.assert_close(density(x, width), numeric, rtol=1e-5, atol=1e-5 / width)
-
-
-@pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_density_integrates_to_one(surrogate, width):
-    """Over all x = w tan(u), so that the heavy tails are in; the rectangle's edges cost a step of the grid."""
-    u = torch.linspace(-math.pi / 2, math.pi / 2, 200_002, dtype=torch.float64)[1:-1]
-    density = SURROGATES[surrogate].density(width * u.tan(), width)
-    assert (density >= 0).all()
-    assert torch.trapezoid(density * width / u.cos().square(), u).item() == pytest.approx(1, abs=2e-5)
-
-
-@pytest.mark.parametrize("surrogate", SURROGATES)
-def test_primitive_is_a_step(surrogate):
-    """From 0 to 1, one half at the threshold, symmetric about it, never down, and finite however far."""
-    primitive, density = SURROGATES[surrogate].primitive, SURROGATES[surrogate].density
-    x = torch.linspace(-50, 50, 20_001, dtype=torch.float64)
-    y = primitive(x, 0.4)
-    assert primitive(torch.zeros(1, dtype=torch.float64), 0.4).item() == 0.5
-    torch.testing.assert_close(y + y.flip(0), torch.ones_like(y), rtol=0, atol=1e-12)
-    assert (y.diff() >= 0).all()
-    assert ((y >= 0) & (y <= 1)).all()
-    far = torch.tensor([-1e30, -1e4, 1e4, 1e30])
-    torch.testing.assert_close(primitive(far, 0.4), (far > 0).float(), rtol=0, atol=1e-4)
-    torch.testing.assert_close(density(far, 0.4), torch.zeros(4), rtol=0, atol=1e-6)
-
-
-def test_every_surrogate_has_its_number_formula_and_source():
-    assert sorted(s.number for s in SURROGATES.values()) == list(range(len(SURROGATES)))
-    for surrogate in SURROGATES.values():
-        assert surrogate.formula
-        assert surrogate.source
-
-
-def test_surrogates_differ(any_target):
-    """Each name is its own function, in the kernels too."""
-    arguments = inputs((6, 2, 40), dtype=torch.float64, device=any_target.device)
-    found = [gradients(arguments, any_target.backend, surrogate=name)["current"] for name in SURROGATES]
-    for i, one in enumerate(found):
-        assert one.any()
-        assert not any(torch.allclose(one, other, rtol=1e-3) for other in found[:i])
 
 
 # -- the resets, written out -------------------------------------------------------------------------------------------

@@ -9,12 +9,7 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 
-GAUSSIAN = tl.constexpr(0)
-SIGMOID = tl.constexpr(1)
-ARCTAN = tl.constexpr(2)
-FAST_SIGMOID = tl.constexpr(3)
-TRIANGLE = tl.constexpr(4)
-RECTANGLE = tl.constexpr(5)
+from .surrogates import density, primitive
 
 FILTER = tl.constexpr(0)
 SUBTRACT = tl.constexpr(1)
@@ -23,12 +18,6 @@ NO_MEMBRANE = tl.constexpr(4)
 
 ONE_STEP = tl.constexpr(1)
 DETACH = tl.constexpr(2)
-
-_INVERSE_SQRT_2 = tl.constexpr(0.7071067811865476)
-_MINUS_LOG2_E = tl.constexpr(-1.4426950408889634)
-_MINUS_HALF_LOG2_E = tl.constexpr(-0.7213475204444817)
-_INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
-_INVERSE_PI = tl.constexpr(0.3183098861837907)
 
 
 @dataclass(frozen=True)  # not a tuple, of which Triton 3.9 makes one of its own, without the properties
@@ -72,83 +61,6 @@ def scalar(value, DTYPE: tl.constexpr):  # noqa: N803
         return tl.cast(value, DTYPE)
 
 
-# -- surrogates: P'(x) and P(x) of the distance x = V - V_th --------------------------------------------------------
-
-
-@triton.jit
-def density(x, inverse_width, OPTIONS: tl.constexpr):  # noqa: N803
-    """The derivative of :func:`primitive` at the distance ``x`` to the threshold."""
-    z = x * inverse_width
-    if OPTIONS.surrogate == GAUSSIAN:
-        # As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
-        exponent = inverse_width * inverse_width * _MINUS_HALF_LOG2_E
-        return tl.exp2(x * exponent * x) * (inverse_width * _INVERSE_SQRT_2_PI)
-    elif OPTIONS.surrogate == SIGMOID:
-        e = tl.exp2(tl.abs(z) * _MINUS_LOG2_E)
-        return inverse_width * e / ((1.0 + e) * (1.0 + e))
-    elif OPTIONS.surrogate == ARCTAN:
-        return inverse_width * _INVERSE_PI / (z * z + 1.0)
-    elif OPTIONS.surrogate == FAST_SIGMOID:
-        d = 1.0 + tl.abs(z)
-        return 0.5 * inverse_width / (d * d)
-    elif OPTIONS.surrogate == TRIANGLE:
-        edge = 1.0 - tl.abs(z)
-        return inverse_width * tl.where(edge > 0.0, edge, 0.0)
-    else:
-        tl.static_assert(OPTIONS.surrogate == RECTANGLE)
-        return tl.where(tl.abs(z) < 1.0, 0.5 * inverse_width, 0.0)
-
-
-@triton.jit
-def primitive(x, inverse_width, OPTIONS: tl.constexpr):  # noqa: N803
-    """The surrogate's smooth step."""
-    z = x * inverse_width
-    if OPTIONS.surrogate == GAUSSIAN:
-        # 1 + erf for erfc, which Triton lacks: its error is absolute, not relative.
-        return 0.5 + 0.5 * tl.erf(z * _INVERSE_SQRT_2)
-    elif OPTIONS.surrogate == SIGMOID:
-        # From the power of a negative number on either side, so that nothing overflows.
-        e = tl.exp2(tl.abs(z) * _MINUS_LOG2_E)
-        return tl.where(z >= 0.0, 1.0, e) / (1.0 + e)
-    elif OPTIONS.surrogate == ARCTAN:
-        return 0.5 + arctan(z) * _INVERSE_PI
-    elif OPTIONS.surrogate == FAST_SIGMOID:
-        return 0.5 + 0.5 * z / (1.0 + tl.abs(z))
-    elif OPTIONS.surrogate == TRIANGLE:
-        edge = 1.0 - tl.abs(z)
-        tail = 0.5 * tl.where(edge > 0.0, edge * edge, 0.0)
-        return tl.where(z >= 0.0, 1.0 - tail, tail)
-    else:
-        tl.static_assert(OPTIONS.surrogate == RECTANGLE)
-        y = 0.5 + 0.5 * z
-        return tl.where(y > 1.0, 1.0, tl.where(y > 0.0, y, 0.0))
-
-
-@triton.jit
-def arctan(x):
-    """Cephes' rational approximation, to the last bits of float64: Triton has none that its interpreter knows."""
-    size = tl.abs(x)
-    # arctan(s) = pi/2 - arctan(1/s) = pi/4 + arctan((s - 1) / (s + 1))
-    large = size > 2.414213562373095
-    medium = size > 0.66
-    offset = tl.where(large, 2.0, tl.where(medium, 1.0, 0.0)).to(x.dtype) * 0.7853981633974483
-    over = tl.where(large, -1.0, tl.where(medium, size - 1.0, size))
-    under = tl.where(large, size, tl.where(medium, size + 1.0, 1.0))
-    y = over / under
-    z = y * y
-    p = z * -8.750608600031904122785e-1 - 1.615753718733365076637e1  # a constant by itself would be a float32
-    p = p * z - 7.500855792314704667340e1
-    p = p * z - 1.228866684490136173410e2
-    p = p * z - 6.485021904942025371773e1
-    q = z + 2.485846490142306297962e1
-    q = q * z + 1.650270098316988542046e2
-    q = q * z + 4.328810604912902668951e2
-    q = q * z + 4.853903996359136964868e2
-    q = q * z + 1.945506571482613964425e2
-    angle = offset + (y + y * (z * p / q))
-    return tl.where(x < 0.0, -angle, angle)
-
-
 # -- the membrane: its coefficients are a tuple (decay, reset_decay, threshold) --------------------------------------
 
 
@@ -163,7 +75,7 @@ def membrane_step(v, r, x, coefficients, inverse_width, OPTIONS: tl.constexpr, D
         if OPTIONS.reset == FILTER:
             potential = potential - threshold * r
         if OPTIONS.smooth:
-            spike = primitive(potential - threshold, inverse_width, OPTIONS)
+            spike = primitive(potential - threshold, inverse_width, OPTIONS.surrogate)
         else:
             spike = (potential >= threshold).to(DTYPE)
         after = potential
@@ -197,7 +109,7 @@ def membrane_backward_step(
                 grad -= threshold * carried_v
             elif OPTIONS.reset == ZERO:
                 grad -= potential * carried_v
-        through_spike = density(potential - threshold, inverse_width, OPTIONS) * grad
+        through_spike = density(potential - threshold, inverse_width, OPTIONS.surrogate) * grad
         if OPTIONS.reset == ZERO:
             carried_v *= 1.0 - spike
         adjoint = carried_v + through_spike

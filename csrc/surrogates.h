@@ -1,0 +1,81 @@
+// Generated from hnn_kernels/surrogates.py by `make surrogates`.
+// P(x) and P'(x) of the distance x = V - V_th to the threshold, for neuron.h, and their names for anybody.
+
+#define HNN_SURROGATES "gaussian sigmoid arctan fast_sigmoid triangle rectangle"
+
+#ifdef HNN_NAMESPACE
+namespace HNN_NAMESPACE {
+
+enum Surrogate {
+  kGaussian,
+  kSigmoid,
+  kArctan,
+  kFastSigmoid,
+  kTriangle,
+  kRectangle,
+  kSurrogates
+};  // the last counts them
+
+template <class V>
+HNN_INLINE V primitive(int surrogate, V x, V inverse_width) {
+  switch (surrogate) {
+    default: {  // kGaussian
+      return broadcast<V>(0.5) * erfc_(x * inverse_width * broadcast<V>(-0.7071067811865476));
+    }
+    case kSigmoid: {
+      const auto a = exp2_(abs_(x * inverse_width) * broadcast<V>(-1.4426950408889634));
+      return (x >= V{} ? broadcast<V>(1.0) : a) / (broadcast<V>(1.0) + a);
+    }
+    case kArctan: {
+      return broadcast<V>(0.5) + atan_(x * inverse_width) * broadcast<V>(0.3183098861837907);
+    }
+    case kFastSigmoid: {
+      const auto a = x * inverse_width;
+      return broadcast<V>(0.5) + broadcast<V>(0.5) * a / (broadcast<V>(1.0) + abs_(a));
+    }
+    case kTriangle: {
+      const auto a = broadcast<V>(1.0) - abs_(x * inverse_width);
+      const auto b = a < V{} ? V{} : a;
+      const auto c = broadcast<V>(0.5) * (b * b);
+      return x >= V{} ? broadcast<V>(1.0) - c : c;
+    }
+    case kRectangle: {
+      const auto a = x * inverse_width;
+      const auto b = broadcast<V>(1.0) + a;
+      return a >= broadcast<V>(1.0) ? broadcast<V>(1.0) : broadcast<V>(0.5) * (b < V{} ? V{} : b);
+    }
+  }
+}
+
+template <class V>
+HNN_INLINE V density(int surrogate, V x, V inverse_width) {
+  switch (surrogate) {
+    default: {  // kGaussian
+      return exp2_(x * (inverse_width * inverse_width * broadcast<V>(-0.7213475204444817)) * x) *
+             (inverse_width * broadcast<V>(0.3989422804014327));
+    }
+    case kSigmoid: {
+      const auto a = exp2_(abs_(x * inverse_width) * broadcast<V>(-1.4426950408889634));
+      const auto b = broadcast<V>(1.0) + a;
+      return inverse_width * a / (b * b);
+    }
+    case kArctan: {
+      const auto a = x * inverse_width;
+      return inverse_width * broadcast<V>(0.3183098861837907) / fma_(a, a, broadcast<V>(1.0));
+    }
+    case kFastSigmoid: {
+      const auto a = broadcast<V>(1.0) + abs_(x * inverse_width);
+      return broadcast<V>(0.5) * inverse_width / (a * a);
+    }
+    case kTriangle: {
+      const auto a = broadcast<V>(1.0) - abs_(x * inverse_width);
+      return inverse_width * (a < V{} ? V{} : a);
+    }
+    case kRectangle: {
+      return abs_(x * inverse_width) < broadcast<V>(1.0) ? broadcast<V>(0.5) * inverse_width : V{};
+    }
+  }
+}
+
+}  // namespace HNN_NAMESPACE
+#endif

@@ -1,0 +1,59 @@
+# Generated from hnn_kernels/surrogates.py by `make surrogates`.
+"""The surrogates of the distance x = V - V_th to the threshold, as device functions."""
+
+import triton
+import triton.language as tl
+
+from .functions import atan, erfc
+
+
+@triton.jit
+def primitive(x, inverse_width, surrogate: tl.constexpr):
+    """P(x) of the surrogate that has this number."""
+    if surrogate == 0:  # gaussian
+        return 0.5 * erfc(x * inverse_width * -0.7071067811865476)
+    elif surrogate == 1:  # sigmoid
+        a = tl.exp2(tl.abs(x * inverse_width) * -1.4426950408889634)
+        return tl.where(x >= 0.0, 1.0, a) / (1.0 + a)
+    elif surrogate == 2:  # arctan
+        return 0.5 + atan(x * inverse_width) * 0.3183098861837907
+    elif surrogate == 3:  # fast_sigmoid
+        a = x * inverse_width
+        return 0.5 + 0.5 * a / (1.0 + tl.abs(a))
+    elif surrogate == 4:  # triangle
+        a = 1.0 - tl.abs(x * inverse_width)
+        b = tl.where(a < 0.0, 0.0, a)
+        c = 0.5 * (b * b)
+        return tl.where(x >= 0.0, 1.0 - c, c)
+    elif surrogate == 5:  # rectangle
+        a = x * inverse_width
+        b = 1.0 + a
+        return tl.where(a >= 1.0, 1.0, 0.5 * tl.where(b < 0.0, 0.0, b))
+    else:
+        tl.static_assert(surrogate < 6)
+
+
+@triton.jit
+def density(x, inverse_width, surrogate: tl.constexpr):
+    """P'(x) of the surrogate that has this number."""
+    if surrogate == 0:  # gaussian
+        return tl.exp2(x * (inverse_width * inverse_width * -0.7213475204444817) * x) * (
+            inverse_width * 0.3989422804014327
+        )
+    elif surrogate == 1:  # sigmoid
+        a = tl.exp2(tl.abs(x * inverse_width) * -1.4426950408889634)
+        b = 1.0 + a
+        return inverse_width * a / (b * b)
+    elif surrogate == 2:  # arctan
+        a = x * inverse_width
+        return inverse_width * 0.3183098861837907 / (a * a + 1.0)
+    elif surrogate == 3:  # fast_sigmoid
+        a = 1.0 + tl.abs(x * inverse_width)
+        return 0.5 * inverse_width / (a * a)
+    elif surrogate == 4:  # triangle
+        a = 1.0 - tl.abs(x * inverse_width)
+        return inverse_width * tl.where(a < 0.0, 0.0, a)
+    elif surrogate == 5:  # rectangle
+        return tl.where(tl.abs(x * inverse_width) < 1.0, 0.5 * inverse_width, 0.0)
+    else:
+        tl.static_assert(surrogate < 6)
