@@ -122,7 +122,7 @@ def test_time_can_be_cut_anywhere(arguments, t):
 
 
 @few
-@given(layers(dtype=torch.float64), st.sampled_from(["gaussian", "sigmoid", "arctan", "fast_sigmoid"]))
+@given(layers(dtype=torch.float64), st.sampled_from([n for n in SURROGATES if n != "rectangle"]))  # whose P' jumps
 def test_backward_is_the_adjoint_of_the_derivative(arguments, surrogate):
     """<J u, w> = <u, J^T w> in smooth mode: J u by a central difference, J^T w by backward, over all inputs at once."""
     generator = torch.Generator().manual_seed(0)
