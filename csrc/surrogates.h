@@ -35,14 +35,14 @@ HNN_INLINE V primitive(int surrogate, V x, V inverse_width) {
     }
     case kTriangle: {
       const auto a = broadcast<V>(1.0) - abs_(x * inverse_width);
-      const auto b = a < V{} ? V{} : a;
+      const auto b = a > V{} ? a : V{};
       const auto c = broadcast<V>(0.5) * (b * b);
       return x >= V{} ? broadcast<V>(1.0) - c : c;
     }
     case kRectangle: {
       const auto a = x * inverse_width;
       const auto b = broadcast<V>(1.0) + a;
-      return a >= broadcast<V>(1.0) ? broadcast<V>(1.0) : broadcast<V>(0.5) * (b < V{} ? V{} : b);
+      return a >= broadcast<V>(1.0) ? broadcast<V>(1.0) : broadcast<V>(0.5) * (b > V{} ? b : V{});
     }
   }
 }
@@ -69,7 +69,7 @@ HNN_INLINE V density(int surrogate, V x, V inverse_width) {
     }
     case kTriangle: {
       const auto a = broadcast<V>(1.0) - abs_(x * inverse_width);
-      return inverse_width * (a < V{} ? V{} : a);
+      return inverse_width * (a > V{} ? a : V{});
     }
     case kRectangle: {
       return abs_(x * inverse_width) < broadcast<V>(1.0) ? broadcast<V>(0.5) * inverse_width : V{};

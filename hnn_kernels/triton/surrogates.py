@@ -22,13 +22,13 @@ def primitive(x, inverse_width, surrogate: tl.constexpr):
         return 0.5 + 0.5 * a / (1.0 + tl.abs(a))
     elif surrogate == 4:  # triangle
         a = 1.0 - tl.abs(x * inverse_width)
-        b = tl.where(a < 0.0, 0.0, a)
+        b = tl.where(a > 0.0, a, 0.0)
         c = 0.5 * (b * b)
         return tl.where(x >= 0.0, 1.0 - c, c)
     elif surrogate == 5:  # rectangle
         a = x * inverse_width
         b = 1.0 + a
-        return tl.where(a >= 1.0, 1.0, 0.5 * tl.where(b < 0.0, 0.0, b))
+        return tl.where(a >= 1.0, 1.0, 0.5 * tl.where(b > 0.0, b, 0.0))
     else:
         tl.static_assert(surrogate < 6)
 
@@ -52,7 +52,7 @@ def density(x, inverse_width, surrogate: tl.constexpr):
         return 0.5 * inverse_width / (a * a)
     elif surrogate == 4:  # triangle
         a = 1.0 - tl.abs(x * inverse_width)
-        return inverse_width * tl.where(a < 0.0, 0.0, a)
+        return inverse_width * tl.where(a > 0.0, a, 0.0)
     elif surrogate == 5:  # rectangle
         return tl.where(tl.abs(x * inverse_width) < 1.0, 0.5 * inverse_width, 0.0)
     else:
