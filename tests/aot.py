@@ -4,16 +4,16 @@ Run as a script, in a process of its own without TRITON_INTERPRET=1: whether a k
 settled when it is defined. The kernels are compiled exactly as a launch would: the host code runs on CPU tensors, and
 a driver that only knows its target stands in for the GPU's.
 
-    python tests/aot.py 80 90 100
+    python tests/aot.py 80 90 100           the tests' kernels
+    python tests/aot.py --page 80 90 100    those of docs/gpu.md
 """
 
+import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from triton.backends.compiler import GPUTarget
 
 import hnn_kernels.triton.coding as coding
 import hnn_kernels.triton.launch as launch
+from benchmarks.machine_code import disassemble, loops, resources
 from hnn_kernels.ops import (
     COEFFICIENTS,
     FILTER_COEFFICIENTS,
@@ -94,6 +95,13 @@ CODING = {
 # What an architecture may change is ptxas's choice of registers: elsewhere the plain kernels and the largest one.
 MAIN_CAPABILITY = 90
 ELSEWHERE = ("fp32", "bf16 coefficients strided state")
+
+
+# What docs/gpu.md has, in float32 and bfloat16: in terms of the above.
+PAGE = {
+    "lif": ("forward", "backward"), "axon": ("forward", "backward"), "axon learnt": ("forward", "backward"),
+    "iir": ("forward", "backward"), "gaussian": ("forward", "backward"), "poisson": ("forward",),
+}  # fmt: skip
 
 
 class TargetDriver:
@@ -192,29 +200,38 @@ def coded(direction: str, case: str, needs: int = 3, steps: int = LONG, batch: i
     raise AssertionError("nothing was launched")
 
 
-def _tool(name: str, *arguments: str) -> str:
-    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
-    return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
-
-
 def facts(kernel: Any) -> dict[str, Any]:
-    """What the compilers made of a kernel: its resources, and whether it has float64 in it, how many fused
+    """What the compilers made of a kernel: its resources and loops, and whether it has float64 in it, how many fused
     multiply-adds, and how many square roots.
     """
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        usage = _tool("cuobjdump", "--dump-resource-usage", file.name)
-        sass = _tool("nvdisasm", "-c", file.name)
+        (usage,) = resources(file.name).values()
+        (code,) = disassemble(file.name).values()
     return {
-        **{name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)},
+        **usage,
+        "loops": loops(code),
         "float64": ".f64" in kernel.asm["ptx"],
-        "fused": len(re.findall(r"\b[FD]FMA\b", sass)),
+        "fused": sum(i.name in ("FFMA", "DFMA") for i in code),
         "roots": len(re.findall(r"sqrt\.rn", kernel.asm["ptx"])),
     }
 
 
-def main(capabilities: list[int]) -> None:
+def page(capability: int) -> None:
+    """One line per kernel of docs/gpu.md."""
+    for (layer, directions), dtype in itertools.product(PAGE.items(), ("fp32", "bf16")):
+        for direction in directions:
+            if layer in CODING:
+                kernel = coded(layer if direction == "forward" else f"{layer} {direction}", dtype)
+            else:
+                options = {"forward": FORWARD, "backward": BACKWARD}[direction]
+                kernel = compiled(direction, dtype, LONG, options["fp32" if layer == "lif" else f"fp32 {layer}"][2])
+            line = {"layer": layer, "direction": direction, "dtype": dtype, "capability": capability}
+            print(json.dumps(line | facts(kernel)), flush=True)
+
+
+def main(capabilities: list[int], only_page: bool) -> None:
     """One line per compute capability and kernel."""
     launch.lif_forward_kernel, launch.lif_backward_kernel = map(
         Compile, (launch.lif_forward_kernel, launch.lif_backward_kernel)
@@ -226,6 +243,9 @@ def main(capabilities: list[int]) -> None:
         os.environ["TRITON_CACHE_DIR"] = cache
         for capability in capabilities:
             triton.runtime.driver.set_active(TargetDriver(capability))
+            if only_page:
+                page(capability)
+                continue
             for direction, cases in (("forward", FORWARD), ("backward", BACKWARD)):
                 for name, (dtype, steps, options) in cases.items():
                     if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
@@ -249,4 +269,4 @@ def main(capabilities: list[int]) -> None:
 if __name__ == "__main__":
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise SystemExit("tests/aot.py compiles the kernels; run it without TRITON_INTERPRET=1")
-    main([int(argument) for argument in sys.argv[1:]])
+    main([int(argument) for argument in sys.argv[1:] if argument != "--page"], "--page" in sys.argv)

@@ -12,8 +12,7 @@ struct Train {
   void* data = nullptr;
   int64_t step = 0;
   int64_t stride[kMaxDims] = {};
-  bool constant = false;   // no time axis: read once, or summed over time and written once
-  bool streaming = false;  // larger than the L2 cache: written so that it is evicted first
+  bool constant = false;  // no time axis: read once, or summed over time and written once
 };
 
 // A state, in the state dtype; null where it is absent. `step` is the stride of a filter state's first axis.

@@ -10,7 +10,7 @@ namespace HNN_NAMESPACE {
 // no use here. The others have 96, or 128 where a filter of three histories is learnt, and no limit worth the name in
 // float64, or where anything may be asked for.
 template <class IO, class Form, bool kLearns>
-constexpr int kBackwardBlocks = Form::kPlain                        ? (sizeof(IO) == 8 ? 8 : 12)
+constexpr int kBackwardBlocks = kIsPlain<Form>                      ? (sizeof(IO) == 8 ? 8 : 12)
                                 : sizeof(IO) == 8 || Form::kGeneral ? 4
                                 : kLearns && Form::kDepth > 2       ? 8
                                                                     : 10;
@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   Layer<C, Form, kLearns> layer(call, at, m);
   // A filter's coefficients are learnt from what was there before the segment, which the last one's start has too.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
-  const bool membrane = layer.reset != kNoMembrane, again = Form::kPlain || call.rows > 0;
-  const bool keeps_r = kLearns && (Form::kPlain || call.row_r >= 0);
+  const bool membrane = layer.reset != kNoMembrane, again = Form::kUsual || call.rows > 0;
+  const bool keeps_r = kLearns && (kIsPlain<Form> || call.row_r >= 0);
   Adjoint<C> adjoint = {read<C>(call.grad_after_v, at_grad.grad_after_v),
                         read<C>(call.grad_after_r, at_grad.grad_after_r)};
   layer.synapse.begin_backward(call.synapse, at.synapse);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
           const C v_before = row > 0 ? v[row - kRow] : before;
           State<C> previous = {};
           const C spike_before = layer.replay(v_before, previous.v);
-          if (!Form::kPlain && row == 0) previous.v = before;  // which went through its reset
+          if (!Form::kUsual && row == 0) previous.v = before;  // which went through its reset
           if (keeps_r) previous.r = r[row];
           const Adjoint<C> after = adjoint;
           C through_spike = 0;

@@ -22,7 +22,7 @@ struct Kernels {
 };
 
 // clang-format off
-enum Form { kPlain, kNoFilters, kSynapse10, kSynapse20, kAxon10, kAxon20, kAxon21, kGeneral, kForms };
+enum Form { kPlain, kNoFilters, kSynapse10, kSynapse20, kAxon10, kAxon20, kUsualAxon20, kAxon21, kGeneral, kForms };
 // clang-format on
 
 template <class IO, class F>
@@ -38,6 +38,7 @@ const Kernels& kernels_of(Form form) {
                                         instances<IO, OnlySynapse<2, 0>>("synapse (2, 0)"),
                                         instances<IO, OnlyAxon<1, 0>>("axon (1, 0)"),
                                         instances<IO, OnlyAxon<2, 0>>("axon (2, 0)"),
+                                        instances<IO, UsualAxon20>("usual, axon (2, 0)"),
                                         instances<IO, OnlyAxon<2, 1>>("axon (2, 1)"),
                                         instances<IO, General>("general")};
   return table[form];
@@ -53,6 +54,8 @@ inline const Kernels& kernels_of(ScalarType dtype, Form form) {
 
 // The form whose constants the call has.
 inline Form form_of(const Arguments& a) {
+  const bool usual =
+      a.reset == hnn_cuda::kFilter && a.reset_grad == hnn_cuda::kFull && a.surrogate == hnn_cuda::kGaussian;
   if (a.smooth || (a.synapse.present() && a.axon.present())) return kGeneral;
   const auto orders = [](const FilterArguments& filter, int64_t feedback, int64_t feedforward) {
     return filter.taps_back() == feedback && filter.taps_forward() == feedforward + 1;
@@ -61,11 +64,10 @@ inline Form form_of(const Arguments& a) {
     return orders(a.synapse, 1, 0) ? kSynapse10 : orders(a.synapse, 2, 0) ? kSynapse20 : kGeneral;
   }
   if (a.axon.present()) {
-    return orders(a.axon, 1, 0) ? kAxon10 : orders(a.axon, 2, 0) ? kAxon20 : orders(a.axon, 2, 1) ? kAxon21 : kGeneral;
+    if (orders(a.axon, 2, 0)) return usual ? kUsualAxon20 : kAxon20;
+    return orders(a.axon, 1, 0) ? kAxon10 : orders(a.axon, 2, 1) ? kAxon21 : kGeneral;
   }
-  const bool plain =
-      a.reset == hnn_cuda::kFilter && a.reset_grad == hnn_cuda::kFull && a.surrogate == hnn_cuda::kGaussian;
-  return plain ? kPlain : kNoFilters;
+  return usual ? kPlain : kNoFilters;
 }
 
 }  // namespace hnn::cuda

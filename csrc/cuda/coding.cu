@@ -57,7 +57,7 @@ Tensor gaussian(Tensor mean, Tensor log_std, Tensor seed, int64_t steps, int64_t
   CodingCall call = describe(n, {seed, first_step, first_element}, steps);
   call.value = operand(n, mean);
   call.log_std = operand(n, log_std);
-  call.out = written(n, out, false);
+  call.out = train(n, out, false);
   merge_axes(call, n, {&call.element, &call.value.stride, &call.log_std.stride, &call.out.stride});
   device.launch(kernels_of(mean.scalar_type()).gaussian, n.neurons, kForwardBlock, 0, call);
   return out;
@@ -86,7 +86,7 @@ Tensor poisson(Tensor probability, Tensor seed, int64_t steps, int64_t first_ste
   const Numbering n = number_neurons(probability, 0);
   CodingCall call = describe(n, {seed, first_step, first_element}, steps);
   call.value = operand(n, probability);
-  call.out = written(n, out, false);
+  call.out = train(n, out, false);
   merge_axes(call, n, {&call.element, &call.value.stride, &call.out.stride});
   device.launch(kernels_of(probability.scalar_type()).poisson, n.neurons, kForwardBlock, 0, call);
   return out;

@@ -12,9 +12,6 @@
 
 namespace hnn::cuda {
 
-// Outputs from this size on leave the L2 cache (50 MB on an H100) before anything reads them.
-constexpr int64_t kStreamBytes = 32 << 20;
-
 // What the kernels are compiled for, with the names that their attributes are listed by.
 constexpr std::pair<ScalarType, const char*> kDtypes[] = {{ScalarType::Double, "float64"},
                                                           {ScalarType::Float, "float32"},
@@ -64,11 +61,6 @@ inline Train train(const Numbering& n, const Tensor& t, bool constant) {
   result.constant = constant;
   result.step = constant ? 0 : t.strides()[0];
   place(result.stride, n, t, constant ? 0 : 1);
-  return result;
-}
-inline Train written(const Numbering& n, const Tensor& t, bool constant) {
-  Train result = train(n, t, constant);
-  result.streaming = t.numel() * static_cast<int64_t>(t.element_size()) >= kStreamBytes;
   return result;
 }
 // `leading`: 1 for an operand of a filter, which has one axis in front.

@@ -31,7 +31,7 @@ Outputs forward(const Arguments& a) {
   const Numbering n = a.numbering();
   const Form form = form_of(a);
   Described<ForwardCall> call(a, n);
-  call.out = written(n, result.out, a.count);
+  call.out = train(n, result.out, a.count);
   call.after_v = data(result.v);
   call.after_r = data(result.r);
   call.checkpoints = data(result.checkpoints);
@@ -115,7 +115,7 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
   per_neuron(call.grad_after_v, n, a.membrane() ? incoming.v : std::nullopt);
   per_neuron(call.grad_after_r, n, a.membrane() ? incoming.r : std::nullopt);
   const Optional grad_current = g[kCurrent];
-  if (data(grad_current)) call.grad_current = written(n, *grad_current, a.constant());
+  if (data(grad_current)) call.grad_current = train(n, *grad_current, a.constant());
   call.after_v = data(g[kV]);
   call.after_r = data(g[kR]);
 

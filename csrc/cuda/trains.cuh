@@ -122,14 +122,10 @@ class Writer {
     data_ = static_cast<Bits*>(train.data) + at;
     at_ = data_;
     present_ = train.data && !train.constant;
-    streaming_ = present_ && train.streaming;
-    plain_ = present_ && !train.streaming;
   }
   HNN_INLINE void start(int t) { at_ = data_ + t * step_; }
   HNN_INLINE void put(Compute x) {
-    const Bits bits = Element<IO>::narrow(x);
-    if (streaming_) __stcs(at_, bits);
-    if (plain_) *at_ = bits;
+    if (present_) *at_ = Element<IO>::narrow(x);
     at_ += kSign * step_;
   }
 
@@ -137,7 +133,7 @@ class Writer {
   int64_t step_;
   Bits* data_;
   Bits* at_;
-  bool present_, streaming_, plain_;
+  bool present_;
 };
 
 }  // namespace HNN_NAMESPACE

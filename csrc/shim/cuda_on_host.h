@@ -32,10 +32,6 @@ template <class T>
 inline T __ldg(const T* p) {
   return *p;
 }
-template <class T>
-inline void __stcs(T* p, T x) {
-  *p = x;
-}
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
 inline int __float_as_int(float x) {

@@ -1,0 +1,151 @@
+"""Write the tables of docs/gpu.md from the kernels' machine code. No GPU is needed.
+
+    python -m benchmarks.gpu_page
+
+Needs Triton, and the CUDA kernels as they are now: the installed module with its three architectures.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.gpu_model import ARCHITECTURES, GPUS, Kernel
+from benchmarks.machine_code import Loop, disassemble, loops, resources
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "gpu.md"
+# Steps and neurons, where the tables of times look.
+LARGE, SMALL = ((25, 4 << 20), (100, 4 << 20)), ((25, 32 << 10),)
+OUTSTANDING = "not yet measured"
+
+# Where the CUDA kernels of the page are found: the name of the function, and the form (csrc/cuda/choose.h) or none.
+CUDA = {
+    ("lif", "forward"): ("forward", "5Plain"),
+    ("lif", "backward"): ("backward", "5PlainELb0"),
+    ("axon", "forward"): ("forward", "11UsualAxon20"),
+    ("axon", "backward"): ("backward", "11UsualAxon20ELb0"),
+    ("axon learnt", "forward"): ("forward", "11UsualAxon20"),
+    ("axon learnt", "backward"): ("backward", "11UsualAxon20ELb1"),
+    ("iir", "forward"): ("forward", "11OnlySynapseILi2ELi0"),
+    ("iir", "backward"): ("backward", "11OnlySynapseILi2ELi0EEELb0"),
+    ("gaussian", "forward"): ("encode_gaussian", None),
+    ("gaussian", "backward"): ("gaussian_backward", None),
+    ("poisson", "forward"): ("encode_poisson", None),
+}
+_DTYPES = {"fp32": "f", "bf16": "N3c108BFloat16E"}
+
+
+def cuda_kernels(capability: int, files: list[Path]) -> list[Kernel]:
+    """The page's CUDA kernels, from a library with this architecture or from cubins of it."""
+    result = []
+    for file in files:
+        architecture = () if file.suffix == ".cubin" else ("--gpu-architecture", f"sm_{capability}")
+        usage = resources(file, *architecture)
+        for (layer, direction), (function, form) in CUDA.items():
+            for dtype, mangled in _DTYPES.items():
+                start = f"_ZN8hnn_cuda{len(function)}{function}I{mangled}" + (f"NS_{form}" if form else "E")
+                for name in (n for n in usage if n.startswith(start)):
+                    (code,) = disassemble(file, "-fun", name, *architecture).values()
+                    found = loops(code, shortest=layer == "iir")
+                    use = usage[name]
+                    result.append(
+                        Kernel("cuda", layer, direction, dtype, use["REG"], use["STACK"] + use["LOCAL"], found)
+                    )
+    return result
+
+
+def triton_kernels(capabilities: list[int]) -> dict[int, list[Kernel]]:
+    """The page's Triton kernels, compiled here in a process of their own."""
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tests" / "aot.py"), "--page", *map(str, capabilities)]
+    run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[int, list[Kernel]] = {capability: [] for capability in capabilities}
+    for line in map(json.loads, run.stdout.splitlines()):
+        result[line["capability"]].append(triton_kernel(line, line["layer"], line["direction"], line["dtype"]))
+    return result
+
+
+def triton_kernel(facts: dict, layer: str, direction: str, dtype: str) -> Kernel:
+    """A kernel from a line of tests/aot.py."""
+    found = [Loop(n, *({int(k): v for k, v in widths.items()} for widths in rest)) for n, *rest in facts["loops"]]
+    return Kernel("triton", layer, direction, dtype, facts["REG"], facts["STACK"] + facts["LOCAL"], found)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _title(kernel: Kernel) -> list[str]:
+    return [kernel.backend, kernel.layer, kernel.direction, kernel.dtype]
+
+
+def _each(values) -> str:
+    values = [str(v) for v in values]
+    return values[0] if len(set(values)) == 1 else " / ".join(values)
+
+
+def resource_table(kernels: dict[int, list[Kernel]]) -> str:
+    """Of every kernel what it takes; sm_80 / sm_90 / sm_100 where these differ."""
+    header = ["backend", "layer", "direction", "dtype", "registers", "spilled", "shared, T=25 / 100", "warps, T=25",
+              "warps, T=100", "bits per access", "instructions", "bytes"]  # fmt: skip
+    neurons, rows = LARGE[0][1], []
+    for same in zip(*kernels.values(), strict=True):
+        first = same[0]
+        warps = [_each(k.warps(c, t, neurons) for c, k in zip(kernels, same, strict=True)) for t in (25, 100)]
+        rows.append([
+            *_title(first), _each(k.registers for k in same), _each(k.spilled for k in same),
+            _each(first.shared_bytes(t) for t in (25, 100)), *warps, _each("+".join(map(str, k.widths)) for k in same),
+            _each(f"{k.instructions_per_step:.0f}" for k in same), _each(f"{k.loop_bytes:g}" for k in same),
+        ])  # fmt: skip
+    return _table(header, rows)
+
+
+def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
+    """Predicted times on one GPU, in microseconds, and which of the bounds it is."""
+    gpu, rows = GPUS[name], []
+    sizes = LARGE + SMALL
+    header = ["backend", "layer", "direction", "dtype"]
+    for steps, neurons in sizes:
+        count = f"{neurons >> 20} Mi" if neurons >> 20 else f"{neurons >> 10} Ki"
+        header += [f"T={steps}, {count}: predicted, us", "over the floor", "bound", "measured, us"]
+    for kernel in kernels[gpu.capability]:
+        row = _title(kernel)
+        for steps, neurons in sizes:
+            bounds = kernel.seconds(gpu, steps, neurons)
+            bound = max(bounds, key=bounds.get)
+            floor = neurons * steps * kernel.floor_bytes / gpu.bytes_per_s
+            row += [f"{bounds[bound] * 1e6:.3g}", f"{bounds[bound] / floor:.2f}", bound, OUTSTANDING]
+        rows.append(row)
+    return _table(header, rows)
+
+
+def read(page: str) -> dict[tuple[str, ...], dict[str, str]]:
+    """The rows of the page's table of resources, by backend, layer, direction and dtype."""
+    text = re.search(r"<!-- resources -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1]
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return {tuple(row[:4]): dict(zip(header, row, strict=True)) for row in rows}
+
+
+def main() -> None:
+    """Replace the tables."""
+    from hnn_kernels import _extensions
+
+    triton = triton_kernels(list(ARCHITECTURES))
+    library = Path(_extensions.cuda.__file__)
+    kernels = {c: cuda_kernels(c, [library]) + triton[c] for c in ARCHITECTURES}
+    page = PAGE.read_text()
+    tables = {"resources": resource_table(kernels)} | {name: time_table(kernels, name) for name in GPUS}
+    for name, table in tables.items():
+        page, count = re.subn(
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", rf"\g<1>{table}\g<2>", page, count=1, flags=re.DOTALL
+        )
+        assert count == 1, f"docs/gpu.md has no place for {name}"
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

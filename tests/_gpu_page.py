@@ -1,0 +1,28 @@
+"""What docs/gpu.md says of a kernel, against what its machine code says now."""
+
+import functools
+
+from benchmarks import gpu_page
+from benchmarks.gpu_model import ARCHITECTURES, Kernel
+
+
+@functools.cache
+def rows() -> dict[tuple[str, ...], dict[str, str]]:
+    return gpu_page.read(gpu_page.PAGE.read_text())
+
+
+def check(kernel: Kernel, capability: int = 90) -> None:
+    """What the compilers' version may not change must be as the page has it, the rest not much worse: another version
+    of ptxas moves registers and instructions by a few per cent.
+    """
+    row = rows()[kernel.backend, kernel.layer, kernel.direction, kernel.dtype]
+
+    def said(column: str) -> str:
+        values = row[column].split(" / ")
+        return values[0] if len(values) == 1 else values[list(ARCHITECTURES).index(capability)]
+
+    assert kernel.spilled == int(said("spilled")) == 0
+    assert kernel.loop_bytes == float(said("bytes")) == kernel.floor_bytes
+    assert "+".join(map(str, kernel.widths)) == said("bits per access")
+    assert kernel.registers <= 1.2 * int(said("registers"))
+    assert kernel.instructions_per_step <= 1.2 * float(said("instructions"))
