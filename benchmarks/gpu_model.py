@@ -142,15 +142,14 @@ class Kernel(NamedTuple):
 
     @property
     def steady(self) -> list[Loop]:
-        """The loops that every step goes through."""
-        n = self.turn_steps
-        if self.backend == "triton" and self.recomputes:  # it loads what the segment starts from, too
-            return [next(loop for loop in self.loops if loop.counts[1] == n)]
-        reads, writes = (n * self.trains[0] if not self.recomputes else n), n * self.trains[1]
-        found = [next(loop for loop in self.loops if loop.counts[:2] == (reads, writes))]
-        if self.recomputes:
-            found.append(next(loop for loop in self.loops if loop.counts == (n, 0, True)))
-        return found
+        """The loops that every step goes through. One may read a state, too, besides the trains."""
+        n, again = self.turn_steps, []
+        reads, writes = (n * times for times in self.trains)
+        if self.recomputes and self.backend == "cuda":  # the current has a loop of its own
+            reads -= n
+            again = [next(loop for loop in self.loops if loop.counts == (n, 0, True))]
+        found = [loop for loop in self.loops if loop.counts[0] >= reads and loop.counts[1] == writes]
+        return [min(found, key=lambda loop: loop.instructions), *again]
 
     @property
     def sweep(self) -> Loop | None:
@@ -166,11 +165,10 @@ class Kernel(NamedTuple):
 
     @property
     def loop_bytes(self) -> float:
-        """Bytes of global memory that a neuron-step accesses, counted in the machine code."""
+        """Bytes of the trains that a neuron-step accesses, counted in the machine code."""
         accesses = [a for loop in self.steady for kind in (loop.loads, loop.stores) for a in kind.items()]
-        if self.backend == "triton" and self.recomputes:  # less what the segment starts from, always float32
-            accesses.append((32, 2 * self.turn_steps - sum(self.steady[0].loads.values())))
-        return sum(bits // 8 * count for bits, count in accesses) / self.turn_steps
+        states = sum(count for _, count in accesses) - sum(self.trains) * self.turn_steps
+        return (sum(bits // 8 * count for bits, count in accesses) - 4 * states) / self.turn_steps
 
     @property
     def widths(self) -> list[int]:

@@ -17,8 +17,8 @@ from benchmarks.machine_code import Loop, disassemble, loops, resources
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "gpu.md"
-# Steps and neurons, where the tables of times look.
-LARGE, SMALL = ((25, 4 << 20), (100, 4 << 20)), ((25, 32 << 10),)
+# Steps and neurons of the times.
+SIZES = ((25, 4 << 20), (100, 4 << 20), (25, 32 << 10))
 OUTSTANDING = "not yet measured"
 
 # Where the CUDA kernels of the page are found: the name of the function, and the form (csrc/cuda/choose.h) or none.
@@ -92,7 +92,7 @@ def resource_table(kernels: dict[int, list[Kernel]]) -> str:
     """Of every kernel what it takes; sm_80 / sm_90 / sm_100 where these differ."""
     header = ["backend", "layer", "direction", "dtype", "registers", "spilled", "shared, T=25 / 100", "warps, T=25",
               "warps, T=100", "bits per access", "instructions", "bytes"]  # fmt: skip
-    neurons, rows = LARGE[0][1], []
+    neurons, rows = SIZES[0][1], []
     for same in zip(*kernels.values(), strict=True):
         first = same[0]
         warps = [_each(k.warps(c, t, neurons) for c, k in zip(kernels, same, strict=True)) for t in (25, 100)]
@@ -105,20 +105,19 @@ def resource_table(kernels: dict[int, list[Kernel]]) -> str:
 
 
 def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
-    """Predicted times on one GPU, in microseconds, and which of the bounds it is."""
+    """On one GPU the predicted microseconds, how often these are the floor, and which of the bounds they are."""
     gpu, rows = GPUS[name], []
-    sizes = LARGE + SMALL
     header = ["backend", "layer", "direction", "dtype"]
-    for steps, neurons in sizes:
+    for steps, neurons in SIZES:
         count = f"{neurons >> 20} Mi" if neurons >> 20 else f"{neurons >> 10} Ki"
-        header += [f"T={steps}, {count}: predicted, us", "over the floor", "bound", "measured, us"]
+        header += [f"T={steps}, {count}", "measured"]
     for kernel in kernels[gpu.capability]:
         row = _title(kernel)
-        for steps, neurons in sizes:
+        for steps, neurons in SIZES:
             bounds = kernel.seconds(gpu, steps, neurons)
             bound = max(bounds, key=bounds.get)
             floor = neurons * steps * kernel.floor_bytes / gpu.bytes_per_s
-            row += [f"{bounds[bound] * 1e6:.3g}", f"{bounds[bound] / floor:.2f}", bound, OUTSTANDING]
+            row += [f"{bounds[bound] * 1e6:.1f} ({bounds[bound] / floor:.2f}, {bound})", OUTSTANDING]
         rows.append(row)
     return _table(header, rows)
 
@@ -141,7 +140,7 @@ def main() -> None:
     tables = {"resources": resource_table(kernels)} | {name: time_table(kernels, name) for name in GPUS}
     for name, table in tables.items():
         page, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", rf"\g<1>{table}\g<2>", page, count=1, flags=re.DOTALL
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", page, count=1, flags=re.DOTALL
         )
         assert count == 1, f"docs/gpu.md has no place for {name}"
     PAGE.write_text(page)
