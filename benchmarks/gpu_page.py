@@ -36,25 +36,31 @@ CUDA = {
     ("poisson", "forward"): ("encode_poisson", None),
 }
 _DTYPES = {"fp32": "f", "bf16": "N3c108BFloat16E"}
+_NAMED = [(*which, dtype) for which in CUDA for dtype in _DTYPES]
 
 
 def cuda_kernels(capability: int, files: list[Path]) -> list[Kernel]:
     """The page's CUDA kernels, from a library with this architecture or from cubins of it."""
-    result = []
+    usage, code = {}, {}
     for file in files:
         architecture = () if file.suffix == ".cubin" else ("--gpu-architecture", f"sm_{capability}")
-        usage = resources(file, *architecture)
-        for (layer, direction), (function, form) in CUDA.items():
-            for dtype, mangled in _DTYPES.items():
-                start = f"_ZN8hnn_cuda{len(function)}{function}I{mangled}" + (f"NS_{form}" if form else "E")
-                for name in (n for n in usage if n.startswith(start)):
-                    (code,) = disassemble(file, "-fun", name, *architecture).values()
-                    found = loops(code, shortest=layer == "iir")
-                    use = usage[name]
-                    result.append(
-                        Kernel("cuda", layer, direction, dtype, use["REG"], use["STACK"] + use["LOCAL"], found)
-                    )
+        here = resources(file, *architecture)
+        wanted = [name for name in here if name.startswith(tuple(_start(*which) for which in _NAMED))]
+        if wanted:
+            code |= disassemble(file, "-fun", ",".join(wanted), *architecture)
+        usage |= here
+    result = []
+    for layer, direction, dtype in _NAMED:
+        (name,) = (n for n in code if n.startswith(_start(layer, direction, dtype)))
+        found, use = loops(code[name], shortest=layer == "iir"), usage[name]
+        result.append(Kernel("cuda", layer, direction, dtype, use["REG"], use["STACK"] + use["LOCAL"], found))
     return result
+
+
+def _start(layer: str, direction: str, dtype: str) -> str:
+    """What the mangled name of a CUDA kernel starts with."""
+    function, form = CUDA[layer, direction]
+    return f"_ZN8hnn_cuda{len(function)}{function}I{_DTYPES[dtype]}" + (f"NS_{form}" if form else "E")
 
 
 def triton_kernels(capabilities: list[int]) -> dict[int, list[Kernel]]:

@@ -11,7 +11,7 @@ def rows() -> dict[tuple[str, ...], dict[str, str]]:
     return gpu_page.read(gpu_page.PAGE.read_text())
 
 
-def check(kernel: Kernel, capability: int = 90) -> None:
+def check(kernel: Kernel, capability: int) -> None:
     """What the compilers' version may not change must be as the page has it, the rest not much worse: another version
     of ptxas moves registers and instructions by a few per cent.
     """

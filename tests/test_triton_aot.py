@@ -141,4 +141,4 @@ def _on_the_page():
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("compiled", "kernel"), list(_on_the_page()))
 def test_the_page_on_gpus_says_what_the_machine_code_does(kernels, compiled, kernel):
-    check(triton_kernel(kernels[*compiled, aot.MAIN_CAPABILITY], *kernel))
+    check(triton_kernel(kernels[*compiled, aot.MAIN_CAPABILITY], *kernel), aot.MAIN_CAPABILITY)
