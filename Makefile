@@ -73,8 +73,7 @@ format: $(VENV)/.tests
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*' 'tests/native/*.cpp')
 
 bench: $(VENV)/.kernels
-	$(BIN)/python -m benchmarks.lif
-	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/hnn bench
 
 # On a machine with a GPU and without a network: build, test every backend, time it (see the script).
 gpu:

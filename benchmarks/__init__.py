@@ -1,1 +1,1 @@
-"""Measurements; each is run as a module, and the records are under results/."""
+"""The benchmark suite: ``hnn bench``, or ``python -m benchmarks`` in a clone. Its records are under results/."""

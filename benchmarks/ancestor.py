@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines import GaussianSpike
+from hnn_kernels import SURROGATES
 from hnn_models import HybridNetwork
+
+from .providers.loops import Spike
 
 
 class Ancestor(nn.Module):
@@ -55,7 +57,7 @@ class Ancestor(nn.Module):
         spikes = []
         for x in train.unbind(-1):
             v = nn.functional.linear(x, weights, bias) - self.threshold * reset
-            spike = GaussianSpike.apply(v - self.threshold, self.sigma)
+            spike = Spike.apply(v - self.threshold, SURROGATES["gaussian"].density, self.sigma)
             reset = self.reset_decay * reset + spike
             spikes.append(spike)
         return torch.stack(spikes, dim=-1)

@@ -51,9 +51,9 @@ has() { $PYTHON -c "import $1" 2>/dev/null; }
 # The one line that says what is timed.
 benchmarks() {
   if [ $device = cuda ]; then
-    step benchmarks 180 $PYTHON -m benchmarks.lif_gpu --csv "$OUT/lif_gpu.csv"
+    step benchmarks 180 $PYTHON -m benchmarks --quick --device cuda --no-progress --out "$OUT/bench_gpu.csv"
   else
-    step benchmarks 180 $PYTHON -m benchmarks.lif --op lif --repeats 2 --no-compile
+    step benchmarks 180 $PYTHON -m benchmarks --quick --op lif --device cpu --no-progress --out "$OUT/rehearsal.csv"
   fi
 }
 

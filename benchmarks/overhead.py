@@ -1,19 +1,25 @@
 """What a call costs besides its neurons: forward + backward on one neuron, over a no-op autograd Function.
 
-    python -m benchmarks.overhead [--repeats 3000]
+    python -m benchmarks.overhead [--turns 60] [--csv FILE]
 
-The no-op takes the tensors that the layer takes, and returns gradients of their shapes. All variants run in turns; the
-figures are medians, in microseconds.
+The no-op takes the tensors that the layer takes, and returns gradients of their shapes. All variants run in turns of 50
+calls, on one thread; the figures are medians, in microseconds.
 """
 
 import argparse
-import statistics
-import time
+import math
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import hnn_kernels
+
+from .cases import Case
+from .machine import Machine
+from .records import append
+from .timing import CPUClock, Plan, Variant, figures, interleave
 
 
 class NoOp(torch.autograd.Function):
@@ -29,35 +35,54 @@ class NoOp(torch.autograd.Function):
         return tuple(torch.empty_like(t) for t in ctx.saved_tensors)
 
 
+def variant(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor) -> Variant:
+    """``call`` and its backward to ``leaves``."""
+
+    def run(lap: Callable[[], None]) -> None:
+        out = call()
+        lap()
+        torch.autograd.grad(out, leaves, grad)
+
+    return run
+
+
 def main() -> None:
-    """Print a line per form of the layer."""
+    """Print a line per form of the layer, and append rows to a CSV file where one is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3000)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--csv", type=Path, help="append the rows to this file")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     current = torch.zeros(1, 1, 1, requires_grad=True)
     grad = torch.ones(1, 1, 1)
     fixed = hnn_kernels.IIR.dual_exponential(4, 1)
     learnt = tuple(torch.tensor(c)[:, None].requires_grad_() for c in fixed)
     forms = {"lif": (None, ()), "lif_axon": (fixed, ()), "lif_axon_learnt": (hnn_kernels.IIR(*learnt), learnt)}
+    names = {"cpu": hnn_kernels.__version__, "no-op": torch.__version__}
 
-    calls = {}
-    for name, (axon, coefficients) in forms.items():
-        calls[name] = lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, backend="cpu")[0]
-        calls[f"{name}, no-op"] = lambda tensors=(current, *coefficients): NoOp.apply(*tensors)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(-300, repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call().backward(grad)
-            elapsed = time.perf_counter() - start
-            for leaf in (current, *learnt):
-                leaf.grad = None
-            if turn >= 0:
-                times[name].append(elapsed * 1e6)
-    for name in forms:
-        own, none = (statistics.median(times[key]) for key in (name, f"{name}, no-op"))
-        print(f"{name:16} {own:6.1f} us, no-op {none:5.1f} us: {own - none:5.1f} us more")
+    variants: dict[tuple[str, str], Variant] = {}
+    for op, (axon, coefficients) in forms.items():
+        leaves = (current, *coefficients)
+        calls = (
+            lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, backend="cpu")[0],
+            lambda leaves=leaves: NoOp.apply(*leaves),
+        )
+        for name, call in zip(names, calls, strict=True):
+            variants[op, name] = variant(call, leaves, grad)
+    laps, failed = interleave(variants, Plan(turns=arguments.turns, seconds=math.inf, most=50), CPUClock())
+    for error in failed.values():
+        raise error
+
+    machine = Machine.here(torch.device("cpu"))
+    rows = [
+        machine.row(Case(op, tuple(current.shape)), name, version=names[name], **figures(map(sum, calls)))
+        for (op, name), calls in laps.items()
+    ]
+    for own, none in zip(rows[::2], rows[1::2], strict=True):
+        micro = own.median_ms * 1e3, none.median_ms * 1e3
+        print(f"{own.op:16} {micro[0]:6.1f} us, no-op {micro[1]:5.1f} us: {micro[0] - micro[1]:5.1f} us more")
+    if arguments.csv:
+        append(arguments.csv, rows)
 
 
 if __name__ == "__main__":

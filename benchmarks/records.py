@@ -1,14 +1,57 @@
-"""Records of measurements: CSV files that rows are only ever appended to."""
+"""The record's file: CSV, one :class:`Row` a line, only ever appended to."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from .rows import Row
+
+_TYPES = get_type_hints(Row)
 
 
-def append(path: Path, rows: list[dict]) -> None:
-    """Append ``rows`` to the CSV file ``path``, with a header where it is new."""
+def is_record(path: Path) -> bool:
+    """Whether ``path`` has the columns of a record."""
+    with path.open(newline="") as file:
+        return tuple(next(csv.reader(file), ())) == Row._fields
+
+
+def read(path: Path) -> list[Row]:
+    """All rows, the oldest first.
+
+    Raises:
+        ValueError: ``path`` is not a record, or is damaged; the message names the line.
+    """
+    if not is_record(path):
+        raise ValueError(f"{path} is not a record of benchmarks: its columns must be {', '.join(Row._fields)}")
+    rows = []
+    with path.open(newline="") as file:
+        for number, line in enumerate(list(csv.reader(file))[1:], start=2):
+            try:
+                rows.append(Row(*(_value(_TYPES[n], w) for n, w in zip(Row._fields, line, strict=True))))
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged in line {number}: {error}") from error
+    return rows
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Append ``rows``, with a header where the file is new.
+
+    Raises:
+        ValueError: ``path`` is there, and is not a record, or is damaged.
+    """
     new = not path.exists()
+    if not new:
+        read(path)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.writer(file, lineterminator="\n")
         if new:
-            writer.writeheader()
+            writer.writerow(Row._fields)
         writer.writerows(rows)
+
+
+def _value(kind: Any, word: str) -> Any:
+    if isinstance(kind, UnionType):
+        return _value(get_args(kind)[0], word) if word else None
+    return kind(word)

@@ -8,13 +8,12 @@ too. With direct input the first layer's weights meet an image once, and no grad
 meet it at every step, and the coefficients of the axon before them need a gradient.
 
 The products alone are those of the step, forward and backward, into memory that is kept. How it is measured, *reused*
-and *fresh* buffers, and the records are as in :mod:`benchmarks.lif`.
+and *fresh* buffers, and the records are those of the suite.
 """
 
 import argparse
 import itertools
-import statistics
-import sys
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ancestor import Ancestor
-from benchmarks.lif import give_back, interleave, record
-from benchmarks.records import append
+import hnn_kernels
 from hnn_models import HybridNetwork
 from hnn_models.layers import INPUTS
-from hnn_models.memory import keep_what_is_freed
-from hnn_models.provenance import device_name
+
+from .ancestor import Ancestor
+from .cases import Case
+from .machine import Machine
+from .memory import buffers
+from .records import append
+from .timing import CPUClock, Plan, Variant, figures, interleave
 
 ARCHITECTURE, SIZES, STEPS, BATCH = "S500-S500-S10", (784, 500, 500, 10), 25, 64
 GAIN = 8.0  # with smaller initial weights the last layers would be silent, and nothing proved
@@ -93,7 +95,7 @@ def agree(kind: str) -> None:
                 raise SystemExit(f"{kind}, {dtype}: the gradients of {name} differ by {error:.2e}")
 
 
-def products(kind: str) -> Callable[[], None]:
+def products(kind: str) -> Variant:
     """The matrix products of a step: of every layer forward, for its weights' gradient, and for its input's."""
     calls = []
     for layer, (before, after) in enumerate(itertools.pairwise(SIZES)):
@@ -106,18 +108,18 @@ def products(kind: str) -> Callable[[], None]:
         if not once:
             calls.append(partial(torch.mm, grad, weights, out=torch.empty_like(x)))
 
-    def run() -> None:
+    def run(lap: Callable[[], None]) -> None:
         for call in calls:
             call()
 
     return run
 
 
-def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> Variant:
     """A training step."""
     images, labels = batch(torch.float32)
 
-    def run() -> None:
+    def run(lap: Callable[[], None]) -> None:
         optimizer.zero_grad()
         loss(network, images, labels).backward()
         optimizer.step()
@@ -133,30 +135,37 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     arguments = parser.parse_args()
 
-    device, threads = device_name(torch.device("cpu")), torch.get_num_threads()
-    print(f"{device}, {threads} threads, torch {torch.__version__}, float32, T={STEPS}, batch {BATCH}")
+    device = torch.device("cpu")
+    machine = Machine.here(device)
+    print(f"{machine.device}, {machine.threads} threads, torch {machine.torch}, float32, T={STEPS}, batch {BATCH}")
     print(f"{'input':>7} {'buffers':>8} {'products ms':>12} {'step ms':>8} {'x':>6} {'ancestor ms':>12} {'x':>6}")
+    plan = Plan(turns=arguments.repeats, seconds=math.inf, most=5)
     rows = []
-    keep_what_is_freed()
     for kind in arguments.input:
         agree(kind)
+        case = Case(f"training_step_{kind}", (STEPS, BATCH, *SIZES))
         variants = {"products": products(kind)}
         for name, network in networks(kind, torch.float32).items():
             learnt = network.parameters()
             variants[name] = step(network, torch.optim.Adam(learnt, lr=1e-4, fused=True))
-        for fresh in (False, True):
-            seconds = interleave(variants, arguments.repeats, give_back if fresh else lambda: None)
-            alone, own, ancestor = (statistics.median(seconds[name]) for name in ("products", "ours", "ancestor"))
-            buffers = "fresh" if fresh else "reused"
-            print(f"{kind:>7} {buffers:>8} {alone * 1e3:12.2f} {own * 1e3:8.2f} {own / alone:6.2f} "
-                  f"{ancestor * 1e3:12.2f} {ancestor / own:6.1f}", flush=True)  # fmt: skip
-            shape = "x".join(map(str, (STEPS, BATCH, *SIZES)))
-            case = {"op": f"training_step_{kind}", "case": shape, "buffers": buffers}
-            neuron_steps = STEPS * BATCH * sum(SIZES[1:])
-            rows += [record(case, name, values, neuron_steps) for name, values in seconds.items()]
+        for name, before in buffers(device).items():
+            laps, failed = interleave(variants, plan, CPUClock(), before)
+            for error in failed.values():
+                raise error
+            measured = [
+                machine.row(
+                    case, who, buffers=name, version=hnn_kernels.__version__ if who == "ours" else torch.__version__,
+                    **figures(map(sum, calls)),
+                )
+                for who, calls in laps.items()
+            ]  # fmt: skip
+            alone, own, ancestor = (row.median_ms for row in measured)
+            print(f"{kind:>7} {name:>8} {alone:12.2f} {own:8.2f} {own / alone:6.2f} "
+                  f"{ancestor:12.2f} {ancestor / own:6.1f}", flush=True)  # fmt: skip
+            rows += measured
     if arguments.csv:
         append(arguments.csv, rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,6 @@
 """The command line ``hnn``. Results go to stdout, progress and errors to stderr."""
 
+import importlib.util
 import json
 import os
 import re
@@ -352,6 +353,19 @@ def _with_short_errors(command: Callable[..., None]) -> Callable[..., None]:
 for _command in (inspection.describe, inspection.profile):
     app.command()(_with_short_errors(_command))
 app.command()(reproduction.tables)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def bench(context: typer.Context) -> None:
+    """Measure the kernels beside loops and other libraries (hnn bench --help)."""
+    with short_errors():
+        # It is a package of its own; in a clone that is not installed it has the name of its folder.
+        installed = importlib.util.find_spec("hnn_benchmarks") is not None
+        benchmarks = importlib.import_module(f"{'hnn_benchmarks' if installed else 'benchmarks'}.command")
+    benchmarks.app(context.args, prog_name="hnn bench")
 
 
 def main() -> None:

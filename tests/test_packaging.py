@@ -23,6 +23,15 @@ expected, _ = hnn_kernels.lif(current, 0.5, 0.7, backend="reference")
 assert torch.equal(out, expected) and current.grad.isfinite().all()
 print(hnn_kernels.__file__, hnn_kernels.explain(current).chosen)
 """
+OURS = next(path for path in sys.path if path.endswith("site-packages"))
+LIST = ("--quick", "--list", "--device", "cpu")
+BENCH = f"""
+import sys; sys.path.append({OURS!r})
+import hnn_benchmarks, hnn_models.cli
+print(hnn_benchmarks.__file__)
+sys.argv = ["hnn", "bench", *{LIST}]
+hnn_models.cli.main()
+"""
 
 
 def run(*command: str | Path, cwd: Path, **environment: str | None) -> subprocess.CompletedProcess:
@@ -62,10 +71,9 @@ def install_and_run(wheel: Path, folder: Path) -> str:
     """Install into a clean environment that sees this one's torch, and run the smoke test from elsewhere."""
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / "bin" / "python"
-    ours = next(p for p in sys.path if p.endswith("site-packages"))
     made = run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel, cwd=folder)
     assert made.returncode == 0, made.stderr
-    code = f"import sys; sys.path.append({ours!r})\n{SMOKE}"
+    code = f"import sys; sys.path.append({OURS!r})\n{SMOKE}"
     done = run(python, "-c", code, cwd=folder, PYTHONPATH=None)
     assert done.returncode == 0, done.stderr
     assert str(folder / "env") in done.stdout, "the smoke test imported another installation"
@@ -87,6 +95,41 @@ def test_without_a_compiler_it_is_pure_python_and_says_so(source, tmp_path):
     assert "pure Python: there is no C++ compiler" in built.stdout + built.stderr
     assert not [n for n in zipfile.ZipFile(made).namelist() if n.endswith(".so")]
     assert "reference" in install_and_run(made, tmp_path)
+
+
+def test_the_wheel_has_every_package_and_no_records(source, tmp_path):
+    built, made = wheel(source, tmp_path, HNN_BUILD="python")
+    assert built.returncode == 0, built.stderr
+    names = set(zipfile.ZipFile(made).namelist())
+    for folder, package in (
+        ("hnn_kernels", "hnn_kernels"),
+        ("hnn_models", "hnn_models"),
+        ("benchmarks", "hnn_benchmarks"),
+    ):
+        files = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*.py")}
+        assert {f"{package}/{name}" for name in files} <= names
+    assert not [name for name in names if name.endswith(".csv") or name.startswith("tests")]
+    install_and_run(made, tmp_path)
+    done = run(tmp_path / "env" / "bin" / "python", "-c", BENCH, cwd=tmp_path, PYTHONPATH=None)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "env") in done.stdout
+    assert "providers: cpu" in done.stdout
+
+
+def test_an_editable_install_has_the_benchmarks_too(source, tmp_path):
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (packages / "ours.pth").write_text(OURS)  # setuptools and torch
+    made = run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-build-isolation", "--no-deps", "-e", source,
+        cwd=tmp_path, HNN_BUILD="python",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    for command, cwd in ((("-c", BENCH), tmp_path), (("-m", "benchmarks", *LIST), source)):
+        done = run(python, *command, cwd=cwd, PYTHONPATH=None)
+        assert done.returncode == 0, done.stderr
+        assert "providers: cpu" in done.stdout
 
 
 def test_what_is_required_and_cannot_be_built_is_fatal(source, tmp_path):

@@ -1,0 +1,218 @@
+"""The command line ``hnn bench``. Tables go to stdout, progress and errors to stderr."""
+
+import gc
+import importlib
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from unittest.mock import patch
+
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+from hnn_models.command import BAD_INPUT, short_errors
+from hnn_models.provenance import device_name
+
+from . import memory, records, runner
+from .cases import DTYPES, OPS, Case, suite
+from .providers import Provider, providers
+from .rows import Row
+from .timing import Plan
+
+RESULTS = Path("benchmarks/results")  # of a clone
+PLANS = {True: Plan(turns=5, seconds=0.15, limit=0.5, first=30.0), False: Plan(seconds=0.4, first=60.0)}  # by quick
+
+
+class RunByDefault(TyperGroup):
+    """Options without a command are those of ``run``."""
+
+    def parse_args(self, ctx, args):
+        """Put ``run`` in front where there is no command."""
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure the kernels beside loops and other libraries, and show what was measured. Without a command: run.",
+)
+
+
+@app.command()
+def run(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few small cases: minutes instead of most of an hour.")
+    ] = False,
+    op: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(OPS)}; repeatable.")] = None,
+    provider: Annotated[list[str] | None, typer.Option(help="Only these (see --list); repeatable.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(DTYPES)}; repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help=f"Append the rows to this CSV file; by default {RESULTS}/bench_DEVICE.csv, or here."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only list cases and providers.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Measure. Rows are written as each case ends, so that Ctrl-C keeps what is done."""
+    with short_errors(BAD_INPUT):
+        where = _device(device)
+        cases = [
+            case
+            for case in suite(where.type, quick)
+            if case.op in _chosen("--op", op, OPS) and case.dtype in _chosen("--dtype", dtype, DTYPES)
+        ]
+        known = {one.name: one for one in providers()}
+        measured = [known[name] for name in _chosen("--provider", provider, known)]
+        if not cases:
+            raise ValueError("there is no such case in this suite; --list shows all")
+        record = out or (RESULTS if RESULTS.is_dir() else Path()) / f"bench_{_slug(where)}.csv"
+        if record.exists():
+            records.read(record)  # a damaged record must not cost a run
+        elif not record.parent.is_dir():
+            raise ValueError(f"--out must be in a folder that is there; got {record}")
+    if list_:
+        for case in cases:
+            typer.echo(f"{case.op:18} {case.name:18} {case.dtype}")
+        typer.echo(f"providers: {', '.join(known)}")
+        return
+    plan = PLANS[quick]
+    minutes = runner.estimated_seconds(cases, measured, where, plan) / 60
+    typer.echo(f"{len(cases)} cases, about {minutes:.0f} minutes; rows go to {record}", err=True)
+    try:
+        _run(cases, measured, where, plan, record, progress)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; what was done is in {record}", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="A record, or RECORD@RUN, or RECORD@COMMIT.")],
+    after: Annotated[str, typer.Argument(help="The same.")],
+    fail_above: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Exit with 1 if anything is slower beyond noise by more than this factor."),
+    ] = None,
+) -> None:
+    """Show what changed beyond noise."""
+    from . import compare as comparison
+
+    with short_errors(BAD_INPUT):
+        changes = comparison.compare(comparison.select(before), comparison.select(after))
+        typer.echo(comparison.markdown(changes))
+    if fail_above is not None and comparison.slower(changes, fail_above):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    record: Annotated[Path | None, typer.Argument(help="A record; all of a clone, and its README, by default.")] = None,
+) -> None:
+    """Write the Markdown page of a record beside it."""
+    with short_errors(BAD_INPUT):
+        from .readme import write_all
+        from .report import write
+
+        for path in write_all() if record is None else [write(record)]:
+            typer.echo(f"wrote {path}", err=True)
+
+
+@app.command()
+def plots(
+    record: Annotated[Path, typer.Argument(help="A record.")],
+    folder: Annotated[Path, typer.Argument(help="Where the PNG files go.")],
+) -> None:
+    """Draw how providers scale, how near they are to the memory's speed, and how far from ours."""
+    with short_errors(BAD_INPUT):
+        from .plots import write
+
+        for path in write(record, folder):
+            typer.echo(f"wrote {path}", err=True)
+
+
+def _run(
+    cases: Sequence[Case], measured: Sequence[Provider], device: torch.device, plan: Plan, record: Path, show: bool
+) -> None:
+    if device.type == "cpu":
+        memory.raise_when_full()
+    # An import would count as the first call of who needs it first, and a time limit would leave it half done.
+    importlib.import_module("torch._inductor.compile_fx")
+    gc.freeze()  # what is there by now need not be looked through again, least of all in a call that is timed
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # What a run compiles, it compiles anew, or its first calls would depend on the run before. What libraries warn of
+    # is for those who write them.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        tempfile.TemporaryDirectory() as cache,
+        patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=cache),
+        Progress(*columns, console=console, disable=not show, transient=True) as bar,
+    ):
+        task = bar.add_task("", total=len(cases))
+        for done, (case, rows) in enumerate(
+            runner.run(cases, measured, device, plan, lambda what: bar.update(task, description=escape(what))), start=1
+        ):
+            records.append(record, rows)
+            _print(case, rows)
+            bar.update(task, completed=done)
+
+
+def _print(case: Case, rows: Sequence[Row]) -> None:
+    """The times of forward and backward together, from the fastest to those that have none."""
+    console = Console()
+    table = Table(title=f"{OPS[case.op].title}, {case.name}, {case.dtype}", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("provider", "ms", "ns per neuron-step", "of copy", "first call", "peak MB", "tape MB"):
+        table.add_column(name, justify="left" if name == "provider" else "right", no_wrap=name == "provider")
+    table.add_column("note", overflow="fold")
+    shown = [row for row in rows if row.mode == "both" and row.buffers != "fresh"]
+    for row in sorted(shown, key=lambda row: (row.median_ms is None, row.median_ms or 0)):
+        figures = (
+            (row.median_ms, "{:.3f}"), (row.ns_per_neuron_step, "{:.3f}"), (row.share_of_copy, "{:.0%}"),
+            (row.first_call_ms, "{:.0f}"), (row.peak_bytes and row.peak_bytes / 1e6, "{:.1f}"),
+            (row.tape_bytes and row.tape_bytes / 1e6, "{:.1f}"),
+        )  # fmt: skip
+        words = ["" if value is None else form.format(value) for value, form in figures]
+        table.add_row(*map(escape, (row.provider, *words, row.note)))
+    console = console if console.is_terminal else Console(width=160)
+    console.print(table)
+
+
+def _chosen(option: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+    """Those given, if they are known; all by default."""
+    for name in given or ():
+        if name not in known:
+            raise ValueError(f"{option} must be one of {', '.join(known)}; got {name!r}")
+    return given or tuple(known)
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("cpu", "cuda", "auto"):
+        raise ValueError(f"--device must be cpu, cuda or auto; got {name!r}")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError("--device cuda needs a GPU and a torch that sees it")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def _slug(device: torch.device) -> str:
+    """``cpu``, or the GPU's name for a file."""
+    return "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
+
+
+def main() -> None:
+    """``python -m benchmarks``."""
+    app(prog_name="python -m benchmarks")

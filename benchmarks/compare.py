@@ -1,0 +1,154 @@
+"""What changed beyond noise between two measurements.
+
+A record may have many runs, so a side is ``PATH``, ``PATH@RUN`` or ``PATH@COMMIT``: of what is left, the newest run of
+each setting and provider.
+
+A machine's speed drifts by more than most changes are worth, so times are held against yardsticks of the same run: the
+copy whose bandwidth the run measured, and the plain loop over time at the same setting. A provider changed *beyond
+noise* where, by every yardstick of both sides, its quartiles in units of the yardstick do not overlap, its median moved
+by 5 % or more, and all agree on the direction. Its change is then the smallest of these. With no yardstick at all the
+rule is applied to the times themselves, and the table says so. A figure that is gone, or new, is such a change too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from . import report
+from .records import read
+from .rows import Row
+from .standings import LOOP, groups, newest, setting, subject
+
+LEAST = 1.05
+_COLUMNS = (
+    "operation",
+    "`[T, B, N]`",
+    "dtype",
+    "mode, buffers",
+    "provider",
+    "before (ms)",
+    "after (ms)",
+    "change",
+    "by",
+)
+_MACHINE = ("device", "threads", "torch", "triton", "cuda", "commit", "date")
+Yardsticks = Mapping[str, float]  # what a run measured beside a time, in a unit that is the same on both sides
+
+
+class Change(NamedTuple):
+    """How a provider moved: ``ratio`` is after over before (above 1: slower), in units of ``yardsticks``.
+
+    It is infinite where there was a figure and is none any more, 0 where there was none and now is one.
+    """
+
+    before: Row
+    after: Row
+    ratio: float
+    beyond_noise: bool
+    yardsticks: tuple[str, ...]
+
+
+def select(where: str) -> list[Row]:
+    """The rows that ``where`` names: ``PATH``, ``PATH@RUN`` or ``PATH@COMMIT``.
+
+    Raises:
+        OSError, ValueError: there is no such record, or no such run or commit in it.
+    """
+    path, _, which = where.partition("@")
+    rows = read(Path(path))
+    chosen = [row for row in rows if not which or which in (row.run, row.commit)]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(f"{row.run} ({row.commit})" for row in rows)) or "none"
+        raise ValueError(f"{path} has no run or commit {which!r}; its runs: {known}")
+    return chosen
+
+
+def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
+    """A change for every setting and provider that both sides have, the largest that is beyond noise first.
+
+    Raises:
+        ValueError: a side has several devices or numbers of threads, or nothing is on both sides.
+    """
+    for rows, side in ((before, "before"), (after, "after")):
+        devices = sorted({(row.device, row.threads) for row in rows})
+        if len(devices) > 1:
+            raise ValueError(f"{side} must be of one device and number of threads; got {devices}")
+    changes = _moved(before, after) + _lost(before, after, math.inf)
+    changes += [change._replace(before=change.after, after=change.before) for change in _lost(after, before, 0.0)]
+    if not changes:
+        raise ValueError("nothing was measured on both sides")
+    return sorted(changes, key=lambda change: (not change.beyond_noise, -_distance(change.ratio)))
+
+
+def markdown(changes: Sequence[Change]) -> str:
+    """What changed beyond noise, and how much did not."""
+    sides = (("before", changes[0].before), ("after", changes[0].after))
+    lines = report.table(("", *_MACHINE), [(side, *(getattr(row, name) for name in _MACHINE)) for side, row in sides])
+    shown = [change for change in changes if change.beyond_noise]
+    if shown:
+        lines += ["", *report.table(_COLUMNS, map(_line, shown))]
+    return "\n".join([*lines, "", f"{len(shown)} of {len(changes)} changed beyond noise."])
+
+
+def slower(changes: Sequence[Change], factor: float) -> list[Change]:
+    """Those that became slower beyond noise by more than ``factor``, or have no figure any more."""
+    return [change for change in changes if change.beyond_noise and change.ratio > factor]
+
+
+def _moved(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
+    one, other = _measured(before), _measured(after)
+    return [_change(*one[key], *other[key]) for key in one if key in other]
+
+
+def _lost(before: Sequence[Row], after: Sequence[Row], ratio: float) -> list[Change]:
+    """Figures of ``before`` in whose place ``after`` has a reason why there is none."""
+    refused = {subject(row)[2:]: row for row in newest(after) if row.median_ms is None}
+    there = _measured(after)
+    return [
+        Change(row, refused[subject(row)[2:]], ratio, True, ())
+        for key, (row, _) in _measured(before).items()
+        if key not in there and subject(row)[2:] in refused
+    ]
+
+
+def _measured(rows: Sequence[Row]) -> dict[tuple, tuple[Row, Yardsticks]]:
+    """Who has a figure at each setting, with the yardsticks of that run."""
+    together = groups(rows)
+    return {
+        (*setting(row)[2:], row.provider): (row, _yardsticks(row, together[row.run, setting(row)]))
+        for row in newest(rows)
+        if row.median_ms is not None
+    }
+
+
+def _yardsticks(row: Row, together: Sequence[Row]) -> Yardsticks:
+    found = {other.provider: other.median_ms for other in together if other.provider == LOOP != row.provider}
+    found["copy"] = next((r.share_of_copy / r.gb_per_s for r in together if r.gb_per_s and r.share_of_copy), None)
+    return {name: value for name, value in found.items() if value}
+
+
+def _change(before: Row, one: Yardsticks, after: Row, other: Yardsticks) -> Change:
+    names = tuple(name for name in one if name in other)
+    units = [(one[name], other[name]) for name in names] or [(1.0, 1.0)]
+    ratios = [(after.median_ms / new) / (before.median_ms / old) for old, new in units]
+    apart = all(
+        after.q25_ms / new > before.q75_ms / old if ratio > 1 else after.q75_ms / new < before.q25_ms / old
+        for ratio, (old, new) in zip(ratios, units, strict=True)
+    )
+    smallest = min(ratios, key=_distance)
+    same_way = all(ratio > 1 for ratio in ratios) or all(ratio < 1 for ratio in ratios)
+    return Change(before, after, smallest, apart and same_way and _distance(smallest) >= math.log(LEAST), names)
+
+
+def _distance(ratio: float) -> float:
+    """How far ``ratio`` is from 1, alike for twice and for half."""
+    return abs(math.log(ratio)) if ratio else math.inf
+
+
+def _line(change: Change) -> list[str]:
+    row = change.after if change.before.median_ms is None else change.before
+    times = [report.figure(r.median_ms) or r.note for r in (change.before, change.after)]
+    words = {math.inf: "gone", 0.0: "new"}.get(change.ratio) or report.figure(change.ratio)
+    place = [report.op_title(row.op), report.axes(row.case), row.dtype, f"{row.mode}, {row.buffers}", row.provider]
+    return [*place, *times, words, ", ".join(change.yardsticks) or "the clock"]

@@ -1,0 +1,57 @@
+"""Norse: ``LIFBoxCell``, one call per step in a loop that the user writes."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..cases import Dynamics
+from . import TIE, Layer, Unsupported, installed, no_axon
+
+
+class Norse:
+    """``LIFBoxCell`` over ``current.unbind(0)``; ``Lift``, its own loop, indexes, which is quadratic in T backward.
+
+    Its potential is ours times ``1 - decay``, because it weighs its input by that; threshold and surrogate are scaled
+    to match, which costs nothing. Of its surrogates only ``heavi_erfc`` with ``alpha=2`` has the area 1 in its own
+    units: a Gaussian of width ``1 / (2 sqrt(2))`` there, ``1 / (1 - decay)`` times that in ours.
+    """
+
+    name = "norse"
+
+    def version(self) -> str:
+        return installed("norse")
+
+    def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
+        self.version()
+        no_axon("Norse", wanted)
+        if wanted.reset == "none":
+            raise Unsupported("Norse has no spiking neuron without a reset")
+        from norse.torch import LIFBoxCell
+        from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters
+        from norse.torch.functional.reset import reset_subtract, reset_value
+
+        gain, step = 1 - wanted.decay, 0.001
+        zero = torch.zeros((), device=device)
+        neurons = LIFBoxCell(
+            LIFBoxParameters(
+                tau_mem_inv=torch.tensor(gain / step, device=device), v_leak=zero, v_reset=zero,
+                v_th=torch.tensor(gain * wanted.threshold, device=device), method="heavi_erfc", alpha=2.0,
+                reset_method=reset_value if wanted.reset == "zero" else reset_subtract,
+            ),
+            dt=step,
+        )  # fmt: skip
+
+        def run(current: Tensor) -> Tensor:
+            state = LIFBoxFeedForwardState(v=torch.zeros_like(current[0], dtype=torch.float32))
+            train = []
+            for x in current.unbind(0):
+                spike, state = neurons(x, state)
+                train.append(spike)
+            return torch.stack(train)
+
+        dynamics = wanted._replace(
+            reset="zero" if wanted.reset == "zero" else "subtract", reset_decay=None, reset_grad="full",
+            surrogate="gaussian", width=1 / (2 * math.sqrt(2) * gain),
+        )  # fmt: skip
+        return Layer(run, dynamics, note=f"{TIE}; its input gain of {gain:.4g} is undone by threshold and surrogate")

@@ -1,0 +1,154 @@
+"""SpikingJelly 2: its LIF in each of its implementations, and FlexSN, which makes a kernel of a user's step."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hnn_kernels import IIR, SURROGATES
+
+from ..cases import Dynamics
+from . import Layer, Unsupported, axon_filter, installed, no_axon
+from .loops import Spike
+
+
+def surrogate_function(name: str, width: float) -> nn.Module:
+    """SpikingJelly's of that name and width; it has all of ours, with the same area."""
+    from spikingjelly.activation_based import surrogate
+
+    return {
+        "gaussian": lambda: surrogate.Erf(1 / (math.sqrt(2) * width)),
+        "sigmoid": lambda: surrogate.Sigmoid(1 / width),
+        "arctan": lambda: surrogate.ATan(2 / (math.pi * width)),
+        "fast_sigmoid": lambda: surrogate.SoftSign(1 / width),
+        "triangle": lambda: surrogate.PiecewiseQuadratic(1 / width),
+        "rectangle": lambda: surrogate.Rect(1 / (2 * width)),
+    }[name]()
+
+
+class SpikingJelly:
+    """``functional.lif_multi_step``, what ``LIFNode(step_mode="m")`` calls, with explicit state.
+
+    The node would keep its state in the dtype of the current, and with bfloat16 take the loop instead of a kernel.
+
+    Args:
+        implementation: ``torch``, ``triton`` or ``cuda`` (its native kernels). The library chooses one per process and
+            device, by the environment variable ``SJ_LIF_CUDA_IMPLEMENTATION`` or by what is there; a provider measures
+            only its own.
+    """
+
+    def __init__(self, implementation: str) -> None:
+        self.implementation = implementation
+        self.name = f"spikingjelly {implementation}"
+
+    def version(self) -> str:
+        return installed("spikingjelly")
+
+    def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
+        self.version()
+        no_axon("SpikingJelly's LIF", wanted)
+        if wanted.reset == "none" or not 0 < wanted.decay < 1:
+            raise Unsupported("SpikingJelly's LIF has a reset, and a decay between 0 and 1")
+        from spikingjelly.activation_based import functional
+
+        self.check_device(device)
+        zero = wanted.reset == "zero"
+        spike = surrogate_function(wanted.surrogate, wanted.width)
+        detach = wanted.reset_grad == "detach"
+
+        def run(current: Tensor) -> Tensor:
+            train, _, _ = functional.lif_multi_step(
+                current, torch.zeros_like(current[0], dtype=torch.float32), tau=1 / (1 - wanted.decay),
+                decay_input=False, v_threshold=wanted.threshold, v_reset=0.0 if zero else None,
+                surrogate_function=spike, detach_reset=detach,
+            )  # fmt: skip
+            return train
+
+        dynamics = wanted._replace(
+            reset="zero" if zero else "subtract", reset_decay=None, reset_grad="detach" if detach else "full"
+        )
+        return Layer(run, dynamics)
+
+    def check_device(self, device: torch.device) -> None:
+        """Raise where the library does not run this implementation.
+
+        Raises:
+            Unsupported: on this device, in this process.
+        """
+        if device.type == "cpu":
+            if self.implementation != "torch":
+                raise Unsupported("it is for CUDA devices")
+            return
+        from spikingjelly.activation_based import functional
+
+        found = functional.neuron_implementation("lif", device)
+        if found["implementation"] != self.implementation:
+            why = found["unavailable"].get(
+                self.implementation, f"SJ_LIF_CUDA_IMPLEMENTATION={self.implementation} chooses this one"
+            )
+            raise Unsupported(f"the library runs {found['implementation']!r} in this process: {why}")
+
+
+class FlexSN:
+    """``FlexSN`` with the layer's step: a generated Triton kernel on CUDA, a loop over ``current[t]`` elsewhere.
+
+    Its generated kernels were run with this suite in Triton's interpreter only.
+    """
+
+    name = "spikingjelly flexsn"
+
+    def version(self) -> str:
+        return installed("spikingjelly")
+
+    def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
+        self.version()
+        if dtype != torch.float32:
+            raise Unsupported("FlexSN keeps its state in the dtype of the current")
+        if wanted.reset != "filter" or wanted.reset_grad != "full":
+            raise Unsupported("the library's LIF has the other resets")
+        from spikingjelly.activation_based.neuron import FlexSN as Neurons
+
+        axon, learnt = axon_filter(wanted, features, device)
+        core = step(wanted, axon)
+        states = 2 if axon is None else 4
+        neurons = Neurons(core, states, tuple(torch.zeros(1, device=device) for _ in range(3 if learnt else 0)))
+
+        def run(current: Tensor) -> Tensor:
+            zero = torch.zeros_like(current[0])
+            # It takes one coefficient for all neurons or one for each of the batch.
+            static = tuple(c.expand_as(zero) for part in learnt for c in part.unbind(0))
+            (train,), _ = neurons.multi_step_functional_forward((current,), (zero,) * states, static_inputs=static)
+            return train
+
+        return Layer(
+            run, wanted, learnt, note="" if device.type == "cpu" else "not yet run on a GPU by this suite's authors"
+        )
+
+
+def step(wanted: Dynamics, axon: IIR | None) -> Callable[..., tuple[Tensor, ...]]:
+    """One step of ``wanted``: the current, the states and the learnt coefficients to the output and the new states.
+
+    A function of tensors that holds no module or tensor, as FlexSN asks for. It loses the gradient of a state that is
+    handed on as it is, hence the products with 1. The library's own surrogates would become calls of ``pow``.
+    """
+    density, width = SURROGATES[wanted.surrogate].density, wanted.width
+    decay, reset_decay, threshold = wanted.decay, wanted.reset_decay, wanted.threshold
+
+    def membrane(x, v, r):
+        v = decay * v + x - threshold * r
+        fires = Spike.apply(v - threshold, density, width)
+        return fires, v, reset_decay * r + fires
+
+    def learnt_axon(x, v, r, last, before, first, second, gain):
+        fires, v, r = membrane(x, v, r)
+        filtered = gain * fires + first * last + second * before
+        return filtered, v, r, filtered * 1.0, last * 1.0
+
+    def fixed_axon(x, v, r, last, before):
+        (first, second), (gain,) = axon
+        return learnt_axon(x, v, r, last, before, first, second, gain)
+
+    if axon is None:
+        return membrane
+    return learnt_axon if wanted.learnt else fixed_axon

@@ -1,0 +1,229 @@
+"""Goes over the cases: builds, checks, measures, and makes rows, also of what could not be measured."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from . import fairness, memory, timing
+from .cases import MODES, OPS, Case
+from .fairness import DisagreementError
+from .machine import Machine
+from .networks import Step
+from .providers import Compiled, Provider, Unsupported
+from .providers.loops import Loop
+from .rows import Row
+from .timing import Laps, OverTimeError, Plan, Variant
+from .workloads import Work, Workload, least_seconds
+
+PRODUCTS = "products alone"  # in the place of a provider: the operation without its neurons
+COPY = "copy"
+Watch = Callable[[str], object]  # told what comes next
+
+
+class Ready(NamedTuple):
+    """A variant that may be timed, and what was found before its turns began."""
+
+    version: str
+    variant: Variant
+    first: Laps
+    peak_bytes: int
+    tape_bytes: int
+    spike_rate: float | None = None
+    note: str = ""
+
+
+def run(
+    cases: Sequence[Case], providers: Sequence[Provider], device: torch.device, plan: Plan, watch: Watch
+) -> Iterator[tuple[Case, list[Row]]]:
+    """Each case with its rows, as soon as it is measured.
+
+    Whatever a provider raises is its row's note; only an interrupt ends the run. ``watch`` is told of every provider
+    of a case, and of their turns.
+    """
+    machine = Machine.here(device)
+    slow: dict[tuple[str, str], int] = {}
+    for case in cases:
+        yield case, Measurement(case, providers, device, plan, machine, watch, slow).rows()
+        # What was compiled for this case would else count against the next one's recompilations.
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.reset()
+        _free(device)
+
+
+class Measurement:
+    """A case on a device, by all providers.
+
+    ``slow`` has the fewest steps with which the first call of an operation and a provider took too long; with as many,
+    or more, it is not tried again.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        providers: Sequence[Provider],
+        device: torch.device,
+        plan: Plan,
+        machine: Machine,
+        watch: Watch,
+        slow: dict[tuple[str, str], int],
+    ) -> None:
+        self.case, self.op, self.providers, self.device = case, OPS[case.op], providers, device
+        self.plan, self.watch, self.slow = plan, watch, slow
+        self.clock = timing.clock_of(device)
+        self.row = partial(machine.row, case)
+
+    def rows(self) -> list[Row]:
+        """Figures by provider, buffers and mode; one row for a provider that has none."""
+        try:
+            least = least_seconds(self.case, self.device)
+            if least > self.plan.limit:
+                raise OverTimeError(f"{_over(self.plan)}: its matrix products alone take about {least:.0f} s here")
+            workload = (Step if self.op.kind == "step" else Workload)(self.case, self.device)
+        except (Exception, OverTimeError) as error:
+            why = reason(error)
+            return [self.row(provider.name, note=why) for provider in self.providers]
+        with workload.precision():
+            return self._measure(workload)
+
+    def _measure(self, workload: Workload) -> list[Row]:
+        ready: dict[str, Ready] = {}
+        refused: dict[str, str] = {}
+        if self.op.kind != "neuron":
+            self.watch(PRODUCTS)
+            try:
+                ready[PRODUCTS] = self._prepare(workload.products(), PRODUCTS, torch.__version__)
+            except (Exception, OverTimeError) as error:
+                why = reason(error)
+                return [self.row(name, note=why) for name in (PRODUCTS, *(p.name for p in self.providers))]
+        for provider in self.providers:
+            self.watch(provider.name)
+            try:
+                version = provider.version()
+                self._worth_trying(provider)
+                work = workload.work(partial(provider.layer, device=self.device, dtype=workload.dtype))
+                ready[provider.name] = self._checked(work, self._prepare(work, provider.name, version))
+            except (Exception, OverTimeError) as error:
+                refused[provider.name] = reason(error)
+                work = None
+                _free(self.device)
+
+        self.watch("turns")
+        variants = {name: one.variant for name, one in ready.items()}
+        if self.op.elements_forward:
+            variants[COPY] = workload.copy()
+        rows: list[Row] = []
+        for buffers, before in memory.buffers(self.device).items():
+            laps, failed = timing.interleave(variants, self.plan, self.clock, before)
+            for name, error in failed.items():
+                del variants[name]
+                refused[name] = reason(error)
+            copy = timing.figures(map(sum, laps.pop(COPY)))["median_ms"] if COPY in laps else None
+            for name, calls in laps.items():
+                rows += self._figures(workload, name, ready[name], buffers, calls, copy)
+        return rows + [self.row(name, note=why) for name, why in refused.items()]
+
+    def _worth_trying(self, provider: Provider) -> None:
+        if self.case.brief and _compiled_library(provider):
+            raise Unsupported("measured at other sizes: compiling it takes a minute for each")
+        if self.case.shape[0] >= self.slow.get((self.op.name, provider.name), sys.maxsize):
+            raise OverTimeError(f"{_over_first(self.plan)}, with as many steps or fewer")
+
+    def _prepare(self, work: Work, name: str, version: str) -> Ready:
+        variant, plan = work.variant(), self.plan
+        try:
+            with timing.time_limit(plan.first, _over_first(plan)):
+                first = timing.once(variant, self.clock)
+                seconds = sum(timing.once(variant, self.clock))
+                if seconds > plan.limit:  # it compiled again, once it had a state
+                    seconds = sum(timing.once(variant, self.clock))
+        except OverTimeError:
+            self.slow[self.op.name, name] = self.case.shape[0]
+            raise
+        if seconds > plan.limit:
+            raise OverTimeError(f"{_over(plan)}: it takes {seconds:.1f} s")
+        return Ready(
+            version, variant, first, memory.peak_bytes(work, self.device), memory.tape_bytes(work, self.device)
+        )
+
+    def _checked(self, work: Work, ready: Ready) -> Ready:
+        rates, notes = [], []
+        for layer, current in work.layers():
+            agreement = fairness.check(layer, current)
+            rates.append(agreement.spike_rate)
+            wanted = self.op.dynamics
+            if not layer.dynamics.axon:  # nor has the last layer of a network
+                wanted = wanted._replace(axon=False, learnt=False)
+            differences = layer.dynamics.differences(wanted)
+            notes += [differences and f"its own dynamics: {differences}", layer.note, agreement.note]
+        note = "; ".join(dict.fromkeys(filter(None, notes)))
+        return ready._replace(spike_rate=sum(rates) / len(rates), note=note)
+
+    def _figures(
+        self, workload: Workload, name: str, ready: Ready, buffers: str, calls: list[Laps], copy: float | None
+    ) -> Iterator[Row]:
+        forward, backward = self.op.elements_forward, self.op.elements_backward
+        for mode, part, elements in zip(
+            MODES, (slice(0, 1), slice(1, 2), slice(0, 2)), (forward, backward, forward + backward), strict=True
+        ):
+            figures: dict[str, float | None] = timing.figures(sum(call[part]) for call in calls)
+            median = figures["median_ms"]
+            figures |= {"ns_per_neuron_step": median * 1e6 / workload.neuron_steps, "spike_rate": ready.spike_rate}
+            figures["first_call_ms"] = sum(ready.first[part]) * 1e3
+            if mode == MODES[-1]:
+                figures |= {"peak_bytes": ready.peak_bytes, "tape_bytes": ready.tape_bytes}
+            if copy is not None:
+                moved = elements * workload.neuron_steps * workload.dtype.itemsize
+                figures |= {"bytes_moved": moved, "gb_per_s": moved / median / 1e6}
+                figures["share_of_copy"] = elements / 2 * copy / median  # a copy reads one and writes one
+            yield self.row(name, mode=mode, buffers=buffers, version=ready.version, note=ready.note, **figures)
+
+
+def reason(error: BaseException) -> str:
+    """Why there is no figure, in a line."""
+    words = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, Unsupported | OverTimeError):
+        return words
+    if isinstance(error, DisagreementError):
+        return f"disagrees with the reference: {words}"
+    # The CPU's allocator has no exception of its own.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return "out of memory"
+    return f"{type(error).__name__}: {words}"
+
+
+def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], device: torch.device, plan: Plan) -> float:
+    """About how long :func:`run` takes.
+
+    What it takes to compile a loop was measured on two cores of a server: a third of a second per step and layer, and 5
+    seconds besides; the checks and untimed calls of a provider take about as long as its turns.
+    """
+    each = (1 + len(memory.buffers(device))) * plan.seconds
+    total = 0.0
+    for case in cases:
+        layers = {"mlp": 3, "cnn": 6}.get(case.op.partition("_")[0], 1)
+        measured = [one for one in providers if not (case.brief and _compiled_library(one))]
+        compiled = sum(isinstance(one, Compiled) for one in measured)
+        total += each * len(measured) + compiled * min(layers * (5 + case.shape[0] / 3), plan.first)
+    return total
+
+
+def _compiled_library(provider: Provider) -> bool:
+    return isinstance(provider, Compiled) and not isinstance(provider.base, Loop)
+
+
+def _over_first(plan: Plan) -> str:
+    return f"over the time limit of {plan.first:g} s for the first call"
+
+
+def _over(plan: Plan) -> str:
+    return f"over the time limit of {plan.limit:g} s per call"
+
+
+def _free(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,147 @@
+"""What surrounds a provider's neurons in an operation, the same for all: the input, and weights before the neurons."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from itertools import cycle
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .cases import OPS, Case, Dynamics
+from .fairness import gain_for, part
+from .providers import Layer
+from .timing import Variant, clock_of, once
+
+ROTATED_BYTES, MOST_COPIES = 256 << 20, 8  # several times the L2 cache of any current GPU
+MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]
+
+
+class Work(NamedTuple):
+    """An operation with a provider's layers in it.
+
+    Attributes:
+        items: inputs, each with what backward starts from, in turns: the output's gradient, or labels.
+        forward: an item to what backward starts at.
+        backward: that and the item, to gradients.
+        layers: the layers, each with the current that it gets for the first item.
+    """
+
+    items: Sequence[tuple[Tensor, Tensor]]
+    forward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor, Tensor], object]
+    layers: Callable[[], Iterable[tuple[Layer, Tensor]]]
+
+    def variant(self) -> Variant:
+        """A call, on the next item each time."""
+        items = cycle(self.items)
+
+        def call(lap: Callable[[], None]) -> None:
+            x, target = next(items)
+            out = self.forward(x, target)
+            lap()
+            self.backward(out, x, target)
+
+        return call
+
+
+class Workload:
+    """A case on a device: a layer of neurons, and weights before it where the operation has them.
+
+    The input, or the weights, are scaled to a common spike rate.
+
+    Attributes:
+        dtype: of the currents.
+        neuron_steps: of all layers.
+    """
+
+    def __init__(self, case: Case, device: torch.device) -> None:
+        self.case, self.op, self.device = case, OPS[case.op], device
+        self.dtype = torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
+        self.neuron_steps = case.neuron_steps
+        torch.manual_seed(0)
+        self.build()
+
+    def build(self) -> None:
+        """Choose inputs and weights."""
+        shape = self.case.shape
+        copies = 1
+        if self.device.type == "cuda":
+            copies = max(1, min(MOST_COPIES, ROTATED_BYTES // (self.neuron_steps * self.dtype.itemsize)))
+        inputs = [torch.randn(shape, device=self.device) for _ in range(copies)]
+        self.weights: nn.Linear | None = None
+        if self.op.kind == "linear":
+            self.weights = nn.Linear(shape[-1], shape[-1], device=self.device)
+            with torch.no_grad():
+                scale(self.weights, self.weights(part(inputs[0])), self.op.dynamics)
+        else:
+            gain = gain_for(inputs[0] + 0.5, self.op.dynamics)
+            inputs = [x.add_(0.5).mul_(gain).to(self.dtype) for x in inputs]
+        grads = [torch.randn(shape, device=self.device).to(self.dtype) for _ in range(copies)]
+        self.items = [(x.requires_grad_(), grad) for x, grad in zip(inputs, grads, strict=True)]
+
+    def work(self, make: MakeLayer) -> Work:
+        """The operation with layers from ``make``; run it under :meth:`precision`."""
+        layer = make(self.op.dynamics, self.case.shape[2:])
+        weights = self.weights or nn.Identity()
+        leaves = (*layer.learnt, *weights.parameters())
+
+        def layers() -> list[tuple[Layer, Tensor]]:
+            return [(layer, weights(self.items[0][0]).detach())]
+
+        return Work(
+            self.items,
+            lambda x, _: layer.run(weights(x)),
+            lambda out, x, grad: torch.autograd.grad(out, (x, *leaves), grad),
+            layers,
+        )
+
+    def products(self) -> Work:
+        """The operation without its neurons, their current its output: what its matrix products take alone."""
+        return self.work(lambda dynamics, features: Layer(lambda current: current, dynamics))
+
+    def copy(self) -> Variant:
+        """A copy of the input, in place."""
+        source = self.items[0][0].detach()
+        target = torch.empty_like(source)
+        return lambda lap: target.copy_(source)
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Products in the case's dtype: TensorFloat-32 for ``"tf32"`` and only there, bfloat16 under autocast."""
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        torch.set_float32_matmul_precision("high" if self.case.dtype == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.case.dtype == "tf32"
+        with ExitStack() as stack:
+            if self.case.dtype == "bfloat16" and self.op.kind != "neuron":
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            try:
+                yield
+            finally:
+                torch.set_float32_matmul_precision(before[0])
+                torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def scale(weights: nn.Linear | nn.Conv2d, current: Tensor, dynamics: Dynamics) -> None:
+    """Scale ``weights``, which made ``current`` ``[T, B, *features]``, so that neurons behind them fire; no bias."""
+    with torch.no_grad():
+        bias = weights.bias.view(-1, *(1,) * (current.dim() - 3))
+        weights.weight.mul_(gain_for(current - bias, dynamics))
+        weights.bias.zero_()
+
+
+def least_seconds(case: Case, device: torch.device) -> float:
+    """What the matrix products of a ``"linear"`` case take at least: one forward and two backward, in float32."""
+    if OPS[case.op].kind != "linear":
+        return 0.0
+    return 6 * case.neuron_steps * case.shape[-1] / _products_per_second(device)
+
+
+@cache
+def _products_per_second(device: torch.device) -> float:
+    """Operations of float32, multiplications and additions, of large products."""
+    size = 1536
+    a, b = torch.rand(2, size, size, device=device)
+    seconds = min(sum(once(lambda lap: a @ b, clock_of(device))) for _ in range(5))
+    return 2 * size**3 / seconds
