@@ -1,5 +1,8 @@
 """``python -m benchmarks``."""
 
-from .command import main
+try:
+    from .command import main
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}; the benchmarks need the extra 'models': pip install 'hnn-kernels[models]'") from error
 
 main()
