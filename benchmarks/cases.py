@@ -75,6 +75,11 @@ class Case(NamedTuple):
         return math.prod(self.shape)
 
 
+def sizes(name: str) -> tuple[int, ...]:
+    """The shape of the case with this :attr:`Case.name`."""
+    return tuple(map(int, name.split("x")))
+
+
 PRODUCTS = {"elements_forward": 0, "elements_backward": 0, "formula": "x W | grad W, W grad"}
 AXON, LEARNT = Dynamics(axon=True), Dynamics(axon=True, learnt=True)
 MLP, CNN = "S784-S500-S10", "S32C3-S32C3-S64C3-P2-S64C3-P2-S512-S10"

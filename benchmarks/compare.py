@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import report
+from .machine import Machine
 from .records import read
 from .rows import Row
 from .standings import LOOP, groups, newest, setting, subject
@@ -32,7 +33,7 @@ _COLUMNS = (
     "change",
     "by",
 )
-_MACHINE = ("device", "threads", "torch", "triton", "cuda", "commit", "date")
+_MACHINE = Machine._fields[1:]  # all but the run
 Yardsticks = Mapping[str, float]  # what a run measured beside a time, in a unit that is the same on both sides
 
 

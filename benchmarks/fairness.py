@@ -6,10 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import hnn_kernels
-
 from .cases import Dynamics
-from .providers import Layer
+from .providers import Layer, axon_filter
+from .providers.own import lif
 
 # What inputs are scaled to, and what is near enough for other dynamics: the reset filter lets about half as many spikes
 # pass as one subtraction.
@@ -37,12 +36,8 @@ class DisagreementError(Exception):
 
 def reference(current: Tensor, dynamics: Dynamics) -> Tensor:
     """The layer by definition: ``[T, B, *features]`` to the train, filtered where there is an axon."""
-    out, _ = hnn_kernels.lif(
-        current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width,
-        axon=hnn_kernels.IIR.dual_exponential(4, 1) if dynamics.axon else None, reset=dynamics.reset,
-        reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate, backend="reference",
-    )  # fmt: skip
-    return out
+    axon, _ = axon_filter(dynamics._replace(learnt=False), (), current.device)
+    return lif(current, dynamics, axon, "reference")
 
 
 def spike_rate(current: Tensor, dynamics: Dynamics) -> float:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.machine_code import Loop
+from .machine_code import Loop
 
 _ARGUMENTS = (Path(__file__).parent.parent / "csrc" / "cuda" / "arguments.h").read_text()
 

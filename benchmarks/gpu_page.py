@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.gpu_model import ARCHITECTURES, GPUS, Kernel
-from benchmarks.machine_code import Loop, disassemble, loops, resources
+from .gpu_model import ARCHITECTURES, GPUS, Kernel
+from .machine_code import Loop, disassemble, loops, resources
+from .report import table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "gpu.md"
@@ -80,11 +81,6 @@ def triton_kernel(facts: dict, layer: str, direction: str, dtype: str) -> Kernel
     return Kernel("triton", layer, direction, dtype, facts["REG"], facts["STACK"] + facts["LOCAL"], found)
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _title(kernel: Kernel) -> list[str]:
     return [kernel.backend, kernel.layer, kernel.direction, kernel.dtype]
 
@@ -107,7 +103,7 @@ def resource_table(kernels: dict[int, list[Kernel]]) -> str:
             _each(first.shared_bytes(t) for t in (25, 100)), *warps, _each("+".join(map(str, k.widths)) for k in same),
             _each(f"{k.instructions_per_step:.0f}" for k in same), _each(f"{k.loop_bytes:g}" for k in same),
         ])  # fmt: skip
-    return _table(header, rows)
+    return "\n".join(table(header, rows))
 
 
 def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
@@ -125,7 +121,7 @@ def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
             floor = neurons * steps * kernel.floor_bytes / gpu.bytes_per_s
             row += [f"{bounds[bound] * 1e6:.1f} ({bounds[bound] / floor:.2f}, {bound})", OUTSTANDING]
         rows.append(row)
-    return _table(header, rows)
+    return "\n".join(table(header, rows))
 
 
 def read(page: str) -> dict[tuple[str, ...], dict[str, str]]:
@@ -144,9 +140,9 @@ def main() -> None:
     kernels = {c: cuda_kernels(c, [library]) + triton[c] for c in ARCHITECTURES}
     page = PAGE.read_text()
     tables = {"resources": resource_table(kernels)} | {name: time_table(kernels, name) for name in GPUS}
-    for name, table in tables.items():
+    for name, text in tables.items():
         page, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", page, count=1, flags=re.DOTALL
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{text}\n\g<2>", page, count=1, flags=re.DOTALL
         )
         assert count == 1, f"docs/gpu.md has no place for {name}"
     PAGE.write_text(page)

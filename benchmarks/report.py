@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .cases import MODES, OPS
+from .cases import MODES, OPS, sizes
+from .machine import Machine
 from .records import read
 from .rows import Row
 from .standings import Setting, Standing, newest, standings
@@ -141,11 +142,6 @@ def threads(number: int) -> str:
     return "1 thread" if number == 1 else f"{number} threads"
 
 
-def sizes(case: str) -> tuple[int, ...]:
-    """``"25x64x500"`` as numbers."""
-    return tuple(map(int, case.split("x")))
-
-
 def op_title(op: str) -> str:
     """What people call it; records may have operations that are no longer measured."""
     return OPS[op].title if op in OPS else op
@@ -164,9 +160,7 @@ def _bar(words: Sequence[Any]) -> str:
 
 def _runs(rows: Iterable[Row]) -> list[tuple[Any, ...]]:
     """The machine line of each run that has a figure on the page."""
-    return list(
-        dict.fromkeys((r.run, r.device, r.threads, r.torch, r.triton, r.cuda, r.commit, r.date) for r in newest(rows))
-    )
+    return list(dict.fromkeys(tuple(getattr(row, name) for name in Machine._fields) for row in newest(rows)))
 
 
 class _Case(NamedTuple):

@@ -16,10 +16,10 @@ from .networks import Step
 from .providers import Compiled, Provider, Unsupported
 from .providers.loops import Loop
 from .rows import Row
+from .standings import PRODUCTS
 from .timing import Laps, OverTimeError, Plan, Variant
 from .workloads import Work, Workload, least_seconds
 
-PRODUCTS = "products alone"  # in the place of a provider: the operation without its neurons
 COPY = "copy"
 Watch = Callable[[str], object]  # told what comes next
 

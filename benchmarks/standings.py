@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from .cases import sizes
 from .rows import Row
 
 OURS = ("cuda", "cpu", "triton")  # the first of them that was measured is ours: the one that a call takes by itself
 LOOP, COMPILED = "loop", "loop compiled"
-FLOORS = ("products alone",)  # a part of the work, so no provider to lose against
+PRODUCTS = "products alone"  # in the place of a provider: an operation without its neurons
+FLOORS = (PRODUCTS,)  # a part of the work, so no provider to lose against
 OURSELVES = (*OURS, *FLOORS, "reference", LOOP, "loop x[t]", COMPILED)  # who is no library of others
 LEANER = 0.99  # memory is less where it is so by 1 % or more
 
@@ -26,7 +28,7 @@ class Setting(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """``[T, B, *features]``."""
-        return tuple(map(int, self.case.split("x")))
+        return sizes(self.case)
 
 
 class Subject(NamedTuple):

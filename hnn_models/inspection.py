@@ -8,7 +8,9 @@ import typer
 from torch import Tensor
 
 from . import checkpoint, datasets, energy
+from .checkpoint import Checkpoint
 from .command import Backend, Device, Json, print_table
+from .data import ImageSet
 from .describe import kept_for_backward, rows, show
 from .layers import AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
@@ -67,21 +69,23 @@ def profile(
 
     where = learning.resolve_device(device)
     found = checkpoint.load(path, backend=backend)
-    network = found.network.to(where).eval()
     every = datasets.load_again(found, data_dir)
     index = learning.parts(found.network, every, found.protocol)[2]
     if image >= len(index):
         raise ValueError(f"--image must be below {len(index)}, the number of test images; got {image}")
 
-    def pixels(some: Tensor) -> Tensor:
-        return every[some][0].to(where)
-
-    torch.manual_seed(found.protocol.seed)  # of the noise of the coding
-    costs = energy.profile(network, map(pixels, index[:images].split(_BATCH)))
+    costs, network = profiled(found, every, index[:images], where), found.network
     lines = [_line(cost) for cost in [*costs, energy.total(costs), energy.all_artificial(network)]]
     print_table(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
     if plots is not None:
-        _plot(network, pixels(index[image : image + 1])[0], plots)
+        _plot(network, every[index[image : image + 1]][0][0].to(where), plots)
+
+
+def profiled(found: Checkpoint, images: ImageSet, index: Tensor, device: torch.device) -> list[energy.LayerCost]:
+    """Every layer of a trained network, which moves to ``device``, with its cost per image on those at ``index``."""
+    network = found.network.to(device).eval()
+    torch.manual_seed(found.protocol.seed)  # of the noise of the coding
+    return energy.profile(network, (images[some][0].to(device) for some in index.split(_BATCH)))
 
 
 def _shape(dataset: str, input_shape: str | None) -> tuple[int, ...]:

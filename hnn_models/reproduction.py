@@ -16,6 +16,7 @@ import typer
 from . import checkpoint, datasets, energy, provenance, results
 from .command import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
 from .data import ImageSet
+from .inspection import profiled
 from .network import HybridNetwork
 from .protocol import PRECISIONS, RECIPES, Protocol
 from .results import Row
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .learning import Outcome
     from .plots import Point
 
-_PROFILED, _BATCH = 1000, 50  # test images of which the energy is the mean, and how many at a time
+_PROFILED = 1000  # test images of which the energy is the mean
 
 
 class Source(NamedTuple):
@@ -127,10 +128,7 @@ class Reproduction:
             return None
         found, images = checkpoint.load(path, backend=self.backend), self._load(run.dataset)
         index = learning.parts(found.network, images, found.protocol)[2][:_PROFILED]
-        network = found.network.to(self.device).eval()
-        torch.manual_seed(seed)  # of the noise of the coding
-        batches = (images[some][0].to(self.device) for some in index.split(_BATCH))
-        cost = energy.total(energy.profile(network, batches))
+        cost = energy.total(profiled(found, images, index, self.device))
         name = ", ".join((run.architecture, run.coding, *([run.input] if run.input != "direct" else []), run.learning))
         if run.coding == "none":
             name = f"{run.architecture}, {run.activation}"

@@ -1,11 +1,21 @@
 """This project's own kernels, and the plain loop that defines them."""
 
 import torch
+from torch import Tensor
 
 import hnn_kernels
 
 from ..cases import Dynamics
 from . import Layer, Unsupported, axon_filter
+
+
+def lif(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None, backend: str) -> Tensor:
+    """:func:`hnn_kernels.lif` with these ``dynamics``: the train, filtered where there is an ``axon``."""
+    out, _ = hnn_kernels.lif(
+        current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon,
+        reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate, backend=backend,
+    )  # fmt: skip
+    return out
 
 
 class Own:
@@ -25,12 +35,8 @@ class Own:
             raise Unsupported("on the CPU it is emulated, for tests")
         axon, learnt = axon_filter(wanted, features, device)
 
-        def run(current: torch.Tensor) -> torch.Tensor:
-            out, _ = hnn_kernels.lif(
-                current, wanted.decay, wanted.reset_decay, wanted.threshold, sigma=wanted.width, axon=axon,
-                reset=wanted.reset, reset_grad=wanted.reset_grad, surrogate=wanted.surrogate, backend=self.name,
-            )  # fmt: skip
-            return out
+        def run(current: Tensor) -> Tensor:
+            return lif(current, wanted, axon, self.name)
 
         # The GPU kernels may differ by ulps: see "Numbers" in ARCHITECTURE.md.
         return Layer(run, wanted, learnt, exact=device.type == "cpu")
