@@ -1,7 +1,7 @@
 """The page of a record: where others win, then every case with all that were measured on it.
 
 Pages, plots and the README's table are generated, never edited: ``python -m benchmarks report``. The one thing that
-people write is why another is faster or leaner, in ``<record>.reasons.toml``::
+people write is why another is faster, leaner or near, in ``<record>.reasons.toml``::
 
     [[reason]]
     provider = "norse"          # shell patterns; what is left out matches all
@@ -11,7 +11,7 @@ people write is why another is faster or leaner, in ``<record>.reasons.toml``::
 
 import math
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,10 @@ from .cases import MODES, OPS, sizes
 from .machine import Machine
 from .records import read
 from .rows import Row
-from .standings import Setting, Standing, newest, standings
+from .standings import FLOORS, Setting, Standing, newest, standings
 
-BETTER, TIMES = "▲", "\N{MULTIPLICATION SIGN}"
+BETTER, TIMES, UNEXPLAINED = "▲", "\N{MULTIPLICATION SIGN}", "not explained yet"
+NEAR = 1.3  # of our time, or less: worth a word where nothing but the layer is measured
 _MIB = 2**20
 _HOW = (
     f"Times are of one call. *{TIMES} ours* is a provider's median over ours in the same run: above 1 ours is faster. "
@@ -69,16 +70,21 @@ def markdown(rows: Sequence[Row], name: str, why: Reasons = ()) -> str:
     """The page of the record called ``name``; only the newest run of each setting and provider is on it.
 
     Raises:
-        ValueError: a reason is for no case in which another wins.
+        ValueError: a reason is for no case in which another wins or is near.
     """
     found = standings(rows)
+    wins, near = _explained(found, why, _better), _explained(found, why, _near)
+    unused = [entry for i, entry in enumerate(why) if i not in wins.used | near.used]
+    if unused:
+        raise ValueError(f"a reason must be for a case in which another wins or is near; got {unused}")
     lines = [
         f"# Measurements in {name}",
         "",
         f"Generated from [{name}]({name}) by `python -m benchmarks report`. {_HOW}",
     ]
     lines += ["", *table(("run", "device", "threads", "torch", "triton", "CUDA", "commit", "date"), _runs(rows))]
-    lines += ["", "## Where others win", "", *_wins(found, why)]
+    lines += ["", "## Where others win", "", *wins.table]
+    lines += ["", f"## Where a layer of ours is ahead by less than {NEAR:g}{TIMES}", "", *near.table]
     refused = [row for row in newest(rows) if row.median_ms is None]
     nowhere = _nowhere(rows)
     if nowhere:
@@ -218,27 +224,31 @@ def _line(standing: Standing) -> list[str]:
     ]  # fmt: skip
 
 
-def _wins(found: dict[Setting, list[Standing]], why: Reasons) -> list[str]:
+class _Explained(NamedTuple):
+    table: list[str]
+    used: set[int]  # of the reasons
+
+
+def _explained(found: dict[Setting, list[Standing]], why: Reasons, what: Callable[[Standing], str]) -> _Explained:
+    """Those of which ``what`` has something to say, with the reasons."""
     lines: dict[tuple, list[str]] = {}  # all but the buffers: what holds with all of them is said once
     used = set()
     for case in _cases(found):
         for standing in (standing for at in _settings(found, case) for standing in found[at]):
-            what, row = _in_what(standing), standing.row
-            if what:
+            words, row = what(standing), standing.row
+            if words:
                 matching = [i for i, entry in enumerate(why) if _matches(entry, row)]
                 used |= set(matching)
-                because = "; ".join(why[i]["why"] for i in matching) or "not explained yet"
-                key = (op_title(row.op), axes(row.case), row.dtype, row.mode, row.provider, what, because)
+                because = "; ".join(why[i]["why"] for i in matching) or UNEXPLAINED
+                key = (op_title(row.op), axes(row.case), row.dtype, row.mode, row.provider, words, because)
                 lines.setdefault(key, []).append(row.buffers)
-    unused = [entry for i, entry in enumerate(why) if i not in used]
-    if unused:
-        raise ValueError(f"a reason must be for a case in which another wins; got {unused}")
     if not lines:
-        return ["Nowhere in this record."]
-    return table(_WINS, [(*k[:3], f"{k[3]}, {' and '.join(buffers)}", *k[4:]) for k, buffers in lines.items()])
+        return _Explained(["Nowhere in this record."], used)
+    cells = [(*k[:3], f"{k[3]}, {' and '.join(buffers)}", *k[4:]) for k, buffers in lines.items()]
+    return _Explained(table(_WINS, cells), used)
 
 
-def _in_what(standing: Standing) -> str:
+def _better(standing: Standing) -> str:
     """In what a provider is better than ours, in words."""
     what = []
     if standing.faster:
@@ -248,6 +258,15 @@ def _in_what(standing: Standing) -> str:
         if standing.leaner(column):
             what.append(f"{_part(standing.memory(column))} of our {name}")
     return "; ".join(what)
+
+
+def _near(standing: Standing) -> str:
+    """How near a provider's layer is to ours, in words, where it is near and not faster."""
+    row, factor = standing.row, standing.factor
+    neurons = row.op in OPS and OPS[row.op].kind == "neuron"
+    if not neurons or standing.is_ours or row.provider in FLOORS or factor is None or not 1 <= factor < NEAR:
+        return ""
+    return f"{figure(factor)} of our time"
 
 
 def _mark(better: bool) -> str:

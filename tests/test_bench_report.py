@@ -34,10 +34,14 @@ def lines(rows, why=()):
     return report.markdown(rows, "some.csv", why).splitlines()
 
 
-def wins(rows, why=()):
-    """The lines of the table of what others win."""
+WINS, NEAR = "## Where others win", "## Where a layer of ours is ahead by less than 1.3×"
+
+
+def wins(rows, why=(), title=WINS):
+    """The lines of the table of what others win, or of where they are near."""
     found = lines(rows, why)
-    first, last = found.index("## Where others win") + 2, found.index("## LIF") - 1
+    first = found.index(title) + 2
+    last = next(i for i in range(first, len(found)) if not found[i])
     return [line for line in found[first:last] if not line.startswith(("| operation", "| ---"))]
 
 
@@ -47,6 +51,12 @@ def cells(line):
 
 def test_committed_pages_and_readme_are_what_the_records_give():
     assert readme.outdated() == []
+
+
+def test_wherever_another_is_faster_leaner_or_near_the_committed_pages_say_why():
+    pages = [report.page(record) for record in readme.records()]
+    assert pages
+    assert [page.name for page in pages if report.UNEXPLAINED in page.read_text()] == []
 
 
 def test_what_was_edited_by_hand_or_not_generated_is_found(root):
@@ -139,6 +149,15 @@ def test_all_that_others_win_is_listed_and_marked():
     assert wins([row(), row("slow", 2.0)]) == ["Nowhere in this record."]
 
 
+def test_who_is_near_is_listed_where_nothing_but_the_layer_is_measured():
+    rows = [row(), row("fast", 0.99), row("near", 1.29), row("far", 1.3)]
+    assert [cells(line)[4:] for line in wins(rows, title=NEAR)] == [["near", "1.29 of our time", "not explained yet"]]
+    (line,) = wins(rows, [{"provider": "near", "why": "it is good"}], NEAR)
+    assert cells(line)[-1] == "it is good"
+    network = [one._replace(op="mlp_step") for one in rows]
+    assert wins(network, title=NEAR) == ["Nowhere in this record."]
+
+
 def test_what_holds_with_all_buffers_is_said_once():
     rows = [row(name, ms, buffers=b) for b in ("fresh", "reused") for name, ms in (("cpu", 1.0), ("fast", 0.5))]
     (line,) = wins(rows)
@@ -154,7 +173,7 @@ def test_reasons_stand_beside_what_they_explain(tmp_path):
     why = report.reasons(record)
     assert [cells(line)[-1] for line in wins(records.read(record), why)] == ["not explained yet", "it skips the axon"]
     assert "it skips the axon" in report.write(record).read_text()
-    with pytest.raises(ValueError, match="a reason must be for a case in which another wins"):
+    with pytest.raises(ValueError, match="a reason must be for a case in which another wins or is near"):
         report.markdown(records.read(record), "some.csv", [{"provider": "slow", "why": "it is not"}])
     path.write_text('[[reason]]\nprovder = "fast"\nwhy = "a misspelt name"\n')
     with pytest.raises(ValueError, match="provder"):
