@@ -34,7 +34,7 @@ def lines(rows, why=()):
     return report.markdown(rows, "some.csv", why).splitlines()
 
 
-WINS, NEAR = "## Where others win", "## Where a layer of ours is ahead by less than 1.3×"
+WINS, NEAR = "## Where others win", f"## Where a layer of ours is ahead by less than 1.3{report.TIMES}"
 
 
 def wins(rows, why=(), title=WINS):
