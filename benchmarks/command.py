@@ -6,7 +6,8 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from unittest.mock import patch
@@ -151,7 +152,6 @@ def _run(
         memory.raise_when_full()
     # An import would count as the first call of who needs it first, and a time limit would leave it half done.
     importlib.import_module("torch._inductor.compile_fx")
-    gc.freeze()  # what is there by now need not be looked through again, least of all in a call that is timed
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # What a run compiles, it compiles anew, or its first calls would depend on the run before. What libraries warn of
@@ -161,6 +161,7 @@ def _run(
         tempfile.TemporaryDirectory() as cache,
         patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=cache),
         Progress(*columns, console=console, disable=not show, transient=True) as bar,
+        _frozen(),
     ):
         task = bar.add_task("", total=len(cases))
         for done, (case, rows) in enumerate(
@@ -169,6 +170,19 @@ def _run(
             records.append(record, rows)
             _print(case, rows)
             bar.update(task, completed=done)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """What is there by now need not be looked through again, least of all in a call that is timed.
+
+    In the end it must be: what Triton's compiler has in cycles would not be freed, and it prints a page of leaks.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _print(case: Case, rows: Sequence[Row]) -> None:

@@ -1,5 +1,6 @@
 """The command line of the benchmark suite: hnn bench, python -m benchmarks."""
 
+import gc
 import runpy
 import sys
 
@@ -25,7 +26,6 @@ def small(monkeypatch):
     monkeypatch.setattr(command, "PLANS", dict.fromkeys((True, False), PLAN))
     monkeypatch.setattr(command.memory, "raise_when_full", lambda: None)
     hasten(monkeypatch)
-    monkeypatch.setattr(command.gc, "freeze", lambda: None)
 
 
 def poor(run, current):
@@ -54,6 +54,20 @@ def test_rows_are_appended_and_shown(small, tmp_path):
     more = records.read(out)
     assert more[: len(rows)] == rows
     assert {(row.dtype, row.provider) for row in more[len(rows) :]} == {("bfloat16", "fine")}
+
+
+def test_no_object_is_left_out_of_garbage_collection(small, monkeypatch, tmp_path):
+    frozen = []
+
+    def change(run, current):
+        frozen.append(gc.get_freeze_count())
+        return run(current)
+
+    monkeypatch.setattr(command, "providers", lambda: (Fake("fine", change),))
+    before = gc.get_freeze_count()
+    bench("--quick", "--device", "cpu", "--out", tmp_path / "bench.csv")
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() <= before
 
 
 def test_names_with_brackets_are_shown_whole(small, monkeypatch, tmp_path):
