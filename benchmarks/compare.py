@@ -4,10 +4,11 @@ A record may have many runs, so a side is ``PATH``, ``PATH@RUN`` or ``PATH@COMMI
 each setting and provider.
 
 A machine's speed drifts by more than most changes are worth, so times are held against yardsticks of the same run: the
-copy whose bandwidth the run measured, and the plain loop over time at the same setting. A provider changed *beyond
-noise* where, by every yardstick of both sides, its quartiles in units of the yardstick do not overlap, its median moved
-by 5 % or more, and all agree on the direction. Its change is then the smallest of these. With no yardstick at all the
-rule is applied to the times themselves, and the table says so. A figure that is gone, or new, is such a change too.
+copy whose bandwidth the run measured, and the plain loop over time at the same setting. The loop itself is held against
+the reference and, as is all that has no loop beside it, against the clock too: a copy that is in the cache in one run
+and not in the other is off by twice. A provider changed *beyond noise* where, by every yardstick of both sides, its
+quartiles in units of the yardstick do not overlap, its median moved by 5 % or more, and all agree on the direction. Its
+change is then the smallest of these. A figure that is gone, or new, is such a change too.
 """
 
 import math
@@ -22,6 +23,7 @@ from .rows import Row
 from .standings import LOOP, groups, newest, setting, subject
 
 LEAST = 1.05
+CLOCK = "the clock"
 _COLUMNS = (
     "operation",
     "`[T, B, N]`",
@@ -124,22 +126,24 @@ def _measured(rows: Sequence[Row]) -> dict[tuple, tuple[Row, Yardsticks]]:
 
 
 def _yardsticks(row: Row, together: Sequence[Row]) -> Yardsticks:
-    found = {other.provider: other.median_ms for other in together if other.provider == LOOP != row.provider}
+    beside = "reference" if row.provider == LOOP else LOOP
+    found = {other.provider: other.median_ms for other in together if other.provider == beside}
     found["copy"] = next((r.share_of_copy / r.gb_per_s for r in together if r.gb_per_s and r.share_of_copy), None)
     return {name: value for name, value in found.items() if value}
 
 
 def _change(before: Row, one: Yardsticks, after: Row, other: Yardsticks) -> Change:
-    names = tuple(name for name in one if name in other)
-    units = [(one[name], other[name]) for name in names] or [(1.0, 1.0)]
-    ratios = [(after.median_ms / new) / (before.median_ms / old) for old, new in units]
+    units = {name: (one[name], other[name]) for name in one if name in other}
+    if LOOP not in units:
+        units[CLOCK] = (1.0, 1.0)
+    ratios = [(after.median_ms / new) / (before.median_ms / old) for old, new in units.values()]
     apart = all(
         after.q25_ms / new > before.q75_ms / old if ratio > 1 else after.q75_ms / new < before.q25_ms / old
-        for ratio, (old, new) in zip(ratios, units, strict=True)
+        for ratio, (old, new) in zip(ratios, units.values(), strict=True)
     )
     smallest = min(ratios, key=_distance)
     same_way = all(ratio > 1 for ratio in ratios) or all(ratio < 1 for ratio in ratios)
-    return Change(before, after, smallest, apart and same_way and _distance(smallest) >= math.log(LEAST), names)
+    return Change(before, after, smallest, apart and same_way and _distance(smallest) >= math.log(LEAST), tuple(units))
 
 
 def _distance(ratio: float) -> float:
@@ -152,4 +156,4 @@ def _line(change: Change) -> list[str]:
     times = [report.figure(r.median_ms) or r.note for r in (change.before, change.after)]
     words = {math.inf: "gone", 0.0: "new"}.get(change.ratio) or report.figure(change.ratio)
     place = [report.op_title(row.op), report.axes(row.case), row.dtype, f"{row.mode}, {row.buffers}", row.provider]
-    return [*place, *times, words, ", ".join(change.yardsticks) or "the clock"]
+    return [*place, *times, words, ", ".join(change.yardsticks)]

@@ -43,7 +43,7 @@ def test_change_beyond_the_quartiles_is_found_in_both_directions_and_the_largest
         "cpu": (1.2, True), "sinabs": (0.5, True), "norse": (1.04, False), "loop": (1.0, False),
     }  # fmt: skip
     assert [c.after.provider for c in compare.compare(before, after)] == ["sinabs", "cpu", "norse", "loop"]
-    assert {c.yardsticks for c in compare.compare(before, after)} == {("loop", "copy"), ("copy",)}
+    assert {c.yardsticks for c in compare.compare(before, after)} == {("loop", "copy"), ("copy", "the clock")}
 
 
 def test_quartiles_that_overlap_or_less_than_five_percent_are_noise():
@@ -61,15 +61,26 @@ def test_all_yardsticks_must_agree():
     # The loop alone became slower: by it ours is faster, by the copy it is as it was. And the other way round.
     assert moved(before, [row(), row("loop", 16.0)]) == {"cpu": (1.0, False), "loop": (2.0, True)}
     half = [one._replace(share_of_copy=one.share_of_copy / 2) for one in before]
-    assert moved(before, half)["cpu"] == (1.0, False)
+    assert moved(before, half) == {"cpu": (1.0, False), "loop": (1.0, False)}
     contrary = [row(median=1.5), row("loop", 16.0)]
     assert moved(before, contrary)["cpu"][1] is False
+
+
+def test_the_loop_is_held_against_the_reference():
+    before = [row("loop", 8.0), row("reference", 9.0)]
+    # The machine is slower, but for what the copy has in its cache.
+    assert moved(before, slowed(before, 1.5)) == {"loop": (1.0, False), "reference": (1.0, False)}
+    assert moved(before, [row("loop", 12.0), row("reference", 9.0)])["loop"] == (1.5, True)
+    assert moved(before, [row("loop", 12.0), row("reference", 13.5)])["loop"] == (1.0, False)
+    # And against the clock: the reference and the copy moved, the loop did not.
+    after = [row("loop", 8.0), row("reference", 4.5)]
+    assert moved(before, [one._replace(share_of_copy=one.share_of_copy / 2) for one in after])["loop"] == (1.0, False)
 
 
 def test_without_a_yardstick_the_times_themselves_are_compared():
     plain = {"gb_per_s": None, "share_of_copy": None}
     (change,) = compare.compare([row(**plain)], [row(median=1.5, **plain)])
-    assert (round(change.ratio, 3), change.beyond_noise, change.yardsticks) == (1.5, True, ())
+    assert (round(change.ratio, 3), change.beyond_noise, change.yardsticks) == (1.5, True, ("the clock",))
     assert "the clock" in compare.markdown([change])
 
 
