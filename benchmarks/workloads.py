@@ -14,7 +14,7 @@ from .fairness import gain_for, part
 from .providers import Layer
 from .timing import Variant, clock_of, once
 
-ROTATED_BYTES, MOST_COPIES = 256 << 20, 8  # several times the L2 cache of any current GPU
+ROTATED_BYTES = 256 << 20  # twice the L2 cache of any current GPU
 MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]
 
 
@@ -58,7 +58,7 @@ class Workload:
 
     def __init__(self, case: Case, device: torch.device) -> None:
         self.case, self.op, self.device = case, OPS[case.op], device
-        self.dtype = torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
+        self.dtype = dtype_of(case)
         self.neuron_steps = case.neuron_steps
         torch.manual_seed(0)
         self.build()
@@ -66,9 +66,7 @@ class Workload:
     def build(self) -> None:
         """Choose inputs and weights."""
         shape = self.case.shape
-        copies = 1
-        if self.device.type == "cuda":
-            copies = max(1, min(MOST_COPIES, ROTATED_BYTES // (self.neuron_steps * self.dtype.itemsize)))
+        copies = rotated(self.neuron_steps * self.dtype.itemsize, self.device)
         inputs = [torch.randn(shape, device=self.device) for _ in range(copies)]
         self.weights: nn.Linear | None = None
         if self.op.kind == "linear":
@@ -102,10 +100,10 @@ class Workload:
         return self.work(lambda dynamics, features: Layer(lambda current: current, dynamics))
 
     def copy(self) -> Variant:
-        """A copy of the input, in place."""
-        source = self.items[0][0].detach()
-        target = torch.empty_like(source)
-        return lambda lap: target.copy_(source)
+        """A copy of an input, of the next each time, to where the last one went: as a layer's output does."""
+        sources = cycle([x.detach() for x, _ in self.items])
+        target = torch.empty_like(self.items[0][0])
+        return lambda lap: target.copy_(next(sources))
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -121,6 +119,16 @@ class Workload:
             finally:
                 torch.set_float32_matmul_precision(before[0])
                 torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def rotated(size: int, device: torch.device) -> int:
+    """How many inputs of ``size`` bytes take turns, so that on a GPU none is still in the cache when it comes again."""
+    return -(-ROTATED_BYTES // size) if device.type == "cuda" else 1
+
+
+def dtype_of(case: Case) -> torch.dtype:
+    """Of the currents."""
+    return torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
 
 
 def scale(weights: nn.Linear | nn.Conv2d, current: Tensor, dynamics: Dynamics) -> None:

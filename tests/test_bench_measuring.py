@@ -10,10 +10,10 @@ import torch
 from _bench import CPU, PLAN, Fake, raising
 
 from benchmarks import fairness, memory, timing
-from benchmarks.cases import Case, Dynamics
+from benchmarks.cases import SUITES, Case, Dynamics
 from benchmarks.networks import Step
 from benchmarks.timing import CPUClock, OverTimeError, Plan
-from benchmarks.workloads import Work, Workload
+from benchmarks.workloads import Work, Workload, rotated
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[1]
@@ -171,6 +171,25 @@ def test_a_spike_rate_out_of_range_is_noted():
     layer = Fake().layer(Dynamics(threshold=0.2), (50,), CPU, torch.float32)
     agreement = fairness.check(layer, torch.rand(6, 4, 50))
     assert agreement.note == f"spike rate {100 * agreement.spike_rate:.2g} % on the common input"
+
+
+def test_inputs_on_a_gpu_are_more_than_its_cache_holds():
+    blackwell = 126 << 20  # the largest L2 cache of a GPU yet
+    for case in SUITES["gpu"]:
+        size = 2 * case.neuron_steps
+        assert rotated(size, torch.device("cuda")) * size > 2 * blackwell
+        assert rotated(size, CPU) == 1
+
+
+def test_copies_take_the_inputs_in_turns():
+    workload = Workload(Case("lif", (4, 3, 50)), CPU)
+    other = torch.zeros_like(workload.items[0][0])
+    workload.items.append((other, other))
+    copy = workload.copy()
+    first, second, third = (copy(lambda: None).clone() for _ in range(3))
+    assert torch.equal(first, workload.items[0][0])
+    assert not second.any()
+    assert torch.equal(third, first)
 
 
 def test_products_are_in_the_precision_of_the_case_and_no_longer():
