@@ -91,7 +91,8 @@ def run(
         typer.echo(f"providers: {', '.join(known)}")
         return
     plan = PLANS[quick]
-    minutes = runner.estimated_seconds(cases, measured, where, plan) / 60
+    with warnings.catch_warnings(action="ignore"):  # what libraries warn of is for those who write them
+        minutes = runner.estimated_seconds(cases, measured, where, plan) / 60
     typer.echo(f"{len(cases)} cases, about {minutes:.0f} minutes; rows go to {record}", err=True)
     try:
         _run(cases, measured, where, plan, record, progress)
@@ -154,8 +155,7 @@ def _run(
     importlib.import_module("torch._inductor.compile_fx")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # What a run compiles, it compiles anew, or its first calls would depend on the run before. What libraries warn of
-    # is for those who write them.
+    # What a run compiles, it compiles anew, or its first calls would depend on the run before.
     with (
         warnings.catch_warnings(action="ignore"),
         tempfile.TemporaryDirectory() as cache,

@@ -18,7 +18,7 @@ from .providers.loops import Loop
 from .rows import Row
 from .standings import PRODUCTS
 from .timing import Laps, OverTimeError, Plan, Variant
-from .workloads import Work, Workload, least_seconds
+from .workloads import Work, Workload, dtype_of, least_seconds
 
 COPY = "copy"
 Watch = Callable[[str], object]  # told what comes next
@@ -199,16 +199,29 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
     """About how long :func:`run` takes.
 
     What it takes to compile a loop was measured on two cores of a server: a third of a second per step and layer, and 5
-    seconds besides; the checks and untimed calls of a provider take about as long as its turns.
+    seconds besides; the checks and untimed calls of a provider take about as long as its turns. Who has no such layer
+    takes no time.
     """
     each = (1 + len(memory.buffers(device))) * plan.seconds
     total = 0.0
+    able: dict[tuple[str, str], list[Provider]] = {}
     for case in cases:
         layers = {"mlp": 3, "cnn": 6}.get(case.op.partition("_")[0], 1)
-        measured = [one for one in providers if not (case.brief and _compiled_library(one))]
+        if (case.op, case.dtype) not in able:
+            able[case.op, case.dtype] = [one for one in providers if _has_layer(one, case, device)]
+        measured = [one for one in able[case.op, case.dtype] if not (case.brief and _compiled_library(one))]
         compiled = sum(isinstance(one, Compiled) for one in measured)
         total += each * len(measured) + compiled * min(layers * (5 + case.shape[0] / 3), plan.first)
     return total
+
+
+def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
+    try:
+        provider.version()
+        provider.layer(OPS[case.op].dynamics, (1,), device, dtype_of(case))
+    except Exception:  # its row will tell of it
+        return False
+    return True
 
 
 def _compiled_library(provider: Provider) -> bool:

@@ -220,6 +220,20 @@ def test_the_estimate_grows_with_what_is_to_be_done():
     assert seconds([case._replace(brief=True) for case in cases], [compiled]) == 0
 
 
+def test_who_has_no_such_layer_takes_no_time_in_the_estimate():
+    class Lacking(Fake):
+        def layer(self, wanted, *rest):
+            if wanted.axon:
+                raise Unsupported("no axon")
+            return super().layer(wanted, *rest)
+
+    def seconds(*cases):
+        return runner.estimated_seconds(cases, [Lacking()], CPU, PLAN._replace(seconds=0.1))
+
+    assert seconds(LIF._replace(op="lif_axon")) == 0
+    assert seconds(LIF, LIF._replace(op="lif_axon")) == seconds(LIF) > 0
+
+
 def test_suites_are_of_known_operations_and_have_every_case_once():
     for cases in SUITES.values():
         assert len({(case.op, case.shape, case.dtype) for case in cases}) == len(cases)

@@ -138,7 +138,7 @@ def providers() -> Iterable[Provider]:
         eager, Compiled(eager), Loop("loop x[t]", by_index),
         SnnTorch(), Compiled(SnnTorch()),
         *(SpikingJelly(implementation) for implementation in ("torch", "triton", "cuda")),
-        Compiled(SpikingJelly("torch")), FlexSN(),
+        Compiled(SpikingJelly("torch")), FlexSN(), Compiled(FlexSN()),
         Norse(), Compiled(Norse()),
         Sinabs(), Exodus(), Tether(),
         *OTHERS,

@@ -20,6 +20,9 @@ class Other:
 
 
 OTHERS = (
+    Other("snntorch over all steps", "its LeakyParallel and StateLeaky have no reset"),
     Other("rockpool", "its LIFTorch always has a synapse, bursts within a step, and a one-sided surrogate"),
     Other("spyx", "it runs in JAX"),
+    Other("lava-dl", "PyPI has no release that this Python can install"),
+    Other("bindsnet", "its neurons have no gradient"),
 )
