@@ -174,10 +174,13 @@ def _styles(rows: Iterable[Row]) -> Styles:
 def _figure(shown: Shown, what: str, panels: int = 1, height: float = 4.8) -> tuple[Figure, list[Axes]]:
     at = next(iter(shown))
     figure = Figure(figsize=(8.5 if panels == 1 else 1 + 4 * panels, height), layout="constrained")
-    heading = (
-        f"{report.op_title(at.op)}, forward + backward, {at.dtype}: {what}\n{at.device}, {report.threads(at.threads)}"
+    # Lines that end before the legend begins.
+    words = (
+        report.op_title(at.op),
+        f"forward + backward, {at.dtype}: {what}",
+        f"{at.device}, {report.threads(at.threads)}",
     )
-    figure.suptitle(heading, fontsize=11, x=0.01, ha="left")
+    figure.suptitle("\n".join(words), fontsize=11, x=0.01, ha="left")
     axes = list(figure.subplots(1, panels, squeeze=False, sharey=True)[0])
     for ax in axes:
         ax.grid(alpha=0.3)

@@ -7,6 +7,7 @@ pytest.importorskip("matplotlib", reason="plots need the extra 'models'")
 from _record import COPY, row, run
 
 from benchmarks import plots, records
+from benchmarks.cases import OPS
 from benchmarks.standings import standings
 
 SIZES = ("4x16x2048", "25x16x2048", "100x16x2048", "25x64x500", "25x64x512", "25x64x4096", "25x1x2048", "25x256x2048")
@@ -37,6 +38,16 @@ def test_scaling_has_a_panel_for_each_axis_and_a_line_for_each_provider():
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == list(dict.fromkeys(one.provider for one in rows if one.median_ms is not None))
     assert drawn(plots.scaling, run(SIZES[:1])) is None
+
+
+def test_a_long_heading_ends_before_the_legend():
+    longest = max(OPS.values(), key=lambda op: len(op.title)).name
+    rows = [row(provider, case=case, op=longest, dtype="bfloat16", device="NVIDIA H100 80GB HBM3")
+            for provider in ("cpu", "spikingjelly flexsn compiled") for case in ("25x64x500", "25x64x512")]  # fmt: skip
+    for draw in (plots.scaling, plots.roofline):
+        figure = drawn(draw, rows)
+        figure.draw_without_rendering()
+        assert not figure._suptitle.get_window_extent().overlaps(figure.legends[0].get_window_extent())
 
 
 def test_features_of_several_axes_are_that_many_neurons():
