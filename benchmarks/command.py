@@ -97,7 +97,8 @@ def run(
     try:
         _run(cases, measured, where, plan, record, progress)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; what was done is in {record}", err=True)
+        kept = f"what was done is in {record}" if record.exists() else "no case was done yet"
+        typer.echo(f"interrupted; {kept}", err=True)
         raise typer.Exit(130) from None
 
 

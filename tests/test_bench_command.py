@@ -85,6 +85,10 @@ def test_an_interrupt_keeps_what_is_done(small, monkeypatch, tmp_path):
     out = tmp_path / "bench.csv"
     assert f"interrupted; what was done is in {out}" in bench("--device", "cpu", "--out", out, code=130).stderr
     assert {row.op for row in records.read(out)} == {"lif"}
+    new = tmp_path / "new.csv"
+    shown = bench("--op", "lif_axon", "--device", "cpu", "--out", new, code=130)
+    assert "interrupted; no case was done yet" in shown.stderr
+    assert not new.exists()
 
 
 def test_the_record_is_the_clones_or_is_put_here(small, monkeypatch, tmp_path):
