@@ -115,9 +115,8 @@ elif has pytest; then
   # Every tensor its own allocation, so that nothing beyond its end is another's.
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1
   # Calls of the runtime that fail are torch's to judge: it asks for functions that a driver may not have.
-  declare -A options=([memcheck]="--report-api-errors no" [racecheck]=)
   for kind in memcheck racecheck; do
-    step $kind 90 "$sanitizer" --tool $kind ${options[$kind]} --error-exitcode 9 "${pytest[@]}" -k "$few"
+    step $kind 90 "$sanitizer" --tool $kind --report-api-errors no --error-exitcode 9 "${pytest[@]}" -k "$few"
   done
   unset PYTORCH_NO_CUDA_MEMORY_CACHING
 fi
