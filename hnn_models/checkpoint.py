@@ -1,6 +1,7 @@
 """Checkpoints: Lightning's files, with what rebuilds the network beside the weights, read without running code."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
     except Exception as error:  # a damaged file makes the reader raise almost anything
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {type(error).__name__} while reading") from error
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
@@ -81,7 +82,11 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         # Without storage: the weights come from the file, and their sizes are compared before any are allocated.
         with torch.device("meta"):
             network = HybridNetwork(**found["network"], backend=backend)
-        network.load_state_dict(_weights(content["state_dict"]), assign=True)
+        weights = _weights(content["state_dict"])
+        for name, own in network.state_dict().items():
+            if name in weights and weights[name].dtype != own.dtype:  # assigning would take it over
+                raise ValueError(f"{name} is {weights[name].dtype}, not {own.dtype}")
+        network.load_state_dict(weights, assign=True)
         return Checkpoint(
             network,
             Protocol(**found["protocol"]).checked(),
@@ -92,6 +97,15 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not hold a network that can be rebuilt: {error}") from error
+
+
+def _read(path: Path) -> Any:
+    """What the file holds, its checksums compared first: torch writes them, but does not look at them."""
+    with zipfile.ZipFile(path) as parts:
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} has another checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:

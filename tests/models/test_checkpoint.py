@@ -12,6 +12,8 @@ from _small import PROTOCOL
 from hnn_models import checkpoint
 from hnn_models.checkpoint import CheckpointError
 
+_WEIGHT = "network.artificial.1.weight"
+
 
 @pytest.fixture
 def content(run):
@@ -46,6 +48,15 @@ def test_truncated(run, tmp_path, share):
     whole = run[1].checkpoint.read_bytes()
     path = tmp_path / "cut.ckpt"
     path.write_bytes(whole[: int(share * len(whole))])
+    refused(path, "damaged or not a checkpoint")
+
+
+def test_one_wrong_bit_in_the_weights(run, content, tmp_path):
+    whole = bytearray(run[1].checkpoint.read_bytes())
+    weights = content["state_dict"][_WEIGHT].numpy().tobytes()
+    whole[whole.index(weights) + 100] ^= 1
+    path = tmp_path / "bit.ckpt"
+    path.write_bytes(whole)
     refused(path, "damaged or not a checkpoint")
 
 
@@ -87,6 +98,8 @@ def test_code_is_not_run(content, tmp_path):
         (lambda c: c["hnn"].pop("images"), "images"),
         (lambda c: c.pop("state_dict"), "state_dict"),
         (lambda c: c["state_dict"].popitem(), "Missing key"),
+        (lambda c: c["state_dict"].update({_WEIGHT: c["state_dict"][_WEIGHT].half()}), "is torch.float16, not"),
+        (lambda c: c["state_dict"].update({_WEIGHT: "x"}), "can be rebuilt"),
         (lambda c: c.update(state_dict=3), "can be rebuilt"),
         (lambda c: c["hnn"].update(network=[1]), "can be rebuilt"),
     ],
