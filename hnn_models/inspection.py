@@ -78,7 +78,7 @@ def profile(
     lines = [_line(cost) for cost in [*costs, energy.total(costs), energy.all_artificial(network)]]
     print_table(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
     if plots is not None:
-        _plot(network, every[index[image : image + 1]][0][0].to(where), plots)
+        _plot(network, every[index[image : image + 1]][0][0].to(where), found.protocol.seed, plots)
 
 
 def profiled(found: Checkpoint, images: ImageSet, index: Tensor, device: torch.device) -> list[energy.LayerCost]:
@@ -114,12 +114,15 @@ def _line(cost: energy.LayerCost) -> dict[str, Any]:
     }
 
 
-def _plot(network: HybridNetwork, image: Tensor, folder: Path) -> None:
+def _plot(network: HybridNetwork, image: Tensor, seed: int, folder: Path) -> None:
     try:
         from . import plots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("--plots needs matplotlib, part of the extra 'models'") from error
-    figures = {"raster": plots.raster(network, image), "membranes": plots.membranes(network, image)}
+    figures = {}
+    for name, draw in (("raster", plots.raster), ("membranes", plots.membranes)):
+        torch.manual_seed(seed)  # both show the same noise of the coding, whatever was profiled before
+        figures[name] = draw(network, image)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=120)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from test_cli import hnn, refused
 
 from hnn_models import HybridNetwork, data, describe, energy
@@ -71,13 +72,33 @@ def test_profile_and_its_plots(run, digits, tmp_path):
         assert part in shown
 
 
-def test_profile_is_reproducible_with_noise(tmp_path, digits):
+def test_profile_is_reproducible_with_noise(tmp_path, digits, monkeypatch):
     out = tmp_path / "run"
     small = ["--epochs", 1, "--steps", 3, "--no-progress", *CPU]
     hnn("train", "A8-S10", *small, "--coding", "gaussian", "--out", out)
     one, other = (hnn("profile", out / "best.ckpt", *CPU, "--json").stdout for _ in range(2))
     assert one == other
     assert [line["MACs"] for line in json.loads(one)["rows"]] == [64 * 16, 3 * 80, 64 * 16 + 3 * 80, 64 * 8 + 80]
+
+
+def test_plots_of_an_image_show_the_same_noise(tmp_path, monkeypatch):
+    """Raster and membranes are looked at side by side; how many images were counted before makes no difference."""
+    plots = pytest.importorskip("hnn_models.plots", reason="plots need the extra 'models'")
+    found, activity = [], plots.activity
+
+    def kept(network, images):
+        works = list(activity(network, images))
+        found.append(works[0].spikes)
+        return iter(works)
+
+    out = tmp_path / "run"
+    hnn("train", "A8-S40-S10", "--epochs", 1, "--no-progress", *CPU, "--coding", "gaussian", "--out", out)
+    monkeypatch.setattr(plots, "activity", kept)
+    for images in (3, 40):
+        hnn("profile", out / "best.ckpt", *CPU, "--images", images, "--plots", tmp_path / "plots")
+    assert found[0].any()
+    assert len(found) == 4
+    assert all(torch.equal(spikes, found[0]) for spikes in found)
 
 
 def test_profile_refuses(run, tmp_path):
