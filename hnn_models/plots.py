@@ -89,12 +89,13 @@ def accuracy_against_energy(points: Sequence[Point]) -> Figure:
         raise ValueError("points must hold at least one network; got none")
     figure = Figure(figsize=(9, 5), layout="constrained")
     ax = figure.add_subplot()
-    for point in points:
+    for number, point in enumerate(points):
+        marker = "os^D"[number // 10 % 4]  # there are ten colors
         values = [point.energy, *([] if point.memory_energy is None else [point.energy + point.memory_energy])]
         (line,) = ax.plot([v / 1e3 for v in values], [100 * point.accuracy] * len(values), "-", linewidth=1, alpha=0.5)
-        ax.plot(point.energy / 1e3, 100 * point.accuracy, "o", color=line.get_color(), label=point.name)
+        ax.plot(point.energy / 1e3, 100 * point.accuracy, marker, color=line.get_color(), label=point.name)
         if point.memory_energy is not None:
-            ax.plot(values[1] / 1e3, 100 * point.accuracy, "o", color=line.get_color(), fillstyle="none")
+            ax.plot(values[1] / 1e3, 100 * point.accuracy, marker, color=line.get_color(), fillstyle="none")
     ax.set_xscale("log")
     ax.set_xlabel("energy per image (nJ): filled, arithmetic; hollow, with memory traffic")
     ax.set_ylabel("test accuracy (%)")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .results import Row, conditions
 from .tables import Cell, title
@@ -50,7 +50,8 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
         ax.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test accuracy (%)")
     handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, fontsize=8, loc="outside lower center", ncols=4, frameon=False)
+    columns = min(len(tables), 4)  # a label is about as wide as a panel
+    figure.legend(handles.values(), handles, fontsize=8, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -85,6 +86,7 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
     accuracy.set_ylabel("validation accuracy (%)")
     for ax in (loss, accuracy):
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
     figure.legend(*loss.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     heading = f"{title(next(iter(histories)).table)} (recipe {how})"

@@ -67,6 +67,12 @@ def test_accuracy_against_energy():
         plots.accuracy_against_energy([])
 
 
+def test_more_networks_than_colors_can_be_told_apart():
+    figure = plots.accuracy_against_energy([plots.Point(str(n), n / 20, 1e3, 2e3) for n in range(14)])
+    looks = {(line.get_color(), line.get_marker()) for line in figure.axes[0].lines if line.get_marker() != "None"}
+    assert len(looks) == 14
+
+
 def lines_of(ax):
     return {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in ax.lines}
 
@@ -86,6 +92,16 @@ def test_accuracy_by_share():
         table_plots.accuracy_by_share([], rows)
 
 
+@pytest.mark.parametrize("tables", [["1a"], ["1a", "2a"]])
+def test_legend_is_not_cut_off(tables):
+    rows = [row(cell, recipe="paper, 2 epochs", dataset="digits (JPEG copy)") for cell in CELLS]
+    figure = table_plots.accuracy_by_share([cell for cell in CELLS if cell.table in tables], rows)
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+
+
 def test_learning_curves():
     history = [{"epoch": e, "train_loss": 1 / e, "validation_accuracy": 0.5 + e / 10} for e in (1, 2)]
     figure = table_plots.learning_curves(
@@ -95,6 +111,7 @@ def test_learning_curves():
     assert figure.get_suptitle() == "Table 1(a): duplicate coding, MNIST (recipe paper)"
     assert [line.get_color() for line in loss.lines] == ["C0", "C2", "C2"]
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[60, 70]] * 3
+    assert all(epoch == int(epoch) for ax in figure.axes for epoch in ax.get_xticks())
     assert [text.get_text() for text in figure.legends[0].texts] == ["S16-S10, simultaneous", "A16-A10, simultaneous"]
     with pytest.raises(ValueError, match="at least one epoch"):
         table_plots.learning_curves({CELLS[0]: [[]]}, "paper")
