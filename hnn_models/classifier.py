@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from . import checkpoint
+from .data import Batches
 from .network import HybridNetwork
 from .protocol import Protocol
 
@@ -101,19 +102,31 @@ class Classifier(lightning.LightningModule):
         self._seed(_EVALUATION)
 
     def _seed(self, epoch: int) -> None:
-        seed = np.random.SeedSequence([self.protocol.seed, epoch, self.global_rank])
+        # The same for all processes: of its noise each draws the part of its images.
+        seed = np.random.SeedSequence([self.protocol.seed, epoch, 0])
         torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of a batch ``([B, ...], [B])``."""
         inputs, labels = batch
+        sampler = self.trainer.train_dataloader.sampler
+        self._place(sampler, batch_index)
         losses = nn.functional.cross_entropy(
             self._logits(inputs), labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
         )
         self.train_loss.update(losses.detach())
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
-        whole = self.trainer.train_dataloader.sampler.size(batch_index)
-        return losses.sum() * (self.trainer.world_size / whole)
+        return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+
+    def _place(self, sampler: Batches, batch_index: int) -> None:
+        """Tell the coding which images of the batch this process has."""
+        if self.network.code is not None:
+            self.network.code.first_image = sampler.share.rows(sampler.size(batch_index)).start
+
+    def teardown(self, stage: str) -> None:
+        """Leave the network to batches that are one process's own."""
+        if self.network.code is not None:
+            self.network.code.first_image = 0
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch."""
@@ -121,10 +134,12 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Log validation loss and accuracy."""
+        self._place(self.trainer.val_dataloaders.sampler, batch_index)
         self._evaluate(batch, "validation")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Log test loss and accuracy."""
+        self._place(self.trainer.test_dataloaders.sampler, batch_index)
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:

@@ -83,10 +83,14 @@ class FeatureSet(Dataset):
 
 
 class Share(NamedTuple):
-    """The part of every batch that one of several processes takes: every ``world``-th row, from ``rank`` on."""
+    """The part of every batch that one of several processes takes: neighbouring rows, the first process's first."""
 
     rank: int = 0
     world: int = 1
+
+    def rows(self, count: int) -> range:
+        """Which rows of a batch of ``count``; two processes have equally many, or one of them one more."""
+        return range(self.rank * count // self.world, (self.rank + 1) * count // self.world)
 
 
 _ALONE = Share()
@@ -139,7 +143,8 @@ class Batches(Sampler[Tensor]):
         if random is not None and any(self.augmentation):
             index = torch.cat([index[:, None], self.augmentation.draw(self.count, random)], dim=1)
         for batch in index.to(self.device).split(self.batch_size):
-            yield batch[self.share.rank :: self.share.world]
+            rows = self.share.rows(len(batch))
+            yield batch[rows.start : rows.stop]
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)

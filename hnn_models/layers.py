@@ -1,5 +1,6 @@
 """What a hybrid network is made of: the coding at its border, and its spiking layers, each over all steps at once."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ class Coding(nn.Module):
         steps: T.
         axon: the filter of axon input; None for direct input.
         backend: as for :func:`hnn_kernels.lif`.
+
+    Attributes:
+        first_image: the place of the first image in its batch, where several processes share one: the noise goes by it.
     """
 
     def __init__(self, kind: str, steps: int, axon: IIR | None, backend: str | None) -> None:
@@ -55,6 +59,7 @@ class Coding(nn.Module):
         self.steps = steps
         self.axon = axon
         self.backend = backend
+        self.first_image = 0
 
     @property
     def constant(self) -> bool:
@@ -71,8 +76,12 @@ class Coding(nn.Module):
             return Train(features, self.steps)
         if self.kind == "gaussian":
             mean, log_std = features.chunk(2, dim=1)
-            return Train(hnn_kernels.encode_gaussian(mean, log_std, self.steps, backend=self.backend))
-        return Train(hnn_kernels.encode_poisson(features, self.steps, backend=self.backend))
+            first = self.first_image * math.prod(mean.shape[1:])
+            train = hnn_kernels.encode_gaussian(mean, log_std, self.steps, first_element=first, backend=self.backend)
+        else:
+            first = self.first_image * math.prod(features.shape[1:])
+            train = hnn_kernels.encode_poisson(features, self.steps, first_element=first, backend=self.backend)
+        return Train(train)
 
     def behind_axon(self, train: Train) -> Train:
         """The coded value behind the axon of axon input."""
