@@ -31,7 +31,8 @@ from .rows import Row
 from .timing import Plan
 
 RESULTS = Path("benchmarks/results")  # of a clone
-PLANS = {True: Plan(turns=5, seconds=0.15, limit=0.5, first=30.0), False: Plan(seconds=0.4, first=60.0)}  # by quick
+# By --quick.
+PLANS = {True: Plan(turns=5, seconds=0.15, limit=0.5, first=30.0), False: Plan(turns=5, seconds=0.4, first=60.0)}
 
 
 class RunByDefault(TyperGroup):

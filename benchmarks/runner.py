@@ -131,6 +131,10 @@ class Measurement:
             raise Unsupported("measured at other sizes: compiling it takes a minute for each")
         if self.case.shape[0] >= self.slow.get((self.op.name, provider.name), sys.maxsize):
             raise OverTimeError(f"{_over_first(self.plan)}, with as many steps or fewer")
+        if isinstance(provider, Compiled) and (seconds := _compile_seconds(self.case)) > 2 * self.plan.first:
+            raise OverTimeError(
+                f"{_over_first(self.plan)}: with so many steps it takes about {seconds:.0f} s to compile"
+            )
 
     def _prepare(self, work: Work, name: str, version: str) -> Ready:
         variant, plan = work.variant(), self.plan
@@ -198,21 +202,31 @@ def reason(error: BaseException) -> str:
 def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], device: torch.device, plan: Plan) -> float:
     """About how long :func:`run` takes.
 
-    What it takes to compile a loop was measured on two cores of a server: a third of a second per step and layer, and 5
-    seconds besides; the checks and untimed calls of a provider take about as long as its turns. Who has no such layer
-    takes no time.
+    The checks and untimed calls of a provider take about as long as its turns, and on a CPU those of eager loops
+    longer: some thirty calls of 10 ns per neuron-step. Who has no such layer takes no time.
     """
     each = (1 + len(memory.buffers(device))) * plan.seconds
+    slow = 3e-7 if device.type == "cpu" else 0.0
     total = 0.0
     able: dict[tuple[str, str], list[Provider]] = {}
     for case in cases:
-        layers = {"mlp": 3, "cnn": 6}.get(case.op.partition("_")[0], 1)
         if (case.op, case.dtype) not in able:
             able[case.op, case.dtype] = [one for one in providers if _has_layer(one, case, device)]
         measured = [one for one in able[case.op, case.dtype] if not (case.brief and _compiled_library(one))]
-        compiled = sum(isinstance(one, Compiled) for one in measured)
-        total += each * len(measured) + compiled * min(layers * (5 + case.shape[0] / 3), plan.first)
+        seconds = _compile_seconds(case)
+        if least_seconds(case, device) > plan.limit:
+            continue
+        if seconds > 2 * plan.first:
+            measured = [one for one in measured if not isinstance(one, Compiled)]
+        total += (each + slow * case.neuron_steps) * len(measured)
+        total += min(seconds, plan.first) * sum(isinstance(one, Compiled) for one in measured)
     return total
+
+
+def _compile_seconds(case: Case) -> float:
+    """Of a loop over time, on two cores of a server: a third of a second per step and layer, and 5 seconds besides."""
+    layers = {"mlp": 3, "cnn": 6}.get(case.op.partition("_")[0], 1)
+    return layers * (5 + case.shape[0] / 3)
 
 
 def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
