@@ -124,6 +124,8 @@ def _layer(token: str, text: str, start: int, before: Layer | None) -> Layer:
         raise error(
             f"{token!r} is not a layer; a layer is A500 or S500 (dense), A32C3 or S32C3 (convolution), or P2 (max-pool)"
         )
+    if any(len(match[size] or "") > 9 for size in ("size", "kernel", "window")):  # more than 32 bits would hold
+        raise error(f"{token!r}: a size may have nine digits at most")
     after_spiking = before is not None and before.spiking
     if match["window"]:
         layer = Layer("pool", after_spiking, 0, int(match["window"]), text, start)

@@ -39,6 +39,7 @@ def test_shapes_drop_what_is_left_over_at_the_edge():
         ("A-5", "'A' is not a layer", "^"),
         ("A784-S٣", "is not a layer", "     ^^"),
         ("A784-S0", "at least one neuron", "     ^^"),
+        ("A784-S1234567890", "nine digits at most", "     ^^^^^^^^^^^"),
         ("A784-S500-A10", "an artificial layer cannot follow a spiking one", "          ^^^"),
         ("S4C3-P2-A4C3-S10", "an artificial layer cannot follow a spiking one", "        ^^^^"),
         ("A784-P2-S10", "a pool cannot follow a dense layer", "     ^^"),
