@@ -210,16 +210,15 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
     total = 0.0
     able: dict[tuple[str, str], list[Provider]] = {}
     for case in cases:
+        if least_seconds(case, device) > plan.limit:
+            continue
         if (case.op, case.dtype) not in able:
             able[case.op, case.dtype] = [one for one in providers if _has_layer(one, case, device)]
         measured = [one for one in able[case.op, case.dtype] if not (case.brief and _compiled_library(one))]
-        seconds = _compile_seconds(case)
-        if least_seconds(case, device) > plan.limit:
-            continue
-        if seconds > 2 * plan.first:
+        if _compiles_too_long(case, plan):
             measured = [one for one in measured if not isinstance(one, Compiled)]
         total += (each + slow * case.neuron_steps) * len(measured)
-        total += min(seconds, plan.first) * sum(isinstance(one, Compiled) for one in measured)
+        total += min(_compile_seconds(case), plan.first) * sum(isinstance(one, Compiled) for one in measured)
     return total
 
 
@@ -227,6 +226,10 @@ def _compile_seconds(case: Case) -> float:
     """Of a loop over time, on two cores of a server: a third of a second per step and layer, and 5 seconds besides."""
     layers = {"mlp": 3, "cnn": 6}.get(case.op.partition("_")[0], 1)
     return layers * (5 + case.shape[0] / 3)
+
+
+def _compiles_too_long(case: Case, plan: Plan) -> bool:
+    return _compile_seconds(case) > 2 * plan.first
 
 
 def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:

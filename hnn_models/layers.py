@@ -75,13 +75,11 @@ class Coding(nn.Module):
         if self.kind == "duplicate":
             return Train(features, self.steps)
         if self.kind == "gaussian":
-            mean, log_std = features.chunk(2, dim=1)
-            first = self.first_image * math.prod(mean.shape[1:])
-            train = hnn_kernels.encode_gaussian(mean, log_std, self.steps, first_element=first, backend=self.backend)
+            encode, values = hnn_kernels.encode_gaussian, features.chunk(2, dim=1)
         else:
-            first = self.first_image * math.prod(features.shape[1:])
-            train = hnn_kernels.encode_poisson(features, self.steps, first_element=first, backend=self.backend)
-        return Train(train)
+            encode, values = hnn_kernels.encode_poisson, (features,)
+        first = self.first_image * math.prod(values[0].shape[1:])
+        return Train(encode(*values, self.steps, first_element=first, backend=self.backend))
 
     def behind_axon(self, train: Train) -> Train:
         """The coded value behind the axon of axon input."""

@@ -72,7 +72,7 @@ def test_profile_and_its_plots(run, digits, tmp_path):
         assert part in shown
 
 
-def test_profile_is_reproducible_with_noise(tmp_path, digits, monkeypatch):
+def test_profile_is_reproducible_with_noise(tmp_path, digits):
     out = tmp_path / "run"
     small = ["--epochs", 1, "--steps", 3, "--no-progress", *CPU]
     hnn("train", "A8-S10", *small, "--coding", "gaussian", "--out", out)
