@@ -36,7 +36,7 @@ struct Arguments {
   std::optional<int64_t> constant_steps;  // T of a current that is constant in time
   double decay_value, reset_decay_value, threshold_value, width;
   int64_t surrogate, reset, reset_grad;
-  bool count, smooth;
+  bool count, smooth, return_state;
   int64_t checkpoint_every;
 
   bool constant() const { return constant_steps.has_value(); }
@@ -91,10 +91,10 @@ inline Outputs allocate_outputs(const Arguments& a) {
   return {a.count        ? torch::stable::new_empty(a.current, shape)
           : a.constant() ? empty_train(a.current, a.steps())
                          : torch::stable::empty_like(a.current),
-          when(a.membrane(), shape),
-          when(a.membrane(), shape),
-          when(a.synapse.present(), with_axis(a.synapse.depth())),
-          when(a.axon.present(), with_axis(a.axon.depth())),
+          when(a.return_state && a.membrane(), shape),
+          when(a.return_state && a.membrane(), shape),
+          when(a.return_state && a.synapse.present(), with_axis(a.synapse.depth())),
+          when(a.return_state && a.axon.present(), with_axis(a.axon.depth())),
           when(a.checkpoint_every > 0, {a.checkpoints(), a.state_depth(), neurons})};
 }
 
@@ -127,13 +127,14 @@ inline Gradients allocate_gradients(const Arguments& a, int64_t needs) {
   double decay_value, double reset_decay_value, double threshold_value,                                              \
   std::vector<double> synapse_feedback_values, std::vector<double> synapse_feedforward_values,                       \
   std::vector<double> axon_feedback_values, std::vector<double> axon_feedforward_values,                             \
-  double width, int64_t surrogate, int64_t reset, int64_t reset_grad, bool count, bool smooth, int64_t checkpoint_every
+  double width, int64_t surrogate, int64_t reset, int64_t reset_grad, bool count, bool smooth, bool return_state,    \
+  int64_t checkpoint_every
 #define HNN_LAYER_ARGUMENTS                                                                                          \
   Arguments{current, decay, reset_decay, threshold, v, r,                                                            \
             {synapse_feedback, synapse_feedforward, synapse_state, synapse_feedback_values, synapse_feedforward_values}, \
             {axon_feedback, axon_feedforward, axon_state, axon_feedback_values, axon_feedforward_values},            \
             steps, decay_value, reset_decay_value, threshold_value, width, surrogate, reset, reset_grad,             \
-            count, smooth, checkpoint_every}
+            count, smooth, return_state, checkpoint_every}
 // clang-format on
 
 template <Outputs (*forward)(const Arguments&)>

@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     reset_grad: int
     count: bool
     smooth: bool
+    return_state: bool
     checkpoint_every: int
 
 

@@ -32,9 +32,10 @@ def lif(
     surrogate: str = "gaussian",
     readout: str = "spikes",
     smooth: bool = False,
+    return_state: bool = True,
     checkpoint_every: int | None = None,
     backend: str | None = None,
-) -> tuple[Tensor, LIFState]:
+) -> tuple[Tensor, LIFState | None]:
     r"""A layer of leaky integrate-and-fire neurons, all time steps in one kernel.
 
     Per neuron, from zero state or from ``state`` (Muramatsu & Yu 2021, eq. 1; a tie fires)::
@@ -78,6 +79,8 @@ def lif(
         smooth: replace the step by the surrogate's integral, ``erfc((threshold - V) / (sqrt(2) sigma)) / 2`` for the
             Gaussian, so that forward and backward are a function and its true derivative (for
             ``torch.autograd.gradcheck``).
+        return_state: False where nothing continues this call: its state is then not written, which at T steps saves
+            one part in T of what forward moves, and more from a cache.
         checkpoint_every: keep the state of every K-th step for backward, which then computes forward again from there
             and not from the first step. It costs a state per K steps, beside the current; the result does not change.
             Worth it on a GPU where T is long. ``None`` keeps nothing but the current.
@@ -86,7 +89,8 @@ def lif(
 
     Returns:
         ``(out, state)``: ``out`` is ``[T, B, *features]`` (``[B, *features]`` for a count) in the current's dtype,
-        and ``state`` continues the layer in time: two calls over [0, t) and [t, T) equal one over [0, T).
+        and ``state`` continues the layer in time: two calls over [0, t) and [t, T) equal one over [0, T). It is None
+        with ``return_state=False``.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -101,6 +105,7 @@ def lif(
     checks.option("surrogate", surrogate, SURROGATES)
     checks.option("readout", readout, READOUTS)
     checks.flag("smooth", smooth)
+    checks.flag("return_state", return_state)
     sigma = checks.number("sigma", sigma, positive=True)
     if checkpoint_every is not None:
         checks.positive_int("checkpoint_every", checkpoint_every)
@@ -146,20 +151,25 @@ def lif(
     chosen = dispatch.choose(device.type, backend)
     if chosen == "reference":
         coefficients = [value if c is None else c for c, value in zip(tensors[1:4], values[:3], strict=True)]
-        return reference.lif(
+        out, after = reference.lif(
             current, *coefficients, sigma=sigma, steps=steps,
             synapse=None if synapse is None else _coefficients(tensors[6:8], values[3:5]),
             axon=None if axon is None else _coefficients(tensors[9:11], values[5:7]),
             state=None if state is None else before, reset=reset, reset_grad=reset_grad, surrogate=surrogate,
             readout=readout, smooth=smooth,
         )  # fmt: skip
+        return out, after if return_state else None
     settings = Settings(
         steps, *values, sigma, SURROGATES[surrogate].number, RESETS[reset], RESET_GRADS[reset_grad],
-        readout == "count", smooth, _checkpoint_every(checkpoint_every, tensors),
+        readout == "count", smooth, return_state, _checkpoint_every(checkpoint_every, tensors),
     )  # fmt: skip
-    there = (True, True, True, synapse is not None, axon is not None, settings.checkpoint_every > 0)
+    has = (True, True, synapse is not None, axon is not None)
+    there = (True, *(return_state and part for part in has), settings.checkpoint_every > 0)
     outputs = tuple(i for i, is_there in enumerate(there) if is_there)
-    out, v, r, *filters = autograd.apply(*tensors, settings, Plan(chosen, outputs))
+    out, *after = autograd.apply(*tensors, settings, Plan(chosen, outputs))
+    if not return_state:
+        return out, None
+    v, r, *filters = after
     return out, LIFState(
         v, r, filters.pop(0) if synapse is not None else None, filters[0] if axon is not None else None
     )
@@ -171,8 +181,9 @@ def iir(
     feedforward: Tensor | Sequence[float | Tensor],
     *,
     state: Tensor | None = None,
+    return_state: bool = True,
     backend: str | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """A linear filter of any order over time, all steps in one kernel (Muramatsu & Yu 2021, eq. 1d)::
 
         y[t] = sum_{q=0..Q} feedforward[q] * x[t-q] + sum_{p=1..P} feedback[p-1] * y[t-p]
@@ -184,11 +195,12 @@ def iir(
         feedback: ``[P, ...]``, and
         feedforward: ``[Q + 1, ...]``: as in :class:`hnn_kernels.IIR`.
         state: what an earlier call over the preceding steps returned; ``None`` starts from zero.
-        backend: as for :func:`lif`.
+        return_state, backend: as for :func:`lif`.
 
     Returns:
         ``(y, state)``: ``y`` in the shape and dtype of ``x``; ``state``, ``[P + Q, B, *features]`` in the state dtype
-        (float64 for a float64 ``x``, else float32), is y[t-1], ..., y[t-P], x[t-1], ..., x[t-Q].
+        (float64 for a float64 ``x``, else float32), is y[t-1], ..., y[t-P], x[t-1], ..., x[t-Q]; None with
+        ``return_state=False``.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -196,15 +208,19 @@ def iir(
         RuntimeError: a backend that is not usable here, or a gradient of the gradient.
     """
     checks.train("x", x)
+    checks.flag("return_state", return_state)
     shape, dtype = x.shape[1:], state_dtype(x.dtype)
     feedback, feedforward, *floats = _filter("", (feedback, feedforward), shape, x)
     tensors = (feedback, feedforward, state)
     _filter_state("state", tensors, floats, shape, dtype, x.device)
     chosen = dispatch.choose(x.device.type, backend)
     if chosen == "reference":
-        return reference.iir(x, *_coefficients(tensors, floats), state)
-    settings = Settings(None, 0.0, 0.0, 0.0, *floats, [], [], 1.0, 0, NO_MEMBRANE, 0, False, False, 0)
-    return autograd.apply(x, *(None,) * 5, *tensors, *(None,) * 3, settings, Plan(chosen, (0, 3)))
+        y, after = reference.iir(x, *_coefficients(tensors, floats), state)
+        return y, after if return_state else None
+    settings = Settings(None, 0.0, 0.0, 0.0, *floats, [], [], 1.0, 0, NO_MEMBRANE, 0, False, False, return_state, 0)
+    outputs = (0, 3) if return_state else (0,)
+    y, *after = autograd.apply(x, *(None,) * 5, *tensors, *(None,) * 3, settings, Plan(chosen, outputs))
+    return y, after[0] if return_state else None
 
 
 def _checkpoint_every(every: int | None, tensors: Sequence[Tensor | None]) -> int:

@@ -36,7 +36,8 @@ _SETTINGS = (
     "SymInt? steps, float decay_value, float reset_decay_value, float threshold_value, "
     "float[] synapse_feedback_values, float[] synapse_feedforward_values, "
     "float[] axon_feedback_values, float[] axon_feedforward_values, "
-    "float width, int surrogate, int reset, int reset_grad, bool count, bool smooth, int checkpoint_every"
+    "float width, int surrogate, int reset, int reset_grad, bool count, bool smooth, bool return_state, "
+    "int checkpoint_every"
 )
 _LAYER = f"Tensor current, {', '.join(f'Tensor? {name}' for name in TENSORS[1:])}, {_SETTINGS}"
 # What forward can put out; an operator returns those that the call has, in this order (Layer.outputs).
@@ -69,8 +70,8 @@ class Layer(NamedTuple("Layer", [(name, object) for name in LAYER])):
     @property
     def outputs(self) -> tuple[bool, ...]:
         """Which of :data:`OUTPUTS` a forward call has."""
-        membrane = self.reset != NO_MEMBRANE
-        synapse, axon = (self.orders(name) is not None for name in ("synapse", "axon"))
+        membrane = self.return_state and self.reset != NO_MEMBRANE
+        synapse, axon = (self.return_state and self.orders(name) is not None for name in ("synapse", "axon"))
         return True, membrane, membrane, synapse, axon, self.checkpoint_every > 0
 
     def depth(self, filter_name: str) -> int:

@@ -152,7 +152,7 @@ def without_axon(arguments: dict) -> dict:
     return {**arguments, "axon": None, "state": state and state._replace(axon=None)}
 
 
-def run(arguments: dict, backend: str, **options) -> tuple[Tensor, LIFState]:
+def run(arguments: dict, backend: str, **options) -> tuple[Tensor, LIFState | None]:
     """``lif``; or ``iir``, where the arguments are nothing but a synapse."""
     if "decay" in arguments:
         return hnn_kernels.lif(**arguments, **options, backend=backend)
@@ -160,12 +160,13 @@ def run(arguments: dict, backend: str, **options) -> tuple[Tensor, LIFState]:
     out, after = hnn_kernels.iir(
         arguments["current"], *arguments["synapse"], state=state and state.synapse, backend=backend, **options
     )
-    return out, LIFState(None, None, after)
+    return out, None if after is None else LIFState(None, None, after)
 
 
-def results(out: Tensor, state: LIFState) -> dict[str, Tensor]:
+def results(out: Tensor, state: LIFState | None) -> dict[str, Tensor]:
     """What a call returned, by the operators' names."""
-    return {name: value for name, value in zip(RESULTS, (out, *state), strict=True) if value is not None}
+    everything = (out, *(state or [None] * 4))
+    return {name: value for name, value in zip(RESULTS, everything, strict=True) if value is not None}
 
 
 def cotangents(returned: dict[str, Tensor], seed: int = 1) -> dict[str, Tensor]:

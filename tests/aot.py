@@ -151,7 +151,7 @@ def compiled(
         current, grad_out = (torch.cat([t, t], -1)[..., : shape[-1]] for t in (current, grad_out))
     values = {
         "current": current, "steps": steps if constant else None, "width": 0.4, "surrogate": 0, "count": count,
-        "smooth": options.get("smooth", False), "reset": options.get("reset", 0),
+        "smooth": options.get("smooth", False), "return_state": True, "reset": options.get("reset", 0),
         "reset_grad": RESET_GRADS[options.get("reset_grad", "full")], "checkpoint_every": options.get("every", 0),
     }  # fmt: skip
     values |= {f"{name}_value": value for name in COEFFICIENTS}

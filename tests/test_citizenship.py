@@ -19,6 +19,8 @@ RAW_FORMS = [
     {"synapse": (1, 0), "axon": (2, 1), "checkpoint_every": 2, "kind": "channel"},
     {"synapse": (2, 1), "membrane": False}, {"synapse": (1, 0), "membrane": False, "dtype": torch.bfloat16},
     {"reset": "subtract", "reset_grad": "detach"}, {"reset": "zero", "surrogate": "arctan"},
+    {"return_state": False}, {"return_state": False, "synapse": (2, 1), "membrane": False},
+    {"return_state": False, "synapse": (1, 0), "axon": (3, 1), "checkpoint_every": 2},
 ]  # fmt: skip
 
 

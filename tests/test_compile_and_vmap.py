@@ -211,6 +211,15 @@ def test_vmap(target, in_dims, kind, form):
         equal_bits(got, expected, "vmap")
 
 
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_vmap_without_the_state(target, checkpoint_every):
+    arguments = inputs((4, 2, 4, 5), device=target.device, kind="row", state=True)
+    layer = layer_of(arguments, target.backend, return_state=False, checkpoint_every=checkpoint_every)
+    given = mapped(arguments, NAMES, IN_DIMS[-1])
+    (got,), (expected,) = torch.vmap(layer, IN_DIMS[-1])(*given), loop(layer, IN_DIMS[-1], given)
+    equal_bits(got, expected, "vmap")
+
+
 @pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
 @pytest.mark.parametrize("kind", ["scalar", "row", "channel"])
 @pytest.mark.parametrize("form", ["train", "count", "constant"])

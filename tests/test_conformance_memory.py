@@ -25,7 +25,7 @@ LOW_AND_WIDE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 def raw_arguments(
     shape, *, length=STEPS, dtype=torch.float32, device="cpu", constant=False, count=False, smooth=False, margin=None,
-    kind="neuron", reset_grad="full", surrogate="gaussian", checkpoint_every=0, **layer_options,
+    kind="neuron", reset_grad="full", surrogate="gaussian", return_state=True, checkpoint_every=0, **layer_options,
 ):  # fmt: skip
     """The operators' own arguments, forward's and the gradients that come in; with a ``margin`` among that many NaNs.
 
@@ -53,7 +53,7 @@ def raw_arguments(
         },
         steps=steps, width=0.4, surrogate=SURROGATES[surrogate].number, reset_grad=RESET_GRADS[reset_grad],
         reset=RESETS[arguments["reset"]] if "reset" in arguments else NO_MEMBRANE,
-        count=count, smooth=smooth, checkpoint_every=checkpoint_every,
+        count=count, smooth=smooth, return_state=return_state, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(5)
     incoming = [

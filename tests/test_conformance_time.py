@@ -95,12 +95,33 @@ def everything(arguments, backend):
 LAYERS = {
     "plain": {},
     "filters": {"synapse": (1, 1), "axon": (2, 0)},
+    "general filters": {"synapse": (0, 2), "axon": (3, 1)},
     "subtract": {"reset": "subtract", "axon": (1, 0)},
     "no membrane": {"synapse": (2, 1), "membrane": False},
 }
 
 
-BITS = [(layer, kind) for layer in LAYERS for kind in ("scalar", "channel", "neuron") if layer != "subtract"]
+FORMS = {"train": {}, "constant": {"steps": 6}, "count": {"readout": "count"}, "checkpoints": {"checkpoint_every": 2}}
+STATELESS = [(layer, "train") for layer in LAYERS] + [("plain", form) for form in FORMS if form != "train"]
+STATELESS += [("filters", "constant"), ("filters", "checkpoints"), ("general filters", "checkpoints")]
+
+
+@pytest.mark.parametrize(("layer", "form"), STATELESS)
+def test_a_state_that_is_not_returned_changes_no_bit(any_target, layer, form):
+    options = dict(FORMS[form])
+    steps = options.pop("steps", None)
+    shape = (3, 50) if steps else (6, 3, 50)
+    arguments = inputs(shape, device=any_target.device, kind="neuron", state=True, steps=steps, **LAYERS[layer])
+    expected, _ = run(arguments, any_target.backend, **options)
+    out, state = run(arguments, any_target.backend, return_state=False, **options)
+    assert state is None
+    equal_bits(out, expected, "out")
+    wanted = gradients(arguments, any_target.backend, through=["out"], **options)
+    for name, got in gradients(arguments, any_target.backend, return_state=False, **options).items():
+        equal_bits(got, wanted[name], f"gradient of {name}")
+
+
+BITS = [(layer, kind) for layer in ("plain", "filters", "no membrane") for kind in ("scalar", "channel", "neuron")]
 
 
 @pytest.mark.parametrize(("layer", "kind"), BITS)

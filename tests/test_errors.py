@@ -156,6 +156,15 @@ def test_option_of_the_module(case):
     call(hnn_nn.LIF, {name: value}, error, name, *said)
 
 
+@pytest.mark.parametrize("value", [None, 1, "yes"], ids=repr)
+def test_return_state(value):
+    given = {"return_state": value}
+    arguments = {"current": CURRENT, "decay": 0.9, "reset_decay": 0.5, **given}
+    call(hnn_kernels.lif, arguments, TypeError, "return_state", "True", "False", repr(value))
+    call(hnn_nn.LIF(), {"current": CURRENT, **given}, TypeError, "return_state", repr(value))
+    call(hnn_kernels.iir, {"x": CURRENT, "feedback": (), "feedforward": (1.0,), **given}, TypeError, "return_state")
+
+
 BAD_STEPS = {
     "negative": (-1, ValueError, "at least 0", "-1"),
     "a float": (5.0, TypeError, "int", "float"),

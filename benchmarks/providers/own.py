@@ -13,7 +13,8 @@ def lif(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None, backe
     """:func:`hnn_kernels.lif` with these ``dynamics``: the train, filtered where there is an ``axon``."""
     out, _ = hnn_kernels.lif(
         current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon,
-        reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate, backend=backend,
+        reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate,
+        return_state=False, backend=backend,
     )  # fmt: skip
     return out
 

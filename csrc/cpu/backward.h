@@ -92,7 +92,8 @@ class Backward {
 
  private:
   void window(int64_t from, int64_t to) {
-    const int64_t segments = (to - from + call_.segment - 1) / call_.segment;
+    // No division, which takes as long as a step, where there is one segment.
+    const int64_t segments = to - from <= call_.segment ? 1 : (to - from + call_.segment - 1) / call_.segment;
     for (int64_t s = 0; s + 1 < segments; ++s) {
       keep_start(s);
       recompute(from + s * call_.segment, call_.segment, false);
@@ -136,7 +137,8 @@ class Backward {
   void reverse(int64_t begin, int64_t length) {
     const int64_t block = block_steps(length);
     const int64_t next = begin > 0 ? begin - least(begin, call_.segment) : 0;
-    for (int64_t t = (length - 1) / block * block; t >= 0; t -= block) {
+    const int64_t last = length <= block ? 0 : (length - 1) / block * block;
+    for (int64_t t = last; t >= 0; t -= block) {
       const int64_t steps = least(block, length - t);
       Ahead ahead = current_.ahead(next + length - t - steps, 1, begin == 0);
       Rows<C> grad = grad_out_.rows(begin + t, steps);
@@ -145,10 +147,12 @@ class Backward {
         grad = block_[0];
       }
       const bool summed = call_.grad_current.constant;
-      const Rows<C> target = summed ? block_[3] : grad_current_.rows(begin + t);
+      Rows<C> target = grad_current_.rows(begin + t);
+      if (summed) target = block_[3];
       if (call_.reset != kNoMembrane) {
         if (stages_.density) stages_.density(layer_.membrane, trace_.v.from(t), block_[1], steps);
-        const Rows<C> to = call_.synapse.present ? block_[2] : target;
+        Rows<C> to = target;
+        if (call_.synapse.present) to = block_[2];
         stages_.membrane_backward(layer_.membrane, layer_.axon, grad, block_[1], to, trace_.from(t), steps, ahead);
         ahead = {};
         grad = to;
@@ -168,7 +172,7 @@ class Backward {
 
   // What lies before a segment's first step.
   void start_traces() {
-    if (kept_.v) set_row(trace_.v, -1, [&](int k) { return layer_.membrane.state[k].v; });
+    if (trace_.before_v && !kept_.before_v) set_row(trace_.v, -1, [&](int k) { return layer_.membrane.state[k].v; });
     if (kept_.synapse) start_filter(layer_.synapse, synapse_x_, synapse_y_);
     if (kept_.axon) start_filter(layer_.axon, trace_.spike, axon_y_);
   }
@@ -198,7 +202,7 @@ class Backward {
     Membrane<C>& m = layer_.membrane;
     load(call_.grad_last_v, [&](int k, Vector<C> x) { m.adjoint[k].v = x; });
     load(call_.grad_last_r, [&](int k, Vector<C> x) { m.adjoint[k].r = x; });
-    for (int k = 0; k < n; ++k) total_[k] = Vector<C>{};
+    if (call_.grad_current.constant) std::fill(total_, total_ + n, Vector<C>{});
     if (call_.learns()) std::fill(m.sum, m.sum + n, Coefficients<Vector<C>>{});
     load_adjoint(call_.synapse, layer_.synapse);
     load_adjoint(call_.axon, layer_.axon);

@@ -152,7 +152,7 @@ class Forward {
     layer_.move_to(first, count);
     current_.move_to(first, count);
     out_.move_to(first, count);
-    for (int k = 0; k < n; ++k) total_[k] = Vector<C>{};
+    if (call_.out.constant) std::fill(total_, total_ + n, Vector<C>{});
     for (int64_t begin = 0; begin < call_.steps; begin += call_.window) {
       if (begin > 0) {
         layer_.each_state([&](Vector<C>* value, int i) {

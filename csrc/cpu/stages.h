@@ -74,17 +74,19 @@ enum Writes { kSpikes, kPotential, kGiven };
 // With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`; all coefficients
 // are then the same for all neurons. `surrogate` is read for kSmooth, which is for proofs and not for speed.
 template <class C, int kReset, bool kSmooth, int kWrites, int kP = -1, int kQ = 0>
-void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows<C> current, Rows<C> spikes,
-                      const Trace<C>& trace, int64_t steps, Ahead ahead) {
+void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, const Rows<C>& of_current,
+                      const Rows<C>& to_spikes, const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
   constexpr int g = kP < 0 ? kWideGroup<C> : kGroup<C>;
   const V inverse_width = m.inverse_width;
+  const Rows<C> current = of_current, spikes = to_spikes;
   const Trace<C> to = trace;
+  Ahead ahead = then;
   for (int first = 0; first < kVectors<C>; first += g) {
     // Copies that nothing points to stay in registers.
     State<V> state[g];
-    Coefficients<V> c[g];
-    unrolled<g>([&](auto k) HNN_LAMBDA { state[k] = m.state[first + k], c[k] = m.c[first + k]; });
+    const Coefficients<V>* const c = m.c + first;
+    unrolled<g>([&](auto k) HNN_LAMBDA { state[k] = m.state[first + k]; });
     Held<C, kP, kQ, g> filter(axon, axon.history, first);
     for (int64_t t = 0; t < steps; ++t) {
       ahead.next();
@@ -109,8 +111,9 @@ void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, Rows
 
 // P'(V - V_th), which membrane_backward computes itself only where that is the default and pays.
 template <class C, int kSurrogate>
-void density_rows(const Membrane<C>& m, Rows<C> v, Rows<C> result, int64_t steps) {
+void density_rows(const Membrane<C>& m, const Rows<C>& of_v, const Rows<C>& to_result, int64_t steps) {
   constexpr int g = kGroup<C>;
+  const Rows<C> v = of_v, result = to_result;
   const Vector<C> inverse_width = m.inverse_width;
   for (int first = 0; first < kVectors<C>; first += g) {
     Vector<C> threshold[g];
@@ -128,17 +131,21 @@ constexpr int kFromRows = -1;
 // With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output; all coefficients
 // are then the same for all neurons.
 template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate, int kP = -1, int kQ = 0>
-void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Rows<C> densities, Rows<C> grad_current,
-                       const Trace<C>& trace, int64_t steps, Ahead ahead) {
+void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_grads, const Rows<C>& of_densities,
+                       const Rows<C>& to_grad_current, const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
   constexpr int g = kLearns || kP >= 0 ? kGroup<C> : kWideGroup<C>;
   const V inverse_width = m.inverse_width;
+  const Rows<C> grads = of_grads, densities = of_densities, grad_current = to_grad_current;
   const Trace<C> of = trace;
+  Ahead ahead = then;
   for (int first = 0; first < kVectors<C>; first += g) {
     Adjoint<V> adjoint[g];
-    Coefficients<V> c[g], sum[g];
+    Coefficients<V> sum[kLearns ? g : 1];
+    const Coefficients<V>* const c = m.c + first;
     unrolled<g>([&](auto k) HNN_LAMBDA {
-      adjoint[k] = m.adjoint[first + k], c[k] = m.c[first + k], sum[k] = m.sum[first + k];
+      adjoint[k] = m.adjoint[first + k];
+      if constexpr (kLearns) sum[k] = m.sum[first + k];
     });
     Held<C, kP, kQ, g> filter(axon, axon.adjoint, first);
     for (int64_t t = steps - 1; t >= 0; --t) {
@@ -168,7 +175,10 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, Rows<C> grads, Row
     }
     ahead = {};
     filter.put_back(axon.adjoint, first);
-    unrolled<g>([&](auto k) HNN_LAMBDA { m.adjoint[first + k] = adjoint[k], m.sum[first + k] = sum[k]; });
+    unrolled<g>([&](auto k) HNN_LAMBDA {
+      m.adjoint[first + k] = adjoint[k];
+      if constexpr (kLearns) m.sum[first + k] = sum[k];
+    });
   }
 }
 
@@ -187,8 +197,10 @@ struct History {
 
 // With orders known at compile time, coefficients and history are registers; kP < 0 leaves both in scratch.
 template <class C, int kP, int kQ>
-void filter_forward(const Filter<C>& f, Rows<C> x, Rows<C> y, int64_t steps, Ahead ahead) {
+void filter_forward(const Filter<C>& f, const Rows<C>& of_x, const Rows<C>& to_y, int64_t steps, const Ahead& then) {
   constexpr int n = kVectors<C>;
+  const Rows<C> x = of_x, y = to_y;
+  Ahead ahead = then;
   if constexpr (kP >= 0) {
     for (int first = 0; first < n; first += kGroup<C>) {
       Held<C, kP, kQ> held(f, f.history, first);
@@ -214,10 +226,12 @@ void filter_forward(const Filter<C>& f, Rows<C> x, Rows<C> y, int64_t steps, Ahe
 
 // `x` and `y` are the filter's trains, with the history before step 0 at negative rows; read only to learn.
 template <class C, int kP, int kQ, bool kLearns>
-void filter_backward(const Filter<C>& f, Rows<C> grad_y, Rows<C> grad_x, Rows<C> x, Rows<C> y, int64_t steps,
-                     Ahead ahead) {
+void filter_backward(const Filter<C>& f, const Rows<C>& of_grad_y, const Rows<C>& to_grad_x, const Rows<C>& of_x,
+                     const Rows<C>& of_y, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
   constexpr int n = kVectors<C>;
+  const Rows<C> grad_y = of_grad_y, grad_x = to_grad_x, x = of_x, y = of_y;
+  Ahead ahead = then;
   if constexpr (kP >= 0) {
     constexpr int kTaps = kP + kQ + 1;
     for (int first = 0; first < n; first += kGroup<C>) {

@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
   if (call.out.constant) write(call.out.data, at.dense, Element<IO>::narrow(count));
   write(call.after_v, at.dense, layer.s.v);
   write(call.after_r, at.dense, layer.s.r);
-  layer.synapse.keep(call.synapse.after ? static_cast<C*>(call.synapse.after) + at.dense : nullptr, call.neurons);
-  layer.axon.keep(call.axon.after ? static_cast<C*>(call.axon.after) + at.dense : nullptr, call.neurons);
+  if (call.synapse.after) layer.synapse.keep(static_cast<C*>(call.synapse.after) + at.dense, call.neurons);
+  if (call.axon.after) layer.axon.keep(static_cast<C*>(call.axon.after) + at.dense, call.neurons);
 }
 
 }  // namespace HNN_NAMESPACE

@@ -59,7 +59,9 @@ class IIR(nn.Module):
         self, x: Tensor, *, state: Tensor | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """The filtered ``x``; with ``return_state`` also the state that continues it."""
-        y, new_state = iir(x, self.feedback, self.feedforward, state=state, backend=self.backend)
+        y, new_state = iir(
+            x, self.feedback, self.feedforward, state=state, return_state=return_state, backend=self.backend
+        )
         return (y, new_state) if return_state else y
 
     def extra_repr(self) -> str:

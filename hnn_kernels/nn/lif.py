@@ -129,7 +129,8 @@ class LIF(nn.Module):
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
             axon=self.axon and self.axon.coefficients, synapse=self.synapse and self.synapse.coefficients,
             reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
-            smooth=self.smooth, checkpoint_every=self.checkpoint_every, backend=self.backend,
+            smooth=self.smooth, return_state=return_state, checkpoint_every=self.checkpoint_every,
+            backend=self.backend,
         )  # fmt: skip
         return (out, new_state) if return_state else out
 

@@ -9,7 +9,6 @@ import triton.language as tl
 
 from .formula import (
     FILTER,
-    NO_MEMBRANE,
     SUBTRACT,
     add_products,
     filter_backward_step,
@@ -94,12 +93,12 @@ def lif_forward_kernel(
         tl.store(out, count.to(out.dtype.element_ty), mask=mask)
     v, r, synapse_history, axon_history = state
     kept = offset_of(m, M, sizes, strides.kept)
-    if OPTIONS.reset != NO_MEMBRANE:
+    if outputs.v is not None:
         tl.store(outputs.v + kept, v, mask=mask)
         tl.store(outputs.r + kept, r, mask=mask)
-    if OPTIONS.synapse_depth > 0:
+    if outputs.synapse_state is not None:
         store_blocks(outputs.synapse_state + kept, synapse_history, M, mask)
-    if OPTIONS.axon_depth > 0:
+    if outputs.axon_state is not None:
         store_blocks(outputs.axon_state + kept, axon_history, M, mask)
 
 
