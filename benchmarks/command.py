@@ -22,7 +22,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from hnn_models.command import BAD_INPUT, short_errors
-from hnn_models.provenance import device_name
+from hnn_models.device import device_name, resolve_device
 
 from . import memory, records, runner
 from .cases import DTYPES, OPS, Case, suite
@@ -71,7 +71,7 @@ def run(
 ) -> None:
     """Measure. Rows are written as each case ends, so that Ctrl-C keeps what is done."""
     with short_errors(BAD_INPUT):
-        where = _device(device)
+        where = resolve_device(device)
         cases = [
             case
             for case in suite(where.type, quick)
@@ -213,15 +213,6 @@ def _chosen(option: str, given: Sequence[str] | None, known: Sequence[str]) -> S
         if name not in known:
             raise ValueError(f"{option} must be one of {', '.join(known)}; got {name!r}")
     return given or tuple(known)
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("cpu", "cuda", "auto"):
-        raise ValueError(f"--device must be cpu, cuda or auto; got {name!r}")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ValueError("--device cuda needs a GPU and a torch that sees it")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 def _slug(device: torch.device) -> str:

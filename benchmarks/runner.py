@@ -103,7 +103,10 @@ class Measurement:
             self.watch(provider.name)
             try:
                 version = provider.version()
-                self._worth_trying(provider)
+                if why := _not_tried(provider, self.case, self.plan):
+                    raise Unsupported(why)
+                if self.case.shape[0] >= self.slow.get((self.op.name, provider.name), sys.maxsize):
+                    raise OverTimeError(f"{_over_first(self.plan)}, with as many steps or fewer")
                 work = workload.work(partial(provider.layer, device=self.device, dtype=workload.dtype))
                 ready[provider.name] = self._checked(work, self._prepare(work, provider.name, version))
             except (Exception, OverTimeError) as error:
@@ -125,16 +128,6 @@ class Measurement:
             for name, calls in laps.items():
                 rows += self._figures(workload, name, ready[name], buffers, calls, copy)
         return rows + [self.row(name, note=why) for name, why in refused.items()]
-
-    def _worth_trying(self, provider: Provider) -> None:
-        if self.case.brief and _compiled_library(provider):
-            raise Unsupported("measured at other sizes: compiling it takes a minute for each")
-        if self.case.shape[0] >= self.slow.get((self.op.name, provider.name), sys.maxsize):
-            raise OverTimeError(f"{_over_first(self.plan)}, with as many steps or fewer")
-        if isinstance(provider, Compiled) and (seconds := _compile_seconds(self.case)) > 2 * self.plan.first:
-            raise OverTimeError(
-                f"{_over_first(self.plan)}: with so many steps it takes about {seconds:.0f} s to compile"
-            )
 
     def _prepare(self, work: Work, name: str, version: str) -> Ready:
         variant, plan = work.variant(), self.plan
@@ -214,9 +207,7 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
             continue
         if (case.op, case.dtype) not in able:
             able[case.op, case.dtype] = [one for one in providers if _has_layer(one, case, device)]
-        measured = [one for one in able[case.op, case.dtype] if not (case.brief and _compiled_library(one))]
-        if _compiles_too_long(case, plan):
-            measured = [one for one in measured if not isinstance(one, Compiled)]
+        measured = [one for one in able[case.op, case.dtype] if not _not_tried(one, case, plan)]
         total += (each + slow * case.neuron_steps) * len(measured)
         total += min(_compile_seconds(case), plan.first) * sum(isinstance(one, Compiled) for one in measured)
     return total
@@ -228,10 +219,6 @@ def _compile_seconds(case: Case) -> float:
     return layers * (5 + case.shape[0] / 3)
 
 
-def _compiles_too_long(case: Case, plan: Plan) -> bool:
-    return _compile_seconds(case) > 2 * plan.first
-
-
 def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
     try:
         provider.version()
@@ -241,8 +228,15 @@ def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
     return True
 
 
-def _compiled_library(provider: Provider) -> bool:
-    return isinstance(provider, Compiled) and not isinstance(provider.base, Loop)
+def _not_tried(provider: Provider, case: Case, plan: Plan) -> str:
+    """Why the case is left out for this provider from the first; empty where it is not."""
+    if not isinstance(provider, Compiled):
+        return ""
+    if case.brief and not isinstance(provider.base, Loop):
+        return "measured at other sizes: compiling it takes a minute for each"
+    if (seconds := _compile_seconds(case)) > 2 * plan.first:
+        return f"{_over_first(plan)}: with so many steps it takes about {seconds:.0f} s to compile"
+    return ""
 
 
 def _over_first(plan: Plan) -> str:

@@ -24,6 +24,7 @@ from . import checkpoint, datasets, inspection, memory, protocol, reproduction, 
 from .build import PER
 from .command import BAD_RUN, Backend, Device, Json, Progress, short_errors
 from .data import ImageSet
+from .device import resolve_device
 from .layers import ACTIVATIONS, AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
 from .notation import parse
@@ -110,7 +111,7 @@ def train(
     with short_errors():
         from . import learning as training
 
-        where = training.resolve_device(device)
+        where = resolve_device(device)
         given = {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -195,7 +196,7 @@ def evaluate(
     with short_errors():
         from . import learning
 
-        where = learning.resolve_device(device)
+        where = resolve_device(device)
         found = checkpoint.load(path, backend=backend)
         used = _backend(found.network, where, backend)
         followed = found.protocol if precision is None else found.protocol._replace(precision=precision).checked()
@@ -229,7 +230,7 @@ def demo(
     with short_errors():
         from . import learning
 
-        where = learning.resolve_device(device)
+        where = resolve_device(device)
         followed = Protocol.of(
             "mnist" if mnist else "digits",
             epochs=epochs or (2 if mnist else 20),

@@ -12,6 +12,7 @@ from .checkpoint import Checkpoint
 from .command import Backend, Device, Json, print_table
 from .data import ImageSet
 from .describe import kept_for_backward, rows, show
+from .device import resolve_device
 from .layers import AXONS, CODINGS, INPUTS
 from .network import HybridNetwork
 
@@ -67,7 +68,7 @@ def profile(
     """
     from . import learning
 
-    where = learning.resolve_device(device)
+    where = resolve_device(device)
     found = checkpoint.load(path, backend=backend)
     every = datasets.load_again(found, data_dir)
     index = learning.parts(found.network, every, found.protocol)[2]

@@ -14,9 +14,8 @@ from .classifier import Classifier
 from .data import FeatureSet, ImageSet, loader, split
 from .network import HybridNetwork
 from .protocol import Protocol
-from .trainer import resolve_device
 
-__all__ = ["Outcome", "evaluate", "history", "parts", "resolve_device", "train"]
+__all__ = ["Outcome", "evaluate", "history", "parts", "train"]
 
 _EVALUATION_BATCH = 500
 

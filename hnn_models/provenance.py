@@ -1,11 +1,8 @@
-"""Where a figure comes from: the commit that was measured, and the device."""
+"""Where a figure comes from: the commit that was measured."""
 
 import os
-import platform
 import subprocess
 from pathlib import Path
-
-import torch
 
 _ROOT = Path(__file__).parents[1]
 
@@ -20,17 +17,6 @@ def commit() -> str:
         return os.environ.get("HNN_COMMIT", "unknown")
     dirty = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
     return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if dirty else "")
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's as Linux tells it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str:

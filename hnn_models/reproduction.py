@@ -16,6 +16,7 @@ import typer
 from . import checkpoint, datasets, energy, provenance, results
 from .command import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
 from .data import ImageSet
+from .device import device_name, resolve_device
 from .inspection import profiled
 from .network import HybridNetwork
 from .protocol import PRECISIONS, RECIPES, Protocol
@@ -165,7 +166,7 @@ class Reproduction:
             test_accuracy=round(100 * outcome.test_accuracy, 3),
             paper_accuracy=cell.accuracy,
             seconds_per_epoch=round(outcome.seconds / outcome.epochs, 3),
-            device=provenance.device_name(self.device),
+            device=device_name(self.device),
             torch=torch.__version__,
             commit=commit,
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -243,8 +244,6 @@ def tables(
     not before 30.
     """
     with short_errors():
-        from . import learning
-
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError("tables is for one process; hnn train is for several")
         chosen = select(names or (), CELLS)
@@ -252,7 +251,7 @@ def tables(
         plan = Plan(recipe, epochs, patience, min_epochs, precision)
         folders = {"mnist": mnist_dir, "cifar10": cifar10_dir}
         sources = {name: Source.of(name, folder) for name, folder in folders.items() if folder is not None}
-        where = learning.resolve_device(device)
+        where = resolve_device(device)
         work = Reproduction(CELLS, plan, out, runs, sources, where, backend, progress)
         work.left(chosen, numbers)  # checks the plan and the record
     if not only_list:

@@ -26,21 +26,6 @@ def share() -> Share:
     return Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device called ``name``: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
-
-    Raises:
-        ValueError: any other name, or CUDA where there is none.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' cannot be used: torch finds no CUDA device")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-
-
 def check_precision(precision: str, device: torch.device) -> None:
     """Raise ValueError where ``device`` cannot train with ``precision``. (Lightning would take another one.)"""
     if precision == "16-mixed" and device.type != "cuda":

@@ -106,7 +106,7 @@ def test_the_record_is_the_clones_or_is_put_here(small, monkeypatch, tmp_path):
         (["--op", "nothing"], "--op must be one of lif, lif_axon"),
         (["--provider", "nobody"], "--provider must be one of fine, poor; got 'nobody'"),
         (["--dtype", "int8"], "--dtype must be one of float32"),
-        (["--device", "tpu"], "--device must be cpu, cuda or auto; got 'tpu'"),
+        (["--device", "tpu"], "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
         (["--dtype", "tf32"], "there is no such case in this suite"),
         (["--out", "nowhere/bench.csv"], "--out must be in a folder that is there"),
         (["--nonsense"], "No such option"),

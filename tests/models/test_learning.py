@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from _small import CPU, PROTOCOL, assert_same_weights, build, saved_weights, train
+from _small import PROTOCOL, assert_same_weights, build, saved_weights, train
 from torch import nn
 
 from hnn_models import HybridNetwork, data, learning
@@ -298,10 +298,3 @@ def test_wrong_argument(digits, tmp_path, options, message):
 def test_network_that_does_not_fit_the_images(digits, tmp_path):
     with pytest.raises(ValueError, match=r"network takes \(1, 8, 8\) to 7 classes; images are \(1, 8, 8\) of 10"):
         train(build("A64-S7"), digits, tmp_path)
-
-
-def test_device():
-    assert learning.resolve_device("cpu") == CPU
-    assert learning.resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(ValueError, match="device must be 'auto', 'cpu' or 'cuda'; got 'gpu'"):
-        learning.resolve_device("gpu")

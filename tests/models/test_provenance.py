@@ -4,7 +4,6 @@ import shutil
 import subprocess
 
 import pytest
-import torch
 
 from hnn_models import provenance
 
@@ -42,7 +41,3 @@ def test_commit_outside_a_clone(tmp_path, monkeypatch):
     assert provenance.commit() == "unknown"
     monkeypatch.setenv("HNN_COMMIT", "abc")
     assert provenance.commit() == "abc"
-
-
-def test_device_name():
-    assert provenance.device_name(torch.device("cpu"))

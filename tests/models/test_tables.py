@@ -10,6 +10,7 @@ from test_cli import hnn, refused
 import hnn_models.tables as paper
 from hnn_models import datasets, learning, provenance, results
 from hnn_models import reproduction as command
+from hnn_models.device import device_name
 from hnn_models.protocol import Protocol
 from hnn_models.tables import Cell, Plan, Run, select
 
@@ -242,9 +243,7 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
     assert "[2/2] 1b/A4C3-P2-A10/simultaneous, seed 0" in done.stderr
     rows = results.read(record, cells)
     assert {(row.dataset, row.recipe, row.epochs) for row in rows} == {("cifar10 (JPEG copy)", "paper, 2 epochs", 2)}
-    assert {(row.device, row.commit) for row in rows} == {
-        (provenance.device_name(torch.device("cpu")), provenance.commit())
-    }
+    assert {(row.device, row.commit) for row in rows} == {(device_name(torch.device("cpu")), provenance.commit())}
     shown = json.loads(done.stdout)["rows"]
     assert [(line["ours"], line["seeds"], line["left"]) for line in shown] == [(r.test_accuracy, "0", "") for r in rows]
     assert sorted(path.name for path in plots.iterdir()) == [
