@@ -1,6 +1,7 @@
 // The stages of a layer over a block of steps: the filters, the membrane, and their adjoints. Each takes a tile of
 // kTile neurons through up to kBlock rows with its state in registers, and hands rows that stay in the L1 cache to the
-// next, so options add up instead of multiplying.
+// next, so options add up instead of multiplying. Rows come by reference and are copied inside: a copy in the caller,
+// of members written a moment ago, would wait for them to leave the store buffer.
 
 namespace HNN_NAMESPACE {
 
