@@ -64,7 +64,7 @@ def main() -> None:
     for op, (axon, coefficients) in forms.items():
         leaves = (current, *coefficients)
         calls = (
-            lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, backend="cpu")[0],
+            lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, return_state=False, backend="cpu")[0],
             lambda leaves=leaves: NoOp.apply(*leaves),
         )
         for name, call in zip(names, calls, strict=True):
