@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hnn_models import HybridNetwork
+from hnn_models.timing import currents
 
 from .cases import Dynamics
 from .fairness import reference
@@ -86,14 +87,5 @@ def _current(network: HybridNetwork, neurons: Neurons, images: Tensor) -> Tensor
 
     The graph is made as in training: without it, a compiled layer would compile again.
     """
-    found: list[Tensor] = []
-
-    def keep(_: nn.Module, arguments: tuple[Tensor], options: dict) -> None:
-        (current,), steps = arguments, options["steps"]
-        current = current.detach()
-        found.append(current if steps is None else current.expand(steps, *current.shape))
-
-    hook = neurons.register_forward_pre_hook(keep, with_kwargs=True)
-    network(images)
-    hook.remove()
-    return found[0]
+    current, options = next((x, options) for module, x, options in currents(network, images) if module is neurons)
+    return current if options["steps"] is None else current.expand(options["steps"], *current.shape)

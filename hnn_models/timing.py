@@ -60,17 +60,23 @@ def _step(network: HybridNetwork, optimizer: torch.optim.Optimizer, images: Tens
     optimizer.step()
 
 
-def _neurons(network: HybridNetwork, images: Tensor) -> Callable[[], None]:
-    """Forward and backward of every spiking layer's neurons on the currents that ``images`` give them."""
-    inputs: list[tuple[nn.Module, Tensor, dict]] = []
+def currents(network: HybridNetwork, images: Tensor) -> list[tuple[nn.Module, Tensor, dict]]:
+    """What the neurons of each spiking layer are called with for ``images``: the module, its current, its options."""
+    found: list[tuple[nn.Module, Tensor, dict]] = []
 
     def keep(module: nn.Module, args: tuple[Tensor], kwargs: dict) -> None:
-        inputs.append((module, args[0].detach().requires_grad_(), kwargs))
+        found.append((module, args[0].detach(), kwargs))
 
     hooks = [layer.neurons.register_forward_pre_hook(keep, with_kwargs=True) for layer in network.spiking]
     network(images)
     for hook in hooks:
         hook.remove()
+    return found
+
+
+def _neurons(network: HybridNetwork, images: Tensor) -> Callable[[], None]:
+    """Forward and backward of every spiking layer's neurons on the currents that ``images`` give them."""
+    inputs = [(module, current.requires_grad_(), kwargs) for module, current, kwargs in currents(network, images)]
     gradients = [torch.ones_like(module(current, **kwargs)) for module, current, kwargs in inputs]
 
     def run() -> None:
