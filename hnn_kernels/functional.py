@@ -9,7 +9,7 @@ from torch import Tensor
 from . import autograd, checks, dispatch, reference
 from .autograd import Plan, Settings
 from .filters import IIR
-from .ops import NO_MEMBRANE, RESET_GRADS, RESETS
+from .ops import NO_MEMBRANE, OUTPUTS, RESET_GRADS, RESETS
 from .reference import LIFState, state_dtype
 from .surrogates import SURROGATES
 
@@ -166,13 +166,11 @@ def lif(
     has = (True, True, synapse is not None, axon is not None)
     there = (True, *(return_state and part for part in has), settings.checkpoint_every > 0)
     outputs = tuple(i for i, is_there in enumerate(there) if is_there)
-    out, *after = autograd.apply(*tensors, settings, Plan(chosen, outputs))
+    results = autograd.apply(*tensors, settings, Plan(chosen, outputs))
+    found = {OUTPUTS[i]: result for i, result in zip(outputs, results, strict=True)}
     if not return_state:
-        return out, None
-    v, r, *filters = after
-    return out, LIFState(
-        v, r, filters.pop(0) if synapse is not None else None, filters[0] if axon is not None else None
-    )
+        return found["out"], None
+    return found["out"], LIFState(found["v"], found["r"], found.get("synapse_state"), found.get("axon_state"))
 
 
 def iir(
