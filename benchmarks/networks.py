@@ -41,7 +41,8 @@ class Step(Workload):
         images = torch.rand(batch, *image, device=self.device)
         self.items = [(images, torch.randint(network.classes, (batch,), device=self.device))]
         for layer in network.spiking:  # those before are done, and give this one its input
-            scale(layer.weights, _current(network, layer.neurons, images), layer.neurons.layer.dynamics)
+            current = dict(_currents(network, images))[layer.neurons]
+            scale(layer.weights, current, layer.neurons.layer.dynamics)
         self.parameters = network.state_dict()
         shapes = [shape for part, shape, module in network.modules_by_layer() if module is not None and part.spiking]
         self.neuron_steps = steps * batch * sum(map(math.prod, shapes))
@@ -63,8 +64,8 @@ class Step(Workload):
             optimizer.zero_grad()
 
         def layers() -> Iterator[tuple[Layer, Tensor]]:
-            for layer in network.spiking:
-                yield layer.neurons.layer, _current(network, layer.neurons, self.items[0][0])
+            for neurons, current in _currents(network, self.items[0][0]):
+                yield neurons.layer, current
 
         return Work(self.items, forward, backward, layers)
 
@@ -82,10 +83,12 @@ class Step(Workload):
         return network
 
 
-def _current(network: HybridNetwork, neurons: Neurons, images: Tensor) -> Tensor:
-    """What ``neurons`` of ``network`` get, ``[T, B, *features]``.
+def _currents(network: HybridNetwork, images: Tensor) -> list[tuple[Neurons, Tensor]]:
+    """What the neurons of each spiking layer of ``network`` get, ``[T, B, *features]``.
 
     The graph is made as in training: without it, a compiled layer would compile again.
     """
-    current, options = next((x, options) for module, x, options in currents(network, images) if module is neurons)
-    return current if options["steps"] is None else current.expand(options["steps"], *current.shape)
+    return [
+        (neurons, current if options["steps"] is None else current.expand(options["steps"], *current.shape))
+        for neurons, current, options in currents(network, images)
+    ]
