@@ -58,8 +58,8 @@ sanitize: $(VENV)/.tests
 
 # C++ and Triton from the list in hnn_kernels/surrogates.py.
 surrogates: $(VENV)/.tests
-	$(BIN)/python -P hnn_kernels/_generate_surrogates.py
-	$(BIN)/ruff format hnn_kernels/triton/surrogates.py
+	$(BIN)/python -P hnn_kernels/_generate/surrogates.py
+	$(BIN)/ruff format hnn_kernels/_triton/surrogates.py
 	$(BIN)/clang-format -i csrc/surrogates.h
 
 lint: $(VENV)/.tests

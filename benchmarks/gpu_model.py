@@ -93,10 +93,10 @@ class Kernel(NamedTuple):
         if self.backend == "cuda":
             return _constant("kForwardBlock" if self.direction == "forward" or self.coding else "kBackwardBlock")
         if self.coding:
-            from hnn_kernels.triton.coding import BLOCK
+            from hnn_kernels._triton.coding import BLOCK
 
             return BLOCK
-        from hnn_kernels.triton.launch import launch_config
+        from hnn_kernels._triton.launch import launch_config
 
         return launch_config(neurons).num_warps * 32
 
@@ -109,7 +109,7 @@ class Kernel(NamedTuple):
         """Steps of which backward keeps the potentials at once."""
         if self.backend == "cuda":
             return min(_constant("kSharedBytes") // (self._rows * _constant("kBackwardBlock") * 4), steps)
-        from hnn_kernels.triton.launch import segment_steps
+        from hnn_kernels._triton.launch import segment_steps
 
         return segment_steps(steps, learnt_filter=self.layer == "axon learnt")
 

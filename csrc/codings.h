@@ -1,4 +1,4 @@
-// What the hosts of the codings share. The schemas are in hnn_kernels/coding_ops.py.
+// What the hosts of the codings share. The schemas are in hnn_kernels/_ops/coding.py.
 #pragma once
 
 #include <cstdint>

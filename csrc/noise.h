@@ -1,5 +1,5 @@
 // The noise of the codings, of one element (or of a vector of them) for four steps at a time: the bits of
-// hnn_kernels/noise.py, which defines it, on every backend. So only operations that are rounded exactly, each once, in
+// hnn_kernels/_noise.py, which defines it, on every backend. So only operations that are rounded exactly, each once, in
 // that file's order; contraction into FMA is off. W holds words of Philox in its low 32 bits, V floats, U and I as many
 // unsigned and signed 32-bit integers.
 //

@@ -1,5 +1,5 @@
 // The operators' arguments as structs, once for the CPU and the CUDA host, and the functions that unpack them. The
-// schemas are in hnn_kernels/ops.py; the arguments were checked in Python.
+// schemas are in hnn_kernels/_ops/layer.py; the arguments were checked in Python.
 #pragma once
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
 from . import nn
+from ._dispatch import Backend, Explanation, backends, explain
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
-from .dispatch import Backend, Explanation, backends, explain
 from .filters import IIR
 from .functional import iir, lif
 from .reference import LIFState

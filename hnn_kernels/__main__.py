@@ -4,13 +4,13 @@ import platform
 
 import torch
 
-from . import _extensions, dispatch, triton
+from . import _dispatch, _extensions, _triton
 from .version import __version__
 
 
 def _triton_version() -> str:
-    if triton.import_error is not None:
-        return f"not importable ({triton.import_error})"
+    if _triton.import_error is not None:
+        return f"not importable ({_triton.import_error})"
     from triton import __version__ as version
 
     return version
@@ -32,11 +32,11 @@ def main() -> None:
     ):
         built = error if module is None else ", ".join(f"{k} {v}" for k, v in module.build_info().items())
         print(f"built       {name}: {built}")
-    for backend in dispatch.backends().values():
+    for backend in _dispatch.backends().values():
         takes = f"usable on {', '.join(backend.devices)}" if backend.devices else f"not usable: {backend.reason}"
         print(f"backend     {backend.name}: {takes}")
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        print(f"default     {device} tensors take {dispatch.choose(device, None)}")
+        print(f"default     {device} tensors take {_dispatch.choose(device, None)}")
 
 
 if __name__ == "__main__":

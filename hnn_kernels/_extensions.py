@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-from . import coding_ops, ops  # noqa: F401  the schemas come before their implementations
+from ._ops import coding, layer  # noqa: F401  the schemas come before their implementations
 from .surrogates import SURROGATES
 
 

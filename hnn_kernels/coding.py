@@ -1,6 +1,6 @@
 """Codings: how a continuous value becomes a train in time (Muramatsu & Yu 2021, section 3.2).
 
-The noise of the Gaussian and the Poisson coding is counter-based (:mod:`hnn_kernels.noise`): a function of the seed,
+The noise of the Gaussian and the Poisson coding is counter-based (:mod:`hnn_kernels._noise`): a function of the seed,
 the element's place in ``[B, *features]`` (row-major, whatever the memory layout) and the step, and of nothing else. So
 every backend, on any number of threads, draws the same numbers from a seed, and two calls over the two parts of the
 time (``first_step``) or of the batch (``first_element``) draw those of one call.
@@ -9,8 +9,8 @@ time (``first_step``) or of the batch (``first_element``) draw those of one call
 import torch
 from torch import Tensor
 
-from . import checks, dispatch, reference
-from .coding_ops import GaussianFunction, coding_ops
+from . import _checks, _dispatch, reference
+from ._ops.coding import GaussianFunction, coding_ops
 
 
 def encode_duplicate(value: Tensor, steps: int) -> Tensor:
@@ -27,8 +27,8 @@ def encode_duplicate(value: Tensor, steps: int) -> Tensor:
     Raises:
         TypeError, ValueError: ``value`` is not a floating tensor, or ``steps`` is not an int of at least 0.
     """
-    checks.floating("value", value)
-    checks.steps_count("steps", steps)
+    _checks.floating("value", value)
+    _checks.steps_count("steps", steps)
     return value.expand(steps, *value.shape)
 
 
@@ -75,8 +75,8 @@ def encode_gaussian(
         RuntimeError: a backend that is not usable here, a gradient of the gradient (``backend="reference"`` has it), or
             ``torch.vmap``.
     """
-    checks.batch("mean", mean)
-    checks.same("log_std", log_std, "mean", mean)
+    _checks.batch("mean", mean)
+    _checks.same("log_std", log_std, "mean", mean)
     chosen, noise = _noise(mean, steps, seed, first_step, first_element, backend)
     if chosen == "reference":
         return reference.gaussian(mean, log_std, *noise)
@@ -112,7 +112,7 @@ def encode_poisson(
             for, a device-side assertion, as in ``torch.bernoulli``.
         RuntimeError: ``probability`` requires a gradient, a backend that is not usable here, or ``torch.vmap``.
     """
-    checks.batch("probability", probability)
+    _checks.batch("probability", probability)
     if torch.is_grad_enabled() and probability.requires_grad:
         raise RuntimeError(
             "probability requires a gradient, but Poisson coding is not differentiable: detach() it, encode under "
@@ -125,17 +125,17 @@ def encode_poisson(
         return coding_ops["poisson_forward", chosen](probability, *noise)
     except RuntimeError as error:
         if "must lie in [0, 1]" in str(error):
-            checks.probabilities("probability", probability)  # tells what was given
+            _checks.probabilities("probability", probability)  # tells what was given
         raise
 
 
 def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tuple[str, tuple]:
     """The backend, and ``(seed as a tensor, steps, first_step, first_element)``, checked."""
-    checks.steps_count("steps", steps)
-    checks.steps_count("first_step", first_step, "the number of the first step")
-    checks.steps_count("first_element", first_element, "the number of the first element")
-    checks.seed(seed, like.device)
-    chosen = dispatch.choose(like.device.type, backend)
+    _checks.steps_count("steps", steps)
+    _checks.steps_count("first_step", first_step, "the number of the first step")
+    _checks.steps_count("first_element", first_element, "the number of the first element")
+    _checks.seed(seed, like.device)
+    chosen = _dispatch.choose(like.device.type, backend)
     if seed is None:
         seed = torch.randint(2**63 - 1, (), device=like.device)
     elif not isinstance(seed, Tensor):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import checks
+from . import _checks
 
 Coefficient = float | Tensor
 
@@ -44,7 +44,7 @@ class IIR(NamedTuple):
         ``v_0 = h^(h / (h - 1)) / (h - 1)``, ``h = tau_m / tau_s``: the same one step later, its peak scaled to about 1.
         """
         m, s = _decay("tau_m", tau_m), _decay("tau_s", tau_s)
-        checks.flag("normalize", normalize)
+        _checks.flag("normalize", normalize)
         if tau_m <= tau_s:
             raise ValueError(f"tau_m must be above tau_s; got tau_m={tau_m}, tau_s={tau_s}")
         feedback = (m + s, -m * s)
@@ -56,4 +56,4 @@ class IIR(NamedTuple):
 
 
 def _decay(name: str, tau: float) -> float:
-    return math.exp(-1 / checks.number(name, tau, positive=True))
+    return math.exp(-1 / _checks.number(name, tau, positive=True))

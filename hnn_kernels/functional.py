@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import autograd, checks, dispatch, reference
-from .autograd import Plan, Settings
+from . import _checks, _dispatch, reference
+from ._ops import autograd
+from ._ops.autograd import Plan, Settings
+from ._ops.layer import NO_MEMBRANE, OUTPUTS, RESET_GRADS, RESETS
 from .filters import IIR
-from .ops import NO_MEMBRANE, OUTPUTS, RESET_GRADS, RESETS
 from .reference import LIFState, state_dtype
 from .surrogates import SURROGATES
 
@@ -98,17 +99,17 @@ def lif(
         RuntimeError: a backend that is not usable here, or a gradient of the gradient.
     """
     if steps is not None:
-        checks.steps_count("steps", steps)
-    checks.current(current, steps)
-    checks.option("reset", reset, RESETS)
-    checks.option("reset_grad", reset_grad, RESET_GRADS)
-    checks.option("surrogate", surrogate, SURROGATES)
-    checks.option("readout", readout, READOUTS)
-    checks.flag("smooth", smooth)
-    checks.flag("return_state", return_state)
-    sigma = checks.number("sigma", sigma, positive=True)
+        _checks.steps_count("steps", steps)
+    _checks.current(current, steps)
+    _checks.option("reset", reset, RESETS)
+    _checks.option("reset_grad", reset_grad, RESET_GRADS)
+    _checks.option("surrogate", surrogate, SURROGATES)
+    _checks.option("readout", readout, READOUTS)
+    _checks.flag("smooth", smooth)
+    _checks.flag("return_state", return_state)
+    sigma = _checks.number("sigma", sigma, positive=True)
     if checkpoint_every is not None:
-        checks.positive_int("checkpoint_every", checkpoint_every)
+        _checks.positive_int("checkpoint_every", checkpoint_every)
     if reset != "filter":
         if reset_decay is not None:
             raise ValueError(f"reset_decay must be None with reset={reset!r}, which has no reset variable")
@@ -124,17 +125,17 @@ def lif(
     values: list = []
     for name, given in (("decay", decay), ("reset_decay", reset_decay), ("threshold", threshold)):
         if isinstance(given, Tensor):
-            checks.coefficient(name, given, shape[1:], (current.dtype, dtype), device)
+            _checks.coefficient(name, given, shape[1:], (current.dtype, dtype), device)
             tensors.append(given.to(dtype))
             values.append(math.nan)
         else:
             tensors.append(None)
-            values.append(checks.number(name, given))
+            values.append(_checks.number(name, given))
     before = _state(state, synapse is not None, axon is not None)
     for name in ("v", "r"):
         value = getattr(before, name)
         if state is not None:
-            checks.state(f"state.{name}", value, shape, dtype, device)
+            _checks.state(f"state.{name}", value, shape, dtype, device)
         tensors.append(value)
     for name, given in (("synapse", synapse), ("axon", axon)):
         if given is None:
@@ -148,7 +149,7 @@ def lif(
         values += floats
         _filter_state(f"state.{name}", tensors[-3:], floats, shape, dtype, device)
 
-    chosen = dispatch.choose(device.type, backend)
+    chosen = _dispatch.choose(device.type, backend)
     if chosen == "reference":
         coefficients = [value if c is None else c for c, value in zip(tensors[1:4], values[:3], strict=True)]
         out, after = reference.lif(
@@ -205,13 +206,13 @@ def iir(
         ValueError: a shape, device, value or name that is not allowed.
         RuntimeError: a backend that is not usable here, or a gradient of the gradient.
     """
-    checks.train("x", x)
-    checks.flag("return_state", return_state)
+    _checks.train("x", x)
+    _checks.flag("return_state", return_state)
     shape, dtype = x.shape[1:], state_dtype(x.dtype)
     feedback, feedforward, *floats = _filter("", (feedback, feedforward), shape, x)
     tensors = (feedback, feedforward, state)
     _filter_state("state", tensors, floats, shape, dtype, x.device)
-    chosen = dispatch.choose(x.device.type, backend)
+    chosen = _dispatch.choose(x.device.type, backend)
     if chosen == "reference":
         y, after = reference.iir(x, *_coefficients(tensors, floats), state)
         return y, after if return_state else None
@@ -247,7 +248,7 @@ def _filter(prefix: str, given: Sequence, shape: Sequence[int], like: Tensor) ->
     tensors: list[Tensor | None] = []
     values: list[list[float]] = []
     for name, part, least in (("feedback", given[0], 0), ("feedforward", given[1], 1)):
-        floats = checks.plain_floats(part)
+        floats = _checks.plain_floats(part)
         if floats is None:
             part, floats = _coefficients_of(prefix + name, part, shape, like)
         tensors.append(part if isinstance(part, Tensor) else None)
@@ -264,10 +265,10 @@ def _coefficients_of(name: str, part: object, shape: Sequence[int], like: Tensor
         if isinstance(part, str) or not isinstance(part, Sequence):
             raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(part).__name__}")
         if not any(isinstance(c, Tensor) for c in part):
-            floats = [checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
+            floats = [_checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
             return floats, floats
         part = _stack(name, part, shape, like)
-    checks.coefficient(name, part, shape[1:], (like.dtype, dtype), like.device, order=True)
+    _checks.coefficient(name, part, shape[1:], (like.dtype, dtype), like.device, order=True)
     return part.to(dtype), []
 
 
@@ -277,10 +278,10 @@ def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like
     tensors = []
     for i, c in enumerate(part):
         if isinstance(c, Tensor):
-            checks.coefficient(f"{name}[{i}]", c, shape[1:], (like.dtype, dtype), like.device)
+            _checks.coefficient(f"{name}[{i}]", c, shape[1:], (like.dtype, dtype), like.device)
             tensors.append(c.to(dtype))
         else:
-            tensors.append(torch.tensor(checks.number(f"{name}[{i}]", c), dtype=dtype, device=like.device))
+            tensors.append(torch.tensor(_checks.number(f"{name}[{i}]", c), dtype=dtype, device=like.device))
     return torch.stack(torch.broadcast_tensors(*tensors))
 
 
@@ -289,7 +290,7 @@ def _filter_state(name: str, tensors: Sequence, floats: Sequence, shape: Sequenc
     if state is not None:
         depth = (len(floats[0]) if feedback is None else feedback.shape[0]) - 1
         depth += len(floats[1]) if feedforward is None else feedforward.shape[0]
-        checks.state(name, state, (depth, *shape), dtype, device)
+        _checks.state(name, state, (depth, *shape), dtype, device)
 
 
 def _coefficients(tensors: Sequence, floats: Sequence) -> list:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import checks, noise
+from . import _checks, _noise
 from .surrogates import SURROGATES
 
 
@@ -167,13 +167,13 @@ def lif(
 def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:
     """:func:`hnn_kernels.encode_gaussian` with every argument checked and given."""
     dtype = state_dtype(mean.dtype)
-    eps = noise.normal(seed, mean.numel(), steps, first_step=first_step, first_element=first_element)
+    eps = _noise.normal(seed, mean.numel(), steps, first_step=first_step, first_element=first_element)
     eps = eps.to(dtype).reshape(steps, *mean.shape)
-    return (mean.to(dtype) + noise.exp(log_std.to(dtype)) * eps).to(mean.dtype)
+    return (mean.to(dtype) + _noise.exp(log_std.to(dtype)) * eps).to(mean.dtype)
 
 
 def poisson(probability: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:
     """:func:`hnn_kernels.encode_poisson` with every argument but the values of ``probability`` checked and given."""
-    checks.probabilities("probability", probability)
-    u = noise.uniform(seed, probability.numel(), steps, first_step=first_step, first_element=first_element)
+    _checks.probabilities("probability", probability)
+    u = _noise.uniform(seed, probability.numel(), steps, first_step=first_step, first_element=first_element)
     return (u.reshape(steps, *probability.shape) < probability.to(state_dtype(probability.dtype))).to(probability.dtype)

@@ -20,10 +20,10 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-import hnn_kernels.triton.coding as coding
-import hnn_kernels.triton.launch as launch
+import hnn_kernels._triton.coding as coding
+import hnn_kernels._triton.launch as launch
 from benchmarks.machine_code import disassemble, loops, resources
-from hnn_kernels.ops import (
+from hnn_kernels._ops.layer import (
     COEFFICIENTS,
     FILTER_COEFFICIENTS,
     LAYER,

@@ -15,7 +15,7 @@ if not torch.cuda.is_available():
 from _tools import Target
 
 import hnn_kernels
-from hnn_kernels.ops import KERNEL_BACKENDS
+from hnn_kernels._ops.layer import KERNEL_BACKENDS
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())
 

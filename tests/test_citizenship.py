@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import hnn_kernels
-from hnn_kernels.ops import TENSORS, backward_ops, forward_ops
+from hnn_kernels._ops.layer import TENSORS, backward_ops, forward_ops
 
 RAW_FORMS = [
     {}, {"constant": True}, {"count": True}, {"constant": True, "count": True}, {"smooth": True}, {"kind": "float"},

@@ -9,8 +9,9 @@ from _tools import DTYPES, close, dtype_id, equal_bits
 from torch import nn
 
 import hnn_kernels
-from hnn_kernels import encode_gaussian, encode_poisson, noise
-from hnn_kernels.coding_ops import coding_ops
+from hnn_kernels import _noise as noise
+from hnn_kernels import encode_gaussian, encode_poisson
+from hnn_kernels._ops.coding import coding_ops
 from hnn_kernels.nn import LIF, Gaussian, Poisson
 
 # Philox4x32-10: counter, key and words, from the known-answer tests of Random123 (Salmon et al.).

@@ -11,8 +11,9 @@ from _tools import as_good_as_the_loop, close, dtype_id, equal_bits
 from test_coding import values
 from torch.autograd.graph import saved_tensors_hooks
 
-from hnn_kernels import encode_gaussian, encode_poisson, noise
-from hnn_kernels.coding_ops import coding_ops
+from hnn_kernels import _noise as noise
+from hnn_kernels import encode_gaussian, encode_poisson
+from hnn_kernels._ops.coding import coding_ops
 
 FIRST = {"seed": 9, "first_step": 3, "first_element": 5}
 

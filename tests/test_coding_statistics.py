@@ -9,7 +9,8 @@ import math
 import pytest
 import torch
 
-from hnn_kernels import encode_poisson, noise
+from hnn_kernels import _noise as noise
+from hnn_kernels import encode_poisson
 
 DEVIATIONS = 4.42
 ELEMENTS, STEPS = 1 << 14, 64

@@ -8,7 +8,7 @@ from _tools import COEFFICIENTS, PARAMETERS, Target, equal_bits, inputs, replace
 
 import hnn_kernels
 from hnn_kernels import IIR, LIFState
-from hnn_kernels.ops import TENSORS
+from hnn_kernels._ops.layer import TENSORS
 
 
 def layer_and_gradients(backend, current, decay, threshold, steps=None, **options):

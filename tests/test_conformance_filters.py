@@ -28,7 +28,7 @@ from test_conformance_time import in_pieces
 from test_resets_and_surrogates import RESETS_AND_GRADS
 
 from hnn_kernels import IIR, LIFState
-from hnn_kernels.ops import TENSORS
+from hnn_kernels._ops.layer import TENSORS
 
 ORDERS = [(0, 0), (1, 0), (2, 0), (2, 1), (0, 2), (3, 2)]
 PLACES = ("synapse", "axon", "both", "alone")

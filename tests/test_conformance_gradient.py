@@ -18,7 +18,7 @@ from _tools import (
     tensors,
 )
 
-from hnn_kernels.ops import RESET_GRADS
+from hnn_kernels._ops.layer import RESET_GRADS
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)

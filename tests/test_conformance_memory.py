@@ -6,7 +6,7 @@ from _memory import GuardedAllocations, among_nans, call_below
 from _tools import FILTERS, dtype_id, equal_bits, inputs, replace, representable, results, run, tensors
 
 from hnn_kernels import SURROGATES
-from hnn_kernels.ops import (
+from hnn_kernels._ops.layer import (
     COEFFICIENTS,
     NO_MEMBRANE,
     RESET_GRADS,

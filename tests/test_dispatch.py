@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import hnn_kernels
-from hnn_kernels import Backend, dispatch
-from hnn_kernels.ops import KERNEL_BACKENDS
+from hnn_kernels import Backend
+from hnn_kernels import _dispatch as dispatch
+from hnn_kernels._ops.layer import KERNEL_BACKENDS
 
 REFERENCE = Backend("reference", ("any",), "")
 CPU = Backend("cpu", ("cpu",), "")
@@ -132,7 +133,7 @@ def test_the_call_takes_what_explain_says(any_target, monkeypatch):
 
 def test_the_kernel_that_is_chosen_runs(target, monkeypatch):
     """The request goes to that backend's operators and to no other's."""
-    from hnn_kernels import autograd
+    from hnn_kernels._ops import autograd
 
     called = []
     for table in (autograd.forward_ops, autograd.backward_ops):

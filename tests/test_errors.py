@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import hnn_kernels
-from hnn_kernels import LIFState, dispatch
+from hnn_kernels import LIFState
+from hnn_kernels import _dispatch as dispatch
 from hnn_kernels import nn as hnn_nn
 
 T, B, N = 4, 2, 3

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import hnn_kernels
 from hnn_kernels import IIR, SURROGATES, LIFState
-from hnn_kernels.ops import FILTER_COEFFICIENTS, RESETS
+from hnn_kernels._ops.layer import FILTER_COEFFICIENTS, RESETS
 
 BACKEND = hnn_kernels.explain("cpu").chosen
 few = settings(max_examples=20, deadline=None, derandomize=True)

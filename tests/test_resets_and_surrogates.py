@@ -27,7 +27,7 @@ from test_surrogates import WIDTHS
 
 import hnn_kernels
 from hnn_kernels import SURROGATES, LIFState
-from hnn_kernels.ops import RESET_GRADS, RESETS
+from hnn_kernels._ops.layer import RESET_GRADS, RESETS
 
 RESETS_AND_GRADS = [(r, g) for r in RESETS for g in RESET_GRADS if r == "filter" or g != "one_step"]
 

@@ -16,7 +16,7 @@ from _tools import dtype_id, gradients, inputs
 
 import hnn_kernels
 from hnn_kernels import SURROGATES, _extensions
-from hnn_kernels import _generate_surrogates as generate
+from hnn_kernels._generate import surrogates as generate
 from hnn_kernels.surrogates import Surrogate, TensorMath
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -245,7 +245,7 @@ def test_a_new_one_in_triton(tmp_path):
     pytest.importorskip("triton")
     path = tmp_path / "trial.py"
     path.write_text(generate.triton(LONGER) + KERNEL)
-    spec = importlib.util.spec_from_file_location("hnn_kernels.triton.trial", path)
+    spec = importlib.util.spec_from_file_location("hnn_kernels._triton.trial", path)
     trial = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(trial)
     x = X.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,7 +12,7 @@ pytest.importorskip("triton")
 
 import hnn_kernels
 from hnn_kernels import IIR
-from hnn_kernels.triton import launch, layout
+from hnn_kernels._triton import launch, layout
 
 
 def _offsets(sizes, strides):

@@ -2,14 +2,14 @@
 
 from torch import Tensor, nn
 
-from .. import checks
+from .. import _checks
 from ..coding import encode_duplicate, encode_gaussian, encode_poisson
 
 
 class _Coding(nn.Module):
     def __init__(self, steps: int, *, backend: str | None = None) -> None:
         super().__init__()
-        checks.steps_count("steps", steps)
+        _checks.steps_count("steps", steps)
         self.steps = steps
         self.backend = backend
 
@@ -38,7 +38,7 @@ class Gaussian(_Coding):
     """
 
     def forward(self, value: Tensor, *, seed: int | Tensor | None = None) -> Tensor:
-        checks.floating("value", value)
+        _checks.floating("value", value)
         if value.dim() < 2 or value.shape[1] % 2:
             raise ValueError(
                 f"value must be [B, 2 F, ...], means and logarithms of deviations; got shape {tuple(value.shape)}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import checks, filters
+from .. import _checks, filters
 from ..functional import iir
 
 
@@ -35,8 +35,8 @@ class IIR(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        checks.flag("learn", learn)
-        shape = checks.shape("shape", shape)
+        _checks.flag("learn", learn)
+        shape = _checks.shape("shape", shape)
         self.backend = backend
         for name, given, least in (("feedback", feedback, 0), ("feedforward", feedforward, 1)):
             value = _coefficients(name, given)
@@ -76,7 +76,7 @@ class IIR(nn.Module):
 def _coefficients(name: str, given: Tensor | Sequence[float | Tensor]) -> Tensor | tuple[float, ...]:
     """A copy of ``given``: a tensor where there is one in it, else floats."""
     if isinstance(given, Tensor):
-        checks.floating(name, given)
+        _checks.floating(name, given)
         if given.dim() == 0:
             raise ValueError(f"{name} must have the order of the filter as its first axis; got a tensor without axes")
         return given.detach().clone()
@@ -84,7 +84,7 @@ def _coefficients(name: str, given: Tensor | Sequence[float | Tensor]) -> Tensor
         raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(given).__name__}")
     if any(isinstance(c, Tensor) for c in given):
         return torch.stack(torch.broadcast_tensors(*(torch.as_tensor(c) for c in given))).detach().clone()
-    return tuple(checks.number(f"{name}[{i}]", c) for i, c in enumerate(given))
+    return tuple(_checks.number(f"{name}[{i}]", c) for i, c in enumerate(given))
 
 
 def _spread(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:

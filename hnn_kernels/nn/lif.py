@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import checks, filters
+from .. import _checks, filters
+from .._ops.layer import RESET_GRADS, RESETS
 from ..functional import READOUTS, lif
-from ..ops import RESET_GRADS, RESETS
 from ..reference import LIFState
 from ..surrogates import SURROGATES
 from .iir import IIR
@@ -72,16 +72,16 @@ class LIF(nn.Module):
         super().__init__()
         if isinstance(learn, str) or not isinstance(learn, Sequence):
             raise TypeError(f"learn must be a sequence of names, such as ('decay',); got {learn!r}")
-        shape = checks.shape("shape", shape)
+        shape = _checks.shape("shape", shape)
         for name in learn:
-            checks.option("learn", name, (*COEFFICIENTS, *FILTERS))
-        checks.option("reset", reset, RESETS)
-        checks.option("reset_grad", reset_grad, RESET_GRADS)
-        checks.option("surrogate", surrogate, SURROGATES)
-        checks.option("readout", readout, READOUTS)
-        checks.flag("smooth", smooth)
+            _checks.option("learn", name, (*COEFFICIENTS, *FILTERS))
+        _checks.option("reset", reset, RESETS)
+        _checks.option("reset_grad", reset_grad, RESET_GRADS)
+        _checks.option("surrogate", surrogate, SURROGATES)
+        _checks.option("readout", readout, READOUTS)
+        _checks.flag("smooth", smooth)
         if checkpoint_every is not None:
-            checks.positive_int("checkpoint_every", checkpoint_every)
+            _checks.positive_int("checkpoint_every", checkpoint_every)
         if reset == "filter":
             reset_decay = RESET_DECAY if reset_decay is None else reset_decay
         elif reset_decay is not None or "reset_decay" in learn:
@@ -93,10 +93,10 @@ class LIF(nn.Module):
                 self.reset_decay = None
                 continue
             if isinstance(value, Tensor):
-                checks.floating(name, value)
+                _checks.floating(name, value)
                 value = value.detach().clone()
             else:
-                value = checks.number(name, value)
+                value = _checks.number(name, value)
             if name in learn:
                 value = torch.as_tensor(value, dtype=torch.get_default_dtype())
                 setattr(self, name, nn.Parameter(_expand(name, value, shape) if shape else value))
@@ -112,7 +112,7 @@ class LIF(nn.Module):
             elif given is not None and not isinstance(given, IIR):
                 raise TypeError(f"{name} must be an IIR or None; got {type(given).__name__}")
             setattr(self, name, given)
-        self.sigma = checks.number("sigma", sigma, positive=True)
+        self.sigma = _checks.number("sigma", sigma, positive=True)
         self.reset = reset
         self.reset_grad = reset_grad
         self.surrogate = surrogate

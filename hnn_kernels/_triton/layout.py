@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .. import ops
+from .._ops import layer as ops
 
 # Operands with an axis in front: of taps, or of what a filter's state keeps.
 _STACKED = {*ops.FILTER_COEFFICIENTS, "synapse_state", "axon_state", "grad_synapse_state", "grad_axon_state"}

@@ -1,7 +1,7 @@
 """Loads and stores of the kernels, as device functions.
 
 M neurons of one step (batch times features) are numbered in the order of the current's memory. ``sizes`` and
-``strides`` are those of :mod:`hnn_kernels.triton.layout`.
+``strides`` are those of :mod:`hnn_kernels._triton.layout`.
 """
 
 import triton

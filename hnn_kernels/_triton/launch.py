@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .. import ops
-from ..ops import Layer
+from .._ops import layer as ops
+from .._ops.layer import Layer
 from ..reference import state_dtype
 from .formula import Options
 from .layout import describe, opaque

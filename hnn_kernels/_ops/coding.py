@@ -1,7 +1,7 @@
 """The raw operators of the codings, and the autograd Function of the Gaussian one.
 
-As for the layer (:mod:`hnn_kernels.ops`), each backend implements them under its own name, and they check nothing that
-:mod:`hnn_kernels.coding` has checked already. No noise is kept for backward: its operator makes it again.
+As for the layer (:mod:`hnn_kernels._ops.layer`), each backend implements them under its own name. They check nothing
+that :mod:`hnn_kernels.coding` has checked already. No noise is kept for backward: its operator makes it again.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .ops import KERNEL_BACKENDS, library
+from .layer import KERNEL_BACKENDS, library
 
 # The seed is a tensor on the values' device: nothing waits for it, and a CUDA graph that is replayed reads a new one.
 _NOISE = "SymInt first_step, SymInt first_element"

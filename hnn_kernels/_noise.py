@@ -1,4 +1,4 @@
-"""The noise of the codings, as plain PyTorch: the definition that ``csrc/noise.h`` and ``triton/noise.py`` mirror.
+"""The noise of the codings, as plain PyTorch: the definition that ``csrc/noise.h`` and ``_triton/noise.py`` mirror.
 
 The noise of an element at a step is a pure function of a 64-bit seed, the element's number and the step's: word
 ``step % 4`` of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) under the key

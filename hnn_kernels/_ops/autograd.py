@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ops import OUTPUTS, TENSORS, backward_ops, forward_ops
+from .layer import OUTPUTS, TENSORS, backward_ops, forward_ops
 
 
 class Settings(NamedTuple):

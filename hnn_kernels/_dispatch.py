@@ -40,10 +40,10 @@ def _cuda() -> Backend:
 
 
 def _triton() -> Backend:
-    from . import triton
+    from . import _triton
 
-    if triton.import_error is not None:
-        return Backend("triton", (), f"triton cannot be imported: {triton.import_error}")
+    if _triton.import_error is not None:
+        return Backend("triton", (), f"triton cannot be imported: {_triton.import_error}")
     if os.environ.get("TRITON_INTERPRET") == "1":
         return Backend("triton", ("cpu", "cuda"), "")
     if not torch.cuda.is_available():

@@ -168,7 +168,7 @@ def cpp(surrogates: dict) -> str:
 
 
 def triton(surrogates: dict) -> str:
-    """The text of ``hnn_kernels/triton/surrogates.py``."""
+    """The text of ``hnn_kernels/_triton/surrogates.py``."""
     lines = [
         f"# {_MARK}",
         '"""The surrogates of the distance x = V - V_th to the threshold, as device functions."""',
@@ -188,10 +188,10 @@ def triton(surrogates: dict) -> str:
     return "\n".join([*lines, ""])
 
 
-FILES = {"csrc/surrogates.h": cpp, "hnn_kernels/triton/surrogates.py": triton}
+FILES = {"csrc/surrogates.h": cpp, "hnn_kernels/_triton/surrogates.py": triton}
 
 if __name__ == "__main__":
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     # By its path: the package cannot be imported where a file that this writes is broken or gone.
     surrogates = runpy.run_path(str(root / "hnn_kernels" / "surrogates.py"))["SURROGATES"]
     for path, write in FILES.items():

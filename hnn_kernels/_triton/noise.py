@@ -1,4 +1,4 @@
-"""The noise of the codings as device functions: the mirror of :mod:`hnn_kernels.noise`, which defines it.
+"""The noise of the codings as device functions: the mirror of :mod:`hnn_kernels._noise`, which defines it.
 
 The launches forbid contraction into multiply-adds, so that the bits are the same.
 """
@@ -71,7 +71,7 @@ def uniform(word):
 
 @triton.jit
 def exp(x):
-    """exp(x); in float32 the bits of :func:`hnn_kernels.noise.exp`."""
+    """exp(x); in float32 the bits of :func:`hnn_kernels._noise.exp`."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:

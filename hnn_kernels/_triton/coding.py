@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .. import checks
-from ..coding_ops import allocate_gradients, allocate_train, implement
+from .. import _checks
+from .._ops.coding import allocate_gradients, allocate_train, implement
 from ..reference import state_dtype
 from .layout import collapse, opaque
 from .memory import offset_of
@@ -146,7 +146,7 @@ def gaussian_backward(grad_out, log_std, seed, first_step, first_element, needs)
 
 def poisson_forward(probability, seed, steps, first_step, first_element) -> Tensor:
     """``hnn::poisson_forward_triton``."""
-    checks.probabilities("probability", probability)
+    _checks.probabilities("probability", probability)
     out = allocate_train(probability, steps)
     if steps:
         _launch(encode_kernel, (probability, None), out, seed, first_step, first_element)

@@ -3,7 +3,7 @@
 Each backend implements the same pair under its own name (``hnn::lif_forward_cpu``, ``hnn::lif_backward_triton`` ...),
 so a call goes from Python to its kernel in one hop and no device has two implementations of one operator. The
 operators are private: they check nothing that :mod:`hnn_kernels.functional` has checked already, and autograd lives
-in :mod:`hnn_kernels.autograd`.
+in :mod:`hnn_kernels._ops.autograd`.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .reference import state_dtype
+from ..reference import state_dtype
 
 KERNEL_BACKENDS = ("cpu", "cuda", "triton")
 # NO_MEMBRANE is a layer that is nothing but its synapse filter: hnn_kernels.iir.

@@ -1,0 +1,1 @@
+"""The writers of generated files: run by ``make surrogates``."""

@@ -1,0 +1,1 @@
+"""The operators: their schemas, fake kernels, batching rule and autograd."""
