@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ARCHITECTURES = ("8.0", "9.0", "10.0+PTX")
 # LibTorch's stable ABI of 2.11: a module built against any torch from there on runs with any torch from there on.
@@ -36,6 +36,13 @@ SOURCES = {
     "cuda": ["lif.cu", "coding.cu", "module.cpp"],
     "shim": ["lif.cpp", "coding.cpp", "module.cpp"],
 }
+
+
+def packages() -> list[str]:
+    """Every package, by the name that it is installed under."""
+    found = find_packages(include=["hnn_kernels", "hnn_kernels.*", "hnn_models", "hnn_models.*"])
+    suite = find_packages(include=["benchmarks", "benchmarks.*"])
+    return [*found, *(f"hnn_{name}" for name in suite)]
 
 
 def say(text: str) -> None:
@@ -190,6 +197,10 @@ if missing:
     raise SystemExit(f"HNN_REQUIRE asks for {', '.join(sorted(missing))}, which this machine cannot build: {reasons}")
 if chosen:
     limit_jobs()
-    setup(ext_modules=[extension(name) for name in chosen], cmdclass={"build_ext": build_command()})
+    setup(
+        packages=packages(),
+        ext_modules=[extension(name) for name in chosen],
+        cmdclass={"build_ext": build_command()},
+    )
 else:
-    setup()
+    setup(packages=packages())

@@ -21,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.core import TyperGroup
 
-from hnn_models.command import BAD_INPUT, short_errors
-from hnn_models.device import device_name, resolve_device
+from hnn_models.cli.output import BAD_INPUT, short_errors
+from hnn_models.training.device import device_name, resolve_device
 
 from . import memory, records, runner
 from .cases import DTYPES, OPS, Case, suite

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hnn_models.device import device_name
-from hnn_models.provenance import commit
+from hnn_models.training.device import device_name
+from hnn_models.training.provenance import commit
 
 from .cases import Case
 from .rows import Row

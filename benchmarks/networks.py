@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hnn_models import HybridNetwork
-from hnn_models.timing import currents
+from hnn_models.analysis.timing import currents
 
 from .cases import Dynamics
 from .fairness import reference

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import hnn_kernels
 from hnn_models import HybridNetwork
-from hnn_models.layers import INPUTS
+from hnn_models.network.layers import INPUTS
 
 from .ancestor import Ancestor
 from .cases import Case

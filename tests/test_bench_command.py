@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks import command, records
 from benchmarks.cases import SUITES, Case
-from hnn_models import cli
+from hnn_models.cli import app as cli
 
 CASES = (Case("lif", (4, 3, 50)), Case("lif_axon", (4, 3, 50)), Case("lif", (4, 3, 50), "bfloat16"))
 

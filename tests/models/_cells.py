@@ -4,9 +4,9 @@ from pathlib import Path
 
 import _small
 
-from hnn_models.reproduction import Reproduction, Source
-from hnn_models.results import Row
-from hnn_models.tables import Cell, Plan, Run
+from hnn_models.paper.cells import Cell, Plan, Run
+from hnn_models.paper.record import Row
+from hnn_models.paper.runs import Reproduction, Source
 
 ARTIFICIAL = Run("A16-A10", "digits", "none")
 SEPARATE = Run("A16-S10", "digits", learning="separate")

@@ -6,8 +6,9 @@ pytest.importorskip("lightning", reason="training needs the extra 'models'")
 
 import torch
 
-from hnn_models import HybridNetwork, learning
-from hnn_models.protocol import Protocol
+from hnn_models import HybridNetwork
+from hnn_models.training import learning
+from hnn_models.training.protocol import Protocol
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol("digits", epochs=3, batch_size=32, lr=2e-3, milestones=(0.5,), seed=5, split_seed=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hnn_models import datasets
+from hnn_models.data import datasets
 
 
 @pytest.fixture(scope="session")

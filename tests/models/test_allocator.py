@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from hnn_models import memory
+from hnn_models.training import memory
 
 # 64 MiB: glibc never serves as much from its heap unless it is asked to. Huge pages would be 32 faults. Its first calls
 # take new memory all the same: its cache of small blocks, 7 of a size, keeps what aligning a tensor cuts off.
 _FAULTS = """
 import resource, torch
-from hnn_models import memory
+from hnn_models.training import memory
 {ask}
 def fill():
     torch.empty(2**24).fill_(1.0)

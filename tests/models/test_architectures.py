@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hnn_models import HybridNetwork, describe
+from hnn_models import HybridNetwork
+from hnn_models.network import table as describe
 
 MLPS = ["S784-S500-S10", "A784-S500-S10", "A784-A500-S10", "A784-A500-A10"]
 CNNS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hnn_models.augmentation import Augmentation, augment
+from hnn_models.data.augmentation import Augmentation, augment
 
 
 def plainly(image, down, right, mirrored):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from _small import PROTOCOL
 
-from hnn_models import checkpoint
-from hnn_models.checkpoint import CheckpointError
+from hnn_models.training import checkpoint
+from hnn_models.training.checkpoint import CheckpointError
 
 _WEIGHT = "network.artificial.1.weight"
 
@@ -125,7 +125,7 @@ def test_a_kill_while_writing_leaves_the_former_file(tmp_path, step):
     former = path.read_bytes()
     script = f"""
 import os, signal, torch
-from hnn_models import checkpoint
+from hnn_models.training import checkpoint
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)

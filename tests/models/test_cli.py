@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 import hnn_kernels
-from hnn_models import checkpoint
-from hnn_models.cli import app
-from hnn_models.protocol import Protocol
+from hnn_models.cli.app import app
+from hnn_models.training import checkpoint
+from hnn_models.training.protocol import Protocol
 
 SMALL = ["--epochs", "1", "--steps", "4", "--no-progress", "--device", "cpu"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hnn_models import data
-from hnn_models.augmentation import Augmentation
+from hnn_models.data import images as data
+from hnn_models.data.augmentation import Augmentation
 
 
 def small(count=20, **options):

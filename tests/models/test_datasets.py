@@ -11,8 +11,8 @@ import torch
 
 pytest.importorskip("torchvision", reason="the data sets come through torchvision, in the extra 'models'")
 
-from hnn_models import datasets
-from hnn_models.folder import DataError
+from hnn_models.data import datasets
+from hnn_models.data.folder import DataError
 
 
 def idx(array):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import hnn_kernels
-from hnn_models import HybridNetwork, describe
+from hnn_models import HybridNetwork
+from hnn_models.network import table as describe
 
 
 def test_the_printed_table():

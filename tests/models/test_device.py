@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hnn_models.device import device_name, resolve_device
+from hnn_models.training.device import device_name, resolve_device
 
 
 def test_device():

@@ -8,8 +8,8 @@ pytest.importorskip("torchvision", reason="folders are listed by torchvision, in
 
 from PIL import Image
 
-from hnn_models import datasets
-from hnn_models.folder import DataError
+from hnn_models.data import datasets
+from hnn_models.data.folder import DataError
 
 
 def pixels(number, shape=(6, 5, 3)):

@@ -6,7 +6,10 @@ import pytest
 import torch
 from test_cli import hnn, refused
 
-from hnn_models import HybridNetwork, data, describe, energy
+from hnn_models import HybridNetwork
+from hnn_models.analysis import energy
+from hnn_models.data import images as data
+from hnn_models.network import table as describe
 
 CPU = ["--device", "cpu"]
 
@@ -83,7 +86,7 @@ def test_profile_is_reproducible_with_noise(tmp_path, digits):
 
 def test_plots_of_an_image_show_the_same_noise(tmp_path, monkeypatch):
     """Raster and membranes are looked at side by side; how many images were counted before makes no difference."""
-    plots = pytest.importorskip("hnn_models.plots", reason="plots need the extra 'models'")
+    plots = pytest.importorskip("hnn_models.analysis.plots", reason="plots need the extra 'models'")
     found, activity = [], plots.activity
 
     def kept(network, images):

@@ -10,9 +10,11 @@ import torch
 from _small import PROTOCOL, assert_same_weights, build, saved_weights, train
 from torch import nn
 
-from hnn_models import HybridNetwork, data, learning
-from hnn_models.classifier import Classifier
-from hnn_models.protocol import Protocol
+from hnn_models import HybridNetwork
+from hnn_models.data import images as data
+from hnn_models.training import learning
+from hnn_models.training.classifier import Classifier
+from hnn_models.training.protocol import Protocol
 
 ONE = PROTOCOL._replace(epochs=1)
 

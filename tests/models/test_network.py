@@ -9,7 +9,7 @@ from torch import nn
 
 import hnn_kernels
 from hnn_models import HybridNetwork, NotationError
-from hnn_models.activity import activity
+from hnn_models.analysis.activity import activity
 
 SMALL = ["A12-A9-S5", "A12-S9-S5", "S12-S9-S5", "S5", "A5-S8-S7-S5"]
 IMAGES = ["A4C3-S6C3-P2-S5", "S4C3-P2-S6C2-S7-S5", "A4C3-P2-S6C3-S5", "A4C3-A6C2-P2-S5", "P2-S4C2-S5"]

@@ -3,7 +3,7 @@
 import pytest
 
 from hnn_models import HybridNetwork, NotationError, parse
-from hnn_models.notation import shapes
+from hnn_models.network.notation import shapes
 
 
 def test_layers_in_order():

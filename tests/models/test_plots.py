@@ -8,8 +8,9 @@ import torch
 from _cells import CELLS, row
 from _loop import make
 
-from hnn_models import plots, table_plots
-from hnn_models.activity import activity
+from hnn_models.analysis import plots
+from hnn_models.analysis.activity import activity
+from hnn_models.paper import plots as table_plots
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from _small import PROTOCOL, build, train
-from hnn_models import HybridNetwork, datasets
-from hnn_models.classifier import Classifier
+from hnn_models import HybridNetwork
+from hnn_models.data import datasets
+from hnn_models.training.classifier import Classifier
 
 step = Classifier.training_step
 

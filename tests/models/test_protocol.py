@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hnn_models.protocol import PRECISIONS, RECIPES, Protocol
+from hnn_models.training.protocol import PRECISIONS, RECIPES, Protocol
 
 
 def test_the_papers_values():

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from hnn_models import provenance
+from hnn_models.training import provenance
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 from _cells import CELLS, row
 from test_cli import refused
 
-from hnn_models import results, tables
-from hnn_models.results import RecordError, Row
+from hnn_models.paper import cells as tables
+from hnn_models.paper import record as results
+from hnn_models.paper.record import RecordError, Row
 
 COLUMNS = (
     "table,architecture,dataset,coding,input,learning,recipe,seed,epochs,best_epoch,val_accuracy,test_accuracy,"
@@ -66,7 +67,7 @@ def test_damaged_or_foreign_files_are_refused_and_left_alone(change, message, tm
     path.write_bytes(changed)
     with pytest.raises(RecordError, match=message):
         results.read(path, CELLS)
-    monkeypatch.setattr("hnn_models.reproduction.CELLS", CELLS)
+    monkeypatch.setattr("hnn_models.paper.runs.CELLS", CELLS)
     assert f"hnn: error: {path} is " in refused("tables", "--out", path, "--device", "cpu")
     assert path.read_bytes() == changed
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from _small import PROTOCOL, assert_same_weights, build, saved_weights, train
 
-from hnn_models import HybridNetwork, learning
+from hnn_models import HybridNetwork
+from hnn_models.training import learning
 
 LONGER = PROTOCOL._replace(epochs=6)
 

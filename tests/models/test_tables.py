@@ -7,12 +7,14 @@ import torch
 from _cells import CELLS, SEPARATE, reproduction, row
 from test_cli import hnn, refused
 
-import hnn_models.tables as paper
-from hnn_models import datasets, learning, provenance, results
-from hnn_models import reproduction as command
-from hnn_models.device import device_name
-from hnn_models.protocol import Protocol
-from hnn_models.tables import Cell, Plan, Run, select
+import hnn_models.paper.cells as paper
+from hnn_models.data import datasets
+from hnn_models.paper import record as results
+from hnn_models.paper import runs as command
+from hnn_models.paper.cells import Cell, Plan, Run, select
+from hnn_models.training import learning, provenance
+from hnn_models.training.device import device_name
+from hnn_models.training.protocol import Protocol
 
 
 @pytest.fixture
@@ -187,7 +189,7 @@ def test_a_finished_cell_serves_others_where_its_run_is_gone(trained, tmp_path):
 
 
 def test_an_interrupted_run_goes_on(trained, tmp_path, monkeypatch):
-    from hnn_models.classifier import Classifier
+    from hnn_models.training.classifier import Classifier
 
     whole = reproduction(tmp_path / "whole", Plan(epochs=3))
     whole.fill(CELLS[:1], [0])

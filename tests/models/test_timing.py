@@ -4,7 +4,7 @@ import pytest
 import torch
 from _small import build
 
-from hnn_models import timing
+from hnn_models.analysis import timing
 
 
 def test_compares_in_turns_and_leaves_the_network_alone(digits, monkeypatch):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels.nn import IIR, LIF
 
-from . import build, describe
+from . import build
+from . import table as describe
 from .layers import CODINGS, INPUTS, Coding, Train
 from .notation import Layer, Shape, parse, shapes
 
@@ -256,7 +257,7 @@ class HybridNetwork(nn.Module):
         )
 
     def __str__(self) -> str:
-        """The table of :mod:`hnn_models.describe`."""
+        """The table of :mod:`hnn_models.network.table`."""
         return describe.text(self)
 
 

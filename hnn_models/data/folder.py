@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .data import ImageSet
+from .images import ImageSet
 
 _CHANNELS = {"L": 1, "RGB": 3}
 _CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits: others would be clipped

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .network import HybridNetwork
-from .notation import parse
-from .protocol import Protocol
+from ..network.network import HybridNetwork
+from ..network.notation import parse
+from ..training.protocol import Protocol
 
 # What goes with a recipe on the side of the network.
 NETWORK_OPTIONS: Mapping[str, Mapping[str, Any]] = {"paper": {}, "modern": {"learn": ("axon",)}}

@@ -7,9 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..network.network import HybridNetwork
+from ..network.table import show
 from .activity import Activity, activity, membrane
-from .describe import show
-from .network import HybridNetwork
 
 _RASTER_NEURONS = 200
 _TRACES = 4

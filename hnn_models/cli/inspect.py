@@ -7,14 +7,16 @@ import torch
 import typer
 from torch import Tensor
 
-from . import checkpoint, datasets, energy
-from .checkpoint import Checkpoint
-from .command import Backend, Device, Json, print_table
-from .data import ImageSet
-from .describe import kept_for_backward, rows, show
-from .device import resolve_device
-from .layers import AXONS, CODINGS, INPUTS
-from .network import HybridNetwork
+from ..analysis import energy
+from ..data import datasets
+from ..data.images import ImageSet
+from ..network.layers import AXONS, CODINGS, INPUTS
+from ..network.network import HybridNetwork
+from ..network.table import kept_for_backward, rows, show
+from ..training import checkpoint
+from ..training.checkpoint import Checkpoint
+from ..training.device import resolve_device
+from .output import Backend, Device, Json, print_table
 
 _BATCH = 32  # the currents of the paper's largest layer take 4 MB per image
 
@@ -64,9 +66,9 @@ def profile(
 ) -> None:
     """Count spikes and operations of a trained network on its test images, and estimate its energy.
 
-    What the figures mean is said in hnn_models/energy.py.
+    What the figures mean is said in hnn_models/analysis/energy.py.
     """
-    from . import learning
+    from ..training import learning
 
     where = resolve_device(device)
     found = checkpoint.load(path, backend=backend)
@@ -117,7 +119,7 @@ def _line(cost: energy.LayerCost) -> dict[str, Any]:
 
 def _plot(network: HybridNetwork, image: Tensor, seed: int, folder: Path) -> None:
     try:
-        from . import plots
+        from ..analysis import plots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("--plots needs matplotlib, part of the extra 'models'") from error
     figures = {}

@@ -18,7 +18,7 @@ class ImageSet(Dataset):
     """Labelled images. Indexing with a batch of indices gives ``(images, labels)``, pixels in [0, 1].
 
     An index of ``[B, 1 + ...]`` has in its other columns how each image is changed: what
-    :meth:`hnn_models.augmentation.Augmentation.draw` gives.
+    :meth:`hnn_models.data.augmentation.Augmentation.draw` gives.
 
     Attributes:
         images: uint8 ``[N, C, H, W]``, from 0 to ``scale``.

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR, LIF
 
+from ..network.layers import SpikingLayer, shared
+from ..network.network import HybridNetwork
+from ..network.notation import Shape
 from .activity import Activity, activity
-from .layers import SpikingLayer, shared
-from .network import HybridNetwork
-from .notation import Shape
 
 FLOAT = 4  # bytes
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import Checkpoint
-from .data import ImageSet
+from ..training.checkpoint import Checkpoint
 from .folder import DataError, load_folder
+from .images import ImageSet
 
 # The md5 of each file of MNIST as torchvision unpacks it. (torchvision knows those of the packed files.)
 MNIST_FILES = {

@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from ..data.images import Batches
+from ..network.network import HybridNetwork
 from . import checkpoint
-from .data import Batches
-from .network import HybridNetwork
 from .protocol import Protocol
 
 _EVALUATION = 2**32  # in place of an epoch's number; no epoch has it

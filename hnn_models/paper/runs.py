@@ -13,25 +13,28 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import torch
 import typer
 
-from . import checkpoint, datasets, energy, provenance, results
-from .command import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
-from .data import ImageSet
-from .device import device_name, resolve_device
-from .inspection import profiled
-from .network import HybridNetwork
-from .protocol import PRECISIONS, RECIPES, Protocol
-from .results import Row
-from .tables import CELLS, Cell, Plan, Run, select
+from ..analysis import energy
+from ..cli.inspect import profiled
+from ..cli.output import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
+from ..data import datasets
+from ..data.images import ImageSet
+from ..network.network import HybridNetwork
+from ..training import checkpoint, provenance
+from ..training.device import device_name, resolve_device
+from ..training.protocol import PRECISIONS, RECIPES, Protocol
+from . import record as results
+from .cells import CELLS, Cell, Plan, Run, select
+from .record import Row
 
 if TYPE_CHECKING:
-    from .learning import Outcome
-    from .plots import Point
+    from ..analysis.plots import Point
+    from ..training.learning import Outcome
 
 _PROFILED = 1000  # test images of which the energy is the mean
 
 
 class Source(NamedTuple):
-    """Where the images of a data set are: ``kind`` and ``folder`` are for :func:`hnn_models.datasets.load`.
+    """Where the images of a data set are: ``kind`` and ``folder`` are for :func:`hnn_models.data.datasets.load`.
 
     ``label`` is the data set's name, and what its images are where they are a copy.
     """
@@ -63,7 +66,7 @@ class Reproduction:
         record: the CSV file.
         runs: folder of all runs.
         sources: images by the data set's name.
-        device, backend, progress: as for :func:`hnn_models.learning.train`.
+        device, backend, progress: as for :func:`hnn_models.training.learning.train`.
     """
 
     cells: Sequence[Cell]
@@ -81,7 +84,7 @@ class Reproduction:
         """What of ``cells`` has no row of this plan.
 
         Raises:
-            hnn_models.results.RecordError: the file is not a record.
+            hnn_models.paper.record.RecordError: the file is not a record.
         """
         rows = results.read(self.record, self.cells)
         return [(cell, seed) for seed in seeds for cell in cells if self.finished(rows, cell, seed) is None]
@@ -101,7 +104,7 @@ class Reproduction:
 
         Raises:
             ValueError: images that are not there, or a run that cannot be continued.
-            hnn_models.results.RecordError: the file is not a record; it is left alone.
+            hnn_models.paper.record.RecordError: the file is not a record; it is left alone.
             FloatingPointError: the weights of a run are no longer finite.
         """
         commit = provenance.commit()
@@ -122,7 +125,8 @@ class Reproduction:
 
     def point(self, run: Run, seed: int, accuracy: float) -> "Point | None":
         """The energy that the network of ``run`` takes, beside its ``accuracy`` in percent; None where it is gone."""
-        from . import learning, plots
+        from ..analysis import plots
+        from ..training import learning
 
         path = self.run_dir(run, seed) / "best.ckpt"
         if not path.exists():
@@ -173,7 +177,7 @@ class Reproduction:
         )
 
     def _train(self, run: Run, seed: int) -> "Outcome":
-        from . import learning
+        from ..training import learning
 
         if (run, seed) not in self._outcomes:
             artificial = run.artificial
@@ -298,11 +302,11 @@ def _lines(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> l
 
 def _plot(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> None:
     try:
-        from . import plots as network_plots
-        from . import table_plots
+        from ..analysis import plots as network_plots
+        from . import plots as table_plots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("--plots needs matplotlib, part of the extra 'models'") from error
-    from . import learning
+    from ..training import learning
 
     rows = [r for r in results.read(work.record, work.cells) if r.base_recipe == work.plan.recipe]
     figures = {}

@@ -7,8 +7,8 @@ from itertools import groupby
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from .results import Row, conditions
-from .tables import Cell, title
+from .cells import Cell, title
+from .record import Row, conditions
 
 _COLORS = {"separate": "C0", "simultaneous": "C1"}
 
@@ -59,8 +59,8 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
     """Training loss and validation accuracy by epoch; one color per cell, a line for each seed.
 
     Args:
-        histories: what :func:`hnn_models.learning.history` gives for each run of a cell.
-        how: recipe and images, as :func:`hnn_models.results.conditions` says them.
+        histories: what :func:`hnn_models.training.learning.history` gives for each run of a cell.
+        how: recipe and images, as :func:`hnn_models.paper.record.conditions` says them.
 
     Raises:
         ValueError: there is nothing to plot.

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..data.augmentation import Augmentation
+from ..data.images import FeatureSet, ImageSet, loader, split
+from ..network.network import HybridNetwork
 from . import checkpoint, trainer
-from .augmentation import Augmentation
 from .classifier import Classifier
-from .data import FeatureSet, ImageSet, loader, split
-from .network import HybridNetwork
 from .protocol import Protocol
 
 __all__ = ["Outcome", "evaluate", "history", "parts", "train"]

@@ -27,7 +27,7 @@ class Protocol(NamedTuple):
     """How a network is trained. :meth:`of` gives a recipe's values for a data set; the paper leaves the seeds open.
 
     Attributes:
-        dataset: a name that :func:`hnn_models.datasets.load` knows.
+        dataset: a name that :func:`hnn_models.data.datasets.load` knows.
         recipe: where the values come from, ``"paper"`` (section 4) or ``"modern"``.
         epochs: number of epochs.
         batch_size: images per step, over all processes.
@@ -37,7 +37,7 @@ class Protocol(NamedTuple):
         milestones: for ``"steps"``, fractions of the run, in (0, 1).
         weight_decay: decoupled (AdamW), of matrices and convolution kernels alone.
         label_smoothing: of the training loss, in [0, 1).
-        shift, flip, warp: see :class:`hnn_models.augmentation.Augmentation`.
+        shift, flip, warp: see :class:`hnn_models.data.augmentation.Augmentation`.
         split: ``"pooled"``, 6:2:2 of all images; or ``"given"``, the set's own test images, and 6:2 of the others.
         patience: end the run once the validation accuracy has not risen for this many epochs; None for never.
         min_epochs: the fewest epochs of a run that ``patience`` ends.

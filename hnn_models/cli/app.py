@@ -20,15 +20,19 @@ except ModuleNotFoundError as error:
 
 import hnn_kernels
 
-from . import checkpoint, datasets, inspection, memory, protocol, reproduction, timing
-from .build import PER
-from .command import BAD_RUN, Backend, Device, Json, Progress, short_errors
-from .data import ImageSet
-from .device import resolve_device
-from .layers import ACTIVATIONS, AXONS, CODINGS, INPUTS
-from .network import HybridNetwork
-from .notation import parse
-from .protocol import Protocol
+from ..analysis import timing
+from ..data import datasets
+from ..data.images import ImageSet
+from ..network.build import PER
+from ..network.layers import ACTIVATIONS, AXONS, CODINGS, INPUTS
+from ..network.network import HybridNetwork
+from ..network.notation import parse
+from ..paper import runs as reproduction
+from ..training import checkpoint, memory, protocol
+from ..training.device import resolve_device
+from ..training.protocol import Protocol
+from . import inspect as inspection
+from .output import BAD_RUN, Backend, Device, Json, Progress, short_errors
 
 _LEARNING = ("simultaneous", "separate")
 _FIRST = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun starts
@@ -109,7 +113,7 @@ def train(
     Under torchrun, every process takes its share of each batch.
     """
     with short_errors():
-        from . import learning as training
+        from ..training import learning as training
 
         where = resolve_device(device)
         given = {
@@ -194,7 +198,7 @@ def evaluate(
 ) -> None:
     """Test accuracy of a checkpoint, on the data set and the split that it was trained with."""
     with short_errors():
-        from . import learning
+        from ..training import learning
 
         where = resolve_device(device)
         found = checkpoint.load(path, backend=backend)
@@ -228,7 +232,7 @@ def demo(
     mnist = data_dir is not None
     architecture, lr = ("A784-S500-S10", 1e-3) if mnist else ("A128-S128-S10", 2e-3)
     with short_errors():
-        from . import learning
+        from ..training import learning
 
         where = resolve_device(device)
         followed = Protocol.of(

@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from .protocol import RECIPES
-from .tables import CUTS, Cell, planned_epochs, title
+from ..training.protocol import RECIPES
+from .cells import CUTS, Cell, planned_epochs, title
 
 
 class RecordError(ValueError):

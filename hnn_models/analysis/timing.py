@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .network import HybridNetwork
+from ..network.network import HybridNetwork
 
 _WARM_UP = 3
 

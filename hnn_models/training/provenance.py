@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 def commit() -> str:

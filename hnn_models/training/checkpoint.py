@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .network import HybridNetwork
+from ..network.network import HybridNetwork
 from .protocol import Protocol
 
 KEY = "hnn"
@@ -23,8 +23,8 @@ class CheckpointError(ValueError):
 class Checkpoint(NamedTuple):
     """A network with its trained weights on the CPU, and how it was trained.
 
-    ``images`` is the digest of the images (:meth:`hnn_models.data.ImageSet.fingerprint`); ``epoch`` counts from 1;
-    ``validation_accuracy`` is a fraction; ``seconds`` is the training time up to there.
+    ``images`` is the digest of the images (:meth:`hnn_models.data.images.ImageSet.fingerprint`); ``epoch`` counts
+    from 1; ``validation_accuracy`` is a fraction; ``seconds`` is the training time up to there.
     """
 
     network: HybridNetwork

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hnn_kernels.nn import LIF
 
-from .layers import SpikingLayer, Train
-from .network import HybridNetwork
+from ..network.layers import SpikingLayer, Train
+from ..network.network import HybridNetwork
 
 
 class Activity(NamedTuple):

@@ -1,0 +1,1 @@
+"""Image sets: named ones, folders of images, how they are changed and cut into batches."""

@@ -1,0 +1,1 @@
+"""Training: protocols, checkpoints, the runs themselves, and the machine that they run on."""
