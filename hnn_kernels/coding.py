@@ -1,9 +1,9 @@
-"""Codings: how a continuous value becomes a train in time (Muramatsu & Yu 2021, section 3.2).
+"""Codings: a continuous value becomes a train in time (Muramatsu & Yu 2021, section 3.2).
 
-The noise of the Gaussian and the Poisson coding is counter-based (:mod:`hnn_kernels._noise`): a function of the seed,
-the element's place in ``[B, *features]`` (row-major, whatever the memory layout) and the step, and of nothing else. So
-every backend, on any number of threads, draws the same numbers from a seed, and two calls over the two parts of the
-time (``first_step``) or of the batch (``first_element``) draw those of one call.
+The noise of the Gaussian and the Poisson coding is counter-based (:mod:`hnn_kernels._noise`). It depends on the seed,
+on the element's place in ``[B, *features]`` (row-major, whatever the memory layout) and on the step, and on nothing
+else. So every backend, on any number of threads, draws the same numbers from a seed. Two calls over two parts of the
+time (``first_step``) or of the batch (``first_element``) draw the numbers of one call over the whole.
 """
 
 import torch
@@ -14,14 +14,14 @@ from ._ops.coding import GaussianFunction, coding_ops
 
 
 def encode_duplicate(value: Tensor, steps: int) -> Tensor:
-    """Duplicate coding: the value itself at every step, ``O[t] = value`` (section 3.2.1).
+    """Duplicate coding: repeat the value at every step, ``O[t] = value`` (section 3.2.1).
 
     Args:
         value: ``[B, *features]``, any supported floating dtype.
         steps: T, at least 0.
 
     Returns:
-        ``[steps, B, *features]``, a view of ``value`` that takes no memory. A layer that takes a constant current
+        ``[steps, B, *features]``, a view of ``value`` that takes no memory. A call that takes a constant current
         (``lif(value, ..., steps=T)``) needs no such view: it reads the value once.
 
     Raises:
@@ -42,32 +42,33 @@ def encode_gaussian(
     first_element: int = 0,
     backend: str | None = None,
 ) -> Tensor:
-    """Gaussian coding: normal numbers around the value, fresh at every step (section 3.2.2, eq. 7)::
+    """Gaussian coding: draw normal numbers around the value, fresh at every step (section 3.2.2, eq. 7)::
 
         O[t] = mean + exp(log_std) * eps[t],   eps[t] ~ N(0, 1)
 
-    differentiable in both by that very formula. The noise is never stored: backward, one pass over the gradient, makes
-    it again.
+    The result is differentiable in ``mean`` and ``log_std`` by this formula. The noise is never stored: backward, one
+    pass over the gradient, makes it again.
 
     Args:
         mean: ``[B, *features]``; float64, float32, bfloat16 or float16. Any strides: the two halves of a
             ``[B, 2F]`` output are read where they are.
         log_std: the logarithm of the standard deviation; shape, dtype and device as ``mean``.
         steps: T, at least 0.
-        seed: of the noise: an int of 64 bits, or an int64 tensor without axes on the device of the values, which nobody
-            waits for. None draws one with ``torch.randint`` on that device: ``torch.manual_seed`` settles it as it does
-            dropout, and a CUDA graph that is replayed draws a new one. Calls with one seed have one noise: give each
-            its own.
-        first_step: the number of the first step, for a call that continues another: t + ``first_step`` is what the
-            noise goes by.
-        first_element: the number of the first element, for a call on a part of a batch: what the parts before have in
-            them.
+        seed: seed of the noise: an int of 64 bits, or an int64 tensor without axes on the device of the values, which
+            is read there, so that the host does not wait for it. None draws a seed with ``torch.randint`` on that
+            device: ``torch.manual_seed`` fixes it as it fixes dropout, and a CUDA graph that is replayed draws a new
+            one. Calls with the same seed have the same noise, so give each its own.
+        first_step: the number of the first step, for a call that continues another. The noise depends on
+            ``first_step + t``.
+        first_element: the number of the first element, for a call on a part of a batch: the number of elements in the
+            parts before it.
         backend: as for :func:`hnn_kernels.lif`.
 
     Returns:
         ``[steps, B, *features]`` in the dtype of ``mean``, each step laid out in memory as ``mean`` is. Arithmetic is
-        float32 (float64 for float64), and in the former all backends' trains are equal bit for bit. ``eps`` is the same
-        float32 number in every dtype: at most 6.66 in size, its distribution within a few 1e-7 of the normal one.
+        float32 (float64 for float64). In float32 the trains of all backends are equal bit for bit. ``eps`` is the same
+        float32 number in every dtype. Its size is at most 6.66, and its distribution is within a few 1e-7 of the normal
+        one.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -92,24 +93,24 @@ def encode_poisson(
     first_element: int = 0,
     backend: str | None = None,
 ) -> Tensor:
-    """Poisson coding: at every step a spike with the given probability, independent of all others (section 3.2.3).
+    """Poisson coding: spike at every step with the given probability, independent of all others (section 3.2.3).
 
-    Not differentiable.
+    It is not differentiable.
 
     Args:
-        probability: ``[B, *features]`` in [0, 1], counted in steps of 2^-24 (rounded up: 0 never fires, 1 always does);
+        probability: ``[B, *features]`` in [0, 1], rounded up to a multiple of 2^-24 (0 never fires, 1 always does);
             float64, float32, bfloat16 or float16, any strides.
         steps, seed, first_step, first_element, backend: as for :func:`encode_gaussian`.
 
     Returns:
-        ``[steps, B, *features]`` of 0 and 1 in the dtype of ``probability``, each step laid out as it is; the same on
-        every backend.
+        ``[steps, B, *features]`` of 0 and 1 in the dtype of ``probability``, each step laid out in memory as
+        ``probability`` is. The train is the same on every backend.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a shape, device or value that is not allowed. A probability outside [0, 1], or NaN, is found by the
-            kernel: on the CPU it is this error (a RuntimeError in a compiled graph); on a GPU, which nothing here waits
-            for, a device-side assertion, as in ``torch.bernoulli``.
+        ValueError: a shape, device or value that is not allowed. The kernel finds a probability outside [0, 1], or NaN.
+            On the CPU it raises this error (a RuntimeError in a compiled graph). On a GPU, which the host does not wait
+            for, it is a device-side assertion, as in ``torch.bernoulli``.
         RuntimeError: ``probability`` requires a gradient, a backend that is not usable here, or ``torch.vmap``.
     """
     _checks.batch("probability", probability)
@@ -125,12 +126,12 @@ def encode_poisson(
         return coding_ops["poisson_forward", chosen](probability, *noise)
     except RuntimeError as error:
         if "must lie in [0, 1]" in str(error):
-            _checks.probabilities("probability", probability)  # tells what was given
+            _checks.probabilities("probability", probability)  # its message has the value
         raise
 
 
 def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tuple[str, tuple]:
-    """The backend, and ``(seed as a tensor, steps, first_step, first_element)``, checked."""
+    """Check the arguments; return the backend and ``(seed as a tensor, steps, first_step, first_element)``."""
     _checks.steps_count("steps", steps)
     _checks.steps_count("first_step", first_step, "the number of the first step")
     _checks.steps_count("first_element", first_element, "the number of the first element")

@@ -1,4 +1,4 @@
-"""IIR filters of any order: the synapse that filters a current, the axon that filters a spike train.
+"""IIR filters of any order: the synapse filters a current, the axon filters a spike train.
 
 y[t] = sum_{p=1..P} feedback[p-1] * y[t-p] + sum_{q=0..Q} feedforward[q] * x[t-q]        (Muramatsu & Yu 2021, eq. 1d)
 """
@@ -15,11 +15,13 @@ Coefficient = float | Tensor
 
 
 class IIR(NamedTuple):
-    """Coefficients of a filter.
+    """The coefficients of a linear filter with infinite impulse response::
 
-    ``feedback`` is ``[P, ...]`` and ``feedforward`` ``[Q + 1, ...]``: a tensor whose further axes broadcast against the
-    features (scalar, per channel, per neuron) and which may require grad, or a sequence of floats and such tensors.
-    ``P`` may be 0, ``feedforward`` has at least one coefficient.
+        y[t] = sum_{p=1..P} feedback[p-1] * y[t-p] + sum_{q=0..Q} feedforward[q] * x[t-q]
+
+    Each of the two is a tensor or a sequence of floats and tensors. ``feedback`` is ``[P, ...]``, and P may be 0.
+    ``feedforward`` is ``[Q + 1, ...]``, with at least one coefficient. The axes behind the first broadcast against the
+    features (scalar, per channel, per neuron). Tensors may require a gradient.
     """
 
     feedback: Tensor | Sequence[Coefficient]
@@ -27,21 +29,39 @@ class IIR(NamedTuple):
 
     @classmethod
     def exponential(cls, tau: float) -> "IIR":
-        """``y[t] = d y[t-1] + x[t]`` with ``d = exp(-1 / tau)``: impulse response ``d^t``.
+        """Return the filter ``y[t] = d y[t-1] + x[t]`` with ``d = exp(-1 / tau)``; its impulse response is ``d^t``.
 
-        As a synapse it makes the neuron current-based LIF. ``tau`` in steps, above 0.
+        As a synapse it makes the neuron a current-based LIF neuron.
+
+        Args:
+            tau: time constant in steps, above 0.
+
+        Raises:
+            TypeError, ValueError: ``tau`` is not a number above 0.
         """
         return cls((_decay("tau", tau),), (1.0,))
 
     @classmethod
     def dual_exponential(cls, tau_m: float, tau_s: float, normalize: bool = False) -> "IIR":
-        """The difference of two exponentials, as the paper's ancestor SNN-IIR has it; ``tau_m > tau_s``, in steps.
+        """Return the difference of two exponentials.
 
-        By default ``feedback = (d_m + d_s, -d_m d_s)``, ``feedforward = (d_m - d_s,)`` with ``d = exp(-1 / tau)``:
-        impulse response ``d_m^(t+1) - d_s^(t+1)``, which peaks at 0.471 for 4 and 1.
+        By default it is the filter of SNN-IIR (Fang et al. 2020, on whose program the paper's code is built)::
 
-        With ``normalize``, ``v_0 (m - s)`` with ``m <- d_m m + x``, ``s <- d_s s + x``,
-        ``v_0 = h^(h / (h - 1)) / (h - 1)``, ``h = tau_m / tau_s``: the same one step later, its peak scaled to about 1.
+            feedback = (d_m + d_s, -d_m * d_s),   feedforward = (d_m - d_s,),   d = exp(-1 / tau)
+
+        Its impulse response is ``d_m^(t+1) - d_s^(t+1)``, with a peak of 0.471 for time constants of 4 and 1.
+
+        With ``normalize`` the response comes one step later, and its peak is scaled to about 1::
+
+            m <- d_m * m + x,   s <- d_s * s + x,   y = v_0 * (m - s)
+            v_0 = h^(h / (h - 1)) / (h - 1),   h = tau_m / tau_s
+
+        Args:
+            tau_m, tau_s: time constants in steps; ``tau_m > tau_s > 0``.
+            normalize: the second form.
+
+        Raises:
+            TypeError, ValueError: a time constant is not a number above 0, or ``tau_m`` is not above ``tau_s``.
         """
         m, s = _decay("tau_m", tau_m), _decay("tau_s", tau_s)
         _checks.flag("normalize", normalize)

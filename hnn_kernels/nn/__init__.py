@@ -1,4 +1,4 @@
-"""Spiking layers as ``nn.Module``: stateless by default, state in and out on request."""
+"""Spiking neurons, filters and codings as ``nn.Module``. They keep no state; state goes in and out on request."""
 
 from .coding import Duplicate, Gaussian, Poisson
 from .iir import IIR

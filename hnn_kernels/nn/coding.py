@@ -1,4 +1,4 @@
-"""Codings as modules."""
+"""The codings of :mod:`hnn_kernels.coding` as modules."""
 
 from torch import Tensor, nn
 
@@ -18,26 +18,44 @@ class _Coding(nn.Module):
 
 
 class Duplicate(_Coding):
-    """:func:`hnn_kernels.encode_duplicate` as a layer: ``[B, *features]`` to ``[steps, B, *features]``."""
+    """Duplicate coding: :func:`hnn_kernels.encode_duplicate` as a layer.
+
+    Args:
+        steps: T, at least 0.
+
+    Shape:
+        ``[B, *features]`` to ``[steps, B, *features]``.
+
+    Raises:
+        TypeError, ValueError: as :func:`hnn_kernels.encode_duplicate`.
+    """
 
     def __init__(self, steps: int) -> None:
         super().__init__(steps)
 
     def forward(self, value: Tensor) -> Tensor:
+        """Return ``value`` at every step."""
         return encode_duplicate(value, self.steps)
 
 
 class Gaussian(_Coding):
-    """:func:`hnn_kernels.encode_gaussian` as a layer behind one that puts out means and logarithms of deviations.
+    """Gaussian coding: :func:`hnn_kernels.encode_gaussian` as a layer.
+
+    The layer before it puts out the means and the logarithms of the standard deviations.
 
     Args:
         steps, backend: as for :func:`hnn_kernels.encode_gaussian`.
 
     Shape:
-        ``[B, 2 F, ...]``, the means and then the logarithms along axis 1, to ``[steps, B, F, ...]``. Neither is copied.
+        ``[B, 2 F, ...]`` to ``[steps, B, F, ...]``. Axis 1 holds the F means, then the F logarithms; neither is copied.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`hnn_kernels.encode_gaussian`; a ValueError also where axis 1 is
+            missing or odd.
     """
 
     def forward(self, value: Tensor, *, seed: int | Tensor | None = None) -> Tensor:
+        """Return normal numbers around the means, fresh at every step; ``seed`` as for ``encode_gaussian``."""
         _checks.floating("value", value)
         if value.dim() < 2 or value.shape[1] % 2:
             raise ValueError(
@@ -48,11 +66,18 @@ class Gaussian(_Coding):
 
 
 class Poisson(_Coding):
-    """:func:`hnn_kernels.encode_poisson` as a layer: ``[B, *features]`` to ``[steps, B, *features]``.
+    """Poisson coding: :func:`hnn_kernels.encode_poisson` as a layer.
 
     Args:
         steps, backend: as for :func:`hnn_kernels.encode_poisson`.
+
+    Shape:
+        ``[B, *features]`` to ``[steps, B, *features]``.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`hnn_kernels.encode_poisson`.
     """
 
     def forward(self, probability: Tensor, *, seed: int | Tensor | None = None) -> Tensor:
+        """Return a spike train of these probabilities; ``seed`` as for ``encode_poisson``."""
         return encode_poisson(probability, self.steps, seed=seed, backend=self.backend)

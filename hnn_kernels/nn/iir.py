@@ -10,19 +10,24 @@ from ..functional import iir
 
 
 class IIR(nn.Module):
-    """A filter over all time steps; :func:`hnn_kernels.iir` as a layer. Also the axon or synapse of :class:`LIF`.
+    """A linear filter over all time steps: :func:`hnn_kernels.iir` as a layer.
+
+    It also serves as the axon or the synapse of a :class:`LIF`.
 
     Args:
-        feedback, feedforward: ``[P, ...]`` and ``[Q + 1, ...]``, as for :class:`hnn_kernels.IIR`; its presets fit:
+        feedback, feedforward: ``[P, ...]`` and ``[Q + 1, ...]``, as for :class:`hnn_kernels.IIR`. Its presets fit:
             ``nn.IIR(*hnn_kernels.IIR.dual_exponential(4, 1))``.
-        learn: train the coefficients: they become parameters, one per order, broadcast to ``shape``. Nothing constrains
-            them, so training can leave the stable region.
-        shape: shape of a learnt coefficient, broadcast against the features: ``()`` one for the layer,
-            ``(C, 1, 1)`` one per channel, the features' own for one per neuron.
+        learn: train the coefficients. They become parameters, ``[P, *shape]`` and ``[Q + 1, *shape]``. Nothing
+            constrains them, so training can leave the stable region.
+        shape: shape of one learnt coefficient, which broadcasts against the features: ``(C, 1, 1)`` is one per channel,
+            the features' own shape one per neuron. ``()`` keeps the shape as given, which for floats is one per layer.
         backend: as for :func:`hnn_kernels.iir`.
 
     Shape:
-        ``[T, B, *features]`` to the same.
+        ``[T, B, *features]`` to ``[T, B, *features]``.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, or coefficients that do not broadcast to ``shape``.
     """
 
     def __init__(
@@ -52,13 +57,13 @@ class IIR(nn.Module):
 
     @property
     def coefficients(self) -> filters.IIR:
-        """What :func:`hnn_kernels.lif` takes as ``axon`` or ``synapse``."""
+        """The coefficients as :func:`hnn_kernels.lif` takes them for ``axon`` or ``synapse``."""
         return filters.IIR(self.feedback, self.feedforward)
 
     def forward(
         self, x: Tensor, *, state: Tensor | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The filtered ``x``; with ``return_state`` also the state that continues it."""
+        """Return the filtered ``x``; with ``return_state`` also the state with which a later call continues."""
         y, new_state = iir(
             x, self.feedback, self.feedforward, state=state, return_state=return_state, backend=self.backend
         )
@@ -74,7 +79,7 @@ class IIR(nn.Module):
 
 
 def _coefficients(name: str, given: Tensor | Sequence[float | Tensor]) -> Tensor | tuple[float, ...]:
-    """A copy of ``given``: a tensor where there is one in it, else floats."""
+    """Copy ``given``: to a tensor if it has one in it, else to floats."""
     if isinstance(given, Tensor):
         _checks.floating(name, given)
         if given.dim() == 0:

@@ -13,7 +13,7 @@ from ..reference import LIFState
 from ..surrogates import SURROGATES
 from .iir import IIR
 
-# The ancestor's (SNN-IIR) time constant of 4 steps.
+# exp(-1 / tau) with the time constant of SNN-IIR (Fang et al. 2020), on which the paper's code is built: 4 steps.
 RESET_DECAY = math.exp(-1 / 4)
 COEFFICIENTS = ("decay", "reset_decay", "threshold")
 FILTERS = ("axon", "synapse")
@@ -27,27 +27,34 @@ def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class LIF(nn.Module):
-    """Leaky integrate-and-fire neurons over all time steps; :func:`hnn_kernels.lif` as a layer.
+    """Leaky integrate-and-fire neurons over all time steps: :func:`hnn_kernels.lif` as a layer.
 
-    Stateless: a call starts from zero unless it is given a state, and nothing has to be reset between batches.
+    The module keeps no state. A call starts from zero unless it is given a state, so nothing has to be reset between
+    batches.
+
+    The defaults are the neuron of SNN-IIR, the program of Fang et al. 2020 on which the paper's code is built.
 
     Args:
-        decay: membrane decay per step, ``exp(-1 / tau)`` with ``tau`` in steps. Default 0, the paper's ancestor
-            (SNN-IIR): no membrane filter.
-        reset_decay: decay of the reset variable per step. Default ``exp(-1 / 4)``, the ancestor's ``tau_m = 4``;
-            None with another ``reset`` than ``"filter"``.
+        decay: membrane decay per step, ``exp(-1 / tau)`` with ``tau`` in steps. The default, 0, is a neuron without a
+            membrane filter.
+        reset_decay: decay of the reset variable per step; ``exp(-1 / 4)`` by default. It must be None with another
+            ``reset`` than ``"filter"``.
         threshold: firing threshold.
-        axon, synapse: an :class:`hnn_kernels.IIR`, or an :class:`IIR` module of its own: filters of the spike train,
-            and of the current, in the same kernel.
+        axon, synapse: filters of the spike train and of the current, in the same kernel: an :class:`hnn_kernels.IIR`,
+            or an :class:`IIR` module.
         learn: names of the coefficients to train, among ``"decay"``, ``"reset_decay"``, ``"threshold"``, ``"axon"``,
-            ``"synapse"``. They become parameters in float32; nothing constrains them, as in the ancestor.
-        shape: shape of the learnt coefficients, broadcast against the features: ``()`` one for the layer,
-            ``(C, 1, 1)`` one per channel, the features' own for one per neuron.
+            ``"synapse"``. They become parameters in torch's default dtype. Nothing constrains them, as in SNN-IIR.
+        shape: shape of a learnt coefficient, which broadcasts against the features: ``(C, 1, 1)`` is one per channel,
+            the features' own shape one per neuron. ``()`` keeps the shape as given, which for floats is one per layer.
         sigma, reset, reset_grad, surrogate, readout, smooth, checkpoint_every, backend: as for :func:`hnn_kernels.lif`.
 
     Shape:
         ``[T, B, *features]``, or ``[B, *features]`` with ``steps``, to ``[T, B, *features]`` (``[B, *features]`` with
         ``readout="count"``).
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: a value, name or shape that is not allowed.
     """
 
     def __init__(
@@ -124,7 +131,10 @@ class LIF(nn.Module):
     def forward(
         self, current: Tensor, *, steps: int | None = None, state: LIFState | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, LIFState]:
-        """The spike train (count, or axon's output) of ``current``; with ``return_state`` also what continues it."""
+        """Return the spike train of ``current`` (or its count, or the axon's output).
+
+        With ``return_state`` also return the state with which a later call continues.
+        """
         out, new_state = lif(
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
             axon=self.axon and self.axon.coefficients, synapse=self.synapse and self.synapse.coefficients,
