@@ -1,7 +1,7 @@
 """``python -m benchmarks``."""
 
 try:
-    from .command import main
+    from .suite.command import main
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error}; the benchmarks need the extra 'models': pip install 'hnn-kernels[models]'") from error
 

@@ -2,10 +2,11 @@
 
 import torch
 
-from benchmarks import runner, timing
-from benchmarks.fairness import reference
+from benchmarks.core import timing
+from benchmarks.core.fairness import reference
+from benchmarks.core.timing import Plan
 from benchmarks.providers import Layer
-from benchmarks.timing import Plan
+from benchmarks.suite import runner
 
 CPU = torch.device("cpu")
 PLAN = Plan(turns=2, seconds=0.0, most=1, limit=60.0, first=120.0)

@@ -2,8 +2,8 @@
 
 import functools
 
-from benchmarks import gpu_page
-from benchmarks.gpu_model import ARCHITECTURES, Kernel
+from benchmarks.gpu import page as gpu_page
+from benchmarks.gpu.model import ARCHITECTURES, Kernel
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from benchmarks.rows import Row
+from benchmarks.records.rows import Row
 
 COPY = 12.0  # GB/s
 BYTES = {"forward": 8, "backward": 12, "both": 20}

@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 
 import hnn_kernels._triton.coding as coding
 import hnn_kernels._triton.launch as launch
-from benchmarks.machine_code import disassemble, loops, resources
+from benchmarks.gpu.machine_code import disassemble, loops, resources
 from hnn_kernels._ops.layer import (
     COEFFICIENTS,
     FILTER_COEFFICIENTS,

@@ -11,8 +11,9 @@ pytest.importorskip("typer", reason="the command line needs the extra 'models'")
 
 from typer.testing import CliRunner
 
-from benchmarks import command, records
-from benchmarks.cases import SUITES, Case
+from benchmarks.core.cases import SUITES, Case
+from benchmarks.records import record as records
+from benchmarks.suite import command
 from hnn_models.cli import app as cli
 
 CASES = (Case("lif", (4, 3, 50)), Case("lif_axon", (4, 3, 50)), Case("lif", (4, 3, 50), "bfloat16"))

@@ -9,8 +9,9 @@ pytest.importorskip("typer", reason="the command line needs the extra 'models'")
 from _record import row
 from typer.testing import CliRunner
 
-from benchmarks import compare, records
-from benchmarks.command import app
+from benchmarks.records import compare
+from benchmarks.records import record as records
+from benchmarks.suite.command import app
 
 LATER = "2026-11-23T10:00:00"
 

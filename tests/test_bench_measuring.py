@@ -9,11 +9,11 @@ import pytest
 import torch
 from _bench import CPU, PLAN, Fake, raising
 
-from benchmarks import fairness, memory, timing
-from benchmarks.cases import SUITES, Case, Dynamics
-from benchmarks.networks import Step
-from benchmarks.timing import CPUClock, OverTimeError, Plan
-from benchmarks.workloads import Work, Workload, rotated
+from benchmarks.core import fairness, memory, timing
+from benchmarks.core.cases import SUITES, Case, Dynamics
+from benchmarks.core.networks import Step
+from benchmarks.core.timing import CPUClock, OverTimeError, Plan
+from benchmarks.core.workloads import Work, Workload, rotated
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[1]
@@ -130,8 +130,8 @@ def test_tape_of_ours_is_the_current_and_of_a_step_it_leaves_gradients_out():
 
 FULL = """
 import torch
-from benchmarks import memory
-from benchmarks.runner import reason
+from benchmarks.core import memory
+from benchmarks.suite.runner import reason
 told = memory._kilobytes
 memory._kilobytes = lambda path, name: 200_000 if name == "MemAvailable" else told(path, name)
 memory.raise_when_full()

@@ -6,9 +6,10 @@ pytest.importorskip("matplotlib", reason="plots need the extra 'models'")
 
 from _record import COPY, row, run
 
-from benchmarks import plots, records
-from benchmarks.cases import OPS
-from benchmarks.standings import standings
+from benchmarks.core.cases import OPS
+from benchmarks.records import plots
+from benchmarks.records import record as records
+from benchmarks.records.standings import standings
 
 SIZES = ("4x16x2048", "25x16x2048", "100x16x2048", "25x64x500", "25x64x512", "25x64x4096", "25x1x2048", "25x256x2048")
 

@@ -11,7 +11,7 @@ from _tools import dtype_id
 from torch import Tensor
 
 import hnn_kernels
-from benchmarks.cases import OPS, Dynamics
+from benchmarks.core.cases import OPS, Dynamics
 from benchmarks.providers import Compiled, Layer, Provider, Unsupported, providers
 from benchmarks.providers.others import OTHERS
 from benchmarks.providers.tether import tether_layer

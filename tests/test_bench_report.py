@@ -9,9 +9,12 @@ pytest.importorskip("typer", reason="the command line needs the extra 'models'")
 from _record import row, run
 from typer.testing import CliRunner
 
-from benchmarks import cases, readme, records, report, runner, standings
-from benchmarks.command import app
+from benchmarks.core import cases
 from benchmarks.providers import providers
+from benchmarks.records import readme, report, standings
+from benchmarks.records import record as records
+from benchmarks.suite import runner
+from benchmarks.suite.command import app
 
 SIZES = ("25x64x500", "25x64x4096", "100x32x4096")
 LATER = "2026-11-23T10:00:00"

@@ -7,10 +7,11 @@ import pytest
 import torch
 from _bench import CPU, PLAN, Fake, hasten, raising
 
-from benchmarks import fairness, runner
-from benchmarks.cases import DTYPES, OPS, SUITES, Case, Dynamics
+from benchmarks.core import fairness
+from benchmarks.core.cases import DTYPES, OPS, SUITES, Case, Dynamics
 from benchmarks.providers import Compiled, Layer, Unsupported
-from benchmarks.rows import Row
+from benchmarks.records.rows import Row
+from benchmarks.suite import runner
 
 LIF = Case("lif", (4, 3, 50))
 

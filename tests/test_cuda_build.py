@@ -10,8 +10,8 @@ import pytest
 import torch
 from _gpu_page import check
 
-from benchmarks import gpu_page
-from benchmarks.machine_code import resources, tool
+from benchmarks.gpu import page as gpu_page
+from benchmarks.gpu.machine_code import resources, tool
 from hnn_kernels import _extensions
 
 SOURCES = Path(__file__).resolve().parent.parent / "csrc"

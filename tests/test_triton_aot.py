@@ -15,7 +15,7 @@ pytest.importorskip("triton")
 import aot
 from _gpu_page import check
 
-from benchmarks.gpu_page import triton_kernel
+from benchmarks.gpu.page import triton_kernel
 
 # Registers per thread, of 65536 on a multiprocessor: what was seen with Triton 3.6 and 3.9, and some room. 64 let 1024
 # neurons run on one, 96 let 640, 128 let 512, each with all loads of a segment in flight. The last column is for

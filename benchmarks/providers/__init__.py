@@ -10,7 +10,7 @@ from torch import Tensor
 
 import hnn_kernels
 
-from ..cases import Dynamics
+from ..core.cases import Dynamics
 
 
 class Unsupported(Exception):  # noqa: N818  it is no error of anyone's

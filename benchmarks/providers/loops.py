@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hnn_kernels import IIR, SURROGATES
 
-from ..cases import Dynamics
+from ..core.cases import Dynamics
 from . import Layer, axon_filter
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..cases import Dynamics
+from ..core.cases import Dynamics
 from . import TIE, Layer, Unsupported, installed, no_axon
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..cases import Dynamics
+from ..core.cases import Dynamics
 from . import Layer, Unsupported
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 import hnn_kernels
 
-from ..cases import Dynamics
+from ..core.cases import Dynamics
 from . import Layer, Unsupported, axon_filter
 
 

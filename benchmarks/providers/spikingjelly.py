@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hnn_kernels import IIR, SURROGATES
 
-from ..cases import Dynamics
+from ..core.cases import Dynamics
 from . import Layer, Unsupported, axon_filter, installed, no_axon
 from .loops import Spike
 

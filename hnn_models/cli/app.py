@@ -369,7 +369,7 @@ def bench(context: typer.Context) -> None:
     with short_errors():
         # It is a package of its own; in a clone that is not installed it has the name of its folder.
         installed = importlib.util.find_spec("hnn_benchmarks") is not None
-        benchmarks = importlib.import_module(f"{'hnn_benchmarks' if installed else 'benchmarks'}.command")
+        benchmarks = importlib.import_module(f"{'hnn_benchmarks' if installed else 'benchmarks'}.suite.command")
     benchmarks.app(context.args, prog_name="hnn bench")
 
 

@@ -10,8 +10,8 @@ import torch
 from hnn_models.training.device import device_name
 from hnn_models.training.provenance import commit
 
+from ..records.rows import Row
 from .cases import Case
-from .rows import Row
 
 
 class Machine(NamedTuple):

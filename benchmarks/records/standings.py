@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .cases import sizes
+from ..core.cases import sizes
 from .rows import Row
 
 OURS = ("cuda", "cpu", "triton")  # the first of them that was measured is ours: the one that a call takes by itself

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..providers import Layer, axon_filter
+from ..providers.own import lif
 from .cases import Dynamics
-from .providers import Layer, axon_filter
-from .providers.own import lif
 
 # What inputs are scaled to, and what is near enough for other dynamics: the reset filter lets about half as many spikes
 # pass as one subtraction.

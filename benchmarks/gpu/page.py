@@ -1,6 +1,6 @@
 """Write the tables of docs/gpu.md from the kernels' machine code. No GPU is needed.
 
-    python -m benchmarks.gpu_page
+    python -m benchmarks.gpu.page
 
 Needs Triton, and the CUDA kernels as they are now: the installed module with its three architectures.
 """
@@ -12,11 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .gpu_model import ARCHITECTURES, GPUS, Kernel
+from ..records.report import table
 from .machine_code import Loop, disassemble, loops, resources
-from .report import table
+from .model import ARCHITECTURES, GPUS, Kernel
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "gpu.md"
 # Steps and neurons of the times.
 SIZES = ((25, 4 << 20), (100, 4 << 20), (25, 32 << 10))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from . import report
-from .records import read
+from .record import read
 from .rows import Row
 from .standings import OURS, Setting, Standing, standings
 

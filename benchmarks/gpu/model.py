@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .machine_code import Loop
 
-_ARGUMENTS = (Path(__file__).parent.parent / "csrc" / "cuda" / "arguments.h").read_text()
+_ARGUMENTS = (Path(__file__).parents[2] / "csrc" / "cuda" / "arguments.h").read_text()
 
 
 class Architecture(NamedTuple):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import report
-from .records import is_record, read
+from .record import is_record, read
 from .rows import Row
 from .standings import COMPILED, FLOORS, LOOP, OURSELVES, Setting, Standing, standings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 _INTRODUCTION = (
     "Forward and backward of the layer alone, float32: medians of calls taken in turns, with buffers used again. "

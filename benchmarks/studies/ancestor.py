@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from hnn_kernels import SURROGATES
 from hnn_models import HybridNetwork
 
-from .providers.loops import Spike
+from ..providers.loops import Spike
 
 
 class Ancestor(nn.Module):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..providers import Layer
 from .cases import OPS, Case, Dynamics
 from .fairness import gain_for, part
-from .providers import Layer
 from .timing import Variant, clock_of, once
 
 ROTATED_BYTES = 256 << 20  # twice the L2 cache of any current GPU

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.machine import Machine
 from . import report
-from .machine import Machine
-from .records import read
+from .record import read
 from .rows import Row
 from .standings import LOOP, groups, newest, setting, subject
 

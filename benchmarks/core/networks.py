@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from hnn_models import HybridNetwork
 from hnn_models.analysis.timing import currents
 
+from ..providers import Layer
 from .cases import Dynamics
 from .fairness import reference
-from .providers import Layer
 from .workloads import MakeLayer, Work, Workload, scale
 
 

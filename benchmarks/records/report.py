@@ -16,9 +16,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .cases import MODES, OPS, sizes
-from .machine import Machine
-from .records import read
+from ..core.cases import MODES, OPS, sizes
+from ..core.machine import Machine
+from .record import read
 from .rows import Row
 from .standings import FLOORS, Setting, Standing, newest, standings
 

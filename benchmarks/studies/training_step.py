@@ -1,6 +1,6 @@
 """A training step of the ancestor's MLP against its matrix products alone, and against the ancestor's way to write it.
 
-    python -m benchmarks.training_step [--input direct axon] [--repeats 15] [--csv FILE]
+    python -m benchmarks.studies.training_step [--input direct axon] [--repeats 15] [--csv FILE]
 
 The network is 784-500-500-10, purely spiking, with an axon learnt per neuron, over 25 steps on batches of 64. A step is
 forward, cross-entropy over the counts, backward, and Adam in one kernel, as training has it and for the ancestor's way
@@ -25,12 +25,12 @@ import hnn_kernels
 from hnn_models import HybridNetwork
 from hnn_models.network.layers import INPUTS
 
+from ..core.cases import Case
+from ..core.machine import Machine
+from ..core.memory import buffers
+from ..core.timing import CPUClock, Plan, Variant, figures, interleave
+from ..records.record import append
 from .ancestor import Ancestor
-from .cases import Case
-from .machine import Machine
-from .memory import buffers
-from .records import append
-from .timing import CPUClock, Plan, Variant, figures, interleave
 
 ARCHITECTURE, SIZES, STEPS, BATCH = "S500-S500-S10", (784, 500, 500, 10), 25, 64
 GAIN = 8.0  # with smaller initial weights the last layers would be silent, and nothing proved

@@ -24,11 +24,13 @@ from typer.core import TyperGroup
 from hnn_models.cli.output import BAD_INPUT, short_errors
 from hnn_models.training.device import device_name, resolve_device
 
-from . import memory, records, runner
-from .cases import DTYPES, OPS, Case, suite
-from .providers import Provider, providers
-from .rows import Row
-from .timing import Plan
+from ..core import memory
+from ..core.cases import DTYPES, OPS, Case, suite
+from ..core.timing import Plan
+from ..providers import Provider, providers
+from ..records import record as records
+from ..records.rows import Row
+from . import runner
 
 RESULTS = Path("benchmarks/results")  # of a clone
 # By --quick.
@@ -113,7 +115,7 @@ def compare(
     ] = None,
 ) -> None:
     """Show what changed beyond noise."""
-    from . import compare as comparison
+    from ..records import compare as comparison
 
     with short_errors(BAD_INPUT):
         changes = comparison.compare(comparison.select(before), comparison.select(after))
@@ -128,8 +130,8 @@ def report(
 ) -> None:
     """Write the Markdown page of a record beside it."""
     with short_errors(BAD_INPUT):
-        from .readme import write_all
-        from .report import write
+        from ..records.readme import write_all
+        from ..records.report import write
 
         for path in write_all() if record is None else [write(record)]:
             typer.echo(f"wrote {path}", err=True)
@@ -142,7 +144,7 @@ def plots(
 ) -> None:
     """Draw how providers scale, how near they are to the memory's speed, and how far from ours."""
     with short_errors(BAD_INPUT):
-        from .plots import write
+        from ..records.plots import write
 
         for path in write(record, folder):
             typer.echo(f"wrote {path}", err=True)

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import torch
 
-from . import fairness, memory, timing
-from .cases import MODES, OPS, Case
-from .fairness import DisagreementError
-from .machine import Machine
-from .networks import Step
-from .providers import Compiled, Provider, Unsupported
-from .providers.loops import Loop
-from .rows import Row
-from .standings import PRODUCTS
-from .timing import Laps, OverTimeError, Plan, Variant
-from .workloads import Work, Workload, dtype_of, least_seconds
+from ..core import fairness, memory, timing
+from ..core.cases import MODES, OPS, Case
+from ..core.fairness import DisagreementError
+from ..core.machine import Machine
+from ..core.networks import Step
+from ..core.timing import Laps, OverTimeError, Plan, Variant
+from ..core.workloads import Work, Workload, dtype_of, least_seconds
+from ..providers import Compiled, Provider, Unsupported
+from ..providers.loops import Loop
+from ..records.rows import Row
+from ..records.standings import PRODUCTS
 
 COPY = "copy"
 Watch = Callable[[str], object]  # told what comes next

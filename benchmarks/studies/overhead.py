@@ -1,6 +1,6 @@
 """What a call costs besides its neurons: forward + backward on one neuron, over a no-op autograd Function.
 
-    python -m benchmarks.overhead [--turns 60] [--csv FILE]
+    python -m benchmarks.studies.overhead [--turns 60] [--csv FILE]
 
 The no-op takes the tensors that the layer takes, and returns gradients of their shapes. All variants run in turns of 50
 calls, on one thread; the figures are medians, in microseconds.
@@ -16,10 +16,10 @@ from torch import Tensor
 
 import hnn_kernels
 
-from .cases import Case
-from .machine import Machine
-from .records import append
-from .timing import CPUClock, Plan, Variant, figures, interleave
+from ..core.cases import Case
+from ..core.machine import Machine
+from ..core.timing import CPUClock, Plan, Variant, figures, interleave
+from ..records.record import append
 
 
 class NoOp(torch.autograd.Function):

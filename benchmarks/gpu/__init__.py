@@ -1,0 +1,1 @@
+"""The predicted times of the GPU kernels, from their machine code."""

@@ -1,0 +1,1 @@
+"""The suite ``hnn bench``: the run over all cases, and the command line."""
