@@ -87,7 +87,7 @@ fi
 
 # -- tests: on the GPU all of Triton and CUDA; the rehearsal takes a few of each -----------------------------------------
 pytest=($PYTHON -m pytest -q -p no:cacheprovider --tb=short --maxfail=100 tests
-  --ignore=tests/models --ignore=tests/test_packaging.py --ignore=tests/test_triton_aot.py --ignore=tests/test_cuda_build.py)
+  --ignore=tests/models --ignore=tests/builds)
 if ! has pytest; then
   echo "== there is no pytest here: nothing can be proved"
   failed+=(tests)

@@ -12,10 +12,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from _tools import Target
-
 import hnn_kernels
 from hnn_kernels._ops.layer import KERNEL_BACKENDS
+from support.targets import Target
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())
 
@@ -57,8 +56,8 @@ INTERPRETED_CASES = 6
 def pytest_collection_modifyitems(config, items):
     """Triton's interpreter takes about this many cases of a long product of options; HNN_EVERY_CASE=1 gives it all.
 
-    The cases are drawn by the hash of their names: always the same ones, and no option is tied to another by a stride.
-    Compiled kernels run every case.
+    The cases are drawn by the hash of their file's name and their own: always the same ones, whatever folder the file
+    is in, and no option is tied to another by a stride. Compiled kernels run every case.
     """
     if os.environ.get("HNN_EVERY_CASE") == "1":
         return
@@ -68,11 +67,12 @@ def pytest_collection_modifyitems(config, items):
         target = parameters.get("target") or parameters.get("any_target")
         return item.nodeid.partition("[")[0] if isinstance(target, Target) and target.interpreted else None
 
+    def drawn(item) -> int:
+        return zlib.crc32(f"{item.path.name}::{item.nodeid.partition('::')[2]}".encode())
+
     lengths = Counter(filter(None, map(product, items)))
     left_out = [
-        item
-        for item in items
-        if (name := product(item)) and zlib.crc32(item.nodeid.encode()) % math.ceil(lengths[name] / INTERPRETED_CASES)
+        item for item in items if (name := product(item)) and drawn(item) % math.ceil(lengths[name] / INTERPRETED_CASES)
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -67,7 +67,7 @@ def _start(layer: str, direction: str, dtype: str) -> str:
 def triton_kernels(capabilities: list[int]) -> dict[int, list[Kernel]]:
     """The page's Triton kernels, compiled here in a process of their own."""
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "tests" / "aot.py"), "--page", *map(str, capabilities)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "triton_aot.py"), "--page", *map(str, capabilities)]
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[int, list[Kernel]] = {capability: [] for capability in capabilities}
     for line in map(json.loads, run.stdout.splitlines()):
@@ -76,7 +76,7 @@ def triton_kernels(capabilities: list[int]) -> dict[int, list[Kernel]]:
 
 
 def triton_kernel(facts: dict, layer: str, direction: str, dtype: str) -> Kernel:
-    """A kernel from a line of tests/aot.py."""
+    """A kernel from a line of tests/support/triton_aot.py."""
     found = [Loop(n, *({int(k): v for k, v in widths.items()} for widths in rest)) for n, *rest in facts["loops"]]
     return Kernel("triton", layer, direction, dtype, facts["REG"], facts["STACK"] + facts["LOCAL"], found)
 

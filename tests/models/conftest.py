@@ -14,7 +14,7 @@ def digits():
 @pytest.fixture(scope="session")
 def run(digits, tmp_path_factory):
     """``(network, outcome)`` of three epochs."""
-    from _small import build, train
+    from support.small_network import build, train
 
     network = build()
     return network, train(network, digits, tmp_path_factory.mktemp("run"))

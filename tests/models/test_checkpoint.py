@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from _small import PROTOCOL
 
 from hnn_models.training import checkpoint
 from hnn_models.training.checkpoint import CheckpointError
+from support.small_network import PROTOCOL
 
 _WEIGHT = "network.artificial.1.weight"
 

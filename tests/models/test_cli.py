@@ -4,31 +4,15 @@ import json
 import runpy
 import sys
 
-import _small  # noqa: F401  skips where the extra is not there
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import hnn_kernels
-from hnn_models.cli.app import app
 from hnn_models.training import checkpoint
 from hnn_models.training.protocol import Protocol
+from support.commands import hnn, refused
 
 SMALL = ["--epochs", "1", "--steps", "4", "--no-progress", "--device", "cpu"]
-
-
-def hnn(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def refused(*arguments, code=1):
-    """stderr of a command that fails with a message and prints no result."""
-    result = hnn(*arguments, code=code)
-    assert result.stdout == ""
-    return result.stderr
 
 
 def test_train_then_evaluate(tmp_path):

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from test_cli import hnn, refused
 
 from hnn_models import HybridNetwork
 from hnn_models.analysis import energy
 from hnn_models.data import images as data
 from hnn_models.network import table as describe
+from support.commands import hnn, refused
 
 CPU = ["--device", "cpu"]
 

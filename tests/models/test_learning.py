@@ -7,7 +7,6 @@ import warnings
 
 import pytest
 import torch
-from _small import PROTOCOL, assert_same_weights, build, saved_weights, train
 from torch import nn
 
 from hnn_models import HybridNetwork
@@ -15,6 +14,7 @@ from hnn_models.data import images as data
 from hnn_models.training import learning
 from hnn_models.training.classifier import Classifier
 from hnn_models.training.protocol import Protocol
+from support.small_network import PROTOCOL, assert_same_weights, build, saved_weights, train
 
 ONE = PROTOCOL._replace(epochs=1)
 

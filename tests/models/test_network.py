@@ -4,12 +4,12 @@ from functools import partial
 
 import pytest
 import torch
-from _loop import by_hand, make, record, weights
 from torch import nn
 
 import hnn_kernels
 from hnn_models import HybridNetwork, NotationError
 from hnn_models.analysis.activity import activity
+from support.looped_network import by_hand, make, record, weights
 
 SMALL = ["A12-A9-S5", "A12-S9-S5", "S12-S9-S5", "S5", "A5-S8-S7-S5"]
 IMAGES = ["A4C3-S6C3-P2-S5", "S4C3-P2-S6C2-S7-S5", "A4C3-P2-S6C3-S5", "A4C3-A6C2-P2-S5", "P2-S4C2-S5"]

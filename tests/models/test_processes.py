@@ -1,23 +1,24 @@
 """Runs in processes of their own: killed for good and continued, and shared by two."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from _small import PROTOCOL, assert_same_weights, build, saved_weights, train
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+from support.paths import environment
+from support.small_network import PROTOCOL, assert_same_weights, build, saved_weights, train
 
-# Trains like _small.train, and dies in the middle of its second epoch; in separate learning of the spiking part's.
+ENVIRONMENT = environment(OMP_NUM_THREADS=str(torch.get_num_threads()))
+
+# Trains like small_network.train, and dies in the middle of its second epoch; in separate learning, of the spiking
+# part's second.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from _small import PROTOCOL, build, train
+from support.small_network import PROTOCOL, build, train
 from hnn_models import HybridNetwork
 from hnn_models.data import datasets
 from hnn_models.training.classifier import Classifier
@@ -36,7 +37,7 @@ train(build(**{options}), datasets.load("digits"), Path({folder!r}), PROTOCOL)
 
 @pytest.mark.parametrize("options", [{"coding": "gaussian"}, {"fixed_artificial": True}], ids=["noise", "separate"])
 def test_killed_run_ends_in_the_weights_of_an_uninterrupted_one(digits, tmp_path, options):
-    script = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "cut"), options=options)
+    script = KILLED.format(folder=str(tmp_path / "cut"), options=options)
     result = subprocess.run(
         [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )

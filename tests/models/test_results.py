@@ -1,20 +1,18 @@
 """The record of the tables, and the page that it gives."""
 
-from pathlib import Path
-
 import pytest
-from _cells import CELLS, row
-from test_cli import refused
 
 from hnn_models.paper import cells as tables
 from hnn_models.paper import record as results
 from hnn_models.paper.record import RecordError, Row
+from support.commands import refused
+from support.paper_cells import CELLS, row
+from support.paths import ROOT
 
 COLUMNS = (
     "table,architecture,dataset,coding,input,learning,recipe,seed,epochs,best_epoch,val_accuracy,test_accuracy,"
     "paper_accuracy,seconds_per_epoch,device,torch,commit,date"
 )
-ROOT = Path(__file__).parents[2]
 
 
 def test_columns():

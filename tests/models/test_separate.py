@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from _loop import make
 from torch import nn
 
 from hnn_models import HybridNetwork
+from support.looped_network import make
 
 
 def pair(architecture, shape=(2, 9, 8), **options):

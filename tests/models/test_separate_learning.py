@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 import torch
-from _small import PROTOCOL, assert_same_weights, build, saved_weights, train
 
 from hnn_models import HybridNetwork
 from hnn_models.training import learning
+from support.small_network import PROTOCOL, assert_same_weights, build, saved_weights, train
 
 LONGER = PROTOCOL._replace(epochs=6)
 

@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from _cells import CELLS, SEPARATE, reproduction, row
-from test_cli import hnn, refused
 
 import hnn_models.paper.cells as paper
 from hnn_models.data import datasets
@@ -15,6 +13,8 @@ from hnn_models.paper.cells import Cell, Plan, Run, select
 from hnn_models.training import learning, provenance
 from hnn_models.training.device import device_name
 from hnn_models.training.protocol import Protocol
+from support.commands import hnn, refused
+from support.paper_cells import CELLS, SEPARATE, reproduction, row
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from _small import build
 
 from hnn_models.analysis import timing
+from support.small_network import build
 
 
 def test_compares_in_turns_and_leaves_the_network_alone(digits, monkeypatch):

@@ -23,5 +23,5 @@ export ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:allocator_may_return
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export PYTHONPATH=$PWD TRITON_INTERPRET=1
 # Not the tests that build or compile anew, nor Triton's interpreter: none of them runs the code under test. Nor speed.
-"$python" -m pytest -p no:cacheprovider -n "${JOBS:-2}" -k "not triton and not packaging and not compile and not cuda_build and not speed" \
-  --ignore tests/models --ignore tests/test_packaging.py "$@"
+"$python" -m pytest -p no:cacheprovider -n "${JOBS:-2}" -k "not triton and not compile and not speed" \
+  --ignore tests/models --ignore tests/builds "$@"

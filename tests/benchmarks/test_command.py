@@ -1,0 +1,167 @@
+"""The command line of the benchmark suite: hnn bench, python -m benchmarks."""
+
+import gc
+import runpy
+import sys
+
+import pytest
+
+from support.fake_providers import PLAN, Fake, hasten, raising
+
+pytest.importorskip("typer", reason="the command line needs the extra 'models'")
+
+from typer.testing import CliRunner
+
+from benchmarks.core.cases import SUITES, Case
+from benchmarks.records import record as records
+from benchmarks.suite import command
+from hnn_models.cli import app as cli
+
+CASES = (Case("lif", (4, 3, 50)), Case("lif_axon", (4, 3, 50)), Case("lif", (4, 3, 50), "bfloat16"))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A suite of three cases, and two providers, of which one cannot do an axon."""
+    monkeypatch.setattr(command, "suite", lambda device, quick: CASES[:2] if quick else CASES)
+    monkeypatch.setattr(command, "providers", lambda: (Fake("fine"), Fake("poor", poor)))
+    monkeypatch.setattr(command, "PLANS", dict.fromkeys((True, False), PLAN))
+    monkeypatch.setattr(command.memory, "raise_when_full", lambda: None)
+    hasten(monkeypatch)
+
+
+def poor(run, current):
+    if run(current).max() not in (0, 1):
+        raise ValueError("no axon here")
+    return run(current)
+
+
+def bench(*arguments, code=0, app=command.app):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_rows_are_appended_and_shown(small, tmp_path):
+    out = tmp_path / "bench.csv"
+    shown = bench("--quick", "--device", "cpu", "--out", out)
+    rows = records.read(out)
+    assert {(row.op, row.provider) for row in rows} == {(c.op, p) for c in CASES[:2] for p in ("fine", "poor")}
+    assert [row.note for row in rows if row.median_ms is None] == ["ValueError: no axon here"]
+    assert "LIF with a dual-exponential axon, 4x3x50, float32" in shown.stdout
+    assert "ValueError: no axon here" in shown.stdout
+    assert f"2 cases, about 0 minutes; rows go to {out}" in shown.stderr
+    bench("run", "--dtype", "bfloat16", "--provider", "fine", "--device", "cpu", "--out", out)
+    more = records.read(out)
+    assert more[: len(rows)] == rows
+    assert {(row.dtype, row.provider) for row in more[len(rows) :]} == {("bfloat16", "fine")}
+
+
+def test_no_object_is_left_out_of_garbage_collection(small, monkeypatch, tmp_path):
+    frozen = []
+
+    def change(run, current):
+        frozen.append(gc.get_freeze_count())
+        return run(current)
+
+    monkeypatch.setattr(command, "providers", lambda: (Fake("fine", change),))
+    before = gc.get_freeze_count()
+    bench("--quick", "--device", "cpu", "--out", tmp_path / "bench.csv")
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() <= before
+
+
+def test_names_with_brackets_are_shown_whole(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "providers", lambda: (Fake("loop x[t]"),))
+    assert "loop x[t]" in bench("--quick", "--device", "cpu", "--out", tmp_path / "bench.csv").stdout
+
+
+def test_an_interrupt_keeps_what_is_done(small, monkeypatch, tmp_path):
+    def change(run, current):
+        if run(current).max() not in (0, 1):
+            raise KeyboardInterrupt
+        return run(current)
+
+    monkeypatch.setattr(command, "providers", lambda: (Fake("fine", change),))
+    out = tmp_path / "bench.csv"
+    assert f"interrupted; what was done is in {out}" in bench("--device", "cpu", "--out", out, code=130).stderr
+    assert {row.op for row in records.read(out)} == {"lif"}
+    new = tmp_path / "new.csv"
+    shown = bench("--op", "lif_axon", "--device", "cpu", "--out", new, code=130)
+    assert "interrupted; no case was done yet" in shown.stderr
+    assert not new.exists()
+
+
+def test_the_record_is_the_clones_or_is_put_here(small, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    bench("--quick", "--device", "cpu")
+    assert (tmp_path / "bench_cpu.csv").exists()
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    bench("--quick", "--device", "cpu")
+    assert (tmp_path / "benchmarks" / "results" / "bench_cpu.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--op", "nothing"], "--op must be one of lif, lif_axon"),
+        (["--provider", "nobody"], "--provider must be one of fine, poor; got 'nobody'"),
+        (["--dtype", "int8"], "--dtype must be one of float32"),
+        (["--device", "tpu"], "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
+        (["--dtype", "tf32"], "there is no such case in this suite"),
+        (["--out", "nowhere/bench.csv"], "--out must be in a folder that is there"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_arguments_are_refused(small, arguments, words):
+    code = 2 if arguments == ["--nonsense"] else 1
+    device = () if "--device" in arguments else ("--device", "cpu")
+    assert words in bench(*arguments, *device, code=code).stderr
+
+
+def test_a_damaged_record_is_refused_before_anything_is_measured(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(command.runner, "run", raising(AssertionError("it was measured")))
+    out = tmp_path / "bench.csv"
+    out.write_text(",".join(records.Row._fields) + "\nonly,this\n")
+    assert "damaged in line 2" in bench("--device", "cpu", "--out", out, code=1).stderr
+    with pytest.raises(ValueError, match="damaged in line 2"):
+        records.append(out, [])
+
+
+def test_list_shows_cases_and_providers_and_measures_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = bench("--quick", "--list", "--device", "cpu").stdout
+    for case in SUITES["quick"]:
+        assert f"{case.op:18} {case.name:18} {case.dtype}" in shown
+    assert "providers: cpu, cuda, triton, reference, loop" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_plots_and_compare_work_on_what_run_wrote(small, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "bench.csv"
+    bench("--quick", "--device", "cpu", "--out", out)
+    bench("report", out)
+    assert "poor" in out.with_suffix(".md").read_text()
+    bench("plots", out, tmp_path / "plots")
+    assert list((tmp_path / "plots").glob("*.png"))
+    assert "changed beyond noise" in bench("compare", out, out).stdout
+    assert "has no run or commit 'then'" in bench("compare", out, f"{out}@then", code=1).stderr
+
+
+def test_hnn_bench_is_the_same(small, monkeypatch, tmp_path):
+    # Where the package is installed too, this process would have the suite twice.
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    out = tmp_path / "bench.csv"
+    bench("bench", "--quick", "--provider", "fine", "--device", "cpu", "--out", out, app=cli.app)
+    assert {row.provider for row in records.read(out)} == {"fine"}
+    assert "Usage: hnn bench" in bench("bench", "--help", app=cli.app).stdout
+    assert "got 'nobody'" in bench("bench", "run", "--provider", "nobody", code=1, app=cli.app).stderr
+
+
+def test_module_is_the_same(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("benchmarks", run_name="__main__")
+    assert "python -m benchmarks" in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""Speed that a test can judge on a busy machine: the CPU time of one thread, over that of a plain torch operation.
+
+Waiting for a processor is not in a thread's own time, and what slows the whole machine slows both, in turns. This takes
+a process of its own whose allocator keeps what is freed: else page faults are the greater part, and how many there are
+depends on what ran before.
+
+    python tests/support/speed.py          # prints the ratios of the main operations
+    python tests/support/speed.py --save   # puts them in the place of those saved for this instruction set
+"""
+
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+import hnn_kernels
+from hnn_kernels import IIR, _extensions
+from hnn_models.training.memory import keep_what_is_freed
+
+SHAPE = (25, 16, 512)
+_ATTEMPTS, _ROUNDS, _CALLS = 3, 15, 3
+BASELINE = Path(__file__).with_name("speed.json")
+
+Call = Callable[[], object]
+
+
+def operations() -> dict[str, Call]:
+    """The main operations on ``SHAPE``, with gradients where they have any."""
+    generator = torch.Generator().manual_seed(0)
+    current = torch.randn(SHAPE, generator=generator).add_(0.5).requires_grad_()
+    grad = torch.randn(SHAPE, generator=generator)
+    rate, log_std = torch.rand(SHAPE[1:], generator=generator), torch.full(SHAPE[1:], -1.0)
+    axon = IIR.dual_exponential(4, 1)
+    learnt = IIR(*(torch.tensor(c)[:, None].repeat(1, SHAPE[-1]).requires_grad_() for c in axon))
+
+    def trained(run: Callable[[torch.Tensor], torch.Tensor], *others: torch.Tensor) -> Call:
+        return lambda: torch.autograd.grad(run(current), (current, *others), grad)
+
+    return {
+        "plain": trained(torch.sigmoid),
+        "lif": trained(lambda x: hnn_kernels.lif(x, 0.7, 0.7)[0]),
+        "lif_axon": trained(lambda x: hnn_kernels.lif(x, 0.7, 0.7, axon=axon)[0]),
+        "lif_axon_learnt": trained(lambda x: hnn_kernels.lif(x, 0.7, 0.7, axon=learnt)[0], *learnt),
+        "iir": trained(lambda x: hnn_kernels.iir(x, *axon)[0]),
+        "encode_gaussian": lambda: hnn_kernels.encode_gaussian(rate, log_std, SHAPE[0], seed=1),
+        "encode_poisson": lambda: hnn_kernels.encode_poisson(rate, SHAPE[0], seed=1),
+    }
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch, and with it the kernels, in the calling thread alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def ratio(run: Call, plain: Call) -> float:
+    """The median time of ``run`` over that of ``plain``, in turns: the least of some attempts."""
+
+    def seconds(call: Call) -> float:
+        call()  # pays for what the other left in the caches
+        start = time.thread_time()
+        for _ in range(_CALLS):
+            call()
+        return time.thread_time() - start
+
+    with one_thread():
+        return min(statistics.median(seconds(run) / seconds(plain) for _ in range(_ROUNDS)) for _ in range(_ATTEMPTS))
+
+
+def too_slow(ratios: dict[str, float], saved: dict[str, float], allowed: float) -> dict[str, tuple[float, float]]:
+    """Ratio and saved ratio of what takes more than ``allowed`` times as long as saved.
+
+    Raises:
+        KeyError: there is no saved ratio for an operation.
+    """
+    return {name: (value, saved[name]) for name, value in ratios.items() if value > allowed * saved[name]}
+
+
+def instruction_set() -> str:
+    """``"avx512"``, ``"avx2"`` or ``"default"``."""
+    return _extensions.cpu.build_info()["instruction_set"]
+
+
+def main() -> None:
+    """Measure, and print or save."""
+    keep_what_is_freed()
+    calls = operations()
+    plain = calls.pop("plain")
+    ratios = {name: round(ratio(call, plain), 2) for name, call in calls.items()}
+    if "--save" in sys.argv:
+        saved = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+        BASELINE.write_text(json.dumps(saved | {instruction_set(): ratios}, indent=2, sort_keys=True) + "\n")
+    else:
+        print(json.dumps(ratios))
+
+
+if __name__ == "__main__":
+    main()

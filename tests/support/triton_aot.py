@@ -1,0 +1,272 @@
+"""Compile the Triton kernels ahead of time, without a GPU, and print what ptxas made of each as one line of JSON.
+
+Run as a script, in a process of its own without TRITON_INTERPRET=1: whether a kernel is compiled or interpreted is
+settled when it is defined. The kernels are compiled exactly as a launch would: the host code runs on CPU tensors, and
+a driver that only knows its target stands in for the GPU's.
+
+    python tests/support/triton_aot.py 80 90 100           the tests' kernels
+    python tests/support/triton_aot.py --page 80 90 100    those of docs/gpu.md
+"""
+
+import itertools
+import json
+import os
+import re
+import sys
+import tempfile
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+import hnn_kernels._triton.coding as coding
+import hnn_kernels._triton.launch as launch
+from benchmarks.gpu.machine_code import disassemble, loops, resources
+from hnn_kernels._ops.layer import (
+    COEFFICIENTS,
+    FILTER_COEFFICIENTS,
+    LAYER,
+    NO_MEMBRANE,
+    RESET_GRADS,
+    TENSORS,
+    Layer,
+    allocate_outputs,
+)  # fmt: skip
+
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Two dims that do not merge, and a size that no vector width divides.
+SHAPE = (3, 5, 7)
+# Longer than any segment.
+LONG = 25
+
+# name: (dtype, T, what differs from a layer with float coefficients that returns its train)
+FORWARD = {
+    "fp64": ("fp64", LONG, {}),
+    "fp32": ("fp32", LONG, {}),
+    "bf16": ("bf16", LONG, {}),
+    "fp16": ("fp16", LONG, {}),
+    "fp32 constant": ("fp32", LONG, {"constant": True}),
+    "fp32 count": ("fp32", LONG, {"count": True}),
+    "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
+    "fp32 smooth": ("fp32", LONG, {"smooth": True}),
+    "fp32 coefficients strided state": ("fp32", LONG, {"coefficients": True, "strided": True, "state": True}),
+    "fp32 axon": ("fp32", LONG, {"axon": (2, 0)}),
+    "fp32 axon learnt": ("fp32", LONG, {"axon": (2, 0), "learnt": True}),
+    "fp32 iir": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
+    "fp64 iir": ("fp64", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
+    "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
+}
+BACKWARD = {
+    "fp64": ("fp64", LONG, {}),
+    "fp32": ("fp32", LONG, {}),
+    "fp32 T=8": ("fp32", 8, {}),
+    "fp32 T=16": ("fp32", 16, {}),
+    "bf16": ("bf16", LONG, {}),
+    "fp16 T=8": ("fp16", 8, {}),
+    "fp32 one_step T=8": ("fp32", 8, {"reset_grad": "one_step"}),
+    "fp32 detach T=8": ("fp32", 8, {"reset_grad": "detach"}),
+    "fp32 constant": ("fp32", LONG, {"constant": True}),
+    "fp32 count": ("fp32", LONG, {"count": True}),
+    "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
+    "fp32 smooth": ("fp32", LONG, {"smooth": True}),
+    "fp32 decay": ("fp32", LONG, {"coefficients": True, "needs": ["decay"]}),
+    "fp32 coefficients": ("fp32", LONG, {"coefficients": True, "needs": COEFFICIENTS}),
+    "bf16 coefficients strided state": (
+        "bf16", LONG, {"coefficients": True, "needs": COEFFICIENTS, "strided": True, "state": True}
+    ),
+    "fp64 coefficients state": ("fp64", LONG, {"coefficients": True, "needs": COEFFICIENTS, "state": True}),
+    "fp32 axon": ("fp32", LONG, {"axon": (2, 0)}),
+    "fp32 axon learnt": ("fp32", LONG, {"axon": (2, 0), "learnt": True}),
+    "fp32 all learnt": (
+        "fp32", LONG,
+        {"synapse": (2, 1), "axon": (2, 0), "learnt": True, "coefficients": True, "needs": COEFFICIENTS},
+    ),
+    "fp32 iir": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
+    "fp32 iir learnt": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0), "learnt": True}),
+    "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
+}  # fmt: skip
+# Of each operator the cases, and the gradients needed.
+CODING = {
+    "gaussian": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
+    "gaussian backward": {"fp32": {}, "fp32 strided": {}, "fp32 mean": {"needs": 1}, "bf16": {}, "fp64": {}},
+    "poisson": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
+}
+# What an architecture may change is ptxas's choice of registers: elsewhere the plain kernels and the largest one.
+MAIN_CAPABILITY = 90
+ELSEWHERE = ("fp32", "bf16 coefficients strided state")
+
+
+# What docs/gpu.md has, in float32 and bfloat16: in terms of the above.
+PAGE = {
+    "lif": ("forward", "backward"), "axon": ("forward", "backward"), "axon learnt": ("forward", "backward"),
+    "iir": ("forward", "backward"), "gaussian": ("forward", "backward"), "poisson": ("forward",),
+}  # fmt: skip
+
+
+class TargetDriver:
+    """As much of a Triton driver as compiling a launch asks for."""
+
+    def __init__(self, capability: int):
+        self.capability = capability
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+
+class Compiled(Exception):  # noqa: N818
+    """Carries a compiled kernel out of the host code that would have launched it."""
+
+
+class Compile:
+    """Stands in for a kernel in ``launch``: compiles where the kernel would have run."""
+
+    def __init__(self, kernel: Any):
+        self.kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, ...]):
+        def run(*args, **kwargs):
+            raise Compiled(self.kernel.run(*args, grid=grid, warmup=True, **kwargs))
+
+        return run
+
+
+def compiled(
+    direction: str, dtype: str, steps: int, options: dict[str, Any], batch: int = SHAPE[0], value: float = 0.8
+) -> Any:
+    """The kernel that ``launch.forward`` or ``launch.backward`` would start for a call with these options."""
+    kind = DTYPES[dtype]
+    state_kind = torch.float64 if kind == torch.float64 else torch.float32
+    constant, count = options.get("constant", False), options.get("count", False)
+    shape = (batch, *SHAPE[1:])
+    current = torch.zeros(shape if constant else (steps, *shape), dtype=kind)
+    grad_out = torch.zeros(shape if count else (steps, *shape), dtype=kind)
+    if options.get("strided"):
+        current, grad_out = (torch.cat([t, t], -1)[..., : shape[-1]] for t in (current, grad_out))
+    values = {
+        "current": current, "steps": steps if constant else None, "width": 0.4, "surrogate": 0, "count": count,
+        "smooth": options.get("smooth", False), "return_state": True, "reset": options.get("reset", 0),
+        "reset_grad": RESET_GRADS[options.get("reset_grad", "full")], "checkpoint_every": options.get("every", 0),
+    }  # fmt: skip
+    values |= {f"{name}_value": value for name in COEFFICIENTS}
+    if options.get("coefficients"):
+        values |= dict.fromkeys(COEFFICIENTS, torch.zeros(shape[1], 1, dtype=state_kind))
+    if options.get("state"):
+        values |= {name: torch.zeros(shape, dtype=state_kind) for name in "vr"}
+    for name in ("synapse", "axon"):
+        p, q = options.get(name, (0, -1))
+        for part, taps in (("feedback", p), ("feedforward", q + 1)):
+            values[f"{name}_{part}_values"] = [value] * taps
+            if options.get("learnt"):
+                values[f"{name}_{part}"] = torch.zeros((taps, *shape[1:]), dtype=state_kind) if taps else None
+    layer = Layer(*(values.get(name) for name in LAYER))
+    try:
+        if direction == "forward":
+            launch.forward(*layer)
+        else:
+            needed = set(options.get("needs", ()))
+            needed |= {"current"} | {name for name in FILTER_COEFFICIENTS if getattr(layer, name) is not None}
+            needed |= {"v", "r"} if options.get("state") else set()
+            needs = sum(1 << i for i, name in enumerate(TENSORS) if name in needed)
+            checkpoints = allocate_outputs(layer)[-1]
+            launch.backward(grad_out, layer.v, layer.r, None, None, checkpoints, *layer, needs)
+    except Compiled as kernel:
+        return kernel.args[0]
+    raise AssertionError("nothing was launched")
+
+
+def coded(direction: str, case: str, needs: int = 3, steps: int = LONG, batch: int = SHAPE[0], first: int = 5) -> Any:
+    """The kernel that a coding's operator would start."""
+    dtype, _, form = case.partition(" ")
+    shape, seed = (batch, *SHAPE[1:]), torch.tensor(3)
+    value, train = torch.full(shape, 0.5, dtype=DTYPES[dtype]), torch.zeros((steps, *shape), dtype=DTYPES[dtype])
+    if form == "strided":
+        value = torch.cat([value, value], 1)[:, : shape[1]]
+    try:
+        if direction == "gaussian":
+            coding.gaussian_forward(value, value, seed, steps, first, first)
+        elif direction == "poisson":
+            coding.poisson_forward(value, seed, steps, first, first)
+        else:
+            coding.gaussian_backward(train, value, seed, first, first, needs)
+    except Compiled as kernel:
+        return kernel.args[0]
+    raise AssertionError("nothing was launched")
+
+
+def facts(kernel: Any) -> dict[str, Any]:
+    """What the compilers made of a kernel: its resources and loops, and whether it has float64 in it, how many fused
+    multiply-adds, and how many square roots.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        (usage,) = resources(file.name).values()
+        (code,) = disassemble(file.name).values()
+    return {
+        **usage,
+        "loops": loops(code),
+        "float64": ".f64" in kernel.asm["ptx"],
+        "fused": sum(i.name in ("FFMA", "DFMA") for i in code),
+        "roots": len(re.findall(r"sqrt\.rn", kernel.asm["ptx"])),
+    }
+
+
+def page(capability: int) -> None:
+    """One line per kernel of docs/gpu.md."""
+    for (layer, directions), dtype in itertools.product(PAGE.items(), ("fp32", "bf16")):
+        for direction in directions:
+            if layer in CODING:
+                kernel = coded(layer if direction == "forward" else f"{layer} {direction}", dtype)
+            else:
+                options = {"forward": FORWARD, "backward": BACKWARD}[direction]
+                kernel = compiled(direction, dtype, LONG, options["fp32" if layer == "lif" else f"fp32 {layer}"][2])
+            line = {"layer": layer, "direction": direction, "dtype": dtype, "capability": capability}
+            print(json.dumps(line | facts(kernel)), flush=True)
+
+
+def main(capabilities: list[int], only_page: bool) -> None:
+    """One line per compute capability and kernel."""
+    launch.lif_forward_kernel, launch.lif_backward_kernel = map(
+        Compile, (launch.lif_forward_kernel, launch.lif_backward_kernel)
+    )
+    coding.encode_kernel, coding.gaussian_backward_kernel = map(
+        Compile, (coding.encode_kernel, coding.gaussian_backward_kernel)
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TRITON_CACHE_DIR"] = cache
+        for capability in capabilities:
+            triton.runtime.driver.set_active(TargetDriver(capability))
+            if only_page:
+                page(capability)
+                continue
+            for direction, cases in (("forward", FORWARD), ("backward", BACKWARD)):
+                for name, (dtype, steps, options) in cases.items():
+                    if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
+                        continue
+                    kernel = compiled(direction, dtype, steps, options)
+                    line = {"kernel": direction, "case": name, "capability": capability, **facts(kernel)}
+                    if steps == LONG:
+                        again = compiled(direction, dtype, 4 * steps + 1, options, batch=16, value=1.0)
+                        line["reused"] = again.hash == kernel.hash
+                    print(json.dumps(line), flush=True)
+            for direction, cases in CODING.items():
+                for name, options in cases.items():
+                    if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
+                        continue
+                    kernel = coded(direction, name, **options)
+                    again = coded(direction, name, **options, steps=4 * LONG, batch=16, first=16)
+                    line = {"kernel": direction, "case": name, "capability": capability, **facts(kernel)}
+                    print(json.dumps(line | {"reused": again.hash == kernel.hash}), flush=True)
+
+
+if __name__ == "__main__":
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise SystemExit("tests/support/triton_aot.py compiles the kernels; run it without TRITON_INTERPRET=1")
+    main([int(argument) for argument in sys.argv[1:] if argument != "--page"], "--page" in sys.argv)
