@@ -24,10 +24,10 @@ expected, _ = hnn_kernels.lif(current, 0.5, 0.7, backend="reference")
 assert torch.equal(out, expected) and current.grad.isfinite().all()
 print(hnn_kernels.__file__, hnn_kernels.explain(current).chosen)
 """
-OURS = next(path for path in sys.path if path.endswith("site-packages"))
+OURS = [path for path in sys.path if path.endswith("site-packages")]
 LIST = ("--quick", "--list", "--device", "cpu")
 BENCH = f"""
-import sys; sys.path.append({OURS!r})
+import sys; sys.path.extend({OURS!r})
 import hnn_benchmarks, hnn_models.cli
 print(hnn_benchmarks.__file__)
 sys.argv = ["hnn", "bench", *{LIST}]
@@ -74,7 +74,7 @@ def install_and_run(wheel: Path, folder: Path) -> str:
     python = folder / "env" / "bin" / "python"
     made = run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel, cwd=folder)
     assert made.returncode == 0, made.stderr
-    code = f"import sys; sys.path.append({OURS!r})\n{SMOKE}"
+    code = f"import sys; sys.path.extend({OURS!r})\n{SMOKE}"
     done = run(python, "-c", code, cwd=folder, PYTHONPATH=None)
     assert done.returncode == 0, done.stderr
     assert str(folder / "env") in done.stdout, "the smoke test imported another installation"
@@ -121,7 +121,7 @@ def test_an_editable_install_has_the_benchmarks_too(source, tmp_path):
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
     (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    (packages / "ours.pth").write_text(OURS)  # setuptools and torch
+    (packages / "ours.pth").write_text("\n".join(OURS))  # setuptools and torch
     made = run(
         sys.executable, "-m", "pip", "--python", python, "install", "--no-build-isolation", "--no-deps", "-e", source,
         cwd=tmp_path, HNN_BUILD="python",
