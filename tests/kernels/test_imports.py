@@ -1,6 +1,7 @@
 """The order of the modules of ``hnn_kernels``, and which of them are private."""
 
 import pytest
+
 from support.imports import circles, graph, imports, modules, problems
 
 # From the bottom to the top: numbers and checks, the reference, the operators, the backends that implement them, the

@@ -39,7 +39,7 @@ def _statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def imports(module: str, path: Path) -> Iterator[tuple[str, str | None]]:
-    """Pairs of an imported module and a name taken from it, which may be a module too; the name is None for a module."""
+    """Pairs of an imported module and a name taken from it, which may be a module; None where nothing is taken."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in _statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -83,7 +83,7 @@ def circles(edges: Graph) -> list[list[str]]:
 
 
 def _level(module: str, layers: Sequence[Sequence[str]]) -> int | None:
-    """The layer that names ``module`` or the nearest package around it; a name that ends in ``.*`` is a whole package."""
+    """The number of the layer that names ``module``, or the nearest package around it."""
     levels = {name: level for level, names in enumerate(layers) for name in names}
     if module in levels:
         return levels[module]
@@ -97,8 +97,8 @@ def _level(module: str, layers: Sequence[Sequence[str]]) -> int | None:
 def problems(package: str, layers: Sequence[Sequence[str]], root: Path = ROOT) -> list[str]:
     """Sentences about circles, imports that go up, modules that no layer names, and names that are no module.
 
-    ``layers`` go from the bottom to the top. A module may import from its own layer and from those below it. An entry is
-    a module, or ``package.*`` for a package with all that is in it and has no entry of its own.
+    ``layers`` go from the bottom to the top. A module may import from its own layer and from those below it. An entry
+    is a module, or ``package.*`` for a package and everything in it that has no entry of its own.
     """
     edges = graph(package, root)
     said = [f"these modules import each other: {', '.join(group)}" for group in circles(edges)]
