@@ -1,4 +1,4 @@
-"""``python -m benchmarks``."""
+"""Run the suite: ``python -m benchmarks``."""
 
 try:
     from .suite.command import main

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# On a host with a GPU and torch, offline: build in place, prove every GPU backend, time the kernels, and look for bad memory
-# accesses and races. What it finds is left in $OUT.
+# Build in place, test every GPU backend, time the kernels, and look for bad memory accesses and races. The script runs on a
+# host with a GPU and torch, and needs no network. It leaves its logs and records in $OUT.
 #
 #   benchmarks/gpu_host.sh                  on the GPU
-#   benchmarks/gpu_host.sh --device cpu     the same steps rehearsed on the CPU: fewer tests, no sanitizer
+#   benchmarks/gpu_host.sh --device cpu     a rehearsal of the same steps on the CPU: fewer tests, no sanitizer
 #
 #   PYTHON      the interpreter that has torch (default: python3)
-#   OUT         where logs and records go (default: benchmarks/results)
-#   JOBS        processes of the tests (default: two less than there are cores, 14 at most)
-#   HNN_COMMIT  the commit that the record names, where there is no .git
+#   OUT         the folder for logs and records (default: benchmarks/results)
+#   JOBS        the number of test processes (default: two less than there are cores, 14 at most)
+#   HNN_COMMIT  the commit that the record names if there is no .git
 #
 # Step         estimate with 16 cores                                                                  ends after
 # build        80 s: one architecture takes 60 s of one core, the CPU kernels 60 s beside it              180 s
 # info         20 s: attributes of all kernels included                                                    60 s
 # tests        240 s: 6900 tests of 0.1 s, and 1500 compilations by Triton of 1.5 s, in 14 processes      300 s
 # benchmarks   120 s                                                                                      180 s
-# memcheck     45 s: 94 tests, Triton's kernels compiled before                                            90 s
+# memcheck     45 s: 94 tests; Triton's kernels are compiled by then                                       90 s
 # racecheck    45 s                                                                                        90 s
-# The estimates add up to 550 s; not yet measured on a GPU. The script prints how long each step took.
-# The rehearsal took 115 s on two shared cores, with the CUDA source built for the host before.
+# The estimates add up to 550 s. They are not yet measured on a GPU. The script prints the time of each step.
+# The rehearsal took 115 s on two shared cores, after the CUDA source had been built for the host.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 device=cuda
@@ -35,8 +35,8 @@ mkdir -p "$OUT"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 failed=()
 
-# step NAME SECONDS COMMAND...: the command, its output in $OUT/gpu_host_NAME.log and the end of it here. What waits for
-# a kernel that never ends does not hear the first signal.
+# step NAME SECONDS COMMAND...: run the command, write its output to $OUT/gpu_host_NAME.log, and show the end of it. A process
+# that waits for a kernel that never ends ignores the first signal, hence the second one (-k).
 step() {
   local name=$1 limit=$2 start=$SECONDS code
   shift 2
@@ -51,7 +51,7 @@ step() {
 }
 has() { $PYTHON -c "import $1" 2>/dev/null; }
 
-# The one line that says what is timed.
+# The only place that chooses what is timed.
 benchmarks() {
   if [ $device = cuda ]; then
     step benchmarks 180 $PYTHON -m benchmarks --quick --device cuda --no-progress --out "$OUT/bench_gpu.csv"
@@ -60,7 +60,7 @@ benchmarks() {
   fi
 }
 
-# -- build: only the architecture that is here ------------------------------------------------------------------------
+# -- build: only the architecture of this GPU -------------------------------------------------------------------------
 backends=triton
 if [ $device = cpu ]; then
   HNN_BUILD=cpu HNN_REQUIRE=cpu,shim HNN_BUILD_SHIM=1 step build 1800 $PYTHON setup.py -q build_ext --inplace || exit 1
@@ -69,14 +69,14 @@ elif command -v nvcc >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc"
   TORCH_CUDA_ARCH_LIST=$($PYTHON -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())') || exit 1
   export TORCH_CUDA_ARCH_LIST
   step build 180 $PYTHON setup.py -q build_ext --inplace
-  # Without the CUDA kernels there is still Triton to prove and to time.
+  # Without the CUDA kernels, Triton's can still be tested and timed.
   if $PYTHON -c 'import sys, hnn_kernels._extensions as e; sys.exit(e.cuda_error or 0)'; then
     backends=$backends,cuda
   else
     failed+=("CUDA kernels")
   fi
 else
-  echo "== there is no nvcc here: the CUDA kernels are not built, and only Triton's are proved and timed"
+  echo "== there is no nvcc here: the CUDA kernels are not built, and only Triton's are tested and timed"
   HNN_BUILD=cpu step build 180 $PYTHON setup.py -q build_ext --inplace
 fi
 LINES_SHOWN=40 step info 60 $PYTHON -m hnn_kernels
@@ -85,11 +85,11 @@ if [ $device = cuda ] && [[ $backends = *cuda* ]]; then
 for name, a in m.kernel_attributes().items(): print(name, a)'
 fi
 
-# -- tests: on the GPU all of Triton and CUDA; the rehearsal takes a few of each -----------------------------------------
+# -- tests: on the GPU all of Triton and CUDA; the rehearsal runs a few of each ------------------------------------------
 pytest=($PYTHON -m pytest -q -p no:cacheprovider --tb=short --maxfail=100 tests
   --ignore=tests/models --ignore=tests/builds)
 if ! has pytest; then
-  echo "== there is no pytest here: nothing can be proved"
+  echo "== there is no pytest here: nothing can be tested"
   failed+=(tests)
 else
   parallel=()
@@ -104,7 +104,7 @@ fi
 
 benchmarks
 
-# -- compute-sanitizer over the gradients of every form: bad accesses, and shared memory that two threads touch ------------
+# -- compute-sanitizer over the gradients of every form: bad accesses, and races in shared memory --------------------------
 sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}"/bin/compute-sanitizer 2>/dev/null)
 few="(triton-cuda or cuda-cuda) and every_gradient and float32 or cuda-cuda and gradients_of_every_kind"
 if [ $device = cpu ]; then
@@ -112,9 +112,9 @@ if [ $device = cpu ]; then
 elif [ -z "$sanitizer" ]; then
   echo "== memcheck, racecheck: skipped, there is no compute-sanitizer here"
 elif has pytest; then
-  # Every tensor its own allocation, so that nothing beyond its end is another's.
+  # Every tensor has its own allocation, so that an access beyond its end never falls into another tensor.
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-  # Calls of the runtime that fail are torch's to judge: it asks for functions that a driver may not have.
+  # Failing calls of the runtime are not reported: torch asks for functions that a driver may not have, and handles it.
   for kind in memcheck racecheck; do
     step $kind 90 "$sanitizer" --tool $kind --report-api-errors no --error-exitcode 9 "${pytest[@]}" -k "$few"
   done

@@ -1,62 +1,23 @@
-"""What is measured: operations, each a layer or a network around one, and the sizes and dtypes they are measured at."""
+"""The cases of the suite: the operations, each at the sizes and dtypes at which it is measured."""
 
 import math
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import NamedTuple
 
-DTYPES = ("float32", "tf32", "bfloat16")  # tf32: float32 with TensorFloat-32 products; bfloat16: under autocast
-# In a training step, forward includes the loss and backward the optimiser, so that both are the step.
-MODES = ("forward", "backward", "both")
+import torch
 
-
-class Dynamics(NamedTuple):
-    """What a layer of neurons computes, in the words of :func:`hnn_kernels.lif`."""
-
-    decay: float = 0.7
-    reset: str = "filter"
-    reset_decay: float | None = 0.7
-    threshold: float = 1.0
-    surrogate: str = "gaussian"
-    width: float = 0.4
-    reset_grad: str = "full"
-    axon: bool = False  # the paper's dual exponential of 4 and 1 steps behind the spikes
-    learnt: bool = False  # its coefficients, per neuron
-
-    def differences(self, wanted: "Dynamics") -> str:
-        """Where this departs from ``wanted``, for a note beside a figure; empty where it does not."""
-        changed = {name: value for name, value in self._asdict().items() if value != getattr(wanted, name)}
-        if self.reset != "filter":
-            changed.pop("reset_decay", None)
-        return ", ".join(
-            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in changed.items()
-        )
-
-
-class Op(NamedTuple):
-    """An operation.
-
-    ``elements_forward`` and ``elements_backward`` must move per neuron-step, whatever filters are attached: the state
-    stays in registers or caches, and coefficients and their gradients are a T * B-th of the current. They are 0 where
-    matrix products are the greater part; the floor is then the products alone, which are a row of their own.
-    """
-
-    name: str
-    title: str
-    dynamics: Dynamics
-    kind: str  # "neuron": the layer alone; "linear": Linear before it; "step": a training step of a network
-    elements_forward: int = 2  # current read, train written
-    elements_backward: int = 3  # current and gradient read, gradient written
-    formula: str = "x, s | x, grad s, grad x"
-    architecture: str = ""  # of a network, in the paper's notation
+from .operations import DTYPES
 
 
 class Case(NamedTuple):
-    """An operation at a size.
+    """An operation at one size.
 
     Attributes:
-        shape: time-major, ``[T, B, *features]``; of the images where the operation is a network's.
-        brief: leave other libraries under ``torch.compile`` out, each of which takes a minute to compile.
+        op: the operation's name.
+        shape: the shape ``[T, B, *features]`` of the current; for a training step, T and the shape of the images.
+        dtype: one of ``DTYPES``.
+        brief: leave out other libraries under ``torch.compile``, each of which takes a minute to compile.
     """
 
     op: str
@@ -66,51 +27,33 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``"25x64x500"``."""
+        """The size in words, such as ``"25x64x500"``."""
         return "x".join(map(str, self.shape))
 
     @property
     def neuron_steps(self) -> int:
-        """T * B * N."""
+        """The size of the current, T * B * N."""
         return math.prod(self.shape)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of the currents."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
 
 
 def sizes(name: str) -> tuple[int, ...]:
-    """The shape of the case with this :attr:`Case.name`."""
+    """The shape of the case that is called ``name``, such as ``"25x64x500"``."""
     return tuple(map(int, name.split("x")))
 
 
-PRODUCTS = {"elements_forward": 0, "elements_backward": 0, "formula": "x W | grad W, W grad"}
-AXON, LEARNT = Dynamics(axon=True), Dynamics(axon=True, learnt=True)
-MLP, CNN = "S784-S500-S10", "S32C3-S32C3-S64C3-P2-S64C3-P2-S512-S10"
-
-OPS: Mapping[str, Op] = {
-    op.name: op
-    for op in (
-        Op("lif", "LIF", Dynamics(), "neuron"),
-        Op("lif_axon", "LIF with a dual-exponential axon", AXON, "neuron"),
-        Op("lif_axon_learnt", "LIF with a dual-exponential axon learnt per neuron", LEARNT, "neuron"),
-        Op("conv", "LIF on the feature maps of a convolution", Dynamics(), "neuron"),
-        Op("linear_lif", "Linear and LIF", Dynamics(), "linear", **PRODUCTS),
-        # open-neuromorphic.org, "SNN library benchmarks". There the clock was read without synchronisation, every
-        # library had a spike rate of its own, and the input no gradient.
-        Op("open_neuromorphic", "Open Neuromorphic's benchmark: Linear and LIF", Dynamics(), "linear", **PRODUCTS),
-        Op("mlp_step", "Training step of the paper's MLP", AXON, "step", **PRODUCTS, architecture=MLP),
-        Op("mlp_lif_step", "Training step of that MLP without axons", Dynamics(), "step", **PRODUCTS, architecture=MLP),
-        Op("cnn_step", "Training step of the paper's CNN", AXON, "step", **PRODUCTS, architecture=CNN),
-        Op("cnn_lif_step", "Training step of that CNN without axons", Dynamics(), "step", **PRODUCTS, architecture=CNN),
-    )
-}
-
-
 def cases(op: str, shapes: Iterable[tuple[int, ...]], *dtypes: str, brief: bool = False) -> tuple[Case, ...]:
-    """``op`` at every one of ``shapes`` in every one of ``dtypes``; float32 by default."""
+    """A case for each of ``shapes`` and each of ``dtypes`` (float32 by default)."""
     return tuple(Case(op, shape, dtype, brief) for shape, dtype in product(shapes, dtypes or DTYPES[:1]))
 
 
 TYPICAL = ((25, 64, 500), (25, 64, 4096), (100, 32, 4096))
 LARGE = ((25, 256, 16384), (100, 256, 16384))
-# Over T, N and B, one axis at a time.
+# T, N and B are varied, one at a time.
 SCALING = (*((steps, 16, 2048) for steps in (4, 25, 100, 1000)), (25, 64, 512), (25, 64, 16384),
            (25, 1, 2048), (25, 256, 2048))  # fmt: skip
 MAPS, LARGE_MAPS = ((4, 32, 32, 28, 28), (25, 32, 32, 28, 28)), ((25, 32, 32, 28, 28), (25, 256, 64, 28, 28))
@@ -170,6 +113,6 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
 
 
 def suite(device: str, quick: bool) -> tuple[Case, ...]:
-    """The cases for ``"cpu"`` or ``"cuda"``."""
+    """The cases for a device type, ``"cpu"`` or ``"cuda"``."""
     name = {("cpu", True): "quick", ("cpu", False): "full", ("cuda", True): "gpu_quick", ("cuda", False): "gpu"}
     return SUITES[name[device, quick]]

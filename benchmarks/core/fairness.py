@@ -1,4 +1,4 @@
-"""All are measured on the same: one input, one spike rate, and outputs and gradients that agree with the reference."""
+"""Equal conditions for all providers: one input, one spike rate, and agreement with the reference."""
 
 import math
 from typing import NamedTuple
@@ -6,42 +6,41 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..providers import Layer, axon_filter
-from ..providers.own import lif
-from .cases import Dynamics
+from .layer import Layer, axon_filter, lif
+from .operations import Dynamics
 
-# What inputs are scaled to, and what is near enough for other dynamics: the reset filter lets about half as many spikes
-# pass as one subtraction.
+# RATE is the spike rate to which inputs are scaled. Outside RATES a row gets a note. The range is that wide because a
+# provider's own dynamics may differ: the reset filter lets about half as many spikes pass as one subtraction.
 RATE, RATES = 0.08, (0.05, 0.2)
-CHECKED = 1 << 21  # neuron-steps; of more, the first few of the batch
+CHECKED = 1 << 21  # neuron-steps that are compared at most
 
 
 class Tolerance(NamedTuple):
-    """Norm of the error over the norm of what is right, of the outputs and of the input gradient."""
+    """The errors of the outputs and of the input gradient: norm of the error over norm of the right value."""
 
     outputs: float
     gradient: float
 
 
 class Agreement(NamedTuple):
-    """Where a layer and the reference meet: the spike rate of both, and what a reader must know."""
+    """The spike rate of a layer that agrees with the reference, and a remark for the reader of its figures."""
 
     spike_rate: float
     note: str = ""
 
 
 class DisagreementError(Exception):
-    """A layer does not compute what it declares."""
+    """A layer does not compute the dynamics that it declares."""
 
 
 def reference(current: Tensor, dynamics: Dynamics) -> Tensor:
-    """The layer by definition: ``[T, B, *features]`` to the train, filtered where there is an axon."""
+    """The output of the reference for the current ``[T, B, *features]``, filtered if there is an axon."""
     axon, _ = axon_filter(dynamics._replace(learnt=False), (), current.device)
     return lif(current, dynamics, axon, "reference")
 
 
 def spike_rate(current: Tensor, dynamics: Dynamics) -> float:
-    """Spikes per neuron and step, before any axon."""
+    """The spikes per neuron and step, before any axon."""
     with torch.no_grad():
         return reference(current, dynamics._replace(axon=False)).float().mean().item()
 
@@ -50,7 +49,7 @@ def gain_for(drive: Tensor, dynamics: Dynamics) -> float:
     """The factor on ``drive`` ``[T, B, *features]`` that gives a spike rate of ``RATE``, or a little above.
 
     Raises:
-        ValueError: no factor does.
+        ValueError: the neurons do not fire for any factor.
     """
     drive = part(drive.detach())
     high = 1.0
@@ -68,18 +67,19 @@ def gain_for(drive: Tensor, dynamics: Dynamics) -> float:
 
 
 def part(tensor: Tensor) -> Tensor:
-    """The first few of the batch, of about ``CHECKED`` neuron-steps, at least one."""
+    """The first elements of the batch of ``tensor`` ``[T, B, *features]``: one or more, of about ``CHECKED`` values."""
     each = math.prod(tensor.shape) // tensor.shape[1]
     return tensor[:, : max(1, CHECKED // each)]
 
 
 def tolerance(layer: Layer, dtype: torch.dtype) -> Tolerance:
-    """What ``layer`` may be off by.
+    """The errors that are allowed for ``layer``.
 
-    One spike of a million that differs is 1e-3. Whoever computes in another order, or with FMA, may put a potential
-    within ulps of the threshold on its other side, and what follows in that neuron with it. A state that is rounded to
-    bfloat16 at every step, as the reference's is not, does so often: a plain loop with such a state was off by up to
-    0.19 and 0.16 (25 to 500 steps, 3 to 19 % spikes). Right gradients, rounded to bfloat16, are off by 2e-3.
+    One different spike in a million is an error of 1e-3. A layer that computes in another order, or with FMA, may put
+    a potential within ulps of the threshold on its other side, and then this neuron's later spikes differ too. A state
+    that is rounded to bfloat16 at every step, which the reference's is not, does so often: a plain loop with such a
+    state was off by up to 0.19 (outputs) and 0.16 (gradient), over 25 to 500 steps with 3 to 19 % spikes. Right
+    gradients that are rounded to bfloat16 are off by 2e-3.
     """
     if dtype is torch.float32:
         return Tolerance(1e-5, 1e-5) if layer.exact else Tolerance(3e-2, 1e-2)
@@ -87,13 +87,13 @@ def tolerance(layer: Layer, dtype: torch.dtype) -> Tolerance:
 
 
 def check(layer: Layer, current: Tensor) -> Agreement:
-    """Compare output and input gradient with the reference's on the dynamics that ``layer`` declares.
+    """Compare output and input gradient of ``layer`` with those of the reference for the dynamics that it declares.
 
-    It runs on the whole of ``current``, as it is timed; what is compared is a :func:`part`, as neurons do not depend on
-    each other.
+    The layer runs on the whole ``current``, as it does when it is timed. Only a :func:`part` is compared, because
+    neurons do not depend on each other.
 
     Raises:
-        DisagreementError: they differ by more than the :func:`tolerance`, or learnt tensors get no proper gradient.
+        DisagreementError: they differ by more than the :func:`tolerance`, or a learnt tensor gets no proper gradient.
     """
     x = current.detach().requires_grad_()
     grad = torch.randn(x.shape, device=x.device, generator=torch.Generator(x.device).manual_seed(1)).to(x.dtype)
@@ -118,7 +118,7 @@ def check(layer: Layer, current: Tensor) -> Agreement:
     notes = []
     if not RATES[0] <= rate <= RATES[1]:
         notes.append(f"spike rate {100 * rate:.2g} % on the common input")
-    if errors.outputs > 3e-2:  # in bfloat16 alone
+    if errors.outputs > 3e-2:  # possible in bfloat16 only
         notes.append(f"outputs are off by {errors.outputs:.2g} of their norm")
     return Agreement(rate, "; ".join(notes))
 

@@ -1,4 +1,4 @@
-"""What a call allocates: its peak, and what forward keeps for backward. And the allocator's part in timing."""
+"""The memory of a call: its peak, the tape that forward keeps for backward, and the allocator's part in timing."""
 
 import ctypes
 import os
@@ -15,11 +15,11 @@ from hnn_models.training.memory import keep_what_is_freed
 
 from .workloads import Work
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of its own starting and stopping otherwise
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs each start and stop
 
 
 class Watched:
-    """Bytes that tensors took inside :func:`watched`: the most at a time, and what is left at the end."""
+    """The bytes of tensors inside :func:`watched`: ``peak`` at one time, and ``left`` at the end."""
 
     peak = left = 0
 
@@ -28,8 +28,8 @@ class Watched:
 def watched(device: torch.device) -> Iterator[Watched]:
     """Watch torch's allocator on ``device``.
 
-    On the CPU its own reports to the profiler are added up: they have every tensor and every temporary of an operator,
-    but not what libraries take elsewhere. What was allocated before the first watch counts nowhere.
+    On the CPU the allocator's reports to the profiler are added up. They contain every tensor and every temporary of an
+    operator, but no memory that libraries take elsewhere. Memory from before the first watch is not counted.
     """
     found = Watched()
     if device.type == "cuda":
@@ -50,7 +50,7 @@ def watched(device: torch.device) -> Iterator[Watched]:
 
 
 def peak_bytes(work: Work, device: torch.device) -> int:
-    """The most that a call has allocated at a time, above what was there before it."""
+    """The most bytes that a call holds at one time, above those before it."""
     x, target = work.items[0]
     with watched(device) as found:
         work.backward(work.forward(x, target), x, target)
@@ -58,10 +58,10 @@ def peak_bytes(work: Work, device: torch.device) -> int:
 
 
 def tape_bytes(work: Work, device: torch.device) -> int:
-    """What is kept between forward and backward, the input with it where it is needed again.
+    """The bytes that are kept from forward for backward, with the input if backward needs it.
 
-    The input is a copy that nothing but the graph can hold, and of the output only its place in the graph is kept:
-    what is then left is what backward needs, wherever a library keeps it.
+    The input is a copy that only the graph can hold, and of the output only its node in the graph is kept. So the
+    bytes that are left are those that backward needs, wherever a library keeps them.
     """
     x, target = work.items[0]
     with watched(device) as found:
@@ -75,12 +75,12 @@ def _node(forward: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor
 
 
 def buffers(device: torch.device) -> dict[str, Callable[[], object]]:
-    """The ways to measure with, and what to do before each call.
+    """The kinds of buffers to measure with, each with a function to call before each timed call.
 
-    On a CPU: with *reused* buffers the allocator keeps what is freed, as in the steady state of training; for *fresh*
-    ones free memory is given back before each call, so that every tensor is paid for in page faults, as tensors over
-    32 MiB are by default. Where the C library cannot be asked, buffers are what the *system* gives. On a GPU the
-    allocator always keeps what is freed, and inputs are *rotated* past the cache.
+    On a CPU there are two. With *reused* buffers the allocator keeps freed memory, as in the steady state of training.
+    With *fresh* buffers freed memory goes back to the system before each call, so that every tensor costs page faults,
+    as tensors over 32 MiB do by default. A C library without these settings gives *system* buffers. On a GPU the
+    allocator always keeps freed memory, and inputs are *rotated* past the cache.
     """
     if device.type == "cuda":
         return {"rotated": lambda: None}
@@ -90,7 +90,10 @@ def buffers(device: torch.device) -> dict[str, Callable[[], object]]:
 
 
 def raise_when_full() -> None:
-    """Have an allocation beyond the memory that is free raise (on Linux) before the system ends the process."""
+    """Limit this process's memory to what is free (on Linux), so that a larger allocation raises an error.
+
+    Without the limit the system ends the process.
+    """
     if not sys.platform.startswith("linux"):
         return
     import resource

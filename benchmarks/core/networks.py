@@ -1,4 +1,4 @@
-"""A training step of one of the paper's networks, whose neurons come from a provider."""
+"""A training step of one of the paper's networks with a provider's neurons."""
 
 import math
 from collections.abc import Iterator
@@ -9,38 +9,49 @@ from torch import Tensor, nn
 from hnn_models import HybridNetwork
 from hnn_models.analysis.timing import currents
 
-from ..providers import Layer
-from .cases import Dynamics
 from .fairness import reference
-from .workloads import MakeLayer, Work, Workload, scale
+from .layer import Layer, MakeLayer
+from .operations import Dynamics
+from .workloads import Work, Workload, scale
 
 
 class Neurons(nn.Module):
-    """A provider's layer in the place of :class:`hnn_kernels.nn.LIF`; the last one of a network gives spike counts."""
+    """A provider's layer in the place of :class:`hnn_kernels.nn.LIF`.
+
+    Args:
+        layer: the provider's layer.
+        last: return spike counts, as the last layer of a network does.
+    """
 
     def __init__(self, layer: Layer, last: bool) -> None:
         super().__init__()
         self.layer, self.last = layer, last
 
     def forward(self, current: Tensor, steps: int | None = None) -> Tensor:
-        """``[T, B, *features]``, or ``[B, *features]`` of ``steps`` equal ones, to the train or the counts."""
+        """The train ``[T, B, *features]``, or the counts ``[B, *features]`` of the last layer.
+
+        Args:
+            current: the current ``[T, B, *features]``; with ``steps``, ``[B, *features]``, equal at every step.
+            steps: the number of steps of a constant current.
+        """
         train = self.layer.run(current if steps is None else current.expand(steps, *current.shape))
         return train.sum(0) if self.last else train
 
 
 class Step(Workload):
-    """Forward and cross-entropy over the counts, then backward and Adam in one kernel, on the same batch each time.
+    """A training step on the same batch each time.
 
-    The images need no gradient.
+    Forward is the network and the cross-entropy over its spike counts, backward the gradients and a fused Adam. The
+    images need no gradient.
     """
 
     def build(self) -> None:
-        """Choose a batch and weights."""
+        """Choose the batch and the weights."""
         steps, batch, *image = self.case.shape
         network = self._network(lambda dynamics, _: Layer(lambda current: reference(current, dynamics), dynamics))
         images = torch.rand(batch, *image, device=self.device)
         self.items = [(images, torch.randint(network.classes, (batch,), device=self.device))]
-        for layer in network.spiking:  # those before are done, and give this one its input
+        for layer in network.spiking:  # from first to last, because each gives the next its input
             current = dict(_currents(network, images))[layer.neurons]
             scale(layer.weights, current, layer.neurons.layer.dynamics)
         self.parameters = network.state_dict()
@@ -48,11 +59,11 @@ class Step(Workload):
         self.neuron_steps = steps * batch * sum(map(math.prod, shapes))
 
     def work(self, make: MakeLayer) -> Work:
-        """A step of a network of its own."""
+        """A step of a new network with layers from ``make``."""
         network = self._network(make)
         network.load_state_dict(self.parameters)
         learnt = [tensor for layer in network.spiking for tensor in layer.neurons.layer.learnt]
-        # Adam does all its work, but nothing moves: every step is the same, at the same spike rate.
+        # With a learning rate of 0 Adam does all its work, and the spike rate stays the same.
         optimizer = torch.optim.Adam([*network.parameters(), *learnt], lr=0.0, fused=True)
 
         def forward(images: Tensor, labels: Tensor) -> Tensor:
@@ -84,9 +95,9 @@ class Step(Workload):
 
 
 def _currents(network: HybridNetwork, images: Tensor) -> list[tuple[Neurons, Tensor]]:
-    """What the neurons of each spiking layer of ``network`` get, ``[T, B, *features]``.
+    """The neurons of each spiking layer of ``network``, with their current ``[T, B, *features]``.
 
-    The graph is made as in training: without it, a compiled layer would compile again.
+    Autograd records the pass, as in training. Otherwise a compiled layer would compile again.
     """
     return [
         (neurons, current if options["steps"] is None else current.expand(options["steps"], *current.shape))

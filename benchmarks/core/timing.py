@@ -1,7 +1,7 @@
-"""The one timing loop: variants take turns, so that a change of the machine's pace meets all of them.
+"""The timing loop. Variants take turns, so that a change of the machine's speed affects all of them.
 
-A variant is a function of ``lap``, which it may call between its parts: forward, then backward. On a GPU the laps are
-read from events, after a synchronisation.
+A variant is a function of ``lap``, which it may call between its parts, such as forward and backward. On a GPU the laps
+are read from events, after a synchronisation.
 """
 
 import itertools
@@ -21,14 +21,14 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Plan(NamedTuple):
-    """How long is measured.
+    """The time to spend on a measurement.
 
     Attributes:
-        turns: of every variant, and
-        seconds: what all of them together may take of it, but for one call in each turn.
-        most: calls in a turn.
-        limit: seconds for one call; who is slower is not measured.
-        first: seconds for the first call, with compilation.
+        turns: the number of turns of each variant.
+        seconds: the time for all turns of a variant together. A turn makes one call at least, even if that is longer.
+        most: the most calls in a turn.
+        limit: the time limit of one call, in seconds. A slower variant is not measured.
+        first: the time limit of the first call, with compilation, in seconds.
     """
 
     turns: int = 7
@@ -39,37 +39,38 @@ class Plan(NamedTuple):
 
 
 class OverTimeError(BaseException):
-    """A call took longer than it may. No library's ``except Exception`` catches it."""
+    """A call took longer than its limit. It is no ``Exception``, so that no library's handler catches it."""
 
 
-# What the variant before left in the caches is paid for by calls that are not timed, for so long and at least one:
-# after an eager loop that takes any variant of under a millisecond some ten calls. A slow one pays within its call.
+# A turn begins with untimed calls, for WARM_UP_SECONDS and one at least, because the variant before has filled the
+# caches with its own data. (After an eager loop, a variant of under a millisecond needs some ten calls.) A variant
+# whose calls take SLOW_SECONDS or more is not warmed up: within such a call the effect is small.
 WARM_UP_SECONDS, SLOW_SECONDS = 0.02, 0.2
 
 
 class CPUClock:
-    """The time of day."""
+    """The process's clock."""
 
     def now(self) -> float:
-        """This moment, in seconds."""
+        """The time now, in seconds."""
         return time.perf_counter()
 
     def laps(self, moments: list[float]) -> Laps:
-        """Seconds between them."""
+        """The seconds between neighbouring ``moments``."""
         return tuple(b - a for a, b in itertools.pairwise(moments))
 
 
 class CUDAClock:
-    """Events in the stream: what passes on the device, and while it waits for what a call has yet to launch."""
+    """Events in the stream. They count the device's work, and its waiting while a call launches more work."""
 
     def now(self) -> torch.cuda.Event:
-        """This moment of the stream."""
+        """An event at the end of the stream."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
     def laps(self, moments: list[torch.cuda.Event]) -> Laps:
-        """Seconds between them, once the device has come to the last."""
+        """The seconds between neighbouring ``moments``, after the device has reached the last."""
         moments[-1].synchronize()
         return tuple(a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(moments))
 
@@ -78,12 +79,12 @@ Clock = CPUClock | CUDAClock
 
 
 def clock_of(device: torch.device) -> Clock:
-    """The clock to measure on ``device``."""
+    """The clock for ``device``."""
     return CUDAClock() if device.type == "cuda" else CPUClock()
 
 
 def once(variant: Variant, clock: Clock) -> Laps:
-    """Seconds of the parts of one call."""
+    """The seconds of each part of one call."""
     moments = [clock.now()]
     variant(lambda: moments.append(clock.now()))
     moments.append(clock.now())
@@ -92,12 +93,12 @@ def once(variant: Variant, clock: Clock) -> Laps:
 
 @contextmanager
 def time_limit(seconds: float, why: str) -> Iterator[None]:
-    """Interrupt what runs inside once ``seconds`` are over, between two of its Python instructions.
+    """Interrupt the body after ``seconds``, between two Python instructions.
 
-    Where the system has no such alarm, or in another thread than the first, nothing is interrupted.
+    On a system without such an alarm, and outside the main thread, nothing is interrupted.
 
     Raises:
-        OverTimeError: the time was over; its message is ``why``.
+        OverTimeError: the time is over. Its message is ``why``.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -118,9 +119,16 @@ def time_limit(seconds: float, why: str) -> Iterator[None]:
 def interleave(
     variants: Mapping[Name, Variant], plan: Plan, clock: Clock, before: Callable[[], object] = lambda: None
 ) -> tuple[dict[Name, list[Laps]], dict[Name, Exception]]:
-    """The laps of every timed call, each made after ``before``, and why a variant that failed has none.
+    """Time the variants in turns.
 
-    A turn begins with calls that are not timed, see ``WARM_UP_SECONDS``.
+    Args:
+        variants: the variants by name.
+        plan: the numbers of turns and calls.
+        clock: the clock of the device.
+        before: called before every timed call.
+
+    Returns:
+        The laps of every timed call, and the exceptions of the variants that failed, which have no laps.
     """
     laps: dict[Name, list[Laps]] = {name: [] for name in variants}
     failed: dict[Name, Exception] = {}
@@ -132,7 +140,7 @@ def interleave(
                 _warm_up(variants[name], clock, before)
             laps[name] += _turn(variants[name], plan, clock, before)
         except Exception as error:
-            failed[name] = error.with_traceback(None)  # whose frames hold tensors
+            failed[name] = error.with_traceback(None)  # the traceback's frames hold tensors
             del laps[name]
     return laps, failed
 
@@ -155,6 +163,6 @@ def _turn(variant: Variant, plan: Plan, clock: Clock, before: Callable[[], objec
 
 
 def figures(seconds: Iterable[float]) -> dict[str, float]:
-    """The columns of a row that two calls or more give: quartiles in milliseconds."""
+    """The quartiles of two calls or more, in milliseconds, as columns of a row."""
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return {"q25_ms": low * 1e3, "median_ms": median * 1e3, "q75_ms": high * 1e3}

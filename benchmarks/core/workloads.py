@@ -1,4 +1,4 @@
-"""What surrounds a provider's neurons in an operation, the same for all: the input, and weights before the neurons."""
+"""The work around a provider's layers, equal for all providers: the inputs, and the weights before the neurons."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,23 +9,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..providers import Layer
-from .cases import OPS, Case, Dynamics
+from .cases import Case
 from .fairness import gain_for, part
+from .layer import Layer, MakeLayer
+from .operations import OPS, Dynamics
 from .timing import Variant, clock_of, once
 
 ROTATED_BYTES = 256 << 20  # twice the L2 cache of any current GPU
-MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]
 
 
 class Work(NamedTuple):
     """An operation with a provider's layers in it.
 
     Attributes:
-        items: inputs, each with what backward starts from, in turns: the output's gradient, or labels.
-        forward: an item to what backward starts at.
-        backward: that and the item, to gradients.
-        layers: the layers, each with the current that it gets for the first item.
+        items: pairs of an input and a target, used in turns. The target is the output's gradient, or labels.
+        forward: a function from a pair to the tensor at which backward starts: the output, or the loss.
+        backward: a function of that tensor and the pair, which computes the gradients.
+        layers: a function that returns each layer with the current that it gets for the first pair.
     """
 
     items: Sequence[tuple[Tensor, Tensor]]
@@ -34,7 +34,7 @@ class Work(NamedTuple):
     layers: Callable[[], Iterable[tuple[Layer, Tensor]]]
 
     def variant(self) -> Variant:
-        """A call, on the next item each time."""
+        """A function for the timing loop. Each call takes the next item."""
         items = cycle(self.items)
 
         def call(lap: Callable[[], None]) -> None:
@@ -47,18 +47,18 @@ class Work(NamedTuple):
 
 
 class Workload:
-    """A case on a device: a layer of neurons, and weights before it where the operation has them.
+    """A case on a device: a layer of neurons, with weights before it if the operation has them.
 
     The input, or the weights, are scaled to a common spike rate.
 
     Attributes:
-        dtype: of the currents.
-        neuron_steps: of all layers.
+        dtype: the dtype of the currents.
+        neuron_steps: the neuron-steps of all layers together.
     """
 
     def __init__(self, case: Case, device: torch.device) -> None:
         self.case, self.op, self.device = case, OPS[case.op], device
-        self.dtype = dtype_of(case)
+        self.dtype = case.torch_dtype
         self.neuron_steps = case.neuron_steps
         torch.manual_seed(0)
         self.build()
@@ -80,7 +80,7 @@ class Workload:
         self.items = [(x.requires_grad_(), grad) for x, grad in zip(inputs, grads, strict=True)]
 
     def work(self, make: MakeLayer) -> Work:
-        """The operation with layers from ``make``; run it under :meth:`precision`."""
+        """The operation with layers from ``make``. It must run under :meth:`precision`."""
         layer = make(self.op.dynamics, self.case.shape[2:])
         weights = self.weights or nn.Identity()
         leaves = (*layer.learnt, *weights.parameters())
@@ -96,18 +96,18 @@ class Workload:
         )
 
     def products(self) -> Work:
-        """The operation without its neurons, their current its output: what its matrix products take alone."""
+        """The operation without its neurons, whose output is the current: its matrix products alone."""
         return self.work(lambda dynamics, features: Layer(lambda current: current, dynamics))
 
     def copy(self) -> Variant:
-        """A copy of an input, of the next each time, to where the last one went: as a layer's output does."""
+        """A copy of an input. Each call copies the next input, always to the same memory, as a layer's output goes."""
         sources = cycle([x.detach() for x, _ in self.items])
         target = torch.empty_like(self.items[0][0])
         return lambda lap: target.copy_(next(sources))
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """Products in the case's dtype: TensorFloat-32 for ``"tf32"`` and only there, bfloat16 under autocast."""
+        """Set the dtype of products: TensorFloat-32 for ``"tf32"`` only, bfloat16 under autocast."""
         before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         torch.set_float32_matmul_precision("high" if self.case.dtype == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = self.case.dtype == "tf32"
@@ -122,17 +122,12 @@ class Workload:
 
 
 def rotated(size: int, device: torch.device) -> int:
-    """How many inputs of ``size`` bytes take turns, so that on a GPU none is still in the cache when it comes again."""
+    """The number of inputs of ``size`` bytes that take turns: on a GPU so many that each has left the cache by then."""
     return -(-ROTATED_BYTES // size) if device.type == "cuda" else 1
 
 
-def dtype_of(case: Case) -> torch.dtype:
-    """Of the currents."""
-    return torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
-
-
 def scale(weights: nn.Linear | nn.Conv2d, current: Tensor, dynamics: Dynamics) -> None:
-    """Scale ``weights``, which made ``current`` ``[T, B, *features]``, so that neurons behind them fire; no bias."""
+    """Scale ``weights``, which gave ``current`` ``[T, B, *features]``, so that the neurons fire; set the bias to 0."""
     with torch.no_grad():
         bias = weights.bias.view(-1, *(1,) * (current.dim() - 3))
         weights.weight.mul_(gain_for(current - bias, dynamics))
@@ -140,7 +135,7 @@ def scale(weights: nn.Linear | nn.Conv2d, current: Tensor, dynamics: Dynamics) -
 
 
 def least_seconds(case: Case, device: torch.device) -> float:
-    """What the matrix products of a ``"linear"`` case take at least: one forward and two backward, in float32."""
+    """The least seconds of the products of a ``"linear"`` case, one forward and two backward, in float32; else 0."""
     if OPS[case.op].kind != "linear":
         return 0.0
     return 6 * case.neuron_steps * case.shape[-1] / _products_per_second(device)
@@ -148,7 +143,7 @@ def least_seconds(case: Case, device: torch.device) -> float:
 
 @cache
 def _products_per_second(device: torch.device) -> float:
-    """Operations of float32, multiplications and additions, of large products."""
+    """The measured multiplications and additions per second of large float32 products."""
     size = 1536
     a, b = torch.rand(2, size, size, device=device)
     seconds = min(sum(once(lambda lap: a @ b, clock_of(device))) for _ in range(5))

@@ -1,4 +1,4 @@
-"""What a kernel's machine code (SASS) says: its loops over time, what they issue, and how wide their accesses are."""
+"""The machine code (SASS) of a kernel: its loops over time, their instructions, and the widths of their accesses."""
 
 import os
 import re
@@ -12,13 +12,20 @@ from typing import NamedTuple
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P[T0-9]+\s+)?([A-Z][A-Z0-9_.]*)([^;]*);")
 _TARGET = re.compile(r"0x([0-9a-f]+)\s*$")
 _BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
-# Where control does not go on to the next instruction, and no target is written.
+# Instructions after which control does not go on to the next one, and which have no written target.
 _ENDS = ("EXIT", "RET", "BRX", "JMX")
 _FLOATS = ("FADD", "FMUL", "FFMA")
 
 
 class Instruction(NamedTuple):
-    """``address`` and ``target`` (of a branch) in bytes; whether what it does depends on a predicate; the opcode."""
+    """An instruction.
+
+    Attributes:
+        address: its address in bytes.
+        conditional: True if it depends on a predicate.
+        opcode: the opcode with its suffixes.
+        target: the address to which it branches, None if it is no branch.
+    """
 
     address: int
     conditional: bool
@@ -32,10 +39,12 @@ class Instruction(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """One turn of a loop in the steady state: how many instructions it issues, and of these how many access memory.
+    """One turn of a loop in the steady state.
 
-    ``loads`` and ``stores`` (global memory), ``kept`` and ``recalled`` (shared memory, stores and loads) count the
-    accesses by their width in bits per thread.
+    Attributes:
+        instructions: the number of instructions that it issues.
+        loads, stores: the accesses to global memory, counted by their width in bits per thread.
+        kept, recalled: the stores to and loads from shared memory, counted in the same way.
     """
 
     instructions: int
@@ -46,12 +55,12 @@ class Loop(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int, bool]:
-        """Global loads and stores, and whether anything is kept in shared memory: by these loops are told apart."""
+        """The numbers of global loads and stores, and True for stores to shared memory. These tell loops apart."""
         return sum(self.loads.values()), sum(self.stores.values()), bool(self.kept)
 
 
 def tool(name: str) -> str | None:
-    """A program of the CUDA toolkit; Triton brings some of them along."""
+    """The path of a program of the CUDA toolkit, or of Triton, which contains some; None if there is none."""
     folders = [Path(os.environ[v], "bin") for v in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(v)]
     folders.append(Path("/usr/local/cuda/bin"))
     try:
@@ -64,7 +73,12 @@ def tool(name: str) -> str | None:
 
 
 def resources(file: Path | str, *arguments: str) -> dict[str, dict[str, int]]:
-    """Of every function: REG (registers per thread), STACK and LOCAL (bytes per thread), SHARED (bytes per block)."""
+    """The resources of every function: REG (registers per thread), STACK, LOCAL (bytes per thread), SHARED (per block).
+
+    Args:
+        file: a cubin, or a library that contains some.
+        arguments: further arguments of cuobjdump.
+    """
     command = [tool("cuobjdump"), "--dump-resource-usage", *arguments, file]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.findall(r"Function (\S+):\s*(REG:.*)", run.stdout)
@@ -72,7 +86,7 @@ def resources(file: Path | str, *arguments: str) -> dict[str, dict[str, int]]:
 
 
 def disassemble(file: Path | str, *arguments: str) -> dict[str, list[Instruction]]:
-    """The functions in a cubin, or in a library that contains some, by their mangled names."""
+    """The code of every function by its mangled name, with arguments as for :func:`resources`."""
     run = subprocess.run([tool("cuobjdump"), "-sass", *arguments, file], capture_output=True, text=True, check=True)
     _, *parts = re.split(r"^\s*Function : (\S+)\s*$", run.stdout, flags=re.MULTILINE)
     return {name: _parse(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
@@ -89,12 +103,16 @@ def _parse(sass: str) -> list[Instruction]:
 
 
 def loops(code: list[Instruction], *, shortest: bool = False) -> list[Loop]:
-    """The loops that access global memory, in the order of their code, each without the loops within it.
+    """The loops that access global memory, in the order of their code, each without the loops inside it.
 
-    A turn may take several ways through the body, and options that are no constants of the kernel choose between them.
-    The steady one is taken to be that with the most accesses, with the exponential of the Gaussian surrogate and no
-    division, with the most floating-point operations, and of these the shortest. ``shortest``: with the most global
-    accesses and then the fewest instructions, which is what a layer without a membrane takes.
+    A turn may take several ways through the body, because options that are no constants of the kernel choose between
+    them. The steady way is taken to be the one with the most accesses, then with the exponential of the Gaussian
+    surrogate and no division, then with the most floating-point operations, and then the shortest.
+
+    Args:
+        code: the instructions of a function.
+        shortest: choose the way with the most global accesses and then the fewest instructions instead, the way of a
+            layer without a membrane.
     """
     index = {i.address: at for at, i in enumerate(code)}
     found = []
@@ -120,7 +138,7 @@ def _merit(i: Instruction, shortest: bool) -> tuple[int, ...]:
 
 
 def _best_way(code: list[Instruction], index: dict[int, int], head: int, latch: int, shortest: bool):
-    """The instructions of the best way from ``head`` to ``latch`` without a branch backward between; [] for none."""
+    """The instructions of the best way from ``head`` to ``latch`` without a backward branch between, or []."""
     best: dict[int, tuple[tuple[int, ...], int]] = {latch: (_merit(code[latch], shortest), -1)}
     for at in range(latch - 1, head - 1, -1):
         here, onward = code[at], []

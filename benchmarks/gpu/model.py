@@ -1,4 +1,4 @@
-"""What a GPU should take for a kernel, from the kernel's machine code and the GPU's data sheet. Nothing is measured.
+"""The predicted time of a kernel on a GPU, from its machine code and the GPU's data sheet. Nothing is measured.
 
 docs/gpu.md explains the model.
 """
@@ -13,13 +13,13 @@ _ARGUMENTS = (Path(__file__).parents[2] / "csrc" / "cuda" / "arguments.h").read_
 
 
 class Architecture(NamedTuple):
-    """What a multiprocessor holds: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"."""
+    """The limits of a multiprocessor: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"."""
 
     shared_bytes: int
     warps: int = 64
     blocks: int = 32
     registers: int = 65536
-    # From the guide's chapter on occupancy: registers are given to warps in these portions, and every block takes some
+    # From the guide's chapter on occupancy: warps get registers in portions of this size, and every block reserves some
     # shared memory for the system.
     register_portion: int = 256
     reserved_bytes: int = 1024
@@ -29,7 +29,14 @@ ARCHITECTURES = {80: Architecture(164 << 10), 90: Architecture(228 << 10), 100: 
 
 
 class GPU(NamedTuple):
-    """A device: ``bytes_per_s`` of its memory, and the clock that is assumed for it, in Hz."""
+    """A device.
+
+    Attributes:
+        bytes_per_s: the bandwidth of its memory.
+        multiprocessors: their number.
+        clock: the assumed clock, in Hz.
+        capability: the compute capability, a key of ``ARCHITECTURES``.
+    """
 
     bytes_per_s: float
     multiprocessors: int = 132
@@ -37,10 +44,10 @@ class GPU(NamedTuple):
     capability: int = 90
 
 
-# NVIDIA's data sheets of the H100 SXM and the H200 SXM, which are the same chip with different memory.
+# From NVIDIA's data sheets of the H100 SXM and the H200 SXM, the same chip with different memory.
 GPUS = {"H100 SXM": GPU(3.35e12), "H200 SXM": GPU(4.8e12)}
 SCHEDULERS = 4  # per multiprocessor; each issues one instruction of a warp per clock
-# Clocks: https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015, which has the clock, too.
+# In clocks, from https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015, which also has the clock.
 MEMORY_LATENCY = 400
 ARITHMETIC_LATENCY = 4
 LAUNCH_S = 3e-6  # assumed
@@ -49,9 +56,16 @@ SIZES = {"fp32": 4, "bf16": 2}
 
 
 class Kernel(NamedTuple):
-    """A kernel and what the compilers made of it for one architecture.
+    """A kernel as compiled for one architecture.
 
-    ``layer`` is one of lif, axon, axon learnt, iir, gaussian, poisson; ``direction`` forward or backward.
+    Attributes:
+        backend: ``"cuda"`` or ``"triton"``.
+        layer: ``"lif"``, ``"axon"``, ``"axon learnt"``, ``"iir"``, ``"gaussian"`` or ``"poisson"``.
+        direction: ``"forward"`` or ``"backward"``.
+        dtype: ``"fp32"`` or ``"bf16"``.
+        registers: registers per thread.
+        spilled: bytes per thread that are spilled to memory.
+        loops: the loops over time in its machine code.
     """
 
     backend: str
@@ -64,12 +78,12 @@ class Kernel(NamedTuple):
 
     @property
     def coding(self) -> bool:
-        """Whether it is a coding's."""
+        """True for the kernel of a coding."""
         return self.layer in ("gaussian", "poisson")
 
     @property
     def trains(self) -> tuple[int, int]:
-        """How often each step of a neuron is read and written, at least."""
+        """The least number of values that are read and written per neuron-step."""
         if self.coding:
             return (0, 1) if self.direction == "forward" else (1, 0)
         if self.direction == "forward" or self.layer == "iir":
@@ -78,18 +92,18 @@ class Kernel(NamedTuple):
 
     @property
     def floor_bytes(self) -> int:
-        """Bytes of a neuron-step that must move."""
+        """The bytes that must move per neuron-step."""
         return sum(self.trains) * SIZES[self.dtype]
 
     @property
     def recomputes(self) -> bool:
-        """Whether steps are computed again in segments."""
+        """True if backward computes the steps again, in segments."""
         return self.direction == "backward" and self.layer not in ("iir", "gaussian")
 
-    # -- what the sources say: block, steps of a segment, steps of a turn ---------------------------------------------
+    # -- from the sources: threads of a block, steps of a segment, steps of a turn -----------------------------------
 
     def block(self, neurons: int) -> int:
-        """Threads per block."""
+        """The threads per block."""
         if self.backend == "cuda":
             return _constant("kForwardBlock" if self.direction == "forward" or self.coding else "kBackwardBlock")
         if self.coding:
@@ -102,11 +116,11 @@ class Kernel(NamedTuple):
 
     @property
     def _rows(self) -> int:
-        """Values that the CUDA kernel keeps of a step in shared memory: V, and for a learnt axon its output."""
+        """The values per step in the CUDA kernel's shared memory: V, and the output of a learnt axon."""
         return 2 if self.layer == "axon learnt" else 1
 
     def segment(self, steps: int) -> int:
-        """Steps of which backward keeps the potentials at once."""
+        """The number of steps whose potentials backward keeps at one time."""
         if self.backend == "cuda":
             return min(_constant("kSharedBytes") // (self._rows * _constant("kBackwardBlock") * 4), steps)
         from hnn_kernels._triton.launch import segment_steps
@@ -114,20 +128,20 @@ class Kernel(NamedTuple):
         return segment_steps(steps, learnt_filter=self.layer == "axon learnt")
 
     def shared_bytes(self, steps: int) -> int:
-        """Shared memory of a block."""
+        """The shared memory of a block, in bytes."""
         if self.backend != "cuda" or not self.recomputes:
             return 0
         return self._rows * self.segment(steps) * _constant("kBackwardBlock") * 4
 
     def segments(self, steps: int) -> int:
-        """Segments in a pass over ``steps``."""
+        """The number of segments in ``steps``."""
         return -(-steps // self.segment(steps)) if self.recomputes else 1
 
     def read_again(self, steps: int) -> int:
-        """Steps of the current that backward reads twice: all but the last segment's."""
+        """The number of steps whose current backward reads twice: all but those of the last segment."""
         if not self.recomputes or self.segments(steps) == 1:
             return 0
-        if self.backend == "cuda":  # a short segment comes first
+        if self.backend == "cuda":  # here the short segment is the first
             return steps - self.segment(steps)
         return (self.segments(steps) - 1) * self.segment(steps)
 
@@ -135,17 +149,17 @@ class Kernel(NamedTuple):
 
     @property
     def turn_steps(self) -> int:
-        """Steps of one turn of the loops."""
+        """The number of steps in one turn of the loops."""
         if self.coding:
             return 4
         return self.segment(1000) if self.backend == "triton" and self.direction == "backward" else 8
 
     @property
     def steady(self) -> list[Loop]:
-        """The loops that every step goes through. One may read a state, too, besides the trains."""
+        """The loops that every step goes through. One of them may read a state besides the trains."""
         n, again = self.turn_steps, []
         reads, writes = (n * times for times in self.trains)
-        if self.recomputes and self.backend == "cuda":  # the current has a loop of its own
+        if self.recomputes and self.backend == "cuda":  # a separate loop reads the current
             reads -= n
             again = [next(loop for loop in self.loops if loop.counts == (n, 0, True))]
         found = [loop for loop in self.loops if loop.counts[0] >= reads and loop.counts[1] == writes]
@@ -153,33 +167,33 @@ class Kernel(NamedTuple):
 
     @property
     def sweep(self) -> Loop | None:
-        """The loop that finds the segments' starts."""
+        """The loop of the first sweep, which finds the state at the start of each segment."""
         if not self.recomputes:
             return None
         return next(x for x in self.loops if x.counts[0] == self.turn_steps > x.counts[1] and not x.counts[2])
 
     @property
     def instructions_per_step(self) -> float:
-        """Instructions that a neuron-step issues."""
+        """The instructions that are issued per neuron-step."""
         return sum(loop.instructions for loop in self.steady) / self.turn_steps
 
     @property
     def loop_bytes(self) -> float:
-        """Bytes of the trains that a neuron-step accesses, counted in the machine code."""
+        """The bytes of the trains that are accessed per neuron-step, counted in the machine code."""
         accesses = [a for loop in self.steady for kind in (loop.loads, loop.stores) for a in kind.items()]
         states = sum(count for _, count in accesses) - sum(self.trains) * self.turn_steps
         return (sum(bits // 8 * count for bits, count in accesses) - 4 * states) / self.turn_steps
 
     @property
     def widths(self) -> list[int]:
-        """Widths of the accesses to the trains, in bits per thread."""
+        """The widths of the accesses to the trains, in bits per thread."""
         found = {bits for loop in self.steady for kind in (loop.loads, loop.stores) for bits in kind}
         return sorted(found - ({32} if self.dtype == "bf16" else set()))
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
     def warps(self, capability: int, steps: int, neurons: int) -> int:
-        """Warps that a multiprocessor holds."""
+        """The number of warps that a multiprocessor holds."""
         limits, warps = ARCHITECTURES[capability], self.block(neurons) // 32
         portion = limits.register_portion
         registers = -(-self.registers * 32 // portion) * portion * warps
@@ -188,30 +202,30 @@ class Kernel(NamedTuple):
         return blocks * warps
 
     def bytes_per_neuron(self, steps: int) -> float:
-        """Bytes that a neuron moves in ``steps``."""
+        """The bytes that move per neuron in ``steps``."""
         size = SIZES[self.dtype]
         if self.coding:
             parameters = 1 if self.layer == "poisson" else 2 if self.direction == "forward" else 3
             return self.floor_bytes * steps + parameters * size
         moved = self.floor_bytes * steps + self.read_again(steps) * size
         learnt = self.layer == "axon learnt"
-        if self.recomputes:  # states at the segments' starts, written and read
+        if self.recomputes:  # the states at the starts of the segments, written and read
             moved += 2 * 4 * (4 if learnt else 2) * (self.segments(steps) - 1)
             moved += 4 * 3 if learnt else 0  # the coefficients' gradients
         return moved
 
     def instructions(self, steps: int) -> float:
-        """Instructions that a neuron issues in ``steps``: Triton's kernels take whole turns."""
+        """The instructions that are issued per neuron in ``steps``. Triton's kernels always run whole turns."""
         whole = steps if self.backend == "cuda" and not self.coding else -(-steps // self.turn_steps) * self.turn_steps
         issued = whole * self.instructions_per_step
         again = self.read_again(steps)
         return issued + (again * self.sweep.instructions / self.turn_steps if again else 0)
 
     def seconds(self, gpu: GPU, steps: int, neurons: int) -> dict[str, float]:
-        """The time that each of the bounds asks for."""
+        """The least time by each of the four bounds, in seconds."""
         held = self.warps(gpu.capability, steps, neurons) * 32 * gpu.multiprocessors
         passes = 2 if self.recomputes else 1
-        # Dependent operations of a step: R * V_th, V - that, V >= V_th, R + O; and as many in the adjoint.
+        # A step has four operations in sequence: R * V_th, V minus that, V >= V_th, R + O. The adjoint has as many.
         chain = 0 if self.coding else 4 * passes * ARITHMETIC_LATENCY
         reads = 0 if not self.trains[0] else steps / self.turn_steps * passes
         warps = -(-neurons // 32)
@@ -224,6 +238,6 @@ class Kernel(NamedTuple):
 
 
 def _constant(name: str) -> int:
-    """A constant of csrc/cuda/arguments.h."""
+    """The value of a constant in csrc/cuda/arguments.h."""
     value, shift = re.search(rf"constexpr \w+ {name} = (\d+)(?: << (\d+))?;", _ARGUMENTS).groups()
     return int(value) << int(shift or 0)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu.page
 
-Needs Triton, and the CUDA kernels as they are now: the installed module with its three architectures.
+This needs Triton, and the CUDA kernels of the current source: the installed module with its three architectures.
 """
 
 import json
@@ -18,11 +18,11 @@ from .model import ARCHITECTURES, GPUS, Kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "gpu.md"
-# Steps and neurons of the times.
+# The sizes of the predicted times: steps and neurons.
 SIZES = ((25, 4 << 20), (100, 4 << 20), (25, 32 << 10))
 OUTSTANDING = "not yet measured"
 
-# Where the CUDA kernels of the page are found: the name of the function, and the form (csrc/cuda/choose.h) or none.
+# The CUDA kernels of the page: the name of the function, and the form in csrc/cuda/choose.h (None without one).
 CUDA = {
     ("lif", "forward"): ("forward", "5Plain"),
     ("lif", "backward"): ("backward", "5PlainELb0"),
@@ -41,7 +41,7 @@ _NAMED = [(*which, dtype) for which in CUDA for dtype in _DTYPES]
 
 
 def cuda_kernels(capability: int, files: list[Path]) -> list[Kernel]:
-    """The page's CUDA kernels, from a library with this architecture or from cubins of it."""
+    """The page's CUDA kernels for a compute capability, from a library that contains it or from cubins."""
     usage, code = {}, {}
     for file in files:
         architecture = () if file.suffix == ".cubin" else ("--gpu-architecture", f"sm_{capability}")
@@ -59,13 +59,13 @@ def cuda_kernels(capability: int, files: list[Path]) -> list[Kernel]:
 
 
 def _start(layer: str, direction: str, dtype: str) -> str:
-    """What the mangled name of a CUDA kernel starts with."""
+    """The first part of the mangled name of a CUDA kernel."""
     function, form = CUDA[layer, direction]
     return f"_ZN8hnn_cuda{len(function)}{function}I{_DTYPES[dtype]}" + (f"NS_{form}" if form else "E")
 
 
 def triton_kernels(capabilities: list[int]) -> dict[int, list[Kernel]]:
-    """The page's Triton kernels, compiled here in a process of their own."""
+    """The page's Triton kernels by compute capability, compiled in a process of their own."""
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "tests" / "support" / "triton_aot.py"), "--page", *map(str, capabilities)]
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
@@ -91,7 +91,7 @@ def _each(values) -> str:
 
 
 def resource_table(kernels: dict[int, list[Kernel]]) -> str:
-    """Of every kernel what it takes; sm_80 / sm_90 / sm_100 where these differ."""
+    """The table of each kernel's resources. Values that differ are given for sm_80 / sm_90 / sm_100."""
     header = ["backend", "layer", "direction", "dtype", "registers", "spilled", "shared, T=25 / 100", "warps, T=25",
               "warps, T=100", "bits per access", "instructions", "bytes"]  # fmt: skip
     neurons, rows = SIZES[0][1], []
@@ -107,7 +107,7 @@ def resource_table(kernels: dict[int, list[Kernel]]) -> str:
 
 
 def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
-    """On one GPU the predicted microseconds, how often these are the floor, and which of the bounds they are."""
+    """The table for one GPU: the predicted microseconds, their multiple of the floor, and the bound that they reach."""
     gpu, rows = GPUS[name], []
     header = ["backend", "layer", "direction", "dtype"]
     for steps, neurons in SIZES:
@@ -125,14 +125,14 @@ def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
 
 
 def read(page: str) -> dict[tuple[str, ...], dict[str, str]]:
-    """The rows of the page's table of resources, by backend, layer, direction and dtype."""
+    """Return the rows of the page's table of resources, by backend, layer, direction and dtype."""
     text = re.search(r"<!-- resources -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1]
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     return {tuple(row[:4]): dict(zip(header, row, strict=True)) for row in rows}
 
 
 def main() -> None:
-    """Replace the tables."""
+    """Replace the tables of the page."""
     from hnn_kernels import _extensions
 
     triton = triton_kernels(list(ARCHITECTURES))

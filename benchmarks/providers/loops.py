@@ -1,4 +1,4 @@
-"""What a PyTorch user writes by hand: the layer as a loop over time, also under torch.compile."""
+"""The layer as a loop over time, as a PyTorch user writes it by hand, also under torch.compile."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,12 +7,13 @@ from torch import Tensor
 
 from hnn_kernels import IIR, SURROGATES
 
-from ..core.cases import Dynamics
-from . import Layer, axon_filter
+from ..core.layer import Layer, axon_filter
+from ..core.operations import Dynamics
+from .helpers import Compiled
 
 
 class Spike(torch.autograd.Function):
-    """The step forward, a surrogate's density backward."""
+    """A step function with the density of a surrogate as its derivative."""
 
     @staticmethod
     def forward(ctx, distance: Tensor, density: Callable[[Tensor, float], Tensor], width: float) -> Tensor:
@@ -27,9 +28,12 @@ class Spike(torch.autograd.Function):
 
 
 def loop(inputs: Iterable[Tensor], dynamics: Dynamics, axon: IIR | None) -> Tensor:
-    """The layer over ``inputs``, one step each; the state is float32, and the train has the dtype of the inputs.
+    """The train of a layer, in the dtype of the inputs. The state is float32.
 
-    An ``axon`` has two coefficients of feedback and one of feedforward.
+    Args:
+        inputs: the currents of the steps, ``[B, *features]`` each.
+        dynamics: the dynamics.
+        axon: a filter of the spikes with two feedback coefficients and one feedforward coefficient.
     """
     decay, threshold, width = dynamics.decay, dynamics.threshold, dynamics.width
     density = SURROGATES[dynamics.surrogate].density
@@ -59,17 +63,17 @@ def loop(inputs: Iterable[Tensor], dynamics: Dynamics, axon: IIR | None) -> Tens
 
 
 def by_index(current: Tensor) -> Sequence[Tensor]:
-    """``current[t]``, whose backward fills a whole ``[T, ...]`` tensor for every step."""
+    """The steps ``current[t]``, whose backward fills a whole ``[T, ...]`` tensor for every step."""
     return [current[t] for t in range(len(current))]
 
 
 def by_unbind(current: Tensor) -> Sequence[Tensor]:
-    """``current.unbind(0)``, whose backward writes every step once."""
+    """The steps ``current.unbind(0)``, whose backward writes every step once."""
     return current.unbind(0)
 
 
 class Loop:
-    """:func:`loop`, over the steps as ``steps`` takes them from the current."""
+    """The provider of :func:`loop`; ``steps`` takes the steps from the current."""
 
     def __init__(self, name: str, steps: Callable[[Tensor], Sequence[Tensor]]) -> None:
         self.name, self.steps = name, steps
@@ -84,3 +88,7 @@ class Loop:
             return loop(self.steps(current), wanted, axon)
 
         return Layer(run, wanted, learnt, exact=device.type == "cpu")
+
+
+_EAGER = Loop("loop", by_unbind)
+PROVIDERS = (_EAGER, Compiled(_EAGER), Loop("loop x[t]", by_index))

@@ -5,22 +5,22 @@ import math
 import torch
 from torch import Tensor
 
-from ..core.cases import Dynamics
-from . import TIE, Layer, Unsupported, installed, no_axon
+from ..core.layer import Layer, Unsupported
+from ..core.operations import Dynamics
+from .helpers import TIE, Compiled, Peer, no_axon
 
 
-class Norse:
-    """``LIFBoxCell`` over ``current.unbind(0)``; ``Lift``, its own loop, indexes, which is quadratic in T backward.
+class Norse(Peer):
+    """``LIFBoxCell`` over ``current.unbind(0)``.
 
-    Its potential is ours times ``1 - decay``, because it weighs its input by that; threshold and surrogate are scaled
-    to match, which costs nothing. Of its surrogates only ``heavi_erfc`` with ``alpha=2`` has the area 1 in its own
-    units: a Gaussian of width ``1 / (2 sqrt(2))`` there, ``1 / (1 - decay)`` times that in ours.
+    Norse's own loop, ``Lift``, indexes the steps, so its backward is quadratic in T.
+
+    Norse multiplies the input by ``1 - decay``, so its potential is ours times that factor. Threshold and surrogate are
+    scaled to match, which costs nothing. Of its surrogates only ``heavi_erfc`` with ``alpha=2`` has an area of 1 in
+    Norse's units. It is a Gaussian of width ``1 / (2 sqrt(2))`` there, and ``1 / (1 - decay)`` times as wide in ours.
     """
 
-    name = "norse"
-
-    def version(self) -> str:
-        return installed("norse")
+    name = package = "norse"
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
@@ -55,3 +55,6 @@ class Norse:
             surrogate="gaussian", width=1 / (2 * math.sqrt(2) * gain),
         )  # fmt: skip
         return Layer(run, dynamics, note=f"{TIE}; its input gain of {gain:.4g} is undone by threshold and surrogate")
+
+
+PROVIDERS = (Norse(), Compiled(Norse()))

@@ -1,13 +1,13 @@
-"""Libraries that were looked at and cannot be compared, so that a table says why they are not in it."""
+"""Libraries that cannot be compared. A table lists them with the reason."""
 
 import torch
 
-from ..core.cases import Dynamics
-from . import Layer, Unsupported
+from ..core.layer import Layer, Unsupported
+from ..core.operations import Dynamics
 
 
 class Other:
-    """A library without such a layer, installed or not."""
+    """A library without a comparable layer, for the reason ``why``, installed or not."""
 
     def __init__(self, name: str, why: str) -> None:
         self.name, self.why = name, why
@@ -19,7 +19,7 @@ class Other:
         raise Unsupported(self.why)
 
 
-OTHERS = (
+PROVIDERS = (
     Other("snntorch over all steps", "its LeakyParallel and StateLeaky have no reset"),
     Other("rockpool", "its LIFTorch always has a synapse, bursts within a step, and a one-sided surrogate"),
     Other("spyx", "it runs in JAX"),

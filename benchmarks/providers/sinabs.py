@@ -1,21 +1,19 @@
-"""sinabs: ``LIF``, the whole train in one call; and its CUDA kernels, EXODUS."""
+"""sinabs: ``LIF``, which takes the whole train in one call, and EXODUS, its CUDA kernels."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from ..core.cases import Dynamics
-from . import Layer, Unsupported, installed, no_axon
+from ..core.layer import Layer, Unsupported
+from ..core.operations import Dynamics
+from .helpers import Peer, no_axon
 
 
-class Sinabs:
+class Sinabs(Peer):
     """``LIF`` without normalised input, on ``[B, T, ...]``."""
 
-    name, package = "sinabs", "sinabs"
-
-    def version(self) -> str:
-        return installed(self.package)
+    name = package = "sinabs"
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
@@ -33,7 +31,7 @@ class Sinabs:
             surrogate_grad_fn=activation.Gaussian(sigma=wanted.width),
             norm_input=False,
         ).to(device)
-        neurons.requires_grad_(False)  # its time constant is learnt by default, and here it is fixed
+        neurons.requires_grad_(False)  # the time constant is learnt by default; here it is fixed
 
         def run(current: Tensor) -> Tensor:
             neurons.reset_states()
@@ -46,14 +44,17 @@ class Sinabs:
         return Layer(run, dynamics, note="its loop indexes the train, which makes backward quadratic in T")
 
     def neurons(self, **options) -> torch.nn.Module:
-        """Its layer."""
+        """The library's layer."""
         from sinabs.layers import LIF
 
         return LIF(**options)
 
 
 class Exodus(Sinabs):
-    """The same layer as a CUDA kernel. It was not yet run with this suite."""
+    """The same layer as a CUDA kernel, not yet run with this suite.
+
+    The extra ``peers`` leaves it out: it is compiled when it is installed, which needs a CUDA toolkit.
+    """
 
     name, package = "sinabs exodus", "sinabs-exodus"
 
@@ -62,10 +63,13 @@ class Exodus(Sinabs):
         if device.type != "cuda" or dtype != torch.float32:
             raise Unsupported("its kernels are for float32 on CUDA devices")
         if wanted.reset == "zero":
-            raise Unsupported("its kernels only subtract the threshold")
-        return super().layer(wanted, features, device, dtype)._replace(note="not yet run by this suite's authors")
+            raise Unsupported("its kernels have no reset but the subtraction of the threshold")
+        return super().layer(wanted, features, device, dtype)._replace(note="not yet run with this suite")
 
     def neurons(self, **options) -> torch.nn.Module:
         from sinabs.exodus.layers import LIF
 
         return LIF(**options)
+
+
+PROVIDERS = (Sinabs(), Exodus())

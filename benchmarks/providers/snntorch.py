@@ -1,24 +1,23 @@
-"""snnTorch: ``Leaky``, one call per step in a loop that the user writes, as its tutorials do."""
+"""snnTorch: ``Leaky``, one call per step, in a loop as its tutorials write it."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from ..core.cases import Dynamics
-from . import TIE, Layer, installed, no_axon
+from ..core.layer import Layer
+from ..core.operations import Dynamics
+from .helpers import TIE, Compiled, Peer, no_axon
 
 
-class SnnTorch:
+class SnnTorch(Peer):
     """``Leaky`` over ``current.unbind(0)``.
 
-    Its reset takes effect in the next step, from the spike detached: the reset filter with ``reset_decay=0``.
+    Its reset takes effect in the next step, and has no gradient through the spike. So it is our reset filter with
+    ``reset_decay=0`` and ``reset_grad="detach"``.
     """
 
-    name = "snntorch"
-
-    def version(self) -> str:
-        return installed("snntorch")
+    name = package = "snntorch"
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
@@ -30,7 +29,7 @@ class SnnTorch:
         name, width = wanted.surrogate, wanted.width
         if name == "sigmoid":
             spike_grad = surrogate.sigmoid(slope=1 / width)
-        elif (name, width) == ("fast_sigmoid", 0.5):  # its peak is 1 at every width
+        elif (name, width) == ("fast_sigmoid", 0.5):  # its peak is 1 at every width, ours at this one only
             spike_grad = surrogate.fast_sigmoid(slope=2)
         else:
             width = width if name == "arctan" else 1 / math.pi  # snnTorch's default
@@ -38,7 +37,7 @@ class SnnTorch:
         neurons = snntorch.Leaky(
             beta=wanted.decay, threshold=wanted.threshold, spike_grad=spike_grad, reset_mechanism=reset
         ).to(device)
-        snntorch.SpikingNeuron.init()  # it keeps every layer in a list
+        snntorch.SpikingNeuron.init()  # empties the library's list of all layers, which would keep them in memory
         neurons.mem = None
 
         def run(current: Tensor) -> Tensor:
@@ -47,7 +46,7 @@ class SnnTorch:
             for x in current.unbind(0):
                 spike, mem = neurons(x, mem)
                 train.append(spike)
-            neurons.mem = None  # the last state would keep the graph of the whole train, and be compiled anew
+            neurons.mem = None  # the last state would keep the whole graph in memory, and cause a new compilation
             return torch.stack(train)
 
         subtract = reset == "subtract"
@@ -56,3 +55,6 @@ class SnnTorch:
             surrogate=name, width=width,
         )  # fmt: skip
         return Layer(run, dynamics, note=TIE)
+
+
+PROVIDERS = (SnnTorch(), Compiled(SnnTorch()))

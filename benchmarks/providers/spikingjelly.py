@@ -1,4 +1,4 @@
-"""SpikingJelly 2: its LIF in each of its implementations, and FlexSN, which makes a kernel of a user's step."""
+"""SpikingJelly 2: the LIF in each of its implementations, and FlexSN, which generates a kernel from a user's step."""
 
 import math
 from collections.abc import Callable
@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from hnn_kernels import IIR, SURROGATES
 
-from ..core.cases import Dynamics
-from . import Layer, Unsupported, axon_filter, installed, no_axon
+from ..core.layer import Layer, Unsupported, axon_filter
+from ..core.operations import Dynamics
+from .helpers import Compiled, Peer, no_axon
 from .loops import Spike
 
 
 def surrogate_function(name: str, width: float) -> nn.Module:
-    """SpikingJelly's of that name and width; it has all of ours, with the same area."""
+    """SpikingJelly's surrogate that equals ours of this name and width. It has all of ours, with the same area."""
     from spikingjelly.activation_based import surrogate
 
     return {
@@ -27,23 +28,22 @@ def surrogate_function(name: str, width: float) -> nn.Module:
     }[name]()
 
 
-class SpikingJelly:
-    """``functional.lif_multi_step``, what ``LIFNode(step_mode="m")`` calls, with explicit state.
+class SpikingJelly(Peer):
+    """``functional.lif_multi_step`` with explicit state, the function that ``LIFNode(step_mode="m")`` calls.
 
-    The node would keep its state in the dtype of the current, and with bfloat16 take the loop instead of a kernel.
+    The node itself would keep its state in the dtype of the current, and in bfloat16 run the loop instead of a kernel.
 
     Args:
-        implementation: ``torch``, ``triton`` or ``cuda`` (its native kernels). The library chooses one per process and
-            device, by the environment variable ``SJ_LIF_CUDA_IMPLEMENTATION`` or by what is there; a provider measures
-            only its own.
+        implementation: ``torch``, ``triton`` or ``cuda`` (native kernels). The library chooses one per process and
+            device, by the environment variable ``SJ_LIF_CUDA_IMPLEMENTATION`` or by what is available. A provider
+            measures only its own.
     """
+
+    package = "spikingjelly"
 
     def __init__(self, implementation: str) -> None:
         self.implementation = implementation
         self.name = f"spikingjelly {implementation}"
-
-    def version(self) -> str:
-        return installed("spikingjelly")
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
@@ -71,10 +71,10 @@ class SpikingJelly:
         return Layer(run, dynamics)
 
     def check_device(self, device: torch.device) -> None:
-        """Raise where the library does not run this implementation.
+        """Check that the library runs this implementation.
 
         Raises:
-            Unsupported: on this device, in this process.
+            Unsupported: it runs another one on this device, in this process.
         """
         if device.type == "cpu":
             if self.implementation != "torch":
@@ -90,23 +90,20 @@ class SpikingJelly:
             raise Unsupported(f"the library runs {found['implementation']!r} in this process: {why}")
 
 
-class FlexSN:
+class FlexSN(Peer):
     """``FlexSN`` with the layer's step: a generated Triton kernel on CUDA, a loop over ``current[t]`` elsewhere.
 
-    Its generated kernels were run with this suite in Triton's interpreter only.
+    With this suite its generated kernels were run in Triton's interpreter only.
     """
 
-    name = "spikingjelly flexsn"
-
-    def version(self) -> str:
-        return installed("spikingjelly")
+    name, package = "spikingjelly flexsn", "spikingjelly"
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
         if dtype != torch.float32:
             raise Unsupported("FlexSN keeps its state in the dtype of the current")
         if wanted.reset != "filter" or wanted.reset_grad != "full":
-            raise Unsupported("the library's LIF has the other resets")
+            raise Unsupported("for other resets the suite measures the library's LIF")
         from spikingjelly.activation_based.neuron import FlexSN as Neurons
 
         axon, learnt = axon_filter(wanted, features, device)
@@ -116,21 +113,20 @@ class FlexSN:
 
         def run(current: Tensor) -> Tensor:
             zero = torch.zeros_like(current[0])
-            # It takes one coefficient for all neurons or one for each of the batch.
+            # FlexSN takes one coefficient for all neurons, or one for each neuron of each element of the batch.
             static = tuple(c.expand_as(zero) for part in learnt for c in part.unbind(0))
             (train,), _ = neurons.multi_step_functional_forward((current,), (zero,) * states, static_inputs=static)
             return train
 
-        return Layer(
-            run, wanted, learnt, note="" if device.type == "cpu" else "not yet run on a GPU by this suite's authors"
-        )
+        return Layer(run, wanted, learnt, note="" if device.type == "cpu" else "not yet run on a GPU with this suite")
 
 
 def step(wanted: Dynamics, axon: IIR | None) -> Callable[..., tuple[Tensor, ...]]:
-    """One step of ``wanted``: the current, the states and the learnt coefficients to the output and the new states.
+    """One step of ``wanted``, from the current, the states and learnt coefficients to the output and the new states.
 
-    A function of tensors that holds no module or tensor, as FlexSN asks for. It loses the gradient of a state that is
-    handed on as it is, hence the products with 1. The library's own surrogates would become calls of ``pow``.
+    It is a function of tensors that holds no module and no tensor, as FlexSN requires. FlexSN loses the gradient of a
+    state that is returned unchanged, hence the products with 1. The library's own surrogates would become calls of
+    ``pow``.
     """
     density, width = SURROGATES[wanted.surrogate].density, wanted.width
     decay, reset_decay, threshold = wanted.decay, wanted.reset_decay, wanted.threshold
@@ -152,3 +148,9 @@ def step(wanted: Dynamics, axon: IIR | None) -> Callable[..., tuple[Tensor, ...]
     if axon is None:
         return membrane
     return learnt_axon if wanted.learnt else fixed_axon
+
+
+_LOOP, _FLEX = SpikingJelly("torch"), FlexSN()
+PROVIDERS = (
+    _LOOP, SpikingJelly("triton"), SpikingJelly("cuda"), Compiled(_LOOP), _FLEX, Compiled(_FLEX),
+)  # fmt: skip

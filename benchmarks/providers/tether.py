@@ -1,21 +1,19 @@
-"""tether (``tetherpy``): ``LIF``, Triton kernels over all steps."""
+"""tether (``tetherpy``): ``LIF``, a Triton kernel over all steps."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from ..core.cases import Dynamics
-from . import Layer, Unsupported, installed, no_axon
+from ..core.layer import Layer, Unsupported
+from ..core.operations import Dynamics
+from .helpers import Peer, no_axon
 
 
-class Tether:
-    """``LIF``, which resets to zero. Its kernels were run with this suite in Triton's interpreter only."""
+class Tether(Peer):
+    """``LIF``, which resets to zero. With this suite its kernels were run in Triton's interpreter only."""
 
-    name = "tether"
-
-    def version(self) -> str:
-        return installed("tetherpy")
+    name, package = "tether", "tetherpy"
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
@@ -28,7 +26,7 @@ class Tether:
 
 
 def tether_layer(wanted: Dynamics, device: torch.device) -> Layer:
-    """The layer on any device (on the CPU: in Triton's interpreter)."""
+    """The layer on any device; on the CPU it runs in Triton's interpreter."""
     from tether import LIF
     from tether.nn import Arctan, Sigmoid
 
@@ -39,11 +37,14 @@ def tether_layer(wanted: Dynamics, device: torch.device) -> Layer:
         width = width if name == "arctan" else 1 / (2 * math.pi)  # tether's default
         name, surrogate = "arctan", Arctan(1 / (math.pi * width))
     neurons = LIF(1, decay=wanted.decay, threshold=wanted.threshold, surrogate=surrogate).to(device)
-    neurons.requires_grad_(False)  # decay and threshold are learnt by default, and here they are fixed
+    neurons.requires_grad_(False)  # decay and threshold are learnt by default; here they are fixed
 
     def run(current: Tensor) -> Tensor:
-        neurons.v = current.new_zeros(current[0].numel())  # it goes on from the last call's state
+        neurons.v = current.new_zeros(current[0].numel())  # otherwise it continues from the last call's state
         return neurons(current)
 
     dynamics = wanted._replace(reset="zero", reset_decay=None, reset_grad="detach", surrogate=name, width=width)
-    return Layer(run, dynamics, note="not yet run on a GPU by this suite's authors")
+    return Layer(run, dynamics, note="not yet run on a GPU with this suite")
+
+
+PROVIDERS = (Tether(),)

@@ -1,14 +1,16 @@
-"""What changed beyond noise between two measurements.
+"""The changes beyond noise between two measurements.
 
-A record may have many runs, so a side is ``PATH``, ``PATH@RUN`` or ``PATH@COMMIT``: of what is left, the newest run of
-each setting and provider.
+A side is ``PATH``, ``PATH@RUN`` or ``PATH@COMMIT``, because a record may have many runs. Of the rows that this selects,
+the newest run of each setting and provider counts.
 
-A machine's speed drifts by more than most changes are worth, so times are held against yardsticks of the same run: the
-copy whose bandwidth the run measured, and the plain loop over time at the same setting. The loop itself is held against
-the reference and, as is all that has no loop beside it, against the clock too: a copy that is in the cache in one run
-and not in the other is off by twice. A provider changed *beyond noise* where, by every yardstick of both sides, its
-quartiles in units of the yardstick do not overlap, its median moved by 5 % or more, and all agree on the direction. Its
-change is then the smallest of these. A figure that is gone, or new, is such a change too.
+A machine's speed drifts by more than most changes amount to. So times are divided by yardsticks of the same run: the
+copy whose bandwidth the run measured, and the plain loop over time at the same setting. The loop itself has the
+reference as its yardstick. It also has the clock, as every provider has without a loop beside it: a copy that is in the
+cache in one run and not in the other is off by a factor of two.
+
+A provider changed *beyond noise* if three things hold for every yardstick of both sides: its quartiles in units of the
+yardstick do not overlap, its median moved by 5 % or more, and all yardsticks agree on the direction. The change is then
+the smallest of those measured. A figure that is gone, or new, is also such a change.
 """
 
 import math
@@ -16,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.machine import Machine
+from ..core.operations import title
 from . import report
 from .record import read
-from .rows import Row
+from .rows import MACHINE, Row
 from .standings import LOOP, groups, newest, setting, subject
 
 LEAST = 1.05
@@ -35,14 +37,18 @@ _COLUMNS = (
     "change",
     "by",
 )
-_MACHINE = Machine._fields[1:]  # all but the run
-Yardsticks = Mapping[str, float]  # what a run measured beside a time, in a unit that is the same on both sides
+Yardsticks = Mapping[str, float]  # values by which a time is divided, in a unit that is equal on both sides
 
 
 class Change(NamedTuple):
-    """How a provider moved: ``ratio`` is after over before (above 1: slower), in units of ``yardsticks``.
+    """The change of a provider at one setting.
 
-    It is infinite where there was a figure and is none any more, 0 where there was none and now is one.
+    Attributes:
+        before, after: the rows.
+        ratio: the time after over the time before, in units of the yardstick; above 1 is slower. It is infinite for a
+            figure that is gone, and 0 for a new one.
+        beyond_noise: True if the change is beyond noise.
+        yardsticks: the names of the yardsticks.
     """
 
     before: Row
@@ -56,7 +62,8 @@ def select(where: str) -> list[Row]:
     """The rows that ``where`` names: ``PATH``, ``PATH@RUN`` or ``PATH@COMMIT``.
 
     Raises:
-        OSError, ValueError: there is no such record, or no such run or commit in it.
+        OSError: there is no such file.
+        ValueError: the file is no record, or has no such run or commit.
     """
     path, _, which = where.partition("@")
     rows = read(Path(path))
@@ -68,10 +75,10 @@ def select(where: str) -> list[Row]:
 
 
 def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
-    """A change for every setting and provider that both sides have, the largest that is beyond noise first.
+    """A change for every setting and provider that both sides have: first those beyond noise, each by its size.
 
     Raises:
-        ValueError: a side has several devices or numbers of threads, or nothing is on both sides.
+        ValueError: a side has several devices or numbers of threads, or the sides have nothing in common.
     """
     for rows, side in ((before, "before"), (after, "after")):
         devices = sorted({(row.device, row.threads) for row in rows})
@@ -85,9 +92,9 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
 
 
 def markdown(changes: Sequence[Change]) -> str:
-    """What changed beyond noise, and how much did not."""
+    """The changes beyond noise as a table, and their number."""
     sides = (("before", changes[0].before), ("after", changes[0].after))
-    lines = report.table(("", *_MACHINE), [(side, *(getattr(row, name) for name in _MACHINE)) for side, row in sides])
+    lines = report.table(("", *MACHINE), [(side, *(getattr(row, name) for name in MACHINE)) for side, row in sides])
     shown = [change for change in changes if change.beyond_noise]
     if shown:
         lines += ["", *report.table(_COLUMNS, map(_line, shown))]
@@ -95,7 +102,7 @@ def markdown(changes: Sequence[Change]) -> str:
 
 
 def slower(changes: Sequence[Change], factor: float) -> list[Change]:
-    """Those that became slower beyond noise by more than ``factor``, or have no figure any more."""
+    """The changes to a time that is slower beyond noise by more than ``factor``, or to no figure."""
     return [change for change in changes if change.beyond_noise and change.ratio > factor]
 
 
@@ -105,7 +112,7 @@ def _moved(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
 
 
 def _lost(before: Sequence[Row], after: Sequence[Row], ratio: float) -> list[Change]:
-    """Figures of ``before`` in whose place ``after`` has a reason why there is none."""
+    """The figures of ``before`` that ``after`` replaces by a reason why there is none."""
     refused = {subject(row)[2:]: row for row in newest(after) if row.median_ms is None}
     there = _measured(after)
     return [
@@ -116,7 +123,7 @@ def _lost(before: Sequence[Row], after: Sequence[Row], ratio: float) -> list[Cha
 
 
 def _measured(rows: Sequence[Row]) -> dict[tuple, tuple[Row, Yardsticks]]:
-    """Who has a figure at each setting, with the yardsticks of that run."""
+    """The rows with a figure, each with the yardsticks of its run, by setting and provider."""
     together = groups(rows)
     return {
         (*setting(row)[2:], row.provider): (row, _yardsticks(row, together[row.run, setting(row)]))
@@ -147,7 +154,7 @@ def _change(before: Row, one: Yardsticks, after: Row, other: Yardsticks) -> Chan
 
 
 def _distance(ratio: float) -> float:
-    """How far ``ratio`` is from 1, alike for twice and for half."""
+    """The distance of ``ratio`` from 1, equal for twice and for half."""
     return abs(math.log(ratio)) if ratio else math.inf
 
 
@@ -155,5 +162,5 @@ def _line(change: Change) -> list[str]:
     row = change.after if change.before.median_ms is None else change.before
     times = [report.figure(r.median_ms) or r.note for r in (change.before, change.after)]
     words = {math.inf: "gone", 0.0: "new"}.get(change.ratio) or report.figure(change.ratio)
-    place = [report.op_title(row.op), report.axes(row.case), row.dtype, f"{row.mode}, {row.buffers}", row.provider]
+    place = [title(row.op), report.axes(row.case), row.dtype, f"{row.mode}, {row.buffers}", row.provider]
     return [*place, *times, words, ", ".join(change.yardsticks)]

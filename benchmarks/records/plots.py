@@ -1,6 +1,6 @@
-"""Plots of a record: how providers scale, how near they are to the speed of memory, and how far from ours.
+"""Plots of a record: the time per neuron-step over the size, the bandwidth, and the time over ours.
 
-They show forward and backward together, with reused or rotated buffers, the newest run of each setting and provider.
+They show forward and backward together, with reused or rotated buffers, in the newest run of each setting and provider.
 """
 
 import math
@@ -15,13 +15,14 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from ..core.operations import title
 from . import report
 from .record import read
 from .rows import Row
 from .standings import OURS, Setting, Standing, standings
 
-# Okabe and Ito's colors, told apart with any color vision; ours is black. There are more providers than colors, so that
-# each has a marker of its own too, and a line.
+# Okabe and Ito's colors can be told apart with any color vision; ours is black. There are more providers than colors,
+# so each also has its own marker, and a style of line.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 _MARKERS, _LINES = "sD^vP*X<>hp8d", ("-", "--", ":")
 _AXES = {"T": "T (steps)", "B": "B (batch)", "N": "N (neurons)"}
@@ -32,7 +33,9 @@ Points = dict[str, list[tuple[float, float]]]
 
 
 def write(record: Path, folder: Path) -> list[Path]:
-    """Write the plots of ``record`` into ``folder``: a PNG for each device, operation, dtype and kind of plot.
+    """Write the plots of ``record`` into ``folder``, and return their paths.
+
+    There is a PNG file for each device, operation, dtype and kind of plot.
 
     Raises:
         ValueError: ``record`` is not a record.
@@ -50,7 +53,7 @@ def write(record: Path, folder: Path) -> list[Path]:
 
 
 def scaling(shown: Shown, styles: Styles) -> Figure | None:
-    """Nanoseconds per neuron-step over T, the batch and N, the other two fixed; none where nothing was varied."""
+    """Nanoseconds per neuron-step over T, B and N, with the other two fixed; None if no size was varied."""
     lines = {axis: line for axis in _AXES if len(line := _line(shown, axis)) > 1}
     if not lines:
         return None
@@ -75,7 +78,7 @@ def scaling(shown: Shown, styles: Styles) -> Figure | None:
 
 
 def roofline(shown: Shown, styles: Styles) -> Figure | None:
-    """Bandwidth achieved on the bytes that must move, under that of a copy in the same run; none without such bytes."""
+    """The bandwidth on the bytes that must move, under that of a copy in the same run; None without such bytes."""
     points: Points = {}
     roof: dict[float, list[float]] = {}
     for row in (standing.row for several in shown.values() for standing in several):
@@ -88,7 +91,7 @@ def roofline(shown: Shown, styles: Styles) -> Figure | None:
     figure, (ax,) = _figure(shown, "achieved bandwidth")
     line = sorted((size, statistics.median(speeds)) for size, speeds in roof.items())
     ax.plot(*zip(*line, strict=True), color="0.5", linestyle="--", linewidth=2.5, label="roof: a copy")
-    # Cases of about the same bytes differ in shape: no line joins them.
+    # No line joins the points, because cases of about the same bytes differ in shape.
     _draw(ax, points, {provider: {**style, "linestyle": "none"} for provider, style in styles.items()})
     ax.set_xscale("log")
     ax.set_xlabel("bytes that must move (MB)")
@@ -100,7 +103,7 @@ def roofline(shown: Shown, styles: Styles) -> Figure | None:
 
 
 def factors(shown: Shown, styles: Styles) -> Figure | None:
-    """Each provider's time over ours: the bar is the median over the cases, a dot is a case; none without others."""
+    """Each provider's time over ours, None without others. The bar is the median over the cases, a dot is one case."""
     found: dict[str, list[float]] = {}
     noted: set[str] = set()
     for standing in (standing for several in shown.values() for standing in several):
@@ -125,12 +128,12 @@ def factors(shown: Shown, styles: Styles) -> Figure | None:
     ax.margins(x=0.1)  # room for the numbers
     _plain(ax.xaxis)
     words = "time over ours (above 1: ours is faster); bar and number: median of the cases, dot: a case"
-    ax.set_xlabel(words + "\n* what it computes, or how, differs: see its note in the table" * bool(noted))
+    ax.set_xlabel(words + "\n* it computes something else, or computes it differently: see its note" * bool(noted))
     return figure
 
 
 def _parts(found: Shown) -> dict[str, Shown]:
-    """What is in one plot, by the beginning of its file's name."""
+    """The settings of each plot, by the beginning of the file's name."""
     several = len({(at.device, at.threads) for at in found}) > 1
     parts: dict[str, dict[Setting, Sequence[Standing]]] = {}
     for at in sorted(found):
@@ -142,7 +145,7 @@ def _parts(found: Shown) -> dict[str, Shown]:
 
 
 def _line(shown: Shown, axis: str) -> Shown:
-    """The settings that differ in ``axis`` alone; of several such lines the longest, then that of the most neurons."""
+    """The settings that differ in ``axis`` alone: of several such lines the longest, then the largest."""
     lines: dict[tuple, dict[Setting, Sequence[Standing]]] = {}
     for at, several in shown.items():
         fixed = tuple(size for name, size in _sizes(at).items() if name != axis)
@@ -156,7 +159,7 @@ def _sizes(at: Setting) -> dict[str, int]:
 
 
 def _styles(rows: Iterable[Row]) -> Styles:
-    """How each provider is drawn, alike in all plots of a record; ours are thick and black."""
+    """The style of each provider, equal in all plots of a record. Ours are thick and black."""
     names = dict.fromkeys(row.provider for row in rows if row.median_ms is not None)
     own = [name for name in OURS if name in names]
     styles = {
@@ -171,13 +174,13 @@ def _styles(rows: Iterable[Row]) -> Styles:
     return styles
 
 
-def _figure(shown: Shown, what: str, panels: int = 1, height: float = 4.8) -> tuple[Figure, list[Axes]]:
+def _figure(shown: Shown, subject: str, panels: int = 1, height: float = 4.8) -> tuple[Figure, list[Axes]]:
     at = next(iter(shown))
     figure = Figure(figsize=(8.5 if panels == 1 else 1 + 4 * panels, height), layout="constrained")
-    # Lines that end before the legend begins.
+    # Three lines, so that each ends before the legend begins.
     words = (
-        report.op_title(at.op),
-        f"forward + backward, {at.dtype}: {what}",
+        title(at.op),
+        f"forward + backward, {at.dtype}: {subject}",
         f"{at.device}, {report.threads(at.threads)}",
     )
     figure.suptitle("\n".join(words), fontsize=11, x=0.01, ha="left")
@@ -194,14 +197,14 @@ def _draw(ax: Axes, points: Points, styles: Styles) -> None:
 
 
 def _plain(axis: Axis) -> None:
-    """Numbers of a logarithmic axis as people write them, at 1, 2 and 5 of each decade."""
+    """Label a logarithmic axis with plain numbers, at 1, 2 and 5 of each decade."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
 def _apart(sizes: Sequence[int]) -> list[int]:
-    """Those of ``sizes`` whose labels leave room for the one before on a logarithmic axis."""
+    """The ``sizes`` whose labels do not overlap the label before on a logarithmic axis."""
     kept: list[int] = []
     for size in sizes:
         if not kept or size >= 1.4 * kept[-1]:

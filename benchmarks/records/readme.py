@@ -1,8 +1,9 @@
-"""The README's table: training layers of neurons, ours beside what one would use instead."""
+"""The README's tables: our layers of neurons in training, beside the loop, the compiled loop and other libraries."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.operations import title
 from . import report
 from .record import is_record, read
 from .rows import Row
@@ -11,12 +12,13 @@ from .standings import COMPILED, FLOORS, LOOP, OURSELVES, Setting, Standing, sta
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 _INTRODUCTION = (
-    "Forward and backward of the layer alone, float32: medians of calls taken in turns, with buffers used again. "
-    f"{report.TIMES} is a time over ours; *of the copy* is the share of a copy's bandwidth that ours reaches on the 20 "
-    "bytes per neuron-step that must move, whatever filters are attached."
+    "Forward and backward of the layer alone in float32. The times are medians of calls that were made in turns, with "
+    f"reused buffers. {report.TIMES} is a time over ours. *Of the copy* is the share of a copy's bandwidth that ours "
+    "reaches on the 20 bytes per neuron-step that must move; a filter adds none."
 )
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
 CASES = ("25x64x500", "25x64x4096", "100x32x4096")
+_NAMES = {LOOP: "loop", COMPILED: "compiled loop"}
 _COLUMNS = (
     "layer", "`[T, B, N]`", "fused (ms)", "loop (ms)", report.TIMES, "compiled loop (ms)", report.TIMES,
     "fastest library", report.TIMES, "of the copy",
@@ -24,10 +26,10 @@ _COLUMNS = (
 
 
 def write_all(root: Path = ROOT) -> list[Path]:
-    """Write the page of every record under ``benchmarks/results`` and the README's tables; what is written.
+    """Write the page of every record under ``benchmarks/results`` and the README's tables, and return their paths.
 
     Raises:
-        ValueError: a record or its reasons are not what they must be, or the README has no place for the tables.
+        ValueError: a record or its reasons have another form, or the README has no place for the tables.
     """
     wanted = generated(root)
     for path, text in wanted.items():
@@ -36,27 +38,27 @@ def write_all(root: Path = ROOT) -> list[Path]:
 
 
 def outdated(root: Path = ROOT) -> list[Path]:
-    """What :func:`write_all` would change."""
+    """The files that :func:`write_all` would change."""
     return [p for p, text in generated(root).items() if not p.exists() or p.read_text(encoding="utf-8") != text]
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """Everything that is generated, with the text that it must have."""
+    """The text of every generated file."""
     readme, found = root / "README.md", records(root)
     pages = {report.page(path): report.text(path) for path in found}
     return {**pages, readme: updated(readme.read_text(encoding="utf-8"), found)}
 
 
 def records(root: Path = ROOT) -> list[Path]:
-    """All records, by name."""
+    """The paths of all records, by name."""
     return [path for path in sorted((root / "benchmarks" / "results").glob("*.csv")) if is_record(path)]
 
 
 def updated(text: str, found: Sequence[Path]) -> str:
-    """``text`` with the tables of all records between the markers; as it is where there is no record.
+    """The README's ``text`` with the tables of all records between the markers; unchanged if there is no record.
 
     Raises:
-        ValueError: the markers are not there once each, in order.
+        ValueError: the markers do not occur once each, in order.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -67,7 +69,7 @@ def updated(text: str, found: Sequence[Path]) -> str:
 
 
 def section(rows: Sequence[Row], name: str) -> str:
-    """The tables of the record called ``name``, one per device, and where they are from; empty where it has none."""
+    """The tables of the record called ``name``, one per device, with their origin; empty if it has no such rows."""
     found = {s: several for s, several in standings(rows).items() if several[0].is_ours}
     devices = dict.fromkeys((s.device, s.threads) for s in found)
     parts = [_device({s: x for s, x in found.items() if (s.device, s.threads) == device}, name) for device in devices]
@@ -81,7 +83,7 @@ def _device(found: dict[Setting, list[Standing]], name: str) -> str:
     lines = report.table(_COLUMNS, [_line(s, several) for s, several in shown.items()])
     rows = [several[0].row for several in shown.values()]
     where = [", ".join(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("torch", "commit", "date")]
-    words = f"{rows[0].device}, {report.threads(rows[0].threads)}, torch {where[0]}, commit {where[1]}, {where[2]}"
+    words = f"{rows[0].device}, {report.threads(rows[0].threads)}, torch {where[0]}, commit {where[1]}, {where[2]}."
     again = []
     for provider in (LOOP, COMPILED):
         factors = [
@@ -91,20 +93,21 @@ def _device(found: dict[Setting, list[Standing]], name: str) -> str:
             if s.row.provider == provider and s.factor is not None
         ]
         if factors:
-            again.append(f"{report.figure(min(factors))} to {report.figure(max(factors))} times the {provider}")
+            lowest, highest = report.figure(min(factors)), report.figure(max(factors))
+            again.append(f"{lowest} to {highest} times as fast as the {_NAMES[provider]}")
     if again:
-        words += f"; with fresh buffers {', '.join(again)}"
+        words += f" With fresh buffers ours is {' and '.join(again)}."
     beside = [s.faster for several in found.values() for s in several[1:] if s.row.provider not in FLOORS]
     page = f"benchmarks/results/{name}"
-    words += f". All rows: [{page}.md]({page}.md), where others win first: "
+    words += f" [{page}.md]({page}.md) has all rows, and first the cases that others win: "
     words += f"{sum(beside)} of {len(beside)} medians are lower than ours."
     if any(r"\*" in line for line in lines):
-        words += r" \* what it computes, or how, differs: see its note there."
+        words += r" \* This library computes something else, or in another way: see its note on that page."
     return "\n".join([*lines, "", words])
 
 
 def _shown(found: dict[Setting, list[Standing]], fresh: bool) -> dict[Setting, list[Standing]]:
-    """The settings that the table shows, in its order."""
+    """The settings in the table, in its order."""
     shown = [
         s
         for s in found
@@ -118,7 +121,7 @@ def _line(at: Setting, several: Sequence[Standing]) -> list[str]:
     ours = several[0].row
     peers = [s for s in several if s.row.provider not in OURSELVES and s.factor is not None]
     best = min(peers, key=lambda s: s.factor, default=None)
-    words = [report.op_title(at.op), report.axes(at.case), report.figure(ours.median_ms)]
+    words = [title(at.op), report.axes(at.case), report.figure(ours.median_ms)]
     for standing in (named.get(LOOP), named.get(COMPILED)):
         words += [report.figure(standing.row.median_ms), _factor(standing.factor)] if standing else ["", ""]
     words += [best.row.provider + r"\*" * bool(best.row.note), _factor(best.factor)] if best else ["", ""]
@@ -126,7 +129,7 @@ def _line(at: Setting, several: Sequence[Standing]) -> list[str]:
 
 
 def _factor(factor: float | None) -> str:
-    """Bold where ours is faster, marked where it is not."""
+    """A factor in bold if ours is faster, marked if it is not."""
     if factor is None:
         return ""
     words = f"{factor:.2f}" if factor < 2 else f"{factor:.1f}"

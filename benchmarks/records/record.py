@@ -1,4 +1,4 @@
-"""The record's file: CSV, one :class:`Row` a line, only ever appended to."""
+"""The file of a record: CSV, one :class:`Row` per line. Rows are only ever appended."""
 
 import csv
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ _TYPES = get_type_hints(Row)
 
 
 def is_record(path: Path) -> bool:
-    """Whether ``path`` has the columns of a record."""
+    """True if the file ``path`` has the columns of a record."""
     with path.open(newline="") as file:
         return tuple(next(csv.reader(file), ())) == Row._fields
 
 
 def read(path: Path) -> list[Row]:
-    """All rows, the oldest first.
+    """Return all rows, the oldest first.
 
     Raises:
-        ValueError: ``path`` is not a record, or is damaged; the message names the line.
+        ValueError: ``path`` is not a record, or is damaged. The message names the line.
     """
     if not is_record(path):
         raise ValueError(f"{path} is not a record of benchmarks: its columns must be {', '.join(Row._fields)}")
@@ -36,10 +36,10 @@ def read(path: Path) -> list[Row]:
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Append ``rows``, with a header where the file is new.
+    """Append ``rows``. A new file gets a header first.
 
     Raises:
-        ValueError: ``path`` is there, and is not a record, or is damaged.
+        ValueError: ``path`` exists and is not a record, or is damaged.
     """
     new = not path.exists()
     if not new:

@@ -1,4 +1,4 @@
-"""What the rows of a record say together: the newest of each measurement, beside ours of the same run."""
+"""Comparisons within a record: the newest measurement of each provider, beside ours of the same run."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,16 +6,16 @@ from typing import NamedTuple
 from ..core.cases import sizes
 from .rows import Row
 
-OURS = ("cuda", "cpu", "triton")  # the first of them that was measured is ours: the one that a call takes by itself
+OURS = ("cuda", "cpu", "triton")  # the first of them with a figure is "ours": the backend that a call takes by default
 LOOP, COMPILED = "loop", "loop compiled"
-PRODUCTS = "products alone"  # in the place of a provider: an operation without its neurons
-FLOORS = (PRODUCTS,)  # a part of the work, so no provider to lose against
-OURSELVES = (*OURS, *FLOORS, "reference", LOOP, "loop x[t]", COMPILED)  # who is no library of others
-LEANER = 0.99  # memory is less where it is so by 1 % or more
+PRODUCTS = "products alone"  # not a provider: the operation without its neurons
+FLOORS = (PRODUCTS,)  # only a part of the work, so they never count as faster or leaner
+OURSELVES = (*OURS, *FLOORS, "reference", LOOP, "loop x[t]", COMPILED)  # every name that is no other library
+LEANER = 0.99  # memory counts as less if it is less by 1 % or more
 
 
 class Setting(NamedTuple):
-    """What providers are compared at."""
+    """The conditions of a comparison between providers."""
 
     device: str
     threads: int
@@ -32,7 +32,7 @@ class Setting(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What a run measures in all modes and buffers, or not at all."""
+    """A provider's measurement series: a run has all its modes and buffers, or only the reason why there are none."""
 
     device: str
     threads: int
@@ -43,57 +43,57 @@ class Subject(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A provider's newest row, and ours of the same run: times of different runs are never divided."""
+    """A provider's newest row, and ours of the same run. Times of different runs are never divided."""
 
     row: Row
     ours: Row | None
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is the row that the others are held against."""
+        """True if this row is ours, with which the others are compared."""
         return self.row is self.ours
 
     @property
     def factor(self) -> float | None:
-        """Its median over ours: above 1, ours is faster."""
+        """The median over our median. Above 1, ours is faster."""
         return None if self.ours is None else _over(self.row.median_ms, self.ours.median_ms)
 
     @property
     def faster(self) -> bool:
-        """Whether its median is less than ours, and it does all of the work."""
+        """True if the median is less than ours, for all of the work."""
         return self.factor is not None and self.factor < 1 and self.row.provider not in FLOORS
 
     @property
     def within_quartiles(self) -> bool:
-        """Whether its quartiles and ours overlap."""
+        """True if the range between the quartiles overlaps with ours."""
         own, ours = self.row, self.ours
         return ours is not None and own.q25_ms <= ours.q75_ms and ours.q25_ms <= own.q75_ms
 
     def memory(self, column: str) -> float | None:
-        """Its ``peak_bytes`` or ``tape_bytes`` over ours; none where either is unknown, or ours keeps nothing."""
+        """The ``peak_bytes`` or ``tape_bytes`` over ours; None if either is unknown, or ours is 0."""
         return None if self.ours is None else _over(getattr(self.row, column), getattr(self.ours, column))
 
     def leaner(self, column: str) -> bool:
-        """Whether it takes less of ``peak_bytes`` or ``tape_bytes`` than ours, by 1 % or more."""
+        """True if ``peak_bytes`` or ``tape_bytes`` is less than ours, by 1 % or more."""
         memory = self.memory(column)
         return memory is not None and memory < LEANER and self.row.provider not in FLOORS
 
 
 def setting(row: Row) -> Setting:
-    """What ``row`` was measured at."""
+    """The conditions under which ``row`` was measured."""
     return Setting(*(getattr(row, name) for name in Setting._fields))
 
 
 def ours(rows: Iterable[Row]) -> Row | None:
-    """Of rows of one run and setting, ours; none where no kernel of ours has a figure."""
+    """Our row among the rows of one run and setting; None if no kernel of ours has a figure."""
     there = {row.provider: row for row in rows if row.median_ms is not None}
     return next((there[name] for name in OURS if name in there), None)
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
-    """The rows of each provider's newest run of a case, in the order of the record.
+    """The rows of the newest run of each provider and case, in the order of the record.
 
-    Why there is no figure any more takes the place of older figures too.
+    If the newest run has no figures, its reason takes the place of older figures.
     """
     last: dict[Subject, str] = {}
     found: dict[tuple[Setting, str], Row] = {}
@@ -104,12 +104,12 @@ def newest(rows: Iterable[Row]) -> list[Row]:
 
 
 def subject(row: Row) -> Subject:
-    """Of what ``row`` is a part."""
+    """The measurement series that ``row`` belongs to."""
     return Subject(*(getattr(row, name) for name in Subject._fields))
 
 
 def groups(rows: Iterable[Row]) -> dict[tuple[str, Setting], list[Row]]:
-    """Rows that were measured together, by run and setting."""
+    """The rows that were measured together, by run and setting."""
     found: dict[tuple[str, Setting], list[Row]] = {}
     for row in rows:
         found.setdefault((row.run, setting(row)), []).append(row)
@@ -117,7 +117,7 @@ def groups(rows: Iterable[Row]) -> dict[tuple[str, Setting], list[Row]]:
 
 
 def standings(rows: Sequence[Row]) -> dict[Setting, list[Standing]]:
-    """Who has a figure at each setting: ours, then the others from fast to slow."""
+    """The providers with a figure at each setting: ours first, then the others from fast to slow."""
     beside = {key: ours(several) for key, several in groups(rows).items()}
     found: dict[Setting, list[Standing]] = {}
     for row in newest(rows):

@@ -1,4 +1,4 @@
-"""What a training step is measured against: a spiking MLP written the way the paper's ancestor, SNN-IIR, is."""
+"""A spiking MLP written in the way of SNN-IIR, the program of Fang et al. 2020 that the paper's code is built on."""
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from ..providers.loops import Spike
 
 
 class Ancestor(nn.Module):
-    """A purely spiking, dense network with a second-order axon, one step of one layer at a time.
+    """A purely spiking, dense network with a second-order axon, computed one time step of one layer at a time.
 
     Every layer filters its input and applies its weights inside the loop over time. Time is the last axis of every
     train, the images are repeated over it, and autograd keeps every state.
 
     Args:
-        network: the network whose parameters are copied; ``decay=0``, the ancestor's neuron.
+        network: the network whose parameters are copied. Its neurons have ``decay=0``, as SNN-IIR's have.
     """
 
     def __init__(self, network: HybridNetwork) -> None:
@@ -32,9 +32,9 @@ class Ancestor(nn.Module):
         self.reset_decay, self.threshold, self.sigma = neurons.reset_decay, neurons.threshold, neurons.sigma
 
     def forward(self, images: Tensor) -> Tensor:
-        """The spike counts ``[B, classes]`` of ``images`` ``[B, ...]``."""
+        """The spike counts ``[B, classes]`` for ``images`` ``[B, ...]``."""
         train = images.flatten(1).unsqueeze(-1).repeat(1, 1, self.steps)
-        unfiltered = len(self.weights) - len(self.axons)  # the first layer, for direct input
+        unfiltered = len(self.weights) - len(self.axons)  # with direct input the first layer's input has no filter
         for layer in range(len(self.weights)):
             if layer >= unfiltered:
                 train = self.filtered(train, self.axons[layer - unfiltered])
@@ -42,7 +42,7 @@ class Ancestor(nn.Module):
         return train.sum(-1)
 
     def filtered(self, train: Tensor, coefficients: Tensor) -> Tensor:
-        """Eq. 1d."""
+        """The output of the axon filter, eq. 1d of the paper, for ``train`` ``[B, N, T]``."""
         first, second, gain = coefficients
         last = before = torch.zeros_like(train[..., 0])
         filtered = []
@@ -52,7 +52,7 @@ class Ancestor(nn.Module):
         return torch.stack(filtered, dim=-1)
 
     def spikes(self, train: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-        """Eq. 1a to 1c, 1e and 1f."""
+        """The spikes ``[B, N, T]`` of a layer, eqs. 1a to 1c, 1e and 1f of the paper."""
         reset = torch.zeros_like(bias)
         spikes = []
         for x in train.unbind(-1):

@@ -1,9 +1,9 @@
-"""What a call costs besides its neurons: forward + backward on one neuron, over a no-op autograd Function.
+"""The fixed cost of a call: forward and backward on one neuron, beside a no-op autograd Function.
 
     python -m benchmarks.studies.overhead [--turns 60] [--csv FILE]
 
-The no-op takes the tensors that the layer takes, and returns gradients of their shapes. All variants run in turns of 50
-calls, on one thread; the figures are medians, in microseconds.
+The no-op takes the same tensors as the layer, and returns gradients of their shapes. All variants run in turns of 50
+calls, on one thread. The figures are medians, in microseconds.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from torch import Tensor
 import hnn_kernels
 
 from ..core.cases import Case
-from ..core.machine import Machine
 from ..core.timing import CPUClock, Plan, Variant, figures, interleave
 from ..records.record import append
+from ..records.rows import Run
 
 
 class NoOp(torch.autograd.Function):
-    """The least that a hand-written Function of these tensors does."""
+    """The least work of a hand-written Function of these tensors."""
 
     @staticmethod
     def forward(ctx, *tensors: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class NoOp(torch.autograd.Function):
 
 
 def variant(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor) -> Variant:
-    """``call`` and its backward to ``leaves``."""
+    """A function for the timing loop: ``call``, and its backward to ``leaves`` from the output's gradient ``grad``."""
 
     def run(lap: Callable[[], None]) -> None:
         out = call()
@@ -47,9 +47,9 @@ def variant(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor
 
 
 def main() -> None:
-    """Print a line per form of the layer, and append rows to a CSV file where one is named."""
+    """Print a line for each form of the layer. With ``--csv``, append the rows to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--turns", type=int, default=60, help="turns of each variant (default: %(default)s)")
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,9 +73,9 @@ def main() -> None:
     for error in failed.values():
         raise error
 
-    machine = Machine.here(torch.device("cpu"))
+    run = Run(torch.device("cpu"))
     rows = [
-        machine.row(Case(op, tuple(current.shape)), name, version=names[name], **figures(map(sum, calls)))
+        run.row(Case(op, tuple(current.shape)), name, version=names[name], **figures(map(sum, calls)))
         for (op, name), calls in laps.items()
     ]
     for own, none in zip(rows[::2], rows[1::2], strict=True):

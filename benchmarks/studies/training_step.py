@@ -1,14 +1,16 @@
-"""A training step of the ancestor's MLP against its matrix products alone, and against the ancestor's way to write it.
+"""A training step of SNN-IIR's MLP beside its matrix products alone, and beside the network in SNN-IIR's own way.
 
     python -m benchmarks.studies.training_step [--input direct axon] [--repeats 15] [--csv FILE]
 
-The network is 784-500-500-10, purely spiking, with an axon learnt per neuron, over 25 steps on batches of 64. A step is
-forward, cross-entropy over the counts, backward, and Adam in one kernel, as training has it and for the ancestor's way
-too. With direct input the first layer's weights meet an image once, and no gradient goes further; with axon input they
-meet it at every step, and the coefficients of the axon before them need a gradient.
+SNN-IIR is the program of Fang et al. 2020 that the paper's code is built on. The record calls its way "ancestor".
 
-The products alone are those of the step, forward and backward, into memory that is kept. How it is measured, *reused*
-and *fresh* buffers, and the records are those of the suite.
+The network is 784-500-500-10, purely spiking, with an axon learnt per neuron, over 25 steps on batches of 64. A step is
+forward, cross-entropy over the spike counts, backward, and a fused Adam, for both ways. With direct input the first
+layer's weights are applied to an image once, and no gradient goes further. With axon input they are applied at every
+step, and the coefficients of the axon before them need a gradient.
+
+The products alone are the step's matrix products, forward and backward, written into memory that is allocated before.
+The timing, the *reused* and *fresh* buffers and the records are those of the suite.
 """
 
 import argparse
@@ -26,37 +28,37 @@ from hnn_models import HybridNetwork
 from hnn_models.network.layers import INPUTS
 
 from ..core.cases import Case
-from ..core.machine import Machine
 from ..core.memory import buffers
 from ..core.timing import CPUClock, Plan, Variant, figures, interleave
 from ..records.record import append
+from ..records.rows import Run
 from .ancestor import Ancestor
 
 ARCHITECTURE, SIZES, STEPS, BATCH = "S500-S500-S10", (784, 500, 500, 10), 25, 64
-GAIN = 8.0  # with smaller initial weights the last layers would be silent, and nothing proved
+GAIN = 8.0  # with smaller initial weights the last layers would be silent, and their agreement would prove nothing
 
 
 def batch(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Images and labels."""
+    """A batch of random images and labels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(BATCH, 1, 28, 28, generator=generator, dtype=dtype)
     return images, torch.randint(SIZES[-1], (BATCH,), generator=generator)
 
 
 def networks(kind: str, dtype: torch.dtype) -> dict[str, nn.Module]:
-    """Ours and the ancestor's, with the same parameters."""
+    """Our network, and SNN-IIR's way to write it, with the same parameters."""
     torch.manual_seed(0)
     network = HybridNetwork(ARCHITECTURE, (1, 28, 28), steps=STEPS, input=kind, learn=("axon",), gain=GAIN).to(dtype)
     return {"ours": network, "ancestor": Ancestor(network)}
 
 
 def loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Eq. 2."""
+    """The loss, eq. 2 of the paper: the cross-entropy over the spike counts."""
     return nn.functional.cross_entropy(network(images), labels)
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:
-    """Gradients by what they are of, the same names for both networks."""
+    """The gradients by the names of their parameters, which are the same for both networks."""
     if isinstance(network, Ancestor):
         parts = {"axon": network.axons, "weight": network.weights, "bias": network.biases}
         return {f"{name} {i}": p.grad for name, list_ in parts.items() for i, p in enumerate(list_)}
@@ -70,11 +72,11 @@ def gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 def agree(kind: str) -> None:
-    """Stop if the two networks differ in counts or gradients, or no neuron of the last layer fires.
+    """Exit if the two networks differ in counts or gradients, or if no neuron of the last layer fires.
 
-    In float64, where no rounding decides a spike, they agree to rounding. In float32 a product over all steps may round
-    differently from those of single steps, so a potential within ulps of the threshold may fall on either side of it,
-    and what follows with it.
+    In float64, where no rounding decides a spike, they agree up to rounding. In float32 a product over all steps may
+    round differently from products of single steps. So a potential within ulps of the threshold may fall on either side
+    of it, and then all that depends on this spike differs.
     """
     for dtype, few, close in ((torch.float64, 0.0, 1e-12), (torch.float32, 1e-2, 1e-2)):
         images, labels = batch(dtype)
@@ -96,7 +98,7 @@ def agree(kind: str) -> None:
 
 
 def products(kind: str) -> Variant:
-    """The matrix products of a step: of every layer forward, for its weights' gradient, and for its input's."""
+    """The matrix products of a step: for each layer forward, and for the gradients of weights and input."""
     calls = []
     for layer, (before, after) in enumerate(itertools.pairwise(SIZES)):
         once = layer == 0 and kind == "direct"
@@ -116,7 +118,7 @@ def products(kind: str) -> Variant:
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> Variant:
-    """A training step."""
+    """A training step of ``network`` as a function for the timing loop."""
     images, labels = batch(torch.float32)
 
     def run(lap: Callable[[], None]) -> None:
@@ -128,16 +130,20 @@ def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> Variant:
 
 
 def main() -> None:
-    """Print the table, and append it to a CSV file where one is named."""
+    """Print the table. With ``--csv``, append its rows to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input", choices=INPUTS, nargs="+", default=INPUTS)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--input", choices=INPUTS, nargs="+", default=INPUTS, help="the inputs (default: both)")
+    parser.add_argument("--repeats", type=int, default=15, help="turns of each variant (default: %(default)s)")
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     arguments = parser.parse_args()
 
     device = torch.device("cpu")
-    machine = Machine.here(device)
-    print(f"{machine.device}, {machine.threads} threads, torch {machine.torch}, float32, T={STEPS}, batch {BATCH}")
+    run = Run(device)
+    print(
+        "{device}, {threads} threads, torch {torch}, float32".format(**run.columns),
+        f"T={STEPS}, batch {BATCH}",
+        sep=", ",
+    )
     print(f"{'input':>7} {'buffers':>8} {'products ms':>12} {'step ms':>8} {'x':>6} {'ancestor ms':>12} {'x':>6}")
     plan = Plan(turns=arguments.repeats, seconds=math.inf, most=5)
     rows = []
@@ -153,7 +159,7 @@ def main() -> None:
             for error in failed.values():
                 raise error
             measured = [
-                machine.row(
+                run.row(
                     case, who, buffers=name, version=hnn_kernels.__version__ if who == "ours" else torch.__version__,
                     **figures(map(sum, calls)),
                 )

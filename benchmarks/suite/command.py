@@ -1,4 +1,4 @@
-"""The command line ``hnn bench``. Tables go to stdout, progress and errors to stderr."""
+"""The command line ``hnn bench``. Tables go to the standard output, progress and errors to the standard error."""
 
 import gc
 import importlib
@@ -25,23 +25,25 @@ from hnn_models.cli.output import BAD_INPUT, short_errors
 from hnn_models.training.device import device_name, resolve_device
 
 from ..core import memory
-from ..core.cases import DTYPES, OPS, Case, suite
+from ..core.cases import Case, suite
+from ..core.layer import Provider
+from ..core.operations import DTYPES, OPS
 from ..core.timing import Plan
-from ..providers import Provider, providers
+from ..providers import providers
 from ..records import record as records
 from ..records.rows import Row
 from . import runner
 
-RESULTS = Path("benchmarks/results")  # of a clone
-# By --quick.
+RESULTS = Path("benchmarks/results")  # in a clone
+# The plan with --quick (True), and without.
 PLANS = {True: Plan(turns=5, seconds=0.15, limit=0.5, first=30.0), False: Plan(turns=5, seconds=0.4, first=60.0)}
 
 
 class RunByDefault(TyperGroup):
-    """Options without a command are those of ``run``."""
+    """A group of commands that passes options without a command to ``run``."""
 
     def parse_args(self, ctx, args):
-        """Put ``run`` in front where there is no command."""
+        """Put ``run`` in front of the arguments if they begin with an option."""
         if not args or (args[0].startswith("-") and args[0] != "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -51,27 +53,36 @@ app = typer.Typer(
     cls=RunByDefault,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Measure the kernels beside loops and other libraries, and show what was measured. Without a command: run.",
+    help="Measure the kernels beside loops and other libraries, and show the measurements. The default command is run.",
 )
 
 
 @app.command()
 def run(
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few small cases: minutes instead of most of an hour.")
+        bool, typer.Option("--quick", help="Measure a few small cases, in minutes instead of most of an hour.")
     ] = False,
-    op: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(OPS)}; repeatable.")] = None,
-    provider: Annotated[list[str] | None, typer.Option(help="Only these (see --list); repeatable.")] = None,
-    dtype: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(DTYPES)}; repeatable.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    op: Annotated[
+        list[str] | None, typer.Option(help=f"Measure only this operation: {', '.join(OPS)}. Repeatable.")
+    ] = None,
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Measure only this provider; --list shows them. Repeatable.")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help=f"Measure only this dtype: {', '.join(DTYPES)}. Repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU, else cpu.")] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help=f"Append the rows to this CSV file; by default {RESULTS}/bench_DEVICE.csv, or here."),
+        typer.Option(
+            help=f"Append the rows to this CSV file. The default is bench_DEVICE.csv, in {RESULTS} if there is such a "
+            "folder, else in the current folder."
+        ),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Only list cases and providers.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the cases and providers, and measure nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Measure. Rows are written as each case ends, so that Ctrl-C keeps what is done."""
+    """Measure. The rows of a case are written when it ends, so Ctrl-C keeps those of finished cases."""
     with short_errors(BAD_INPUT):
         where = resolve_device(device)
         cases = [
@@ -82,39 +93,39 @@ def run(
         known = {one.name: one for one in providers()}
         measured = [known[name] for name in _chosen("--provider", provider, known)]
         if not cases:
-            raise ValueError("there is no such case in this suite; --list shows all")
+            raise ValueError("there is no such case in this suite; --list shows all cases")
         record = out or (RESULTS if RESULTS.is_dir() else Path()) / f"bench_{_slug(where)}.csv"
         if record.exists():
-            records.read(record)  # a damaged record must not cost a run
+            records.read(record)  # find a damaged record before the run, not after it
         elif not record.parent.is_dir():
-            raise ValueError(f"--out must be in a folder that is there; got {record}")
+            raise ValueError(f"--out must be in a folder that exists; got {record}")
     if list_:
         for case in cases:
             typer.echo(f"{case.op:18} {case.name:18} {case.dtype}")
         typer.echo(f"providers: {', '.join(known)}")
         return
     plan = PLANS[quick]
-    with warnings.catch_warnings(action="ignore"):  # what libraries warn of is for those who write them
+    with warnings.catch_warnings(action="ignore"):  # warnings of libraries are for their authors
         minutes = runner.estimated_seconds(cases, measured, where, plan) / 60
     typer.echo(f"{len(cases)} cases, about {minutes:.0f} minutes; rows go to {record}", err=True)
     try:
         _run(cases, measured, where, plan, record, progress)
     except KeyboardInterrupt:
-        kept = f"what was done is in {record}" if record.exists() else "no case was done yet"
+        kept = f"the finished cases are in {record}" if record.exists() else "no case was finished"
         typer.echo(f"interrupted; {kept}", err=True)
         raise typer.Exit(130) from None
 
 
 @app.command()
 def compare(
-    before: Annotated[str, typer.Argument(help="A record, or RECORD@RUN, or RECORD@COMMIT.")],
-    after: Annotated[str, typer.Argument(help="The same.")],
+    before: Annotated[str, typer.Argument(help="A record: a CSV file, FILE@RUN or FILE@COMMIT.")],
+    after: Annotated[str, typer.Argument(help="The record to compare with it, in the same form.")],
     fail_above: Annotated[
         float | None,
-        typer.Option(min=1.0, help="Exit with 1 if anything is slower beyond noise by more than this factor."),
+        typer.Option(min=1.0, help="Exit with code 1 if a time is slower beyond noise by more than this factor."),
     ] = None,
 ) -> None:
-    """Show what changed beyond noise."""
+    """Show the changes beyond noise between two records, or two runs of one."""
     from ..records import compare as comparison
 
     with short_errors(BAD_INPUT):
@@ -126,7 +137,9 @@ def compare(
 
 @app.command()
 def report(
-    record: Annotated[Path | None, typer.Argument(help="A record; all of a clone, and its README, by default.")] = None,
+    record: Annotated[
+        Path | None, typer.Argument(help="A record. The default is all records of a clone, and its README.")
+    ] = None,
 ) -> None:
     """Write the Markdown page of a record beside it."""
     with short_errors(BAD_INPUT):
@@ -140,9 +153,9 @@ def report(
 @app.command()
 def plots(
     record: Annotated[Path, typer.Argument(help="A record.")],
-    folder: Annotated[Path, typer.Argument(help="Where the PNG files go.")],
+    folder: Annotated[Path, typer.Argument(help="The folder for the PNG files.")],
 ) -> None:
-    """Draw how providers scale, how near they are to the memory's speed, and how far from ours."""
+    """Draw the time per neuron-step over the size, the bandwidth, and the time over ours."""
     with short_errors(BAD_INPUT):
         from ..records.plots import write
 
@@ -155,11 +168,12 @@ def _run(
 ) -> None:
     if device.type == "cpu":
         memory.raise_when_full()
-    # An import would count as the first call of who needs it first, and a time limit would leave it half done.
+    # Otherwise this import would count in the first call of the first compiled provider, and a time limit could
+    # interrupt it halfway.
     importlib.import_module("torch._inductor.compile_fx")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # What a run compiles, it compiles anew, or its first calls would depend on the run before.
+    # Each run compiles everything anew. Otherwise its first calls would depend on the run before.
     with (
         warnings.catch_warnings(action="ignore"),
         tempfile.TemporaryDirectory() as cache,
@@ -178,9 +192,10 @@ def _run(
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """What is there by now need not be looked through again, least of all in a call that is timed.
+    """Exclude the objects of this moment from garbage collection, which would otherwise take time in timed calls.
 
-    In the end it must be: what Triton's compiler has in cycles would not be freed, and it prints a page of leaks.
+    At the end they are included again. Otherwise cycles of Triton's compiler would never be freed, and it would print a
+    page of leaks.
     """
     gc.freeze()
     try:
@@ -190,7 +205,7 @@ def _frozen() -> Iterator[None]:
 
 
 def _print(case: Case, rows: Sequence[Row]) -> None:
-    """The times of forward and backward together, from the fastest to those that have none."""
+    """Print the times of forward and backward together, from fast to slow, and the providers without a time."""
     console = Console()
     table = Table(title=f"{OPS[case.op].title}, {case.name}, {case.dtype}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("provider", "ms", "ns per neuron-step", "of copy", "first call", "peak MB", "tape MB"):
@@ -210,7 +225,11 @@ def _print(case: Case, rows: Sequence[Row]) -> None:
 
 
 def _chosen(option: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
-    """Those given, if they are known; all by default."""
+    """The names that were given, or all of ``known``.
+
+    Raises:
+        ValueError: a name is not known.
+    """
     for name in given or ():
         if name not in known:
             raise ValueError(f"{option} must be one of {', '.join(known)}; got {name!r}")
@@ -218,10 +237,10 @@ def _chosen(option: str, given: Sequence[str] | None, known: Sequence[str]) -> S
 
 
 def _slug(device: torch.device) -> str:
-    """``cpu``, or the GPU's name for a file."""
+    """The device in the name of a file: ``cpu``, or the GPU's name in lower case."""
     return "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
 
 
 def main() -> None:
-    """``python -m benchmarks``."""
+    """Run the command line as ``python -m benchmarks``."""
     app(prog_name="python -m benchmarks")

@@ -1,4 +1,4 @@
-"""Goes over the cases: builds, checks, measures, and makes rows, also of what could not be measured."""
+"""The run over all cases: build, check and time each provider's work, and make the rows of the record."""
 
 import gc
 import sys
@@ -9,23 +9,24 @@ from typing import NamedTuple
 import torch
 
 from ..core import fairness, memory, timing
-from ..core.cases import MODES, OPS, Case
+from ..core.cases import Case
 from ..core.fairness import DisagreementError
-from ..core.machine import Machine
+from ..core.layer import Provider, Unsupported
 from ..core.networks import Step
+from ..core.operations import MODES, OPS
 from ..core.timing import Laps, OverTimeError, Plan, Variant
-from ..core.workloads import Work, Workload, dtype_of, least_seconds
-from ..providers import Compiled, Provider, Unsupported
+from ..core.workloads import Work, Workload, least_seconds
+from ..providers.helpers import Compiled
 from ..providers.loops import Loop
-from ..records.rows import Row
+from ..records.rows import Row, Run
 from ..records.standings import PRODUCTS
 
 COPY = "copy"
-Watch = Callable[[str], object]  # told what comes next
+Watch = Callable[[str], object]  # called with the name of the next step, for the progress bar
 
 
 class Ready(NamedTuple):
-    """A variant that may be timed, and what was found before its turns began."""
+    """A variant that may be timed, with the columns that are known before its turns."""
 
     version: str
     variant: Variant
@@ -39,16 +40,22 @@ class Ready(NamedTuple):
 def run(
     cases: Sequence[Case], providers: Sequence[Provider], device: torch.device, plan: Plan, watch: Watch
 ) -> Iterator[tuple[Case, list[Row]]]:
-    """Each case with its rows, as soon as it is measured.
+    """Yield each case with its rows as soon as it is measured.
 
-    Whatever a provider raises is its row's note; only an interrupt ends the run. ``watch`` is told of every provider
-    of a case, and of their turns.
+    An exception of a provider becomes the note of its row. Only an interrupt ends the run.
+
+    Args:
+        cases: the cases, in order.
+        providers: the providers.
+        device: the device to measure on.
+        plan: the times to spend.
+        watch: called with the name of each provider of a case before it is checked, and before the turns.
     """
-    machine = Machine.here(device)
+    shared = Run(device)
     slow: dict[tuple[str, str], int] = {}
     for case in cases:
-        yield case, Measurement(case, providers, device, plan, machine, watch, slow).rows()
-        # What was compiled for this case would else count against the next one's recompilations.
+        yield case, Measurement(case, providers, device, plan, shared, watch, slow).rows()
+        # Otherwise the compilations for this case would count as recompilations in the next one.
         if "torch._dynamo" in sys.modules:
             torch._dynamo.reset()
         _free(device)
@@ -57,8 +64,8 @@ def run(
 class Measurement:
     """A case on a device, by all providers.
 
-    ``slow`` has the fewest steps with which the first call of an operation and a provider took too long; with as many,
-    or more, it is not tried again.
+    ``slow`` holds, for an operation and a provider, the fewest steps whose first call took too long. With as many steps
+    or more the provider is not tried again.
     """
 
     def __init__(
@@ -67,17 +74,17 @@ class Measurement:
         providers: Sequence[Provider],
         device: torch.device,
         plan: Plan,
-        machine: Machine,
+        shared: Run,
         watch: Watch,
         slow: dict[tuple[str, str], int],
     ) -> None:
         self.case, self.op, self.providers, self.device = case, OPS[case.op], providers, device
         self.plan, self.watch, self.slow = plan, watch, slow
         self.clock = timing.clock_of(device)
-        self.row = partial(machine.row, case)
+        self.row = partial(shared.row, case)
 
     def rows(self) -> list[Row]:
-        """Figures by provider, buffers and mode; one row for a provider that has none."""
+        """The rows: one per buffers, provider and mode, and one for a provider without figures."""
         try:
             least = least_seconds(self.case, self.device)
             if least > self.plan.limit:
@@ -135,7 +142,7 @@ class Measurement:
             with timing.time_limit(plan.first, _over_first(plan)):
                 first = timing.once(variant, self.clock)
                 seconds = sum(timing.once(variant, self.clock))
-                if seconds > plan.limit:  # it compiled again, once it had a state
+                if seconds > plan.limit:  # the second call may have compiled again
                     seconds = sum(timing.once(variant, self.clock))
         except OverTimeError:
             self.slow[self.op.name, name] = self.case.shape[0]
@@ -152,7 +159,7 @@ class Measurement:
             agreement = fairness.check(layer, current)
             rates.append(agreement.spike_rate)
             wanted = self.op.dynamics
-            if not layer.dynamics.axon:  # nor has the last layer of a network
+            if not layer.dynamics.axon:  # the last layer of a network has none either
                 wanted = wanted._replace(axon=False, learnt=False)
             differences = layer.dynamics.differences(wanted)
             notes += [differences and f"its own dynamics: {differences}", layer.note, agreement.note]
@@ -175,31 +182,31 @@ class Measurement:
             if copy is not None:
                 moved = elements * workload.neuron_steps * workload.dtype.itemsize
                 figures |= {"bytes_moved": moved, "gb_per_s": moved / median / 1e6}
-                figures["share_of_copy"] = elements / 2 * copy / median  # a copy reads one and writes one
+                figures["share_of_copy"] = elements / 2 * copy / median  # a copy moves two elements: a read and a write
             yield self.row(name, mode=mode, buffers=buffers, version=ready.version, note=ready.note, **figures)
 
 
 def reason(error: BaseException) -> str:
-    """Why there is no figure, in a line."""
+    """The reason why there is no figure, in one line."""
     words = next(iter(str(error).strip().splitlines()), "")
     if isinstance(error, Unsupported | OverTimeError):
         return words
     if isinstance(error, DisagreementError):
         return f"disagrees with the reference: {words}"
-    # The CPU's allocator has no exception of its own.
+    # The CPU's allocator raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return "out of memory"
     return f"{type(error).__name__}: {words}"
 
 
 def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], device: torch.device, plan: Plan) -> float:
-    """About how long :func:`run` takes.
+    """An estimate of the seconds that :func:`run` takes.
 
-    The checks and untimed calls of a provider take about as long as its turns, and on a CPU those of eager loops
-    longer: some thirty calls of 10 ns per neuron-step. Who has no such layer takes no time.
+    The checks and untimed calls of a provider take about as long as its turns. On a CPU those of eager loops take
+    longer, some thirty calls of 10 ns per neuron-step. A provider without such a layer takes no time.
     """
     each = (1 + len(memory.buffers(device))) * plan.seconds
-    slow = 3e-7 if device.type == "cpu" else 0.0
+    extra = 3e-7 if device.type == "cpu" else 0.0
     total = 0.0
     able: dict[tuple[str, str], list[Provider]] = {}
     for case in cases:
@@ -208,28 +215,27 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
         if (case.op, case.dtype) not in able:
             able[case.op, case.dtype] = [one for one in providers if _has_layer(one, case, device)]
         measured = [one for one in able[case.op, case.dtype] if not _not_tried(one, case, plan)]
-        total += (each + slow * case.neuron_steps) * len(measured)
+        total += (each + extra * case.neuron_steps) * len(measured)
         total += min(_compile_seconds(case), plan.first) * sum(isinstance(one, Compiled) for one in measured)
     return total
 
 
 def _compile_seconds(case: Case) -> float:
-    """Of a loop over time, on two cores of a server: a third of a second per step and layer, and 5 seconds besides."""
-    layers = {"mlp": 3, "cnn": 6}.get(case.op.partition("_")[0], 1)
-    return layers * (5 + case.shape[0] / 3)
+    """The seconds to compile a loop over time on two cores of a server: per layer 5, and a third for each step."""
+    return OPS[case.op].layers * (5 + case.shape[0] / 3)
 
 
 def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
     try:
         provider.version()
-        provider.layer(OPS[case.op].dynamics, (1,), device, dtype_of(case))
-    except Exception:  # its row will tell of it
+        provider.layer(OPS[case.op].dynamics, (1,), device, case.torch_dtype)
+    except Exception:  # its row will have the reason
         return False
     return True
 
 
 def _not_tried(provider: Provider, case: Case, plan: Plan) -> str:
-    """Why the case is left out for this provider from the first; empty where it is not."""
+    """The reason why this provider skips the case; empty if it does not."""
     if not isinstance(provider, Compiled):
         return ""
     if case.brief and not isinstance(provider.base, Loop):

@@ -85,11 +85,11 @@ def test_an_interrupt_keeps_what_is_done(small, monkeypatch, tmp_path):
 
     monkeypatch.setattr(command, "providers", lambda: (Fake("fine", change),))
     out = tmp_path / "bench.csv"
-    assert f"interrupted; what was done is in {out}" in bench("--device", "cpu", "--out", out, code=130).stderr
+    assert f"interrupted; the finished cases are in {out}" in bench("--device", "cpu", "--out", out, code=130).stderr
     assert {row.op for row in records.read(out)} == {"lif"}
     new = tmp_path / "new.csv"
     shown = bench("--op", "lif_axon", "--device", "cpu", "--out", new, code=130)
-    assert "interrupted; no case was done yet" in shown.stderr
+    assert "interrupted; no case was finished" in shown.stderr
     assert not new.exists()
 
 
@@ -110,7 +110,7 @@ def test_the_record_is_the_clones_or_is_put_here(small, monkeypatch, tmp_path):
         (["--dtype", "int8"], "--dtype must be one of float32"),
         (["--device", "tpu"], "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
         (["--dtype", "tf32"], "there is no such case in this suite"),
-        (["--out", "nowhere/bench.csv"], "--out must be in a folder that is there"),
+        (["--out", "nowhere/bench.csv"], "--out must be in a folder that exists"),
         (["--nonsense"], "No such option"),
     ],
 )

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from benchmarks.core import fairness, memory, timing
-from benchmarks.core.cases import SUITES, Case, Dynamics
+from benchmarks.core.cases import SUITES, Case
 from benchmarks.core.networks import Step
+from benchmarks.core.operations import Dynamics
 from benchmarks.core.timing import CPUClock, OverTimeError, Plan
 from benchmarks.core.workloads import Work, Workload, rotated
 from support.fake_providers import CPU, PLAN, Fake, raising

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="plots need the extra 'models'")
 
-from benchmarks.core.cases import OPS
+from benchmarks.core.operations import OPS
 from benchmarks.records import plots
 from benchmarks.records import record as records
 from benchmarks.records.standings import standings

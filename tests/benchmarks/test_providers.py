@@ -2,18 +2,22 @@
 
 import functools
 import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import torch
 from torch import Tensor
 
 import hnn_kernels
-from benchmarks.core.cases import OPS, Dynamics
-from benchmarks.providers import Compiled, Layer, Provider, Unsupported, providers
-from benchmarks.providers.others import OTHERS
+from benchmarks.core.layer import Layer, Provider, Unsupported
+from benchmarks.core.operations import OPS, Dynamics
+from benchmarks.providers import FILES, others, providers
+from benchmarks.providers.helpers import Compiled, Peer
 from benchmarks.providers.tether import tether_layer
+from support.paths import ROOT
 from support.targets import dtype_id
 
 SHAPE, CPU = (20, 3, 17), torch.device("cpu")
@@ -30,7 +34,8 @@ OTHER = {
 DYNAMICS = sorted(ASKED | OTHER, key=str)
 PROVIDERS = {provider.name: provider for provider in providers()}
 OURS = ("cpu", "reference", "loop", "loop x[t]")
-PEERS = ("snntorch", "spikingjelly torch", "spikingjelly flexsn", "norse", "sinabs")
+GPU_ONLY = ("spikingjelly triton", "spikingjelly cuda", "sinabs exodus", "tether")
+PEERS = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Peer) and name not in GPU_ONLY)
 COMPILED = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Compiled))
 
 
@@ -147,7 +152,7 @@ def test_a_missing_peer_says_so(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     ours = {name for name in PROVIDERS if name.startswith("loop") or name in hnn_kernels.backends()}
-    for name in PROVIDERS.keys() - ours - {other.name for other in OTHERS}:
+    for name in PROVIDERS.keys() - ours - {other.name for other in others.PROVIDERS}:
         with pytest.raises(Unsupported, match=r" is not installed$"):
             PROVIDERS[name].version()
 
@@ -159,10 +164,25 @@ def test_a_peer_without_an_axon_says_so():
 
 
 def test_what_is_not_for_the_cpu_says_so():
-    gpu = ("cuda", "triton", "spikingjelly triton", "spikingjelly cuda", "sinabs exodus", "tether")
-    for name in (*gpu, *(other.name for other in OTHERS)):
+    for name in ("cuda", "triton", *GPU_ONLY, *(other.name for other in others.PROVIDERS)):
         with pytest.raises(Unsupported):
             PROVIDERS[name].layer(Dynamics(), SHAPE[2:], CPU, torch.float32)
+
+
+def test_every_file_is_in_the_list_and_no_name_occurs_twice():
+    folder = ROOT / "benchmarks" / "providers"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "helpers"}
+    assert sorted(FILES) == sorted(files)
+    names = [provider.name for provider in providers()]
+    assert len(set(names)) == len(names)
+
+
+def test_the_extra_peers_names_every_package():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extra = tomllib.load(file)["project"]["optional-dependencies"]["peers"]
+    named = {re.match(r"[\w-]+", requirement)[0] for requirement in extra}
+    packages = {provider.package for provider in providers() if isinstance(provider, Peer)}
+    assert named == packages - {"sinabs-exodus"}  # compiled when it is installed, which needs a CUDA toolkit
 
 
 def test_no_peer_is_imported_before_it_is_used():

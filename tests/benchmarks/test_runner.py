@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from benchmarks.core import fairness
-from benchmarks.core.cases import DTYPES, OPS, SUITES, Case, Dynamics
-from benchmarks.providers import Compiled, Layer, Unsupported
+from benchmarks.core.cases import SUITES, Case
+from benchmarks.core.layer import Layer, Unsupported
+from benchmarks.core.operations import DTYPES, OPS, Dynamics
+from benchmarks.providers.helpers import Compiled
 from benchmarks.records.rows import Row
 from benchmarks.suite import runner
 from support.fake_providers import CPU, PLAN, Fake, hasten, raising

@@ -4,8 +4,8 @@ import torch
 
 from benchmarks.core import timing
 from benchmarks.core.fairness import reference
+from benchmarks.core.layer import Layer
 from benchmarks.core.timing import Plan
-from benchmarks.providers import Layer
 from benchmarks.suite import runner
 
 CPU = torch.device("cpu")

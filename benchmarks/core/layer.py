@@ -1,0 +1,97 @@
+"""The contract between the suite and a provider: a layer of neurons, and the class that makes it."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+import hnn_kernels
+
+from .operations import Dynamics
+
+
+class Unsupported(Exception):  # noqa: N818  a provider's limit, not an error
+    """A provider cannot do a case. The message says why, and becomes the note of the provider's row."""
+
+
+class Layer(NamedTuple):
+    """A layer of neurons over all time steps.
+
+    Attributes:
+        run: a function from the current ``[T, B, *features]`` to the spike train, or to the axon's output, of the same
+            shape. It starts from a state of zero at every call. It is time-major for every library: where a library
+            has another order, the transposition is part of what is measured. The output has the dtype that the library
+            gives it.
+        dynamics: the dynamics that it computes. They are checked against the reference before anything is timed.
+        learnt: the tensors that it trains besides its input, created by the provider.
+        exact: True if it computes in the order of the reference, without contraction into FMA. Its spikes must then be
+            equal bit for bit. Otherwise a few in ten thousand may fall on the other side of the threshold.
+        note: a remark for the reader of its figures.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    dynamics: Dynamics
+    learnt: tuple[Tensor, ...] = ()
+    exact: bool = False
+    note: str = ""
+
+
+MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]  # from the dynamics and the features
+
+
+class Provider(Protocol):
+    """A library, or one implementation in a library.
+
+    Attributes:
+        name: its name in records and on the command line.
+    """
+
+    name: str
+
+    def version(self) -> str:
+        """The installed version.
+
+        Raises:
+            Unsupported: it is not installed.
+        """
+        ...
+
+    def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
+        """A layer of ``features`` neurons with the dynamics of the library that are nearest to ``wanted``.
+
+        It is configured as the library is fastest.
+
+        Raises:
+            Unsupported: it is not installed, or has no layer for this device, this dtype or such dynamics.
+        """
+        ...
+
+
+def axon_filter(
+    wanted: Dynamics, features: tuple[int, ...], device: torch.device
+) -> tuple[hnn_kernels.IIR | None, tuple[Tensor, ...]]:
+    """The axon of ``wanted`` (None without one), and its learnt tensors.
+
+    The learnt tensors are the feedback ``[2, *features]`` and the feedforward ``[1, *features]``.
+    """
+    if not wanted.axon:
+        return None, ()
+    fixed = hnn_kernels.IIR.dual_exponential(4, 1)
+    if not wanted.learnt:
+        return fixed, ()
+    learnt = tuple(
+        torch.tensor(c, device=device).reshape(-1, *[1] * len(features)).repeat(1, *features).requires_grad_()
+        for c in fixed
+    )
+    return hnn_kernels.IIR(*learnt), learnt
+
+
+def lif(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None, backend: str) -> Tensor:
+    """The spike train of :func:`hnn_kernels.lif` with ``dynamics``, or the output of ``axon`` if there is one."""
+    out, _ = hnn_kernels.lif(
+        current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon,
+        reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate,
+        return_state=False, backend=backend,
+    )  # fmt: skip
+    return out
