@@ -47,9 +47,12 @@ def source(tmp_path_factory) -> Path:
     """The sdist, made from the tree, and unpacked: everything below builds from what a user would download."""
     folder = tmp_path_factory.mktemp("sdist")
     copy = folder / "tree"
-    ignore = shutil.ignore_patterns(
-        ".git", ".venv*", "build", "dist", "data", "runs", "*.so", "*.egg-info", "__pycache__"
-    )
+    produced = shutil.ignore_patterns("*.so", "__pycache__")
+    beside = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "data", "runs", "*.egg-info")
+
+    def ignore(path: str, names: list[str]) -> set[str]:
+        return produced(path, names) | (beside(path, names) if Path(path) == ROOT else set())
+
     shutil.copytree(ROOT, copy, ignore=ignore)
     made = run(sys.executable, "setup.py", "-q", "sdist", "-d", folder, cwd=copy, HNN_BUILD="python")
     assert made.returncode == 0, made.stderr
