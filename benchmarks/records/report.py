@@ -95,7 +95,7 @@ def markdown(rows: Sequence[Row], name: str, why: Reasons = ()) -> str:
     refused = [row for row in newest(rows) if row.median_ms is None]
     nowhere = _nowhere(rows)
     if nowhere:
-        lines += ["", "## Not measured at all", "", *table(("provider", "why"), nowhere.items())]
+        lines += ["", "## Not measured at all", "", *table(("provider", "reason"), nowhere.items())]
     before = None
     for at in _cases([*found, *refused]):
         if at.op != before:

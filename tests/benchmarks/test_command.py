@@ -1,4 +1,4 @@
-"""The command line of the benchmark suite: hnn bench, python -m benchmarks."""
+"""The command line of the benchmark suite: ``hnn bench``, ``python -m benchmarks``."""
 
 import gc
 import runpy
@@ -22,7 +22,7 @@ CASES = (Case("lif", (4, 3, 50)), Case("lif_axon", (4, 3, 50)), Case("lif", (4, 
 
 @pytest.fixture
 def small(monkeypatch):
-    """A suite of three cases, and two providers, of which one cannot do an axon."""
+    """A suite of three cases, and two providers, one of which has no axon."""
     monkeypatch.setattr(command, "suite", lambda device, quick: CASES[:2] if quick else CASES)
     monkeypatch.setattr(command, "providers", lambda: (Fake("fine"), Fake("poor", poor)))
     monkeypatch.setattr(command, "PLANS", dict.fromkeys((True, False), PLAN))
@@ -58,7 +58,7 @@ def test_rows_are_appended_and_shown(small, tmp_path):
     assert {(row.dtype, row.provider) for row in more[len(rows) :]} == {("bfloat16", "fine")}
 
 
-def test_no_object_is_left_out_of_garbage_collection(small, monkeypatch, tmp_path):
+def test_objects_are_frozen_during_a_run_only(small, monkeypatch, tmp_path):
     frozen = []
 
     def change(run, current):
@@ -77,7 +77,7 @@ def test_names_with_brackets_are_shown_whole(small, monkeypatch, tmp_path):
     assert "loop x[t]" in bench("--quick", "--device", "cpu", "--out", tmp_path / "bench.csv").stdout
 
 
-def test_an_interrupt_keeps_what_is_done(small, monkeypatch, tmp_path):
+def test_an_interrupt_keeps_the_finished_cases(small, monkeypatch, tmp_path):
     def change(run, current):
         if run(current).max() not in (0, 1):
             raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def test_an_interrupt_keeps_what_is_done(small, monkeypatch, tmp_path):
     assert not new.exists()
 
 
-def test_the_record_is_the_clones_or_is_put_here(small, monkeypatch, tmp_path):
+def test_the_record_is_in_the_clone_or_in_the_current_folder(small, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     bench("--quick", "--device", "cpu")
     assert (tmp_path / "bench_cpu.csv").exists()
@@ -138,7 +138,7 @@ def test_list_shows_cases_and_providers_and_measures_nothing(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_report_plots_and_compare_work_on_what_run_wrote(small, tmp_path):
+def test_report_plots_and_compare_accept_a_record_of_run(small, tmp_path):
     pytest.importorskip("matplotlib")
     out = tmp_path / "bench.csv"
     bench("--quick", "--device", "cpu", "--out", out)
@@ -150,8 +150,8 @@ def test_report_plots_and_compare_work_on_what_run_wrote(small, tmp_path):
     assert "has no run or commit 'then'" in bench("compare", out, f"{out}@then", code=1).stderr
 
 
-def test_hnn_bench_is_the_same(small, monkeypatch, tmp_path):
-    # Where the package is installed too, this process would have the suite twice.
+def test_hnn_bench_is_the_same_command(small, monkeypatch, tmp_path):
+    # If the package is also installed, this process would import the suite twice.
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     out = tmp_path / "bench.csv"
     bench("bench", "--quick", "--provider", "fine", "--device", "cpu", "--out", out, app=cli.app)
@@ -160,7 +160,7 @@ def test_hnn_bench_is_the_same(small, monkeypatch, tmp_path):
     assert "got 'nobody'" in bench("bench", "run", "--provider", "nobody", code=1, app=cli.app).stderr
 
 
-def test_module_is_the_same(monkeypatch, capsys):
+def test_python_m_benchmarks_is_the_same_command(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
     with pytest.raises(SystemExit, match="0"):
         runpy.run_module("benchmarks", run_name="__main__")

@@ -17,13 +17,13 @@ LATER = "2026-11-23T10:00:00"
 
 
 def moved(before, after):
-    """The change of each provider, and whether it is beyond noise."""
+    """The ratio of each provider, and True if its change is beyond noise."""
     changes = compare.compare(before, after)
     return {change.after.provider: (round(change.ratio, 3), change.beyond_noise) for change in changes}
 
 
 def slowed(rows, times, *but):
-    """All ``rows`` at ``times`` the time, as on a machine whose pace has changed; ``but`` these as they were."""
+    """``rows`` with ``times`` their times, as on a slower machine; the providers ``but`` are unchanged."""
     columns = ("q25_ms", "median_ms", "q75_ms", "gb_per_s")
     by = {"gb_per_s": 1 / times}
     return [
@@ -59,7 +59,7 @@ def test_quartiles_that_overlap_or_less_than_five_percent_are_noise():
 
 def test_all_yardsticks_must_agree():
     before = [row(), row("loop", 8.0)]
-    # The loop alone became slower: by it ours is faster, by the copy it is as it was. And the other way round.
+    # Only the loop became slower. By the loop ours is faster, by the copy it is unchanged. Then the other way round.
     assert moved(before, [row(), row("loop", 16.0)]) == {"cpu": (1.0, False), "loop": (2.0, True)}
     half = [one._replace(share_of_copy=one.share_of_copy / 2) for one in before]
     assert moved(before, half) == {"cpu": (1.0, False), "loop": (1.0, False)}
@@ -67,13 +67,13 @@ def test_all_yardsticks_must_agree():
     assert moved(before, contrary)["cpu"][1] is False
 
 
-def test_the_loop_is_held_against_the_reference():
+def test_the_loop_is_compared_by_the_reference():
     before = [row("loop", 8.0), row("reference", 9.0)]
-    # The machine is slower, but for what the copy has in its cache.
+    # The machine is slower, except for the copy, which is in the cache.
     assert moved(before, slowed(before, 1.5)) == {"loop": (1.0, False), "reference": (1.0, False)}
     assert moved(before, [row("loop", 12.0), row("reference", 9.0)])["loop"] == (1.5, True)
     assert moved(before, [row("loop", 12.0), row("reference", 13.5)])["loop"] == (1.0, False)
-    # And against the clock: the reference and the copy moved, the loop did not.
+    # The clock is a yardstick too: the reference and the copy moved, the loop did not.
     after = [row("loop", 8.0), row("reference", 4.5)]
     assert moved(before, [one._replace(share_of_copy=one.share_of_copy / 2) for one in after])["loop"] == (1.0, False)
 
@@ -93,11 +93,11 @@ def test_figure_that_is_gone_or_new_is_a_change():
     assert "| sinabs | 5.00 | out of memory | gone |" in text
     assert "| norse | not installed | 5.00 | new |" in text
     assert text.endswith("2 of 3 changed beyond noise.")
-    # What only one side measured is no change.
+    # A measurement of one side only is no change.
     assert moved(before[:2], after[:1]) == {"cpu": (1.0, False)}
 
 
-def test_slower_names_what_must_fail():
+def test_slower_returns_the_changes_that_must_fail():
     before = [row(), row("loop", 8.0), row("sinabs", 5.0), row("norse", 5.0), row("snntorch", 5.0)]
     after = [
         row(median=1.15), row("loop", 8.0), row("sinabs", 6.5), row("norse", 2.5),
@@ -127,7 +127,7 @@ def test_sides_that_cannot_be_compared_are_errors():
         compare.compare([row()], [row(op="lif_axon")])
 
 
-def test_command_exits_with_1_only_for_what_is_slower_by_more_than_asked(tmp_path):
+def test_command_exits_with_1_only_for_times_slower_than_allowed(tmp_path):
     path = tmp_path / "some.csv"
     records.append(path, [row(), row("loop", 8.0), row(median=1.5, run=LATER), row("loop", 8.0, run=LATER)])
 

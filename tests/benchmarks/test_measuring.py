@@ -1,4 +1,4 @@
-"""What the benchmark suite measures with: turns, quartiles, time limits, memory, and the common spike rate."""
+"""The suite's measurements: turns, quartiles, time limits, memory, and the common spike rate."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 class Clock(CPUClock):
-    """A second for every look at it, and one for every name that a call has."""
+    """A clock that each reading moves by a second. Variants move it further."""
 
     def __init__(self):
         self.seconds = 0.0
@@ -45,14 +45,15 @@ def test_variants_take_turns_of_as_many_calls_as_their_share_of_time_allows(monk
     monkeypatch.setattr(timing, "SLOW_SECONDS", 20.0)
     variants = {"slow": variant("slow", 10), "fast": variant("fast", 1), "faster": variant("faster", 0)}
     laps, failed = timing.interleave(variants, Plan(turns=2, seconds=20.0, most=3), clock, lambda: calls.append("-"))
-    # An untimed call comes first in each turn, but for who is slow; then as many as fit in 10 seconds, at most three.
+    # Each turn begins with an untimed call, except for the slow variant. Then come as many calls as fit into 10
+    # seconds, three at most.
     turn = ["-", "fast", *["-", "fast"] * 2, "-", "faster", *["-", "faster"] * 3]
     assert calls == ["-", "slow", "-", "slow", *turn, "-", "slow", *turn]
     assert failed == {}
     assert laps == {"slow": [(11, 21)] * 2, "fast": [(2, 3)] * 4, "faster": [(1, 1)] * 6}
 
 
-def test_one_that_fails_leaves_the_others_alone():
+def test_a_variant_that_fails_leaves_the_others_alone():
     fail = raising(RuntimeError("no"))
     laps, failed = timing.interleave({"bad": lambda lap: fail(None, None), "fine": lambda lap: None}, PLAN, Clock())
     assert list(laps) == ["fine"]
@@ -61,11 +62,11 @@ def test_one_that_fails_leaves_the_others_alone():
     assert failed["bad"].__traceback__ is None
 
 
-def test_quartiles_are_of_the_calls():
+def test_figures_are_the_quartiles_of_the_calls():
     assert timing.figures([4.0, 1.0, 2.0, 3.0, 5.0]) == {"q25_ms": 2e3, "median_ms": 3e3, "q75_ms": 4e3}
 
 
-def test_a_time_limit_interrupts_also_who_catches_every_exception():
+def test_a_time_limit_interrupts_code_that_catches_every_exception():
     def deaf():
         with timing.time_limit(0.1, "enough"):
             try:
@@ -79,17 +80,17 @@ def test_a_time_limit_interrupts_also_who_catches_every_exception():
     assert time.perf_counter() - start < 4
     with timing.time_limit(0.05, "enough"):
         pass
-    time.sleep(0.1)  # nothing rings any more
+    time.sleep(0.1)  # the alarm is off
 
 
 def work(forward) -> Work:
-    """Of ``forward`` on a MiB."""
+    """The work of ``forward`` on a tensor of one MiB."""
     x = torch.randn(MIB // 4, requires_grad=True)
     return Work([(x, x.detach())], lambda x, _: forward(x), lambda out, x, g: torch.autograd.grad(out, x, g), list)
 
 
 class KeepsOnTheSide(torch.autograd.Function):
-    """Keeps two tensors where hooks of saved tensors do not see them."""
+    """A function that keeps two tensors where hooks of saved tensors do not see them."""
 
     @staticmethod
     def forward(ctx, x):
@@ -111,19 +112,19 @@ class KeepsOnTheSide(torch.autograd.Function):
         (KeepsOnTheSide.apply, 2, 4),  # two; these, output and gradient
     ],
 )
-def test_tape_and_peak_are_what_is_allocated(forward, tape, peak):
+def test_tape_and_peak_are_the_allocated_bytes(forward, tape, peak):
     one = work(forward)
     assert memory.peak_bytes(one, CPU) == peak * MIB
     assert memory.tape_bytes(one, CPU) == tape * MIB
 
 
-def test_tape_of_ours_is_the_current_and_of_a_step_it_leaves_gradients_out():
+def test_the_tape_of_ours_has_the_current_and_that_of_a_step_no_gradients():
     case = Case("lif", (25, 4, 500))
     ours = Workload(case, CPU).work(lambda wanted, features: Fake().layer(wanted, features, CPU, torch.float32))
     assert memory.tape_bytes(ours, CPU) >= 4 * case.neuron_steps
     step = Step(Case("mlp_step", (4, 2, 30)), CPU)
     products = step.products()
-    for _ in range(2):  # the second time as the first: nothing of a step is left
+    for _ in range(2):  # the second step finds nothing left of the first
         memory.peak_bytes(products, CPU)
         assert 0 < memory.tape_bytes(products, CPU) < 4 * sum(p.numel() for p in step.parameters.values())
 
@@ -144,7 +145,7 @@ except RuntimeError as error:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
-def test_more_than_what_is_free_raises_instead_of_ending_the_process():
+def test_an_allocation_beyond_free_memory_raises_instead_of_ending_the_process():
     done = subprocess.run([sys.executable, "-c", FULL], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "out of memory", done.stderr
 
@@ -159,7 +160,7 @@ def test_inputs_are_scaled_to_the_common_spike_rate(scale):
         fairness.gain_for(-drive.abs(), Dynamics())
 
 
-def test_a_part_is_of_the_batch_and_never_empty(monkeypatch):
+def test_a_part_is_cut_from_the_batch_and_never_empty(monkeypatch):
     tensor = torch.arange(2 * 10 * 3).view(2, 10, 3)
     monkeypatch.setattr(fairness, "CHECKED", 25)
     assert torch.equal(fairness.part(tensor), tensor[:, :4])
@@ -173,7 +174,7 @@ def test_a_spike_rate_out_of_range_is_noted():
     assert agreement.note == f"spike rate {100 * agreement.spike_rate:.2g} % on the common input"
 
 
-def test_inputs_on_a_gpu_are_more_than_its_cache_holds():
+def test_inputs_on_a_gpu_exceed_its_cache():
     blackwell = 126 << 20  # the largest L2 cache of a GPU yet
     for case in SUITES["gpu"]:
         size = 2 * case.neuron_steps
@@ -181,7 +182,7 @@ def test_inputs_on_a_gpu_are_more_than_its_cache_holds():
         assert rotated(size, CPU) == 1
 
 
-def test_copies_take_the_inputs_in_turns():
+def test_a_copy_takes_the_inputs_in_turns():
     workload = Workload(Case("lif", (4, 3, 50)), CPU)
     other = torch.zeros_like(workload.items[0][0])
     workload.items.append((other, other))
@@ -192,7 +193,7 @@ def test_copies_take_the_inputs_in_turns():
     assert torch.equal(third, first)
 
 
-def test_products_are_in_the_precision_of_the_case_and_no_longer():
+def test_the_precision_of_products_is_that_of_the_case_and_is_restored():
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     for dtype, matmul, tf32, autocast in (
         ("float32", "highest", False, False), ("tf32", "high", True, False), ("bfloat16", "highest", False, True),

@@ -50,12 +50,12 @@ def test_a_long_heading_ends_before_the_legend():
         assert not figure._suptitle.get_window_extent().overlaps(figure.legends[0].get_window_extent())
 
 
-def test_features_of_several_axes_are_that_many_neurons():
+def test_neurons_are_the_product_of_all_feature_axes():
     figure = drawn(plots.scaling, run(("4x2x3x5x5", "8x2x3x5x5")))
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["B = 2, N = 75"]
 
 
-def test_roofline_is_under_the_copy():
+def test_roofline_shows_the_bandwidths_and_the_copy():
     rows = run(SIZES)
     (ax,) = drawn(plots.roofline, rows).axes
     assert {round(y, 6) for _, y in points(ax, "roof: a copy")} == {COPY}
@@ -64,7 +64,7 @@ def test_roofline_is_under_the_copy():
     assert drawn(plots.roofline, [row(gb_per_s=None, share_of_copy=None)]) is None
 
 
-def test_factors_are_medians_over_the_cases_from_the_fastest_to_the_slowest():
+def test_factors_are_medians_over_the_cases_from_fast_to_slow():
     rows = [
         row(case="4x2x3"), row(), row(case="4x2x9"), row("slow", 9.0), row("fast", 0.5, note="another reset"),
         *(row("middle", ms, case=case) for ms, case in ((2.0, "4x2x3"), (3.0, "25x64x500"), (7.0, "4x2x9"))),
@@ -96,7 +96,7 @@ def test_a_file_for_each_operation_dtype_and_device(tmp_path):
     assert all(path.stat().st_size > 10_000 for path in (tmp_path / "plots").iterdir())
 
 
-def test_files_of_several_devices_have_their_names(tmp_path):
+def test_file_names_have_the_device_if_there_are_several(tmp_path):
     record = tmp_path / "some.csv"
     records.append(record, [row(), row(device="NVIDIA A/B"), row(threads=1)])
     assert [path.name for path in plots.write(record, tmp_path)] == [

@@ -1,4 +1,4 @@
-"""The benchmark suite's providers compute what they declare: outputs and gradients against the reference."""
+"""Providers compute the dynamics that they declare: their outputs and gradients equal the reference's."""
 
 import functools
 import importlib.metadata
@@ -21,7 +21,7 @@ from support.paths import ROOT
 from support.targets import dtype_id
 
 SHAPE, CPU = (20, 3, 17), torch.device("cpu")
-# What the operations ask for, and every reset, gradient and surrogate that a library may have of its own.
+# The dynamics of the operations, and every reset, reset gradient and surrogate that a library may have instead.
 ASKED = {op.dynamics for op in OPS.values()}
 IMMEDIATE = Dynamics(reset="subtract", reset_decay=None)
 OTHER = {
@@ -44,7 +44,7 @@ def name_of(dynamics: Dynamics) -> str:
 
 
 def made(provider: Provider, wanted: Dynamics, dtype: torch.dtype = torch.float32) -> Layer:
-    """Its layer, or a skip: it says that it is not here, or has no such dynamics."""
+    """The provider's layer; a skip if it is not installed or has no such dynamics."""
     try:
         provider.version()
         return provider.layer(wanted, SHAPE[2:], CPU, dtype)
@@ -60,8 +60,10 @@ def reference(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None)
 
 
 def errors(layer: Layer, dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = SHAPE) -> tuple[float, float]:
-    """How far the layer is from the reference: the greatest error of an output, and the greatest relative error
-    (norm over norm) of a gradient, of the current and of what is learnt."""
+    """The errors against the reference: the largest of an output, and the largest relative one of a gradient.
+
+    The relative error is norm over norm. The gradients are those of the current and of the learnt tensors.
+    """
     current, grad = ((torch.randn(shape) + mean).to(dtype) for mean in (0.5, 0.0))
     axon, learnt = None, ()
     if layer.dynamics.axon:
@@ -83,19 +85,19 @@ def errors(layer: Layer, dtype: torch.dtype = torch.float32, shape: tuple[int, .
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 @pytest.mark.parametrize("wanted", DYNAMICS, ids=name_of)
 @pytest.mark.parametrize("name", OURS)
-def test_ours_and_the_loops_compute_what_is_wanted(name, wanted, dtype):
+def test_ours_and_the_loops_compute_the_wanted_dynamics(name, wanted, dtype):
     layer = made(PROVIDERS[name], wanted, dtype)
     assert layer.dynamics == wanted
     assert layer.exact
     output, gradient = errors(layer, dtype)
-    # Filtered trains are sums in another order: 4e-7 was measured.
+    # Filtered trains are summed in another order: 4e-7 was measured.
     assert output <= (1e-6 if wanted.axon else 0)
     assert gradient <= 1e-6  # 2e-7 was measured, and 1e-9 once rounded to bfloat16
 
 
 @pytest.mark.parametrize("wanted", DYNAMICS, ids=name_of)
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_computes_what_it_declares(name, wanted):
+def test_a_peer_computes_the_dynamics_that_it_declares(name, wanted):
     output, gradient = errors(made(PROVIDERS[name], wanted))
     assert output <= (1e-6 if wanted.axon else 0)
     assert gradient <= 1e-6  # 4e-7 was measured
@@ -103,7 +105,7 @@ def test_a_peer_computes_what_it_declares(name, wanted):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_keeps_its_state_in_float32_for_a_bfloat16_current(name):
-    # It may put a potential on the threshold itself, where snnTorch and Norse do not fire. None does here.
+    # bfloat16 may put a potential on the threshold itself, where snnTorch and Norse do not fire. Here none is.
     output, gradient = errors(made(PROVIDERS[name], Dynamics(), torch.bfloat16), torch.bfloat16)
     assert output == 0
     assert gradient <= 1e-6
@@ -119,7 +121,7 @@ def test_a_compiled_layer_is_one_graph_that_computes_the_same(name, monkeypatch)
     assert gradient <= 1e-6
 
 
-def test_every_compiled_layer_has_a_code_of_its_own(monkeypatch):
+def test_every_compiled_layer_has_its_own_code_object(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda run, **_: run)
     first, second = (PROVIDERS["loop compiled"].layer(Dynamics(), SHAPE[2:], CPU, torch.float32).run for _ in range(2))
     assert first.__code__ is not second.__code__
@@ -127,7 +129,7 @@ def test_every_compiled_layer_has_a_code_of_its_own(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton compiles where there is a CUDA device")
 @pytest.mark.parametrize("wanted", [Dynamics(), Dynamics(surrogate="sigmoid", threshold=0.8)], ids=name_of)
-def test_tether_computes_what_it_declares_in_the_interpreter(wanted):
+def test_tether_computes_the_dynamics_that_it_declares_in_the_interpreter(wanted):
     try:
         PROVIDERS["tether"].version()
     except Unsupported as why:
@@ -140,13 +142,13 @@ def test_tether_computes_what_it_declares_in_the_interpreter(wanted):
 @pytest.mark.parametrize(
     "wrong", [{"width": 0.44}, {"reset_decay": 0.71}, {"reset_grad": "detach"}, {"decay": 0.71}], ids=str
 )
-def test_a_false_declaration_is_seen(wrong):
+def test_a_false_declaration_is_detected(wrong):
     layer = made(PROVIDERS["loop"], Dynamics())
     output, gradient = errors(layer._replace(dynamics=Dynamics(**wrong)))
     assert gradient > 1e-3 or output > 0
 
 
-def test_a_missing_peer_says_so(monkeypatch):
+def test_a_missing_peer_raises_unsupported(monkeypatch):
     def missing(package):
         raise importlib.metadata.PackageNotFoundError(package)
 
@@ -157,19 +159,19 @@ def test_a_missing_peer_says_so(monkeypatch):
             PROVIDERS[name].version()
 
 
-def test_a_peer_without_an_axon_says_so():
+def test_a_peer_without_an_axon_raises_unsupported():
     for name in ("snntorch", "spikingjelly torch", "norse", "sinabs"):
         with pytest.raises(Unsupported, match=r"is not installed|no dual-exponential filter"):
             PROVIDERS[name].layer(Dynamics(axon=True), SHAPE[2:], CPU, torch.float32)
 
 
-def test_what_is_not_for_the_cpu_says_so():
+def test_a_provider_without_a_cpu_layer_raises_unsupported():
     for name in ("cuda", "triton", *GPU_ONLY, *(other.name for other in others.PROVIDERS)):
         with pytest.raises(Unsupported):
             PROVIDERS[name].layer(Dynamics(), SHAPE[2:], CPU, torch.float32)
 
 
-def test_every_file_is_in_the_list_and_no_name_occurs_twice():
+def test_every_file_is_listed_and_no_name_occurs_twice():
     folder = ROOT / "benchmarks" / "providers"
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "helpers"}
     assert sorted(FILES) == sorted(files)
@@ -185,7 +187,7 @@ def test_the_extra_peers_names_every_package():
     assert named == packages - {"sinabs-exodus"}  # compiled when it is installed, which needs a CUDA toolkit
 
 
-def test_no_peer_is_imported_before_it_is_used():
+def test_no_peer_is_imported_before_its_first_layer():
     peers = "{'snntorch', 'spikingjelly', 'norse', 'sinabs', 'tether'}"
     code = f"import sys; from benchmarks.providers import providers; providers(); print({peers} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Pages and the README's table are what the records give."""
+"""The pages and the README's tables, as generated from records."""
 
 import re
 
@@ -22,7 +22,7 @@ LATER = "2026-11-23T10:00:00"
 
 @pytest.fixture
 def root(tmp_path):
-    """A clone with one record and nothing generated yet."""
+    """A clone with one record, and nothing generated."""
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     both = run(SIZES, readme.OPS)
@@ -41,7 +41,7 @@ WINS, NEAR = "## Where others win", f"## Where a layer of ours is ahead by less 
 
 
 def wins(rows, why=(), title=WINS):
-    """The lines of the table of what others win, or of where they are near."""
+    """The lines of the table of wins of others, or of the table called ``title``."""
     found = lines(rows, why)
     first = found.index(title) + 2
     last = next(i for i in range(first, len(found)) if not found[i])
@@ -52,17 +52,17 @@ def cells(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_committed_pages_and_readme_are_what_the_records_give():
+def test_committed_pages_and_readme_match_the_records():
     assert readme.outdated() == []
 
 
-def test_wherever_another_is_faster_leaner_or_near_the_committed_pages_say_why():
+def test_committed_pages_give_a_reason_for_every_win_of_another():
     pages = [report.page(record) for record in readme.records()]
     assert pages
     assert [page.name for page in pages if report.UNEXPLAINED in page.read_text()] == []
 
 
-def test_what_was_edited_by_hand_or_not_generated_is_found(root):
+def test_pages_that_are_missing_or_edited_by_hand_are_found(root):
     page, text = root / "benchmarks/results/some.md", root / "README.md"
     assert readme.outdated(root) == [page, text]
     assert readme.write_all(root) == [page, text]
@@ -76,7 +76,7 @@ def test_what_was_edited_by_hand_or_not_generated_is_found(root):
     assert readme.outdated(root) == [page, text]
 
 
-def test_command_writes_all_of_a_clone_or_one_record(root, monkeypatch):
+def test_command_writes_all_pages_of_a_clone_or_one_page(root, monkeypatch):
     monkeypatch.setattr(readme.write_all, "__defaults__", (root,))
     page, record = root / "benchmarks/results/some.md", str(root / "benchmarks/results/some.csv")
     assert CliRunner().invoke(app, ["report", record]).exit_code == 0
@@ -86,7 +86,7 @@ def test_command_writes_all_of_a_clone_or_one_record(root, monkeypatch):
     assert readme.outdated(root) == []
 
 
-def test_readme_has_the_text_around_and_the_table(root):
+def test_readme_keeps_its_text_around_the_table(root):
     readme.write_all(root)
     text = (root / "README.md").read_text()
     assert text.startswith(f"before\n{readme.BEGIN}\n")
@@ -112,7 +112,7 @@ def test_readme_marks_a_library_that_is_faster_or_computes_something_else(root):
     assert "1 of " in text
 
 
-def test_readme_stays_as_it_is_without_a_record_and_must_have_a_place_for_it(root):
+def test_readme_without_a_record_stays_the_same_and_needs_its_markers(root):
     (root / "benchmarks/results/some.csv").unlink()
     assert readme.outdated(root) == []
     for broken in ("no markers", readme.END + readme.BEGIN, 2 * (readme.BEGIN + readme.END)):
@@ -129,7 +129,7 @@ def test_names_are_those_of_the_suite():
         assert {(op, case) for op in readme.OPS for case in readme.CASES} <= measured
 
 
-def test_all_that_others_win_is_listed_and_marked():
+def test_every_win_of_another_is_listed_and_marked():
     rows = [
         row(median=1.0, peak_bytes=1000, tape_bytes=1000),
         row("fast", 0.5, peak_bytes=1000, tape_bytes=1000),
@@ -152,7 +152,7 @@ def test_all_that_others_win_is_listed_and_marked():
     assert wins([row(), row("slow", 2.0)]) == ["Nowhere in this record."]
 
 
-def test_who_is_near_is_listed_where_nothing_but_the_layer_is_measured():
+def test_a_near_provider_is_listed_if_only_the_layer_is_measured():
     rows = [row(), row("fast", 0.99), row("near", 1.29), row("far", 1.3)]
     assert [cells(line)[4:] for line in wins(rows, title=NEAR)] == [["near", "1.29 of our time", "not explained yet"]]
     (line,) = wins(rows, [{"provider": "near", "why": "it is good"}], NEAR)
@@ -161,13 +161,13 @@ def test_who_is_near_is_listed_where_nothing_but_the_layer_is_measured():
     assert wins(network, title=NEAR) == ["Nowhere in this record."]
 
 
-def test_what_holds_with_all_buffers_is_said_once():
+def test_a_win_with_all_buffers_is_one_line():
     rows = [row(name, ms, buffers=b) for b in ("fresh", "reused") for name, ms in (("cpu", 1.0), ("fast", 0.5))]
     (line,) = wins(rows)
     assert cells(line)[3] == "both, reused and fresh"
 
 
-def test_reasons_stand_beside_what_they_explain(tmp_path):
+def test_reasons_stand_beside_the_wins_that_they_explain(tmp_path):
     record = tmp_path / "some.csv"
     records.append(record, [row(), row("fast", 0.5), row("fast", 0.5, op="lif_axon"), row(op="lif_axon")])
     assert report.reasons(record) == ()
@@ -197,7 +197,7 @@ def test_only_the_newest_run_counts_and_times_of_two_runs_are_not_divided():
     assert "| sinabs | out of memory |" in lines(rows)
 
 
-def test_who_has_no_figure_is_named_with_the_reason():
+def test_a_provider_without_figures_is_listed_with_the_reason():
     rows = [
         row(), row("gone", None, buffers="", note="not installed"), row("big", None, buffers="", note="out of memory"),
         row(case="4x2x3"), row("gone", None, case="4x2x3", buffers="", note="not installed"),
@@ -208,14 +208,14 @@ def test_who_has_no_figure_is_named_with_the_reason():
     assert found[-1] == "- no figure for big: out of memory"
 
 
-def test_ours_is_what_a_call_takes_by_itself():
+def test_ours_is_the_default_backend_of_a_call():
     rows = [row("triton", 1.0), row("cuda", 2.0), row("reference", 9.0)]
     assert standings.ours(rows).provider == "cuda"
     assert standings.ours([rows[0], rows[2], row("cuda", None)]).provider == "triton"
     assert standings.ours(rows[2:]) is None
 
 
-def test_devices_and_threads_are_tables_of_their_own(root):
+def test_each_device_and_number_of_threads_has_its_own_table(root):
     rows = [row(), row(threads=1), row(device="Another"), row("loop", 2.0, device="Another")]
     assert sum(line.startswith("### ") for line in lines(rows)) == 3
     section = readme.section(rows, "some")
@@ -233,7 +233,7 @@ def test_figures_have_three_digits_and_no_exponent(value, words):
     assert report.figure(value) == words
 
 
-def test_record_gives_back_its_rows_and_names_what_is_damaged(tmp_path):
+def test_record_returns_its_rows_and_names_a_damaged_line(tmp_path):
     path = tmp_path / "some.csv"
     rows = [row(note='a "quoted", one'), row("gone", None, buffers="")]
     records.append(path, rows[:1])

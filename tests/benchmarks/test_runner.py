@@ -1,4 +1,4 @@
-"""The benchmark suite's runner: rows of what is measured, and of what cannot be."""
+"""The suite's runner: rows with figures, and rows with the reason why there are none."""
 
 import math
 import time
@@ -34,7 +34,7 @@ def note_of(provider, **options) -> str:
     return row.note
 
 
-def test_every_mode_and_kind_of_buffers_is_a_row_with_what_it_was_measured_on():
+def test_each_mode_and_kind_of_buffers_is_a_row_with_all_columns():
     rows = rows_of(Fake("a"), Fake("b"))
     found = [(row.buffers, row.provider, row.mode) for row in rows]
     modes = ("forward", "backward", "both")
@@ -66,13 +66,13 @@ def test_bytes_are_those_of_the_tensors_that_must_be_read_and_written(op, dtype)
         assert row.bytes_moved == wanted[row.mode]
         assert row.gb_per_s == pytest.approx(row.bytes_moved / row.median_ms / 1e6)
         assert row.ns_per_neuron_step == pytest.approx(row.median_ms * 1e6 / math.prod(shape))
-        # Of one copy, which reads and writes the current: the same bandwidth whatever the row.
+        # All rows with equal buffers share the bandwidth of one copy, which reads and writes the current.
         copy = row.gb_per_s / row.share_of_copy
         assert copy == pytest.approx(rows[0].gb_per_s / rows[0].share_of_copy) or row.buffers != rows[0].buffers
 
 
 class Learnt(Fake):
-    """Learns a factor of the train per neuron, 1 at first."""
+    """A provider that learns a factor on the train per neuron, 1 at first."""
 
     def layer(self, wanted, features, device, dtype):
         factor = torch.ones(features, requires_grad=True)
@@ -83,7 +83,7 @@ class Learnt(Fake):
         return Layer(run, wanted, (factor,), exact=True)
 
 
-def test_who_disagrees_is_not_timed():
+def test_a_layer_that_disagrees_is_not_timed():
     late = note_of(Fake(change=lambda run, x: run(x.roll(1, 0))))
     assert late.startswith("disagrees with the reference: outputs are off by")
     gradient = note_of(Fake(change=lambda run, x: run(x).detach() + 0.1 * (x - x.detach())))
@@ -98,7 +98,7 @@ def test_who_disagrees_is_not_timed():
     assert note_of(learnt) == "disagrees with the reference: the gradient of a learnt tensor is zero, or not finite"
 
 
-def test_rounding_is_allowed_to_who_does_not_claim_to_be_exact():
+def test_rounding_is_allowed_unless_a_layer_claims_to_be_exact():
     def rounded(run, x):
         return run(x) + 1e-3 * x
 
@@ -127,19 +127,19 @@ def test_own_dynamics_and_notes_stand_beside_the_figures():
         (MemoryError(), "out of memory"),
     ],
 )
-def test_what_a_provider_raises_is_its_row(error, words):
+def test_an_exception_of_a_provider_is_the_note_of_its_row(error, words):
     fine = Fake("fine")
     rows = rows_of(Fake("bad", raising(error)), fine)
     assert [row.note for row in rows if row.provider == "bad"] == [words]
     assert all(row.median_ms for row in rows if row.provider == "fine")
 
 
-def test_what_fails_in_its_turns_is_a_row_too():
+def test_a_failure_during_the_turns_is_a_note_too():
     calls = []
 
     def change(run, x):
         calls.append(x)
-        if len(calls) > 5:  # two calls, one for each kind of memory, the check
+        if len(calls) > 5:  # after two calls, one each for peak and tape, and the check
             raise torch.OutOfMemoryError
         return run(x)
 
@@ -148,7 +148,7 @@ def test_what_fails_in_its_turns_is_a_row_too():
     assert len([row for row in rows if row.provider == "fine"]) == len(rows) - 1
 
 
-def test_who_is_too_slow_is_not_measured():
+def test_a_provider_that_is_too_slow_is_not_measured():
     def sleepy(run, x):
         time.sleep(0.2)
         return run(x)
@@ -170,13 +170,13 @@ def test_one_slow_call_is_forgiven():
     def change(run, x):
         calls.append(x)
         if len(calls) == 2:
-            time.sleep(0.2)  # compiles again
+            time.sleep(0.2)  # as if it compiled again
         return run(x)
 
     assert all(row.median_ms for row in rows_of(Fake(change=change), plan=PLAN._replace(limit=0.1)))
 
 
-def test_what_would_compile_for_too_long_is_not_begun():
+def test_a_compilation_that_would_take_too_long_is_not_begun():
     library = Fake("library")
     note = note_of(Compiled(library), cases=[Case("lif", (500, 3, 50))], plan=PLAN._replace(first=60.0))
     assert note == "over the time limit of 60 s for the first call: with so many steps it takes about 172 s to compile"
@@ -190,7 +190,7 @@ def test_products_that_take_too_long_are_not_begun():
     assert fake.made == 0
 
 
-def test_a_case_that_cannot_be_built_is_a_row_for_everyone(monkeypatch):
+def test_a_case_that_cannot_be_built_is_a_note_for_every_provider(monkeypatch):
     monkeypatch.setattr(runner, "Workload", lambda case, device: raising(torch.OutOfMemoryError())(case, device))
     assert [row.note for row in rows_of(Fake("a"), Fake("b"))] == ["out of memory"] * 2
 
@@ -206,7 +206,7 @@ def test_brief_cases_leave_compiled_libraries_out():
     ("op", "shape", "layers"),
     [("linear_lif", (6, 8, 40), 1), ("mlp_step", (6, 8, 30), 3), ("cnn_lif_step", (3, 2, 3, 14, 14), 6)],
 )
-def test_around_the_neurons_are_products_which_are_measured_alone(op, shape, layers, dtype):
+def test_products_around_the_neurons_are_measured_alone_too(op, shape, layers, dtype):
     fake = Fake()
     rows = rows_of(fake, cases=[Case(op, shape, dtype)])
     assert [row for row in rows if row.median_ms is None] == []
@@ -217,7 +217,7 @@ def test_around_the_neurons_are_products_which_are_measured_alone(op, shape, lay
         assert row.spike_rate is None if row.provider == runner.PRODUCTS else 0.05 <= row.spike_rate <= 0.2
 
 
-def test_the_estimate_grows_with_what_is_to_be_done():
+def test_the_estimate_grows_with_the_work():
     cases = [LIF, Case("lif", (100, 3, 50))]
     eager, compiled = Fake(), Compiled(Fake())
 
@@ -232,7 +232,7 @@ def test_the_estimate_grows_with_what_is_to_be_done():
     assert seconds([Case("linear_lif", (500, 160000, 16384))], [eager]) == 0
 
 
-def test_who_has_no_such_layer_takes_no_time_in_the_estimate():
+def test_a_provider_without_the_layer_takes_no_time_in_the_estimate():
     class Lacking(Fake):
         def layer(self, wanted, *rest):
             if wanted.axon:
@@ -246,7 +246,7 @@ def test_who_has_no_such_layer_takes_no_time_in_the_estimate():
     assert seconds(LIF, LIF._replace(op="lif_axon")) == seconds(LIF) > 0
 
 
-def test_suites_are_of_known_operations_and_have_every_case_once():
+def test_suites_have_known_operations_and_each_case_once():
     for cases in SUITES.values():
         assert len({(case.op, case.shape, case.dtype) for case in cases}) == len(cases)
         assert {case.op for case in cases} <= set(OPS)

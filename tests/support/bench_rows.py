@@ -1,4 +1,4 @@
-"""A synthetic record of benchmarks."""
+"""Synthetic rows of a benchmark record."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ from benchmarks.records.rows import Row
 
 COPY = 12.0  # GB/s
 BYTES = {"forward": 8, "backward": 12, "both": 20}
-# Nanoseconds per neuron-step, and milliseconds of every call.
+# Each provider's nanoseconds per neuron-step, and its milliseconds per call besides.
 PROVIDERS = {
     "cpu": (1.9, 0.05), "reference": (50, 8), "loop x[t]": (30, 10), "loop": (14, 4), "loop compiled": (4.5, 0.3),
     "snntorch": (40, 12), "spikingjelly torch": (22, 7), "norse": (35, 9), "sinabs": (25, 6),
@@ -15,7 +15,7 @@ PROVIDERS = {
 
 
 def row(provider="cpu", median=1.0, *, spread=0.05, **changes) -> Row:
-    """A row whose quartiles are ``spread`` to both sides of its median; None is for no figures."""
+    """A row whose quartiles are ``spread`` below and above its median. With ``median=None`` it has no figures."""
     case, mode = changes.get("case", "25x64x500"), changes.get("mode", "both")
     steps = math.prod(map(int, case.split("x")))
     moved = steps * BYTES[mode]
@@ -38,7 +38,7 @@ def row(provider="cpu", median=1.0, *, spread=0.05, **changes) -> Row:
 
 
 def run(cases, ops=("lif",), modes=("both",), **changes) -> list[Row]:
-    """What a run of all providers gives, without noise; one is not installed."""
+    """The rows of a run of all providers, without noise. One provider is not installed."""
     rows = []
     for op, case, mode in itertools.product(ops, cases, modes):
         millions = math.prod(map(int, case.split("x"))) / 1e6

@@ -13,7 +13,7 @@ PLAN = Plan(turns=2, seconds=0.0, most=1, limit=60.0, first=120.0)
 
 
 class Fake:
-    """A provider whose layers compute the reference, changed by ``change``: a function of ``(run, current)``."""
+    """A provider whose layers compute the reference, changed by ``change``, a function of ``(run, current)``."""
 
     def __init__(self, name="fake", change=lambda run, current: run(current), **layer):
         self.name, self.change, self.options, self.made = name, change, layer, 0
@@ -30,7 +30,7 @@ class Fake:
 
 
 def hasten(monkeypatch):
-    """Have the suite neither warm up nor collect garbage, which takes a second beside all that tests import."""
+    """Turn off warm-up and garbage collection, which would take a second with all the modules that tests import."""
     monkeypatch.setattr(timing, "WARM_UP_SECONDS", 0.0)
     monkeypatch.setattr(runner, "_free", lambda device: None)
 

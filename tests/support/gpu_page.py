@@ -1,4 +1,4 @@
-"""What docs/gpu.md says of a kernel, against what its machine code says now."""
+"""A check of docs/gpu.md against the machine code of a kernel."""
 
 import functools
 
@@ -12,8 +12,10 @@ def rows() -> dict[tuple[str, ...], dict[str, str]]:
 
 
 def check(kernel: Kernel, capability: int) -> None:
-    """What the compilers' version may not change must be as the page has it, the rest not much worse: another version
-    of ptxas moves registers and instructions by a few per cent.
+    """Check that ``kernel`` is as the page says.
+
+    Values that do not depend on the compiler's version must be equal. The others may be a little worse: another version
+    of ptxas changes registers and instructions by a few per cent.
     """
     row = rows()[kernel.backend, kernel.layer, kernel.direction, kernel.dtype]
 
