@@ -85,7 +85,15 @@ def install_and_run(wheel: Path, folder: Path) -> str:
 
 
 def test_sdist_holds_what_the_build_needs(source):
-    for pattern in ("csrc/*.h", "csrc/cpu/*.cpp", "csrc/cpu/*.h", "csrc/cuda/*.cu", "csrc/shim/*", "LICENSE"):
+    for pattern in (
+        "hnn_*/py.typed",
+        "csrc/*.h",
+        "csrc/cpu/*.cpp",
+        "csrc/cpu/*.h",
+        "csrc/cuda/*.cu",
+        "csrc/shim/*",
+        "LICENSE",
+    ):
         names = {str(p.relative_to(ROOT)) for p in ROOT.glob(pattern)}
         assert names, pattern
         assert names <= {str(p.relative_to(source)) for p in source.glob(pattern)}
@@ -112,6 +120,7 @@ def test_the_wheel_has_every_package_and_no_records(source, tmp_path):
     ):
         files = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*.py")}
         assert {f"{package}/{name}" for name in files} <= names
+    assert {"hnn_kernels/py.typed", "hnn_models/py.typed"} <= names
     assert not [name for name in names if name.endswith(".csv") or name.startswith("tests")]
     install_and_run(made, tmp_path)
     done = run(tmp_path / "env" / "bin" / "python", "-c", BENCH, cwd=tmp_path, PYTHONPATH=None)
