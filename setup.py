@@ -4,13 +4,7 @@
     a C++ compiler                        + the C++ CPU kernels (hnn_kernels._cpu)
     a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda); no GPU need be in the machine
 
-Environment:
-    HNN_BUILD            what to build at most: python, cpu or cuda (default: cuda, all there is)
-    HNN_REQUIRE          comma-separated: cpu, cuda, shim. What must build; a failure there ends the installation.
-    HNN_BUILD_SHIM=1     also compile the CUDA sources for the host (hnn_kernels._shim, for the tests)
-    HNN_SANITIZE         sanitizers to compile the host code with, such as address,undefined
-    TORCH_CUDA_ARCH_LIST GPU architectures (default below)
-    CUDA_HOME, CXX, MAX_JOBS as usual
+The environment variables that it reads are in docs/switches.md.
 """
 
 import os
