@@ -1,4 +1,4 @@
-// Describes tensors as the trains that the tile kernels take.
+// From tensors to the trains that the tile kernels take.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,10 @@
 
 namespace hnn {
 
-// Trains of at least this size are fetched ahead, and written past the cache: in the cache they would evict the input,
-// and be gone before they are read.
+// Trains from this size on are fetched ahead, and written past the cache: they would evict the input, and be gone
+// before they are read.
 constexpr int64_t kLargeBytes = 8 << 20;
-// Outputs of at least this size ask for huge pages. Smaller ones get memory from the allocator that it has touched
-// before.
+// Outputs from this size on ask for huge pages: below, the allocator hands out memory that it has already touched.
 constexpr int64_t kHugeBytes = 4 << 20;
 
 inline DType dtype_of(const Tensor& t) {
@@ -39,8 +38,8 @@ inline Train train(const Numbering& n, const Tensor& t, bool constant) {
   result.large = bytes_of(t) >= kLargeBytes;
   return result;
 }
-// A large tensor fresh from the system costs a page fault and a zeroed page per 4 KiB at the first write, more than the
-// kernel itself. Asking for huge pages first makes that one per 2 MiB. It has no effect on pages that are there.
+// A large tensor fresh from the system costs a page fault, and a zeroed page, per 4 KiB of it at the first write: more
+// than the kernel itself. Asking for huge pages first makes that one per 2 MiB. Without effect where pages are there.
 inline void prefer_huge_pages(const Tensor& t) {
 #ifdef __linux__
   constexpr uintptr_t kPage = 4096;
@@ -50,7 +49,7 @@ inline void prefer_huge_pages(const Tensor& t) {
 #endif
 }
 
-// A train to be written. It is written past the cache only where every row of a whole tile is aligned to a cache line.
+// A train to be written: past the cache only where every row of a whole tile is aligned to a line.
 inline Train written(const Numbering& n, const Tensor& t, bool constant) {
   prefer_huge_pages(t);
   Train result = train(n, t, constant);

@@ -1,4 +1,4 @@
-// The list of compiled kernels, from which their cost is reported.
+// The compiled kernels, for whoever asks what they cost.
 #pragma once
 
 #include <string>

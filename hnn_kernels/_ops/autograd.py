@@ -30,7 +30,7 @@ class Settings(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The backend, and which of :data:`ops.OUTPUTS` the call has."""
+    """The backend, and which of :data:`OUTPUTS` the call has."""
 
     backend: str
     outputs: tuple[int, ...]

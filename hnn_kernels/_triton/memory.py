@@ -132,7 +132,7 @@ def zeros(m, COUNT: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
 
 @triton.jit
 def load_layer(given, m, M, mask, sizes, strides, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """The coefficients: the membrane's, the synapse's and the axon's, as :mod:`formula` takes them."""
+    """The coefficients of membrane, synapse and axon, as :mod:`hnn_kernels._triton.formula` takes them."""
     decay = load_coefficient(given.decay, m, M, mask, sizes, strides.decay, DTYPE)
     reset_decay = load_coefficient(given.reset_decay, m, M, mask, sizes, strides.reset_decay, DTYPE)
     threshold = load_coefficient(given.threshold, m, M, mask, sizes, strides.threshold, DTYPE)

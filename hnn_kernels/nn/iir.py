@@ -12,7 +12,7 @@ from ..functional import iir
 class IIR(nn.Module):
     """A linear filter over all time steps: :func:`hnn_kernels.iir` as a layer.
 
-    It also serves as the axon or the synapse of a :class:`LIF`.
+    It also serves as the axon or the synapse of a :class:`hnn_kernels.nn.LIF`.
 
     Args:
         feedback, feedforward: ``[P, ...]`` and ``[Q + 1, ...]``, as for :class:`hnn_kernels.IIR`. Its presets fit:

@@ -1,1 +1,1 @@
-"""Analysis of a network: spikes, membrane potentials, operations, energy, time."""
+"""A trained network at work: spikes, potentials, operations, energy, time."""

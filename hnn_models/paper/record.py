@@ -1,4 +1,4 @@
-"""The record of the tables: a CSV file, and the Markdown page that is made from it."""
+"""The record of the tables: a CSV file, and the Markdown page that it gives."""
 
 import csv
 import io
@@ -10,27 +10,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..training.protocol import RECIPES
-from .cells import Cell, title
-from .plan import CUTS, planned_epochs
+from .cells import CUTS, Cell, planned_epochs, title
 
 
 class RecordError(ValueError):
-    """A file that is not a record of tables, or a damaged one."""
+    """A file that is not such a record, or a damaged one."""
 
 
 class Row(NamedTuple):
-    """A trained cell: the columns of the file.
+    """A trained cell, with the columns of the file. Accuracies are in percent.
 
-    Attributes:
-        table, architecture, coding, input, learning: of the cell and its run.
-        dataset: the data set's name, and a note if the images are a copy, such as ``"cifar10 (JPEG copy)"``.
-        recipe: the label of the plan (:meth:`hnn_models.paper.plan.Plan.label`).
-        seed: of the run.
-        epochs: the number of epochs that were trained.
-        best_epoch: the epoch that was tested, from 1.
-        val_accuracy, test_accuracy, paper_accuracy: in percent.
-        seconds_per_epoch: with validation.
-        device, torch, commit, date: of the run.
+    ``dataset`` says where the images are not the original ones, ``recipe`` where the plan is not the recipe's own;
+    ``epochs`` were trained, in ``seconds_per_epoch`` with validation.
     """
 
     table: str
@@ -53,7 +44,7 @@ class Row(NamedTuple):
     date: str
 
     def is_of(self, cell: Cell) -> bool:
-        """True if this is a figure for ``cell``."""
+        """Whether this is a figure for ``cell``."""
         run = cell.run
         return (self.table, self.architecture, self.coding, self.input, self.learning, self.paper_accuracy) == (
             cell.table, run.architecture, run.coding, run.input, run.learning, cell.accuracy,
@@ -61,20 +52,20 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """The columns that no two rows share. Another plan of the same recipe, or other images, replace a row."""
+        """What there is one row of: another plan of the same recipe, or a copy of the images, has no row beside it."""
         return (self.table, self.architecture, self.coding, self.input, self.learning, self.base_recipe, self.seed)
 
     @property
     def base_recipe(self) -> str:
-        """The recipe without the plan's departures from it."""
+        """The recipe without what was changed."""
         return self.recipe.split(",")[0]
 
 
 def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
-    """Read the rows of the record at ``path``, each a figure for one of ``cells``; no rows if there is no file.
+    """The rows of the record at ``path``, each of one of ``cells``; none where there is no file.
 
     Raises:
-        RecordError: the file is not a record of tables, or is damaged; the message names the line.
+        RecordError: the file is not such a record; the message names the line.
     """
     if not path.exists():
         return []
@@ -103,14 +94,14 @@ def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
 
 
 def put(rows: Iterable[Row], row: Row) -> list[Row]:
-    """``rows`` with ``row`` at the end, and without the row that has its key."""
+    """``rows`` with ``row`` in the place of the one with its key."""
     return [*(other for other in rows if other.key != row.key), row]
 
 
 def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
     """Write the record, in the order of ``cells``, and beside it the page with the suffix ``.md``.
 
-    At every moment each of the two is the whole former file or the whole new one.
+    Whatever happens meanwhile, each is the former file whole, or the new one whole.
     """
     rows = in_order(rows, cells)
     text = io.StringIO()
@@ -122,7 +113,7 @@ def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
 
 
 def conditions(recipe: str, dataset: str) -> str:
-    """The note beside a figure, from columns of its row, such as ``"paper, 2 epochs; JPEG copy"``."""
+    """What must be said beside a figure, from the columns of its row: ``"paper, 2 epochs; JPEG copy"``."""
     copy = dataset.partition(" ")[2].strip("()")
     return f"{recipe}; {copy}" if copy else recipe
 
@@ -138,10 +129,7 @@ def in_order(rows: Iterable[Row], cells: Sequence[Cell]) -> list[Row]:
 
 
 def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
-    """Make the page with the paper's figures beside ours, cell by cell.
-
-    Rows that differ in the seed alone are one line of the page.
-    """
+    """A page with the paper's figures beside ours, cell by cell; what differs in more than the seed apart."""
     lines = ["# The paper's tables, and ours", "", _LEGEND]
     for table, of_table in groupby(cells, key=lambda cell: cell.table):
         group = list(of_table)
@@ -200,10 +188,10 @@ def _line(words: Iterable[str]) -> str:
 
 
 def _row(words: Sequence[str]) -> Row:
-    """The row in a line of the file.
+    """A line of the file.
 
     Raises:
-        ValueError: the line is not a row.
+        ValueError: it is not one.
     """
     if len(words) != len(Row._fields):
         raise ValueError(f"it has {len(words)} columns of {len(Row._fields)}")

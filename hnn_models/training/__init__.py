@@ -1,1 +1,1 @@
-"""Training: protocols, runs, checkpoints, and the machine that they run on."""
+"""Training: protocols, checkpoints, the runs themselves, and the machine that they run on."""

@@ -1,4 +1,4 @@
-"""The main operations are about as fast as they were. ``pytest tests/testspeed.py`` prints their times."""
+"""The main operations are about as fast as they were. ``pytest tests/kernels/test_speed.py`` prints their times."""
 
 import json
 import subprocess
