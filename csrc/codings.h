@@ -1,4 +1,4 @@
-// What the hosts of the codings share. The schemas are in hnn_kernels/_ops/coding.py.
+// The parts that the codings' hosts for CPU and CUDA share. The schemas are in hnn_kernels/_ops/coding.py.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace hnn {
 
-// Whose noise a call takes; `seed` is on the device of the values, so that a graph that is replayed reads a new one.
+// The noise of a call. `seed` is on the device of the values, so that a CUDA graph that is replayed reads a new one.
 struct Noise {
   const Tensor& seed;
   int64_t first_step, first_element;
@@ -18,7 +18,7 @@ struct Noise {
 // A macro, since device code takes literals only.
 #define HNN_NO_PROBABILITY "probability must lie in [0, 1]"
 
-// The bits of `needs`: the mean, and log_std. Null where not needed.
+// The gradients of the mean (bit 0 of `needs`) and of log_std (bit 1); null where not needed.
 struct GaussianGradients {
   Optional mean, log_std;
 

@@ -1,4 +1,4 @@
-// How the neurons of a step are numbered, and where each operand keeps neuron m. Neurons are numbered in the memory
+// The numbering of the neurons of a step, and the place of neuron m in each operand. Neurons are numbered in the memory
 // order of the current, so that a dense tensor in any permutation of its axes is walked from front to back.
 #pragma once
 
@@ -47,7 +47,7 @@ inline void row_major(const Numbering& n, int64_t* strides) {
   }
 }
 
-// Where one operand keeps neuron m, in elements. Neighbouring axes that advance together are merged.
+// The place of neuron m in one operand, in elements. Neighbouring axes that advance together are merged.
 struct Layout {
   int dims = 0;
   int64_t size[kMaxDims] = {};

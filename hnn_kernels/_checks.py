@@ -15,34 +15,34 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def option(name: str, value: object, allowed: Collection[str]) -> None:
-    """``value`` is one of the names ``allowed``."""
+    """Check that ``value`` is one of the names ``allowed``."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
 def flag(name: str, value: object) -> None:
-    """``value`` is a bool."""
+    """Check that ``value`` is a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False; got {value!r}")
 
 
 def number(name: str, value: object, *, positive: bool = False) -> float:
-    """``value`` is a finite real number (``positive``: above zero), returned as a float."""
+    """Return ``value``, a finite real number (with ``positive`` above zero), as a float."""
     kind = "a finite number above 0" if positive else "a finite number"
     if isinstance(value, Tensor):
         raise TypeError(f"{name} must be {kind}, not a tensor: no gradient is taken of it")
-    # The plain types first: asking the abstract Real takes as long as the rest of the call's checks together.
+    # The plain types come first: a check against the abstract Real takes as long as all other checks of a call.
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real | torch.SymFloat)):
         raise TypeError(f"{name} must be {kind}; got {value!r} of type {type(value).__name__}")
     value = float(value)
-    # A comparison and not math.isfinite, which torch.compile cannot trace for a float that varies; NaN fails it too.
+    # A comparison instead of math.isfinite, which torch.compile cannot trace for a float that varies. NaN fails it too.
     if not abs(value) <= sys.float_info.max or (positive and value <= 0):
         raise ValueError(f"{name} must be {kind}; got {value}")
     return value
 
 
 def plain_floats(values: object) -> list[float] | None:
-    """``values`` as a list, if they are a tuple or list of finite floats: the common case, told in a moment."""
+    """Return ``values`` as a list if they are a tuple or list of finite floats, else None: a fast path."""
     if type(values) in (tuple, list):
         for value in values:
             if type(value) is not float or not abs(value) <= sys.float_info.max:
@@ -52,7 +52,7 @@ def plain_floats(values: object) -> list[float] | None:
 
 
 def steps_count(name: str, value: object, what: str = "the number of time steps") -> None:
-    """``value`` is ``what``: an int of at least 0."""
+    """Check that ``value``, which is ``what``, is an int of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
         raise TypeError(f"{name} must be an int, {what}; got {value!r} of type {type(value).__name__}")
     if value < 0:
@@ -60,7 +60,7 @@ def steps_count(name: str, value: object, what: str = "the number of time steps"
 
 
 def positive_int(name: str, value: object) -> None:
-    """``value`` is an int of at least 1."""
+    """Check that ``value`` is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}")
     if value < 1:
@@ -68,7 +68,7 @@ def positive_int(name: str, value: object) -> None:
 
 
 def shape(name: str, value: object) -> tuple[int, ...]:
-    """``value`` is a shape: a sequence of ints of at least 0, returned as a tuple."""
+    """Return ``value``, a shape: a sequence of ints of at least 0, as a tuple."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a sequence of ints; got {value!r} of type {type(value).__name__}")
     for size in value:
@@ -80,7 +80,7 @@ def shape(name: str, value: object) -> tuple[int, ...]:
 
 
 def floating(name: str, value: object) -> None:
-    """``value`` is a dense tensor of a supported floating dtype."""
+    """Check that ``value`` is a dense tensor of a supported floating dtype."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
     if value.dtype not in DTYPES:
@@ -91,14 +91,14 @@ def floating(name: str, value: object) -> None:
 
 
 def batch(name: str, value: object) -> None:
-    """``value`` is ``[B, *features]``."""
+    """Check that ``value`` is ``[B, *features]``."""
     floating(name, value)
     if value.dim() < 1:
         raise ValueError(f"{name} must be [B, *features]; got shape {tuple(value.shape)}")
 
 
 def same(name: str, value: object, like_name: str, like: Tensor) -> None:
-    """``value`` is a tensor of the shape, dtype and device of ``like``."""
+    """Check that ``value`` is a tensor of the shape, dtype and device of ``like``."""
     floating(name, value)
     if value.dtype != like.dtype:
         raise TypeError(f"{name} must be {_name(like.dtype)}, as {like_name} is; got {_name(value.dtype)}")
@@ -109,7 +109,10 @@ def same(name: str, value: object, like_name: str, like: Tensor) -> None:
 
 
 def probabilities(name: str, value: Tensor) -> None:
-    """Every element is in [0, 1]; where Python must not wait for them (a GPU, a compiled graph), asserted there."""
+    """Check that every element is in [0, 1].
+
+    Where Python must not wait for the elements (a GPU, a compiled graph), the check is an assertion there.
+    """
     valid = ((value >= 0) & (value <= 1)).all()
     if value.device.type != "cpu" or torch.compiler.is_compiling():
         torch._assert_async(valid, f"{name} must lie in [0, 1]")
@@ -120,7 +123,7 @@ def probabilities(name: str, value: Tensor) -> None:
 
 
 def seed(value: object, device: torch.device) -> None:
-    """``value`` is None, an int of 64 bits, or such a tensor without axes on ``device``."""
+    """Check that ``value`` is None, an int of 64 bits, or an int64 tensor without axes on ``device``."""
     if value is None:
         return
     if isinstance(value, Tensor):
@@ -138,14 +141,14 @@ def seed(value: object, device: torch.device) -> None:
 
 
 def train(name: str, value: object) -> None:
-    """``value`` is ``[T, B, *features]``."""
+    """Check that ``value`` is ``[T, B, *features]``."""
     floating(name, value)
     if value.dim() < 2:
         raise ValueError(f"{name} must be [T, B, *features]; got shape {tuple(value.shape)}")
 
 
 def current(value: object, steps: int | None) -> None:
-    """``value`` is ``[T, B, *features]``, or ``[B, *features]`` where ``steps`` is given."""
+    """Check that ``value`` is ``[T, B, *features]``, or ``[B, *features]`` where ``steps`` is given."""
     floating("current", value)
     if steps is None and value.dim() < 2:
         raise ValueError(
@@ -156,7 +159,7 @@ def current(value: object, steps: int | None) -> None:
 
 
 def same_device(name: str, value: Tensor, device: torch.device) -> None:
-    """``value`` is on the device of the current."""
+    """Check that ``value`` is on the device of the current."""
     if value.device != device:
         raise ValueError(f"{name} must be on {device}, where current is; got a tensor on {value.device}")
 
@@ -169,9 +172,9 @@ def coefficient(
     device: torch.device,
     order: bool = False,
 ) -> None:
-    """``value`` is a tensor on ``device`` of one of ``dtypes`` that broadcasts against ``features``.
+    """Check that ``value`` is a tensor on ``device``, of one of ``dtypes``, that broadcasts against ``features``.
 
-    With ``order`` it has one axis in front, of the filter's coefficients.
+    With ``order`` it has one axis in front, over the filter's coefficients.
     """
     floating(name, value)
     if value.dtype not in dtypes:
@@ -194,7 +197,7 @@ def coefficient(
 
 
 def state(name: str, value: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
-    """``value`` is a state tensor: exactly ``shape``, ``dtype`` and ``device``."""
+    """Check that ``value`` is a state tensor of exactly this ``shape``, ``dtype`` and ``device``."""
     floating(name, value)
     if value.dtype != dtype:
         raise TypeError(f"{name} must be {_name(dtype)}, the state dtype of this current; got {_name(value.dtype)}")

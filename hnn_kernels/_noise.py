@@ -1,12 +1,12 @@
-"""The noise of the codings, as plain PyTorch: the definition that ``csrc/noise.h`` and ``_triton/noise.py`` mirror.
+"""The noise of the codings in plain PyTorch: the definition that ``csrc/noise.h`` and ``_triton/noise.py`` mirror.
 
-The noise of an element at a step is a pure function of a 64-bit seed, the element's number and the step's: word
-``step % 4`` of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) under the key
-``seed`` at the counter ``(element, step // 4)``, 64 bits each, low words first. Two words in a row make two normal
-numbers.
+The noise of an element at a step is a pure function of a 64-bit seed, the number of the element and the number of the
+step. It is word ``step % 4`` of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
+under the key ``seed`` at the counter ``(element, step // 4)``, 64 bits each, low words first. Two words in a row make
+two normal numbers.
 
-Everything is float32, whatever dtype the coded values have, and is made of the operations that IEEE 754 rounds
-exactly (+, -, *, square root), one rounding each: so the bits are the same everywhere.
+Everything is float32, whatever dtype the coded values have. It is made of the operations that IEEE 754 rounds exactly
+(+, -, *, square root), each rounded once, so the bits are the same everywhere.
 """
 
 import torch
@@ -34,7 +34,10 @@ def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 
 
 def philox(counter: list[Tensor], key: list[Tensor]) -> list[Tensor]:
-    """Philox4x32-10: four words from a counter of four and a key of two, all int64 tensors of values below 2^32."""
+    """Return four words of Philox4x32-10 for a counter of four words and a key of two.
+
+    All are int64 tensors with values below 2^32.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -47,7 +50,7 @@ def philox(counter: list[Tensor], key: list[Tensor]) -> list[Tensor]:
 
 
 def _groups(seed: Tensor, count: int, steps: int, first_step: int, first_element: int) -> list[Tensor]:
-    """The words of all groups of four steps that have a step in the range: four tensors ``[groups, count]``."""
+    """Return the words of all groups of four steps that have a step in the range: four tensors ``[groups, count]``."""
     device = seed.device
     element = first_element + torch.arange(count, device=device)
     group = torch.arange(first_step // 4, (first_step + steps + 3) // 4, device=device)[:, None]
@@ -56,15 +59,16 @@ def _groups(seed: Tensor, count: int, steps: int, first_step: int, first_element
 
 
 def _in_time(numbers: list[Tensor], steps: int, first_step: int) -> Tensor:
-    """Four tensors ``[groups, count]`` of a step each, as ``[steps, count]``."""
+    """Join four tensors ``[groups, count]``, one for each step of a group, to ``[steps, count]``."""
     return torch.stack(numbers, 1).flatten(0, 1)[first_step % 4 :][:steps]
 
 
 def _normals(radius: Tensor, angle: Tensor) -> list[Tensor]:
-    """Two independent standard normal numbers from two words (Box and Muller 1958).
+    """Make two independent standard normal numbers from two words (Box and Muller 1958).
 
-    ``sqrt(-2 ln u) (sin a, cos a)`` with u in (0, 1] of 31 bits and the angle a of 32: two bits are the signs, 30 are d
-    of ``a = pi/4 + d`` in a quadrant, where ``sqrt(2) (sin a, cos a) = (cos d + sin d, cos d - sin d)``. At most 6.66.
+    They are ``sqrt(-2 ln u) (sin a, cos a)``, where u in (0, 1] has 31 bits and the angle a has 32. Two bits of the
+    angle are the signs; the other 30 are d of ``a = pi/4 + d`` in a quadrant, where
+    ``sqrt(2) (sin a, cos a) = (cos d + sin d, cos d - sin d)``. The largest number is 6.66.
     """
     u = (radius >> 1).to(torch.float32) + 0.5  # in units of 2^-31
     bits = u.view(torch.int32)
@@ -82,19 +86,19 @@ def _normals(radius: Tensor, angle: Tensor) -> list[Tensor]:
 
 
 def normal(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_element: int = 0) -> Tensor:
-    """Standard normal noise ``[steps, count]`` in float32."""
+    """Return standard normal noise ``[steps, count]`` in float32."""
     a, b, c, d = _groups(seed, count, steps, first_step, first_element)
     return _in_time(_normals(a, b) + _normals(c, d), steps, first_step)
 
 
 def uniform(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_element: int = 0) -> Tensor:
-    """Noise uniform on the 2^24 multiples of 2^-24 in [0, 1), ``[steps, count]`` in float32."""
+    """Return noise ``[steps, count]`` in float32, uniform on the 2^24 multiples of 2^-24 in [0, 1)."""
     words = _groups(seed, count, steps, first_step, first_element)
     return _in_time([(w >> 8).to(torch.float32) * 2.0**-24 for w in words], steps, first_step)
 
 
 class _Exp(torch.autograd.Function):
-    """exp in float32, within 2 ulp; 0 below 2^-126 and infinity from 3.4e38 on."""
+    """The exponential in float32, within 2 ulp: 0 below 2^-126, infinity from 3.4e38 on."""
 
     generate_vmap_rule = True
 
@@ -119,5 +123,5 @@ class _Exp(torch.autograd.Function):
 
 
 def exp(x: Tensor) -> Tensor:
-    """``exp(x)`` in the dtype of ``x``, float32 or float64, differentiable; in float32 the same bits everywhere."""
+    """Return ``exp(x)`` for float32 or float64, differentiable; in float32 the bits are the same everywhere."""
     return torch.exp(x) if x.dtype == torch.float64 else _Exp.apply(x)

@@ -21,10 +21,10 @@ Formula = Callable[[Any, Any, Any], Any]
 
 
 class TensorMath:
-    """What a formula may call, of tensors; a kernel has functions of the same names.
+    """The functions that a formula may call, here for tensors. A kernel has functions of the same names.
 
-    ``where(condition, a, b)``, of which ``a`` or ``b`` is no mere number; ``abs``; ``exp2`` of what is never above 0;
-    ``erfc``; ``atan``; ``fma(a, b, c) = a * b + c``, which a kernel may round once.
+    They are ``where(condition, a, b)``, where ``a`` or ``b`` must not be a plain number; ``abs``; ``exp2`` of arguments
+    up to 0; ``erfc``; ``atan``; and ``fma(a, b, c) = a * b + c``, which a kernel may round once.
     """
 
     where = staticmethod(torch.where)
@@ -34,7 +34,7 @@ class TensorMath:
 
     @staticmethod
     def abs(a):
-        # As in the kernels; the derivative of torch.abs at 0 would be 0, and with it that of P at the threshold.
+        # As in the kernels. The derivative of torch.abs at 0 is 0, which would make that of P at the threshold 0 too.
         return torch.where(a < 0, -a, a)
 
     @staticmethod
@@ -43,7 +43,14 @@ class TensorMath:
 
 
 class Surrogate(NamedTuple):
-    """A smooth step, its derivative, both as formulas and of tensors, and the number the kernels know it by."""
+    """A smooth step P and its derivative P', as formulas and for tensors.
+
+    Attributes:
+        number: the number by which the kernels know it.
+        p, p_prime: the formulas of P and P'.
+        formula: P or P' as text.
+        source: the publication.
+    """
 
     number: int
     p: Formula
@@ -52,11 +59,11 @@ class Surrogate(NamedTuple):
     source: str
 
     def primitive(self, x: Tensor, w: float) -> Tensor:
-        """P(x) for the width ``w``, in the dtype of ``x``."""
+        """Return P(x) for the width ``w``, in the shape and dtype of ``x``."""
         return self.p(x, x.new_full((), 1 / w), TensorMath)
 
     def density(self, x: Tensor, w: float) -> Tensor:
-        """P'(x) for the width ``w``, in the dtype of ``x``."""
+        """Return P'(x) for the width ``w``, in the shape and dtype of ``x``."""
         return self.p_prime(x, x.new_full((), 1 / w), TensorMath)
 
 
@@ -68,7 +75,7 @@ def _square(a):
 
 
 def _positive(a, m):
-    return m.where(a > 0, a, 0)  # in this form compilers know a maximum
+    return m.where(a > 0, a, 0)  # compilers recognise this form as a maximum
 
 
 def _tent(a, m):
@@ -76,14 +83,14 @@ def _tent(a, m):
 
 
 def _falling(a, m):
-    """``exp(-|a|)``: the power of a negative number on either side, so that nothing overflows."""
+    """Return ``exp(-|a|)``, whose exponent is never positive, so that nothing overflows."""
     return m.exp2(m.abs(a) * -_LOG2_E)
 
 
 _LIST = {
     "gaussian": (
         lambda x, s, m: 0.5 * m.erfc(x * s * -math.sqrt(0.5)),
-        # As a power of two, so that what does not depend on x is one factor within the exponent and one outside.
+        # A power of two, so that the parts that do not depend on x are one factor in the exponent and one outside.
         lambda x, s, m: m.exp2(x * (s * s * (-0.5 * _LOG2_E)) * x) * (s * (1 / math.sqrt(2 * math.pi))),
         "P' = exp(-x^2 / 2w^2) / (sqrt(2 pi) w)",
         "Muramatsu & Yu 2021, eq. 5 and 6",

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import hnn_kernels
 from hnn_models import HybridNetwork
-from hnn_models.network.layers import INPUTS
+from hnn_models.network.config import INPUTS
 
 from ..core.cases import Case
 from ..core.memory import buffers

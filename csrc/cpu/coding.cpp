@@ -1,5 +1,5 @@
-// The operators of the codings on the CPU: allocate, describe the call, and share the tiles among the threads. The
-// arguments were checked in Python, but for the probabilities' values.
+// The operators of the codings on the CPU: they allocate, describe the call, and share the tiles among the threads. The
+// arguments were checked in Python, except for the values of the probabilities.
 #include <algorithm>
 #include <atomic>
 #include <vector>
@@ -25,7 +25,7 @@ CodingCall describe(const Numbering& n, const Tensor& value, const Noise& noise,
   return call;
 }
 
-// A thread is woken for some 8k elements and steps: 20 us.
+// A thread is woken for some 8k elements and steps, which take 20 us.
 template <class Run>
 void over_tiles(const CodingCall& call, Run run) {
   const Kernels& chosen = kernels();  // here, because it may throw, which no thread of the loop may

@@ -1,4 +1,4 @@
-// From tensors to the trains that the tile kernels take.
+// Describes tensors as the trains that the tile kernels take.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,11 @@
 
 namespace hnn {
 
-// Trains from this size on are fetched ahead, and written past the cache: they would evict the input, and be gone
-// before they are read.
+// Trains of at least this size are fetched ahead, and written past the cache: in the cache they would evict the input,
+// and be gone before they are read.
 constexpr int64_t kLargeBytes = 8 << 20;
-// Outputs from this size on ask for huge pages: below, the allocator hands out memory that it has already touched.
+// Outputs of at least this size ask for huge pages. Smaller ones get memory from the allocator that it has touched
+// before.
 constexpr int64_t kHugeBytes = 4 << 20;
 
 inline DType dtype_of(const Tensor& t) {
@@ -38,8 +39,8 @@ inline Train train(const Numbering& n, const Tensor& t, bool constant) {
   result.large = bytes_of(t) >= kLargeBytes;
   return result;
 }
-// A large tensor fresh from the system costs a page fault, and a zeroed page, per 4 KiB of it at the first write: more
-// than the kernel itself. Asking for huge pages first makes that one per 2 MiB. Without effect where pages are there.
+// A large tensor fresh from the system costs a page fault and a zeroed page per 4 KiB at the first write, more than the
+// kernel itself. Asking for huge pages first makes that one per 2 MiB. It has no effect on pages that are there.
 inline void prefer_huge_pages(const Tensor& t) {
 #ifdef __linux__
   constexpr uintptr_t kPage = 4096;
@@ -49,7 +50,7 @@ inline void prefer_huge_pages(const Tensor& t) {
 #endif
 }
 
-// A train to be written: past the cache only where every row of a whole tile is aligned to a line.
+// A train to be written. It is written past the cache only where every row of a whole tile is aligned to a cache line.
 inline Train written(const Numbering& n, const Tensor& t, bool constant) {
   prefer_huge_pages(t);
   Train result = train(n, t, constant);

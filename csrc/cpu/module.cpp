@@ -1,4 +1,4 @@
-// The Python face of the CPU kernels: how they were built and which instruction set this processor takes.
+// The Python face of the CPU kernels. It tells how they were built, and which instruction set this processor takes.
 #include <pybind11/pybind11.h>
 
 #include "../build_info.h"

@@ -1,5 +1,6 @@
-// Adding up a coefficient's gradient over the neurons that share it, always in the same order: equal calls give equal
-// bits on any number of threads. It is O(neurons) beside O(neurons * steps) of the kernel, so it stays on one thread.
+// Sums the gradient of a coefficient over the neurons that share it, always in the same order, so that equal calls give
+// equal bits on any number of threads. It is O(neurons), beside O(neurons * steps) of the kernel, so one thread does
+// it.
 #pragma once
 
 #include <cstdint>

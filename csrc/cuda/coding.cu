@@ -1,6 +1,6 @@
-// The operators of the codings: allocate, describe the call, launch on the current stream. As in lif.cu, nothing waits
-// for the device and all memory comes from torch. The arguments were checked in Python, but for the probabilities'
-// values, which the kernel asserts.
+// The operators of the codings. They allocate, describe the call, and launch on the current stream. As in lif.cu,
+// nothing waits for the device and all memory comes from torch. The arguments were checked in Python, except for the
+// values of the probabilities, which the kernel asserts.
 #include <string>
 #include <type_traits>
 #include <vector>

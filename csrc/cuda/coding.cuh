@@ -23,7 +23,7 @@ namespace HNN_NAMESPACE {
 HNN_INLINE float exp_(float x) { return exp_of<int32_t, uint32_t>(x); }
 HNN_INLINE double exp_(double x) { return exp(x); }
 
-// One element's noise: the groups of four steps that have a step of the call.
+// The noise of one element, in groups of four steps: those groups that contain a step of the call.
 class Noise {
  public:
   HNN_INLINE Noise(const hnn::cuda::CodingCall& call, int64_t element)
@@ -34,7 +34,7 @@ class Noise {
         steps_(call.steps) {}
 
   HNN_INLINE bool left() const { return begin_ < steps_; }
-  // Whether the group's step i is one of the call's.
+  // True if step i of the group belongs to the call.
   HNN_INLINE bool has(int i) const { return begin_ + i >= 0 && begin_ + i < steps_; }
   template <bool kNormal>
   HNN_INLINE void generate(float (&x)[4]) const {

@@ -1,4 +1,4 @@
-// How a kernel gets onto the device: the only lines that differ between the GPU and the host shim, which includes
+// The launch of a kernel on the device. Only these lines differ between the GPU and the host shim, which includes
 // ../shim/cuda_on_host.h in place of this file.
 #pragma once
 
@@ -32,7 +32,7 @@ class Device {
     stream_ = static_cast<cudaStream_t>(stream);
   }
 
-  // Nothing is launched for no threads. Does not wait.
+  // Launches the kernel, or nothing for no threads. It does not wait.
   template <class Call>
   void launch(void (*kernel)(Call), int64_t threads, int block, int64_t shared_bytes, const Call& call) const {
     const int64_t blocks = (threads + block - 1) / block;

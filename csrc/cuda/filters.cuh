@@ -1,4 +1,4 @@
-// A filter as one thread keeps it: coefficients and history in registers where the orders are constants of the kernel,
+// The filter of one thread. Coefficients and history are in registers where the orders are constants of the kernel, and
 // in memory where they may be anything.
 #pragma once
 
@@ -79,7 +79,7 @@ class Filter : public Storage {
   HNN_INLINE int depth() const { return present ? feedback + feedforward : 0; }
 
   HNN_INLINE C step(C x) { return present ? filter_step(feedback, feedforward, data(history), x, data(taps)) : x; }
-  // The history from memory, zeros from null; and to memory.
+  // Loads the history from memory (zeros from null), and stores it.
   HNN_INLINE void recall(const C* from, int64_t step) { load(history, from, step); }
   HNN_INLINE void keep(C* to, int64_t step) const { store(to, step, history, 0, depth()); }
 
@@ -89,11 +89,11 @@ class Filter : public Storage {
     load(adjoint, from ? from + at.grad_after : nullptr, filter.grad_after.step);
     for (int i = 0; i <= depth(); ++i) sum[i] = 0;
   }
-  // From dL/dy of outside, which becomes the whole dL/dy, to dL/dx.
+  // Takes dL/dy from outside, replaces it by the whole dL/dy, and returns dL/dx.
   HNN_INLINE C backward_step(C& grad_y) {
     return present ? filter_backward_step(feedback, feedforward, data(adjoint), grad_y, data(taps)) : grad_y;
   }
-  // Take the history a step back: the newest out, `y` and `x` in as the oldest.
+  // Moves the history a step back: the newest values leave, `y` and `x` come in as the oldest.
   HNN_INLINE void rewind(C y, C x) {
     for (int p = 0; p + 1 < feedback; ++p) history[p] = history[p + 1];
     if (feedback) history[feedback - 1] = y;
@@ -116,7 +116,7 @@ class Filter : public Storage {
   }
 
  private:
-  // An array's name as an argument of neuron.h, which takes pointers or what has [].
+  // An array as an argument of neuron.h, which takes pointers or anything with [].
   static HNN_INLINE C* data(C* array) { return array; }
   static HNN_INLINE Strided<C> data(Strided<C> array) { return array; }
 
@@ -133,7 +133,7 @@ class Filter : public Storage {
   }
 };
 
-// In place of a filter that the kernel never has.
+// Stands for a filter that the kernel never has.
 template <class C>
 struct NoFilter {
   static constexpr bool kPossible = false;

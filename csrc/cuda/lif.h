@@ -1,4 +1,4 @@
-// The compiled kernels, for whoever asks what they cost.
+// The list of compiled kernels, from which their cost is reported.
 #pragma once
 
 #include <string>

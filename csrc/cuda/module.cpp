@@ -1,4 +1,5 @@
-// The Python face of the CUDA kernels: how they were built, and what each costs on this machine's GPU.
+// The Python face of the CUDA kernels. It tells how they were built, and the registers and memory that each takes on
+// this machine's GPU.
 #include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
 

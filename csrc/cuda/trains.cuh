@@ -1,4 +1,4 @@
-// Trains, tensors over time, as one thread reads and writes them: its neuron's elements step by step.
+// The access of one thread to trains (tensors over time): the elements of its neuron, step by step.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -15,7 +15,7 @@ using torch::headeronly::Half;
 
 // -- element types ----------------------------------------------------------------------------------------------------
 
-// Bits: what a register holds between load and use. A conversion at the load would wait for it.
+// Bits: the type that a register holds between load and use. A conversion at the load would wait for the load.
 template <class IO>
 struct Element {
   using Compute = float;
@@ -37,8 +37,8 @@ struct Element<double> : PlainElement<double> {};
 
 // -- trains -----------------------------------------------------------------------------------------------------------
 
-// Reads one neuron's train, forwards in time or (kSign = -1) backwards, a batch of steps ahead of their use. What is
-// done with a batch is compiled once for each of its steps (kUnroll), or, where that would be too much code, once for
+// Reads one neuron's train, forwards in time or (kSign = -1) backwards, a batch of steps ahead of their use. The code
+// that uses a batch is compiled once for each of its steps (kUnroll), or, where that would be too much code, once for
 // all.
 template <class IO, int kSign, bool kUnroll>
 class Reader {
@@ -53,22 +53,22 @@ class Reader {
     varies_ = !train.constant;
     if (train.constant) value_ = __ldg(data_);
   }
-  // Begin to load `count` steps, from step t on.
+  // Begins to load `count` steps, from step t on.
   HNN_INLINE void start(int t, int count) {
     at_ = data_ + t * step_;
     count_ = count;
     unread_ = varies_ ? count : 0;
     load();
   }
-  // Begin to load the `count` steps that follow those of the last start.
+  // Begins to load the `count` steps that follow those of the last start.
   HNN_INLINE void go_on(int count) {
-    // Loads ran ahead by a batch, and by what the last one had too many.
+    // The loads ran ahead by a batch, and by the surplus steps of the last batch.
     at_ -= kSign * step_ * (kBatch + (kBatch - count_ % kBatch) % kBatch);
     count_ = count;
     unread_ = varies_ ? count : 0;
     load();
   }
-  // f(x) for each of these steps.
+  // Calls f(x) for each of these steps.
   template <class F>
   HNN_INLINE void each(F f) {
     for (int left = count_; left > 0; left -= kBatch) {
@@ -111,7 +111,7 @@ class Reader {
   Bits next_[kBatch];
 };
 
-// Writes one neuron's train step by step in the direction of kSign; drops it where the train is absent.
+// Writes one neuron's train step by step in the direction of kSign. Where the train is absent, the values are dropped.
 template <class IO, int kSign>
 class Writer {
   using Bits = typename Element<IO>::Bits;

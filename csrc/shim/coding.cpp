@@ -1,4 +1,4 @@
 // The codings of the CUDA backend, kernels and host part, compiled for the host.
 #include "cuda_on_host.h"
-// Right after it, since it is written against what the header defines.
+// This include must follow, since it uses the definitions of that header.
 #include "../cuda/coding.cu"

@@ -1,5 +1,5 @@
-// The part of CUDA that csrc/cuda uses, on the host: a grid is a loop over its blocks, and a block a loop over its
-// threads, one after the other. That is faithful as long as threads exchange nothing. For tests, not for speed.
+// The part of CUDA that csrc/cuda uses, on the host. A grid is a loop over its blocks, and a block is a loop over its
+// threads, one after the other. That is faithful as long as threads exchange nothing. It is for tests, not for speed.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -49,7 +49,7 @@ inline float __int_as_float(int bits) {
 
 namespace hnn::cuda {
 
-// What the first assertion to fail says. A launch reports it, as a device does once somebody waits for it.
+// The text of the first assertion that failed. A launch reports it, as a device does once the host waits for it.
 inline std::atomic<const char*> failed_assertion{nullptr};
 #define HNN_ASSERT(condition, text) (condition) ? (void)0 : hnn::cuda::failed_assertion.store(text)
 
@@ -69,7 +69,7 @@ class Device {
       const size_t words = shared_bytes / sizeof(uint64_t) + 1;
       for (int64_t b = begin; b < end; ++b) {
         blockIdx.x = static_cast<unsigned>(b);
-        // On a device nothing defined is there at first; here it is NaN in every dtype, which no test overlooks.
+        // On a device the memory is undefined at first. Here it is NaN in every dtype, which no test overlooks.
         shared_memory.assign(words, ~uint64_t{0});
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) kernel(call);
       }

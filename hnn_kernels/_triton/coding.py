@@ -27,7 +27,7 @@ def encode_kernel(
     value, log_std, out, seed, T, M, first_step, first_element, out_step, sizes, strides,  # noqa: N803
     DTYPE: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """``out`` [T, M]: normal around ``value`` [M]; without ``log_std``, spikes with the probability ``value``.
+    """Write ``out`` [T, M]: normal numbers around ``value`` [M]; without ``log_std``, spikes of probability ``value``.
 
     ``sizes`` and ``strides`` are those of :func:`_describe` for value, log_std and out.
     """
@@ -58,7 +58,7 @@ def gaussian_backward_kernel(
     log_std, grad_mean, grad_log_std, out, seed, T, M, first_step, first_element, out_step, sizes, strides,  # noqa: N803
     DTYPE: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """The gradients [M] from that of ``out`` [T, M]; a gradient that is None is not needed.
+    """Write the gradients [M] from the gradient of ``out`` [T, M]. A gradient that is None is not needed.
 
     ``sizes`` and ``strides`` are those of :func:`_describe` for log_std, grad_mean, grad_log_std and out.
     """
@@ -103,8 +103,11 @@ def _collapse(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]):
 
 
 def _describe(shape: Sequence[int], operands: Sequence[Tensor | None]):
-    """The kernels' ``(sizes, strides)``: strides of a row-major tensor, by which elements are numbered, then of each
-    operand; None for one that is dense in the first operand's order, and for none at all."""
+    """Return the kernels' ``(sizes, strides)``.
+
+    The strides are first those of a row-major tensor, by which elements are numbered, then those of each operand. They
+    are None for an operand that is dense in the order of the first one, and for an operand that is absent.
+    """
     given = [operand.stride()[operand.dim() - len(shape) :] for operand in operands if operand is not None]
     sizes, (element, *strides) = _collapse(tuple(shape), tuple(given))
     left = iter(strides)

@@ -1,4 +1,4 @@
-"""Functions that Triton lacks, or its interpreter does not know."""
+"""Functions that Triton or its interpreter lacks."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def erfc(x):
-    """The complementary error function, to an absolute error, not a relative one."""
+    """The complementary error function; its error is small absolutely, not relatively."""
     return 1.0 - tl.erf(x)
 
 

@@ -9,19 +9,19 @@ import triton.language as tl
 
 @triton.jit
 def as_int(x):
-    """The bits of a float32."""
+    """Return the bits of a float32."""
     return x.to(tl.int32, bitcast=True)
 
 
 @triton.jit
 def as_float(x):
-    """The float32 of these bits."""
+    """Return the float32 with these bits."""
     return x.to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def normals(radius, angle):
-    """Two independent standard normal numbers from two words (Box and Muller)."""
+    """Make two independent standard normal numbers from two words (Box and Muller)."""
     u = (radius >> 1).to(tl.int32).to(tl.float32) + 0.5
     bits = as_int(u)
     shifted = bits - 0x3F3504F3
@@ -50,7 +50,7 @@ def normals(radius, angle):
 
 @triton.jit
 def group_noise(seed, element, group, NORMAL: tl.constexpr):  # noqa: N803
-    """The noise of ``element`` in the four steps of ``group``: normal, or uniform in [0, 1)."""
+    """Return the noise of ``element`` in the four steps of ``group``: normal, or uniform in [0, 1)."""
     group = tl.zeros_like(element) + group
     a, b, c, d = tl.philox(
         seed, element.to(tl.uint32), (element >> 32).to(tl.uint32), group.to(tl.uint32), (group >> 32).to(tl.uint32)
@@ -65,13 +65,13 @@ def group_noise(seed, element, group, NORMAL: tl.constexpr):  # noqa: N803
 
 @triton.jit
 def uniform(word):
-    """Uniform on the multiples of 2^-24 in [0, 1)."""
+    """Make a number uniform on the multiples of 2^-24 in [0, 1)."""
     return (word >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
 
 
 @triton.jit
 def exp(x):
-    """exp(x); in float32 the bits of :func:`hnn_kernels._noise.exp`."""
+    """Return exp(x); in float32 it has the bits of :func:`hnn_kernels._noise.exp`."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:

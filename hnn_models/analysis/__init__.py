@@ -1,1 +1,1 @@
-"""A trained network at work: spikes, potentials, operations, energy, time."""
+"""Analysis of a network: spikes, membrane potentials, operations, energy, time."""

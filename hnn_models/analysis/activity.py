@@ -1,4 +1,4 @@
-"""What goes on inside a network: the spikes of every layer, and its membrane potentials."""
+"""The activity inside a network: the spikes of every layer, and its membrane potentials."""
 
 import copy
 from collections.abc import Iterator
@@ -9,31 +9,34 @@ from torch import Tensor
 
 from hnn_kernels.nn import LIF
 
-from ..network.layers import SpikingLayer, Train
+from ..network.layers import Signal, SpikingLayer
 from ..network.network import HybridNetwork
 
 
 class Activity(NamedTuple):
-    """One spiking layer at work.
+    """The activity of one spiking layer.
 
     Attributes:
         layer: the layer.
-        sent: what was sent to it, before any axon: spikes ``[T, B, *in]``, or a coded value.
-        received: the same behind its axon, before pools: what the layer takes.
-        current: I, ``[T, B, *out]``; ``[B, *out]`` where ``received`` has ``steps``.
-        spikes: O, ``[T, B, *out]``.
+        sent: the output of the layer before, before any axon: spikes ``[T, B, *in]``, or a coded value.
+        received: the same behind the axon of the layer before: the layer's input, before its pools.
+        current: the current I, ``[T, B, *out]``; ``[B, *out]`` if ``received`` has ``steps``.
+        spikes: the spikes O, ``[T, B, *out]``.
     """
 
     layer: SpikingLayer
-    sent: Train
-    received: Train
+    sent: Signal
+    received: Signal
     current: Tensor
     spikes: Tensor
 
 
 @torch.no_grad()
 def activity(network: HybridNetwork, images: Tensor) -> Iterator[Activity]:
-    """Every spiking layer at work on ``images`` ``[B, *input_shape]``, input side first; one is in memory at a time."""
+    """The activity of every spiking layer on ``images`` ``[B, *input_shape]``, input side first.
+
+    The activity of one layer is computed at a time, so only one has to be in memory.
+    """
     features = network.encode_features(images)
     if network.code is None:
         return
@@ -43,16 +46,17 @@ def activity(network: HybridNetwork, images: Tensor) -> Iterator[Activity]:
         current = layer.current(received)
         spikes = _without_axon(layer.neurons)(current, steps=received.steps)
         yield Activity(layer, sent, received, current, spikes)
-        sent = received = Train(spikes)
+        sent = received = Signal(spikes)
         if layer.neurons.axon is not None:
-            received = Train(layer.neurons.axon(spikes))
+            received = Signal(layer.neurons.axon(spikes))
 
 
 @torch.no_grad()
 def membrane(work: Activity) -> Tensor:
-    """V of a layer, ``[T, B, *out]``; with an immediate reset (``"subtract"``, ``"zero"``) as it is after that.
+    """The membrane potential V of a layer, ``[T, B, *out]``, after an immediate reset (``"subtract"``, ``"zero"``).
 
-    The kernels keep no potentials. This runs them one step at a time and looks at the state between.
+    The kernels do not return potentials. This function calls them for one step at a time, and reads the state after
+    each step.
     """
     neurons = _without_axon(work.layer.neurons)
     state, found = None, []
@@ -64,7 +68,7 @@ def membrane(work: Activity) -> Tensor:
 
 
 def _without_axon(neurons: LIF) -> LIF:
-    """The same neurons, whose output is their spikes."""
+    """A copy of the neurons whose output is their spikes."""
     twin = copy.deepcopy(neurons)
     twin.axon = None
     twin.readout = "spikes"

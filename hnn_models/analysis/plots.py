@@ -1,4 +1,4 @@
-"""Plots of what goes on in a network, and of what it costs."""
+"""Plots of a network's spikes, membrane potentials and energy."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,14 @@ _TRACES = 4
 
 
 class Point(NamedTuple):
-    """A network in the plot of accuracy against energy: accuracy is a fraction, energies are picojoules per image."""
+    """A network in the plot of accuracy against energy.
+
+    Attributes:
+        name: the label.
+        accuracy: a fraction.
+        energy: of the arithmetic, in picojoules per image.
+        memory_energy: of the memory traffic, in picojoules per image; None to leave it out.
+    """
 
     name: str
     accuracy: float
@@ -25,16 +32,16 @@ class Point(NamedTuple):
 
 
 def raster(network: HybridNetwork, image: Tensor) -> Figure:
-    """The spikes of every spiking layer, a dot each, for one ``image`` of shape ``input_shape``.
+    """Plot the spikes of every spiking layer for one ``image`` of shape ``input_shape``, one mark per spike.
 
-    A layer of many neurons is shown by 200 of them, evenly spaced.
+    Of a layer with more than 200 neurons, 200 are shown, evenly spaced.
 
     Raises:
         ValueError: the network has no spiking layer.
     """
     works, names = _work(network, image)
     rows = [min(len(_neurons(work.spikes)), _RASTER_NEURONS) for work in works]
-    # A layer of 10 neurons needs less room than one of 200, but still a title and some space between its rows.
+    # A layer of 10 neurons needs less room than one of 200, but enough for a title and some space between its rows.
     figure, axes = _panels(image, works, [max(n, 40) for n in rows])
     for ax, work, name, count in zip(axes, works, names, rows, strict=True):
         trains = _neurons(work.spikes)
@@ -49,9 +56,9 @@ def raster(network: HybridNetwork, image: Tensor) -> Figure:
 
 
 def membranes(network: HybridNetwork, image: Tensor) -> Figure:
-    """Membrane potentials of some neurons of every spiking layer for one ``image``, with threshold and spikes.
+    """Plot membrane potentials of some neurons of every spiking layer for one ``image``, with threshold and spikes.
 
-    Shown are neurons that fire, from the busiest to the quietest.
+    The neurons are among those that fire, from the one with the most spikes to the one with the fewest.
 
     Raises:
         ValueError: the network has no spiking layer.
@@ -80,17 +87,17 @@ def membranes(network: HybridNetwork, image: Tensor) -> Figure:
 
 
 def accuracy_against_energy(points: Sequence[Point]) -> Figure:
-    """Accuracy over the energy of the arithmetic, one mark per network; hollow marks add the memory traffic.
+    """Plot accuracy over the energy of the arithmetic, one mark per network. Hollow marks add the memory traffic.
 
     Raises:
-        ValueError: there is nothing to plot.
+        ValueError: ``points`` is empty.
     """
     if not points:
         raise ValueError("points must hold at least one network; got none")
     figure = Figure(figsize=(9, 5), layout="constrained")
     ax = figure.add_subplot()
     for number, point in enumerate(points):
-        marker = "os^D"[number // 10 % 4]  # there are ten colors
+        marker = "os^D"[number // 10 % 4]  # matplotlib has ten colors
         values = [point.energy, *([] if point.memory_energy is None else [point.energy + point.memory_energy])]
         (line,) = ax.plot([v / 1e3 for v in values], [100 * point.accuracy] * len(values), "-", linewidth=1, alpha=0.5)
         ax.plot(point.energy / 1e3, 100 * point.accuracy, marker, color=line.get_color(), label=point.name)
@@ -107,8 +114,8 @@ def accuracy_against_energy(points: Sequence[Point]) -> Figure:
 def _work(network: HybridNetwork, image: Tensor) -> tuple[list[Activity], list[str]]:
     if not network.spiking:
         raise ValueError(f"{network.architecture} has no spiking layer to plot")
-    found = [(layer, shape) for layer, shape, module in network.modules_by_layer() if layer.spiking and module]
-    return list(activity(network, image[None])), [f"{layer.token} ({show(shape)})" for layer, shape in found]
+    found = [(token, shape) for token, shape, _ in network.modules_by_token() if token.spiking and token.weighted]
+    return list(activity(network, image[None])), [f"{token.text} ({show(shape)})" for token, shape in found]
 
 
 def _neurons(values: Tensor) -> Tensor:
@@ -117,7 +124,7 @@ def _neurons(values: Tensor) -> Tensor:
 
 
 def _panels(image: Tensor, works: Sequence[Activity], heights: Sequence[float]) -> tuple[Figure, list]:
-    """A figure with the image on the left and one panel per layer, all over the same steps, on the right."""
+    """Make a figure: the image on the left, and on the right one panel per layer, all over the same steps."""
     figure = Figure(figsize=(10, 1.2 + 2.0 * len(works)), layout="constrained")
     grid = figure.add_gridspec(len(works), 2, width_ratios=(1, 4), height_ratios=heights)
     if image.dim() == 3 and image.shape[0] in (1, 3):

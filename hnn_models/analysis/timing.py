@@ -1,4 +1,4 @@
-"""How long a training step takes, and its spiking neurons alone, on one backend beside another."""
+"""Time of a training step, and of its spiking neurons alone, on several backends."""
 
 import statistics
 import time
@@ -15,7 +15,12 @@ _WARM_UP = 3
 
 
 class Comparison(NamedTuple):
-    """Medians in seconds by backend: of a whole training step, and of the neurons of all spiking layers alone."""
+    """Median times in seconds, by backend.
+
+    Attributes:
+        step: of a whole training step.
+        neurons: of the neurons of all spiking layers alone.
+    """
 
     step: dict[str, float]
     neurons: dict[str, float]
@@ -24,17 +29,17 @@ class Comparison(NamedTuple):
 def compare(
     network: HybridNetwork, images: Tensor, labels: Tensor, backends: tuple[str, ...], *, repeats: int = 30
 ) -> Comparison:
-    """Time the same training step of copies of ``network`` on each of ``backends``, in turns.
+    """Time a training step of copies of ``network`` on each of ``backends``, in turns.
 
-    A step is forward, loss, backward and Adam; the neurons alone are their forward and backward on the currents that
-    they receive in such a step.
+    A step is forward, loss, backward and Adam. For the neurons alone, forward and backward are timed on the currents
+    that the neurons receive in such a step.
 
     Args:
-        network: the network, left as it is.
-        images: ``[B, *input_shape]`` on the device of the network.
+        network: the network; it does not change.
+        images: ``[B, *input_shape]``, on the device of the network.
         labels: int64 ``[B]``.
         backends: names of backends.
-        repeats: measured runs of each, after three that are not counted.
+        repeats: measured runs of each, after three runs that are not counted.
 
     Raises:
         ValueError: the network has no spiking layer, or ``repeats`` is not at least 1.
@@ -61,7 +66,7 @@ def _step(network: HybridNetwork, optimizer: torch.optim.Optimizer, images: Tens
 
 
 def currents(network: HybridNetwork, images: Tensor) -> list[tuple[nn.Module, Tensor, dict]]:
-    """What the neurons of each spiking layer are called with for ``images``: the module, its current, its options."""
+    """The calls of each spiking layer's neurons for ``images``: the module, its current, its keyword arguments."""
     found: list[tuple[nn.Module, Tensor, dict]] = []
 
     def keep(module: nn.Module, args: tuple[Tensor], kwargs: dict) -> None:
@@ -75,7 +80,7 @@ def currents(network: HybridNetwork, images: Tensor) -> list[tuple[nn.Module, Te
 
 
 def _neurons(network: HybridNetwork, images: Tensor) -> Callable[[], None]:
-    """Forward and backward of every spiking layer's neurons on the currents that ``images`` give them."""
+    """Make a function that runs forward and backward of all layers' neurons, on their currents for ``images``."""
     inputs = [(module, current.requires_grad_(), kwargs) for module, current, kwargs in currents(network, images)]
     gradients = [torch.ones_like(module(current, **kwargs)) for module, current, kwargs in inputs]
 
@@ -88,7 +93,7 @@ def _neurons(network: HybridNetwork, images: Tensor) -> Callable[[], None]:
 
 
 def _medians(runs: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each run. They take turns, so that a change of the machine's pace meets all of them."""
+    """Median seconds of each run. The runs take turns, so that a change of the machine's speed affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(_WARM_UP + repeats):
         for name, run in runs.items():

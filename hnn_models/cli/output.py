@@ -1,9 +1,11 @@
-"""What the commands share: options, short errors, tables."""
+"""The output of the commands: results and tables on stdout, short errors on stderr."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import typer
@@ -11,20 +13,31 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
-Backend = Annotated[str | None, typer.Option(help="Backend of the spiking layers; the best there is by default.")]
-Progress = Annotated[bool, typer.Option(help="Show progress bars.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as one line of JSON.")]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-# What a wrong argument, file or folder raises before the work begins, and what can still go wrong during it. Anything
-# else is a fault of ours and keeps its stack trace.
+# Errors of a wrong argument, file or folder, before the work begins; and errors that the work itself can end with.
+# Any other error is a fault of this package and keeps its stack trace.
 BAD_INPUT = (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError)
 BAD_RUN = (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError)
+
+FIRST = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun starts, the first one prints
+
+_LABELS = {
+    "training_seconds": "training time",
+    "artificial_test_accuracy": "artificial net's test",
+    "step_ms": "training step",
+    "step_reference_ms": "  plain PyTorch loop",
+    "step_speedup": "  speed-up",
+    "neurons_ms": "spiking neurons alone",
+    "neurons_reference_ms": "  plain PyTorch loop",
+    "neurons_speedup": "  speed-up",
+}
 
 
 @contextmanager
 def short_errors(kinds: tuple[type[Exception], ...] = BAD_INPUT) -> Iterator[None]:
-    """Print errors of these kinds as a message, without their stack trace, and leave."""
+    """Print errors of these kinds as a message without their stack trace, and exit."""
     try:
         yield
     except kinds as error:
@@ -32,8 +45,29 @@ def short_errors(kinds: tuple[type[Exception], ...] = BAD_INPUT) -> Iterator[Non
         raise typer.Exit(1) from error
 
 
+def report(as_json: bool, **results: Any) -> None:
+    """Print results by name. Accuracies are fractions, names in ``_ms`` are milliseconds, speed-ups are ratios."""
+    if not FIRST:
+        return
+    if as_json:
+        typer.echo(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in results.items()}))
+        return
+    for name, value in results.items():
+        if name.endswith("accuracy"):
+            shown = f"{100 * value:.2f} %"
+        elif name.endswith("_ms"):
+            shown = f"{value:.3f} ms"
+        elif name.endswith("_seconds"):
+            shown = f"{value:.1f} s"
+        elif name.endswith("speedup"):
+            shown = f"{value:.2f}x"
+        else:
+            shown = str(value)
+        typer.echo(f"{_LABELS.get(name, name.replace('_', ' ')):24}{shown}")
+
+
 def print_table(title: str, lines: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Print ``lines``, all with the same names; one whose first value is ``"total"`` in bold."""
+    """Print ``lines``, which all have the same names. A line whose first value is ``"total"`` is bold."""
     if as_json:
         typer.echo(json.dumps({"title": title, "rows": lines}))
         return
@@ -43,10 +77,18 @@ def print_table(title: str, lines: Sequence[dict[str, Any]], as_json: bool) -> N
     for line in lines:
         words = [_word(value) for value in line.values()]
         table.add_row(*words, style="bold" if words[0] == "total" else None)
-    # A width of its own where stdout is no terminal, so that a file or a pipe gets every column whole.
+    # A file or a pipe has no width, so it gets one that shows every column whole.
     console = Console()
     console = console if console.is_terminal else Console(width=160)
     console.print(table)
+
+
+def save_figures(figures: Mapping[str, "Figure"], folder: Path) -> None:
+    """Write each figure as ``NAME.png`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=120)
+        typer.echo(f"wrote {folder / name}.png", err=True)
 
 
 def _word(value: Any) -> str:

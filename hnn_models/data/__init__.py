@@ -1,1 +1,1 @@
-"""Image sets: named ones, folders of images, how they are changed and cut into batches."""
+"""Images: the data sets, folders of images, augmentation and batches."""

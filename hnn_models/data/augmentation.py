@@ -1,6 +1,6 @@
-"""Random shifts, mirror images and elastic distortions, of a whole batch at once and each image on its own.
+"""Random shifts, mirror images and elastic distortions of a whole batch at once, drawn anew for each image.
 
-(The transforms of torchvision draw once for a batch.)
+The transforms of torchvision draw once for a batch.
 """
 
 from typing import NamedTuple
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_POINTS = 4  # along each axis: where a displacement is drawn
-_PER_PIXEL = 2**16  # what is drawn for a batch is whole numbers; displacements are in these parts of a pixel
+_POINTS = 4  # displacements are drawn at so many points along each axis
+_PER_PIXEL = 2**16  # displacements are drawn as whole numbers, in these parts of a pixel
 
 
 class Augmentation(NamedTuple):
-    """How training images are changed.
+    """The random changes of training images.
 
     Attributes:
-        shift: the most pixels by which an image is moved along each axis, black moving in: a random crop of the image
-            with a border of that width.
-        flip: mirror every other image, left to right.
-        warp: displace the pixels smoothly (elastic distortion, after Simard et al. 2003): at 4 x 4 points by normal
-            numbers with this standard deviation, in pixels, in between by cubic interpolation. Slight rotations,
-            shears and changes of size are among the results.
+        shift: the most pixels by which an image is moved along each axis. Black moves in, so this is a random crop of
+            the image with a border of that width.
+        flip: mirror an image left to right with probability 1/2.
+        warp: displace the pixels smoothly (elastic distortion, Simard et al. 2003). The displacements at 4 x 4 points
+            are normal numbers with this standard deviation, in pixels; between the points they are interpolated with
+            cubic polynomials. Slight rotations, shears and changes of size are among the results.
     """
 
     shift: int = 0
@@ -31,10 +31,11 @@ class Augmentation(NamedTuple):
     warp: float = 0.0
 
     def draw(self, count: int, random: np.random.Generator) -> Tensor:
-        """What is to happen to each of ``count`` images.
+        """Draw the changes of ``count`` images.
 
         Returns:
-            int64 ``[count, 3]``: down, right, mirrored; with ``warp`` ``[count, 35]``, the displacements behind.
+            int64 ``[count, 3]``: pixels down, pixels right, 1 for mirrored. With ``warp`` it is ``[count, 35]``: the
+            displacements are in the further columns.
         """
         columns = [
             random.integers(-self.shift, self.shift, (count, 2), endpoint=True),
@@ -47,10 +48,10 @@ class Augmentation(NamedTuple):
 
 
 def augment(images: Tensor, drawn: Tensor) -> Tensor:
-    """``images`` ``[B, C, H, W]``, each changed as its row of ``drawn`` says (see :meth:`Augmentation.draw`).
+    """Change ``images`` ``[B, C, H, W]``, each by its row of ``drawn`` (see :meth:`Augmentation.draw`).
 
     Returns:
-        The images' dtype, but float32 where they are warped.
+        ``[B, C, H, W]`` in the images' dtype; in float32 if they are warped.
     """
     count, channels, height, width = images.shape
     rows, row_inside = _source(height, drawn[:, 0])
@@ -66,17 +67,17 @@ def augment(images: Tensor, drawn: Tensor) -> Tensor:
 
 
 def _source(size: int, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Where along an axis each pixel of the result comes from, and whether that is inside: both ``[B, size]``."""
+    """The place along an axis that each pixel comes from, and True if it is inside the image: both ``[B, size]``."""
     place = torch.arange(size, device=shift.device) - shift[:, None]
     return place.clamp(0, size - 1), (place >= 0) & (place < size)
 
 
 def _warped(images: Tensor, displacements: Tensor) -> Tensor:
-    """``images``, black around them, read at displaced places: ``displacements`` ``[B, 32]``, those along x first."""
+    """Read ``images``, with black around them, at displaced places; ``displacements`` ``[B, 32]`` has x first."""
     count, _, height, width = images.shape
     points = displacements.float().view(count, 2, _POINTS, _POINTS) / _PER_PIXEL
     field = functional.interpolate(points, size=(height, width), mode="bicubic", align_corners=True)
-    # grid_sample has places from -1 to 1, an image's width apart.
+    # In grid_sample the edges of an image are at -1 and 1, so a pixel is 2 / width or 2 / height.
     places = (field * field.new_tensor([2 / width, 2 / height]).view(2, 1, 1)).permute(0, 2, 3, 1)
     upright = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
     places = places + functional.affine_grid(upright, list(images.shape), align_corners=False)

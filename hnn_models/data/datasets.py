@@ -1,175 +1,139 @@
-"""Named data sets and folders of images, read into memory; missing and damaged files are named."""
+"""The data sets by name. A data set is an entry of :data:`DATASETS`."""
 
-import gzip
-import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from . import files
+from .images import DataError, ImageSet
 
-from ..training.checkpoint import Checkpoint
-from .folder import DataError, load_folder
-from .images import ImageSet
+Shape = tuple[int, int, int]
 
-# The md5 of each file of MNIST as torchvision unpacks it. (torchvision knows those of the packed files.)
-MNIST_FILES = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+
+@dataclass(frozen=True)
+class Dataset:
+    """The description of a data set.
+
+    Attributes:
+        read: reads the images, training images before test images. It takes the folder if ``holds`` names one, and for
+            a set without a ``shape`` also the shape to convert the images to, or None.
+        recipes: by recipe, the values of :class:`hnn_models.Protocol` that are the set's own.
+        shape: of one image, ``(C, H, W)``; None if the folder decides.
+        holds: the files that the data folder holds, for messages; None for a set that needs no folder.
+        torchvision: the class of ``torchvision.datasets`` that downloads the set; None for a set that cannot be
+            downloaded.
+        comes_with: the package that a set without a folder comes with.
+    """
+
+    read: Callable[..., ImageSet]
+    recipes: Mapping[str, Mapping[str, Any]]
+    shape: Shape | None = None
+    holds: str | None = None
+    torchvision: str | None = None
+    comes_with: str | None = None
+
+
+# Section 4 of the paper has MNIST and CIFAR-10. Every other set follows the one that it is more like.
+_LIKE_MNIST = {"epochs": 100, "batch_size": 64, "milestones": (0.5,)}
+_LIKE_CIFAR10 = {"epochs": 150, "batch_size": 32, "milestones": (0.5, 0.75)}
+
+DATASETS: Mapping[str, Dataset] = {
+    "digits": Dataset(
+        files.digits,
+        # There are few images, and they are too small to be shifted by a pixel.
+        {"paper": _LIKE_MNIST, "modern": {"batch_size": 64, "lr": 2e-3}},
+        shape=(1, 8, 8),
+        comes_with="scikit-learn",
+    ),
+    "mnist": Dataset(
+        files.mnist,
+        {"paper": _LIKE_MNIST, "modern": {"shift": 2, "warp": 0.7}},
+        shape=(1, 28, 28),
+        holds="MNIST/raw",
+        torchvision="MNIST",
+    ),
+    "fashion-mnist": Dataset(
+        files.fashion_mnist,
+        {"paper": _LIKE_MNIST, "modern": {"shift": 2, "flip": True}},
+        shape=(1, 28, 28),
+        holds="FashionMNIST/raw",
+        torchvision="FashionMNIST",
+    ),
+    "cifar10": Dataset(
+        files.cifar10,
+        {"paper": _LIKE_CIFAR10, "modern": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True}},
+        shape=(3, 32, 32),
+        holds="cifar-10-batches-py",
+        torchvision="CIFAR10",
+    ),
+    "folder": Dataset(
+        files.folder,
+        {"paper": _LIKE_CIFAR10, "modern": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True}},
+        holds="train/<class>/... and test/<class>/..., or <class>/...",
+    ),
 }
 
-# What data_dir holds.
-DATASETS = {
-    "digits": "nothing: they come with scikit-learn",
-    "mnist": "MNIST/raw",
-    "fashion-mnist": "FashionMNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-    "folder": "train/<class>/... and test/<class>/..., or <class>/...",
-}
-
-# The shape of their images; that of a folder is the folder's own.
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+# The shape of one image, for the sets that have one.
+SHAPES: Mapping[str, Shape] = {name: one.shape for name, one in DATASETS.items() if one.shape is not None}
 
 
-def load(
+def find(name: str) -> Dataset:
+    """The data set called ``name``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"dataset must be one of {', '.join(map(repr, DATASETS))}; got {name!r}")
+    return DATASETS[name]
+
+
+def load_images(
     name: str,
     data_dir: Path | None = None,
     *,
     download: bool = False,
-    shape: tuple[int, int, int] | None = None,
+    shape: Shape | None = None,
 ) -> ImageSet:
-    """All images of a data set, training images before test images.
+    """Read all images of a data set, training images before test images.
 
     Args:
-        name: ``"digits"`` (scikit-learn's, shipped with it), ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"`` (the files
-            that torchvision downloads), or ``"folder"``: images as ``train/<class>/...`` and ``test/<class>/...``, or
+        name: ``"digits"``, which ships with scikit-learn; ``"mnist"``, ``"fashion-mnist"`` or ``"cifar10"``, the files
+            that torchvision downloads; or ``"folder"``, images as ``train/<class>/...`` and ``test/<class>/...``, or as
             ``<class>/...``.
         data_dir: the folder that holds ``MNIST/raw``, ``FashionMNIST/raw``, ``cifar-10-batches-py`` or the images.
-        download: fetch what is missing into ``data_dir``.
-        shape: for a folder only, convert and resize every image to ``(C, H, W)``, C being 1 (grey) or 3 (RGB). Without
-            it, all must be alike.
+        download: fetch missing files into ``data_dir``.
+        shape: for a folder only: convert and resize every image to ``(C, H, W)``. C is 1 (grey) or 3 (RGB). Without
+            it, all images must be alike.
 
     Raises:
-        ValueError: a ``name`` that is not known, or an argument missing or given where there is no use for it.
+        ValueError: a ``name`` that is not known, an argument that is missing, or one that the set does not take.
         DataError: files that are missing, damaged, not alike, or cannot be downloaded.
     """
-    if name not in DATASETS:
-        raise ValueError(f"dataset must be one of {', '.join(map(repr, DATASETS))}; got {name!r}")
-    if shape is not None and name != "folder":
+    found = find(name)
+    if shape is not None and found.shape is not None:
         raise ValueError(f"shape (--image-shape) is for a folder of images; dataset {name!r} has its own")
-    if name == "digits":
+    if found.holds is None:
         if data_dir is not None or download:
             raise ValueError(
-                "dataset 'digits' comes with scikit-learn: it takes no data_dir (--data-dir) and no download"
+                f"dataset {name!r} comes with {found.comes_with}: it takes no data_dir (--data-dir) and no download"
             )
-        return _digits()
+        return found.read()
     if data_dir is None:
-        raise ValueError(f"dataset {name!r} needs data_dir (--data-dir), the folder that holds {DATASETS[name]}")
+        raise ValueError(f"dataset {name!r} needs data_dir (--data-dir), the folder that holds {found.holds}")
     data_dir = Path(data_dir)
-    if name == "folder":
-        if download:
-            raise ValueError("dataset 'folder' is read from data_dir (--data-dir): there is nothing to download")
-        return load_folder(data_dir, shape)
+    if download:
+        _download(name, found, data_dir)
+    return found.read(data_dir) if found.shape is not None else found.read(data_dir, shape)
 
+
+def _download(name: str, found: Dataset, data_dir: Path) -> None:
+    if found.torchvision is None:
+        raise ValueError(f"dataset {name!r} is read from data_dir (--data-dir): there is nothing to download")
     from torchvision import datasets
 
-    class_name, read = _TORCHVISION[name]
-    source = getattr(datasets, class_name)
-    if download:
-        try:
-            source(str(data_dir), download=True)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{class_name} cannot be downloaded into {data_dir}: {error}") from error
-    return read(data_dir, source)
-
-
-def load_again(trained: Checkpoint, data_dir: Path | None = None) -> ImageSet:
-    """The images that a network was trained on, in their order, so that their split is the same one.
-
-    Args:
-        trained: the checkpoint of the network.
-        data_dir: as for :func:`load`. The images of a folder are converted as they were.
-
-    Raises:
-        ValueError: ``data_dir`` is missing or given where there is no use for it.
-        DataError: files that are missing or damaged, or other images.
-    """
-    name = trained.protocol.dataset
-    images = load(name, data_dir, shape=trained.network.input_shape if name == "folder" else None)
-    if images.fingerprint() != trained.images:
-        raise DataError(f"the network was trained on other images than those of {data_dir}: it may have seen some")
-    return images
-
-
-def _digits() -> ImageSet:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = torch.from_numpy(digits.images.astype(np.uint8)).unsqueeze(1)
-    return ImageSet(images, torch.from_numpy(digits.target.astype(np.int64)), scale=16, classes=10)
-
-
-def _mnist(data_dir: Path, source: type) -> ImageSet:
-    return _idx(_verified(data_dir / "MNIST" / "raw", MNIST_FILES))
-
-
-def _fashion_mnist(data_dir: Path, source: type) -> ImageSet:
-    # Read from the packed files, which torchvision keeps beside the unpacked: it knows the sums of those alone.
-    return _idx(_verified(data_dir / "FashionMNIST" / "raw", dict(source.resources)))
-
-
-def _cifar10(data_dir: Path, source: type) -> ImageSet:
-    # These files are pickles: none is opened before its sum is known to be right.
-    sums = dict([*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])])
-    _verified(data_dir / source.base_folder, sums)
-    parts = [source(str(data_dir), train=train) for train in (True, False)]
-    images = torch.from_numpy(np.concatenate([part.data for part in parts])).permute(0, 3, 1, 2).contiguous()
-    labels = torch.tensor(parts[0].targets + parts[1].targets)
-    return ImageSet(images, labels, scale=255, classes=10, test_from=len(parts[0].targets))
-
-
-def _verified(folder: Path, sums: dict[str, str]) -> list[Path]:
-    """The files of ``sums`` in ``folder``, once they are known to be the original ones."""
-    files = [folder / name for name in sums]
-    missing = [path.name for path in files if not path.is_file()]
-    if missing:
-        raise DataError(f"{folder} is not complete: no {', no '.join(missing)} (put them there, or --download them)")
-    damaged = [path.name for path, md5 in zip(files, sums.values(), strict=True) if _md5(path) != md5]
-    if damaged:
-        raise DataError(
-            f"damaged files in {folder}: {', '.join(damaged)}; they differ from the original data set "
-            "(remove them, and --download fetches them again)"
-        )
-    return files
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _idx(files: list[Path]) -> ImageSet:
-    """The images of MNIST's four files: training images and labels, test images and labels."""
-    arrays = [_read_idx(path) for path in files]
-    images = torch.cat(arrays[0::2]).unsqueeze(1)
-    labels = torch.cat(arrays[1::2]).long()
-    return ImageSet(images, labels, scale=255, classes=10, test_from=len(arrays[1]))
-
-
-def _read_idx(path: Path) -> Tensor:
-    """A file in the IDX format: two zeros, the type (8: uint8), the number of axes, their sizes, the values."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    axes = content[3]
-    sizes = np.frombuffer(content, ">i4", axes, offset=4)
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(sizes).copy())
-
-
-_TORCHVISION = {
-    "mnist": ("MNIST", _mnist),
-    "fashion-mnist": ("FashionMNIST", _fashion_mnist),
-    "cifar10": ("CIFAR10", _cifar10),
-}
+    try:
+        getattr(datasets, found.torchvision)(str(data_dir), download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{found.torchvision} cannot be downloaded into {data_dir}: {error}") from error

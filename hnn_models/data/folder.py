@@ -1,4 +1,4 @@
-"""A folder of images as a data set, decoded into memory."""
+"""Read a folder of images into memory."""
 
 from pathlib import Path
 
@@ -6,26 +6,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .images import ImageSet
+from .images import DataError, ImageSet
 
 _CHANNELS = {"L": 1, "RGB": 3}
-_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits: others would be clipped
-_NAMED = 5  # how many files a message names
-
-
-class DataError(RuntimeError):
-    """A data set that is missing or damaged; the message names the files."""
+_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of 8 bits; others would be clipped
+_NAMED = 5  # the most files that a message names
 
 
 def load_folder(root: Path, shape: tuple[int, int, int] | None = None) -> ImageSet:
-    """The images of ``root``: ``train/<class>/...`` and ``test/<class>/...``, or ``<class>/...`` alone.
+    """Read the images of ``root``: ``train/<class>/...`` and ``test/<class>/...``, or ``<class>/...`` alone.
 
-    Classes and files are in the order of their names. Hidden files are left out; every other one has to be an image.
+    Classes and files are in the order of their names. Hidden files are left out. Every other file has to be an image.
 
     Args:
         root: the folder.
-        shape: convert and resize every image to ``(C, H, W)``, C being 1 (grey) or 3 (RGB). Without it, all must be
-            grey or all RGB, and of one size.
+        shape: convert and resize every image to ``(C, H, W)``, where C is 1 (grey) or 3 (RGB). Without it, all images
+            must be grey or all RGB, and of one size.
 
     Raises:
         ValueError: ``shape`` is not such a shape.
@@ -71,7 +67,7 @@ def _decode(paths: list[Path], shape: tuple[int, int, int] | None) -> torch.Tens
     for i, path in enumerate(paths):
         try:
             pixels, mode = _pixels(path, shape)
-        # What Pillow's readers raise for a file that is not an image, is cut off, or unpacks to an absurd size.
+        # Pillow raises these for a file that is not an image, is cut off, or unpacks to an absurd size.
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             damaged.append(f"{path} ({error})")
             continue
@@ -99,7 +95,7 @@ def _some(files: list[str], what: str) -> str:
 
 
 def _pixels(path: Path, shape: tuple[int, int, int] | None) -> tuple[torch.Tensor | None, str]:
-    """The image at ``path`` as uint8 ``[C, H, W]``, None where its mode cannot be taken, and its mode."""
+    """The image at ``path`` as uint8 ``[C, H, W]``, or None if its mode is not allowed; and its mode."""
     with Image.open(path) as image:
         mode = image.mode
         if shape is None:

@@ -1,31 +1,35 @@
-"""Image sets in memory, the 6:2:2 split, and batches by index."""
+"""Image sets in memory, and their split into training, validation and test images."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from .augmentation import Augmentation, augment
+from .augmentation import augment
+
+
+class DataError(RuntimeError):
+    """A data set that is missing or damaged. The message names the files."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(Dataset):
-    """Labelled images. Indexing with a batch of indices gives ``(images, labels)``, pixels in [0, 1].
+    """Labelled images, in memory.
 
-    An index of ``[B, 1 + ...]`` has in its other columns how each image is changed: what
-    :meth:`hnn_models.data.augmentation.Augmentation.draw` gives.
+    An index is a batch of indices, int64 ``[B]``; it gives ``(images, labels)``, float32 ``[B, C, H, W]`` in [0, 1] and
+    int64 ``[B]``. An index ``[B, 1 + n]`` has the changes of each image in its further columns, as
+    :meth:`hnn_models.data.augmentation.Augmentation.draw` gives them.
 
     Attributes:
         images: uint8 ``[N, C, H, W]``, from 0 to ``scale``.
         labels: int64 ``[N]``.
         scale: the value of a white pixel.
         classes: number of classes.
-        test_from: where the set's own test images begin; None where it has no such part.
+        test_from: the index of the first of the set's own test images; None for a set without such a part.
     """
 
     images: Tensor
@@ -47,11 +51,11 @@ class ImageSet(Dataset):
         return pixels.float() / self.scale, self.labels[index]
 
     def subset(self, index: Tensor) -> Self:
-        """The images at ``index``, a copy."""
+        """A copy of the images at ``index``, int64 ``[n]``."""
         return replace(self, images=self.images[index], labels=self.labels[index], test_from=None)
 
     def to(self, device: torch.device | str) -> Self:
-        """This set on ``device``, so that no batch is copied there during training."""
+        """This set on ``device``, so that no batch has to be copied there during training."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     @property
@@ -60,7 +64,7 @@ class ImageSet(Dataset):
         return tuple(self.images.shape[1:])
 
     def fingerprint(self) -> str:
-        """A digest of images, labels and their order: a split is the same one only of the same set."""
+        """A digest of images, labels and their order. Only equal sets are split alike."""
         digest = hashlib.blake2b(repr((self.shape, self.scale, self.classes, self.test_from)).encode(), digest_size=16)
         for part in (self.images, self.labels):
             digest.update(part.cpu().contiguous().numpy())
@@ -69,7 +73,7 @@ class ImageSet(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet(Dataset):
-    """What fixed layers make of images, kept: ``features`` ``[N, ...]`` and ``labels`` int64 ``[N]``."""
+    """The features that fixed layers give for images: ``features`` ``[N, ...]`` and ``labels``, int64 ``[N]``."""
 
     features: Tensor
     labels: Tensor
@@ -82,98 +86,19 @@ class FeatureSet(Dataset):
         return self.features[index], self.labels[index]
 
 
-class Share(NamedTuple):
-    """The part of every batch that one of several processes takes: neighbouring rows, the first process's first."""
-
-    rank: int = 0
-    world: int = 1
-
-    def rows(self, count: int) -> range:
-        """Which rows of a batch of ``count``; two processes have equally many, or one of them one more."""
-        return range(self.rank * count // self.world, (self.rank + 1) * count // self.world)
-
-
-_ALONE = Share()
-_UNCHANGED = Augmentation()
-
-
-class Batches(Sampler[Tensor]):
-    """Indices in batches, on ``device``; with a ``seed``, in a new order each epoch that depends on both alone.
-
-    So does what ``augmentation`` does to each image, whichever process takes it.
-
-    Raises:
-        ValueError: a batch has fewer images than there are processes.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        seed: int | None = None,
-        augmentation: Augmentation = _UNCHANGED,
-        share: Share = _ALONE,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        smallest = count % batch_size or batch_size
-        if smallest < share.world:
-            raise ValueError(
-                f"each of {share.world} processes needs an image of every batch: with batch_size {batch_size} the last "
-                f"of {count} images are {smallest}"
-            )
-        self.count = count
-        self.batch_size = batch_size
-        self.seed = seed
-        self.augmentation = augmentation
-        self.share = share
-        self.device = device
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Tensor]:
-        order = np.arange(self.count)
-        random = None
-        if self.seed is not None:
-            random = np.random.default_rng([self.seed, self.epoch])
-            random.shuffle(order)
-        index = torch.from_numpy(order)
-        if random is not None and any(self.augmentation):
-            index = torch.cat([index[:, None], self.augmentation.draw(self.count, random)], dim=1)
-        for batch in index.to(self.device).split(self.batch_size):
-            rows = self.share.rows(len(batch))
-            yield batch[rows.start : rows.stop]
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def size(self, batch: int) -> int:
-        """How many images all processes together take of this batch."""
-        return min(self.batch_size, self.count - batch * self.batch_size)
-
-
-def loader(
-    images: ImageSet | FeatureSet,
-    batch_size: int,
-    seed: int | None = None,
-    augmentation: Augmentation = _UNCHANGED,
-    share: Share = _ALONE,
-) -> DataLoader:
-    """Batches ``([B, ...], [B])`` of ``images``, in order; with a ``seed`` shuffled and augmented anew each epoch."""
-    # Its own generator: by default each pass draws a number from torch's, and a continued run makes fewer passes.
-    own = torch.Generator()
-    sampler = Batches(len(images), batch_size, seed, augmentation, share, images.labels.device)
-    return DataLoader(images, batch_size=None, sampler=sampler, generator=own)
-
-
 def split(count: int, seed: int, test_from: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the training, validation and test images: a random 6:2:2 split, the same on every machine.
+    """Split ``count`` images at random, 6:2:2. The split is the same on every machine.
 
-    With ``test_from``, the images from there on are the test images, and the split of the others is 6:2.
+    Args:
+        count: number of images.
+        seed: of the split.
+        test_from: the index of the first test image, if the set has test images of its own. The others are then split
+            6:2.
+
+    Returns:
+        Indices of the training, validation and test images, int64.
     """
-    # RandomState, not Generator or torch: NumPy guarantees its stream for good (NEP 19).
+    # RandomState, not Generator or torch: NumPy guarantees that its stream stays the same (NEP 19).
     random = np.random.RandomState(seed)
     if test_from is not None:
         order = torch.from_numpy(random.permutation(test_from))

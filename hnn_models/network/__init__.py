@@ -1,1 +1,1 @@
-"""The hybrid network: its notation, its layers, and the table that shows them."""
+"""The hybrid network: its notation, its description, its layers, and the table that shows them."""

@@ -1,33 +1,22 @@
-"""What a hybrid network is made of: the coding at its border, and its spiking layers, each over all steps at once."""
+"""The spiking layer, and the signal that goes from one spiking layer to the next, all time steps at once."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-import hnn_kernels
 from hnn_kernels.nn import IIR, LIF
 
-CODINGS = ("duplicate", "gaussian", "poisson")
-INPUTS = ("direct", "axon")
-# The ancestor's time constants, 4 and 1 steps.
-AXONS = {
-    "dual_exponential": hnn_kernels.IIR.dual_exponential(4, 1),
-    "normalized": hnn_kernels.IIR.dual_exponential(4, 1, normalize=True),
-    "exponential": hnn_kernels.IIR.exponential(4),
-}
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
 
-
-class Train(NamedTuple):
-    """What enters a spiking layer.
+class Signal(NamedTuple):
+    """The input of a spiking layer over T time steps: spikes, spikes behind an axon, or coded values.
 
     Attributes:
-        value: ``[T, B, *features]``, or ``[B, *features]`` where ``steps`` says for how many steps.
-        steps: T, where ``value`` is constant in time.
-        response: ``[T]`` where the train is ``value * response[t]``: a constant value behind an axon.
+        value: ``[T, B, *features]``; or ``[B, *features]`` for a signal that is constant in time.
+        steps: T for a signal that is constant in time, else None.
+        response: ``[T]`` for a signal that is ``value * response[t]``, such as a constant value behind an axon;
+            else None.
     """
 
     value: Tensor
@@ -36,79 +25,24 @@ class Train(NamedTuple):
 
     @property
     def constant(self) -> bool:
-        """Whether weights need to meet one value only."""
+        """True if weights have to be applied to one value only, not to one per step."""
         return self.steps is not None or self.response is not None
-
-
-class Coding(nn.Module):
-    """From features to what enters the first spiking layer: section 3.2, behind an axon for axon input (section 4.2).
-
-    Args:
-        kind: one of :data:`CODINGS`. ``"gaussian"`` takes mean and ln sigma as the halves of the first feature axis.
-        steps: T.
-        axon: the filter of axon input; None for direct input.
-        backend: as for :func:`hnn_kernels.lif`.
-
-    Attributes:
-        first_image: the place of the first image in its batch, where several processes share one: the noise goes by it.
-    """
-
-    def __init__(self, kind: str, steps: int, axon: IIR | None, backend: str | None) -> None:
-        super().__init__()
-        self.kind = kind
-        self.steps = steps
-        self.axon = axon
-        self.backend = backend
-        self.first_image = 0
-
-    @property
-    def constant(self) -> bool:
-        """Whether the first layer's weights are needed once per image: the value times a function of time."""
-        return self.kind == "duplicate" and (self.axon is None or shared(self.axon))
-
-    def forward(self, features: Tensor) -> Train:
-        """What ``features`` ``[B, *features]`` become for the first layer's weights."""
-        return self.behind_axon(self.encode(features))
-
-    def encode(self, features: Tensor) -> Train:
-        """The coded value."""
-        if self.kind == "duplicate":
-            return Train(features, self.steps)
-        if self.kind == "gaussian":
-            encode, values = hnn_kernels.encode_gaussian, features.chunk(2, dim=1)
-        else:
-            encode, values = hnn_kernels.encode_poisson, (features,)
-        first = self.first_image * math.prod(values[0].shape[1:])
-        return Train(encode(*values, self.steps, first_element=first, backend=self.backend))
-
-    def behind_axon(self, train: Train) -> Train:
-        """The coded value behind the axon of axon input."""
-        if self.axon is None:
-            return train
-        if self.constant:  # the filter is linear: its response to a constant is the constant times that to 1
-            one = train.value.new_ones(()).expand(self.steps, 1)
-            return Train(train.value, response=self.axon(one).squeeze(1))
-        value = train.value if train.steps is None else hnn_kernels.encode_duplicate(train.value, self.steps)
-        return Train(self.axon(value))
-
-    def extra_repr(self) -> str:
-        return f"{self.kind}, steps={self.steps}"
 
 
 class SpikingLayer(nn.Module):
     """Weights and spiking neurons (eq. 1): ``I[t] = W F[t] + b`` for all steps in one call, then the neurons.
 
-    F is the train of the layer before, which that layer's own kernel has filtered by the axon; this layer's neurons
-    filter theirs for the layer behind.
+    F is the signal from the layer before. That layer's kernel has already applied its axon; in the same way this
+    layer's neurons apply their axon for the layer behind.
 
     Args:
         weights: ``nn.Linear`` or ``nn.Conv2d``.
-        neurons: their options.
-        before: what F goes through first, step by step alike: pooling, flattening.
+        neurons: the neurons.
+        before: modules that F goes through first, each step by itself, such as pooling and flattening.
 
     Shape:
-        ``[T, B, *in]``, or ``[B, *in]`` where it is constant in time (:class:`Train`), to ``[T, B, *out]``;
-        ``[B, *out]`` where the neurons' read-out is a count.
+        :class:`Signal` of ``[T, B, *in]``, or of ``[B, *in]`` if it is constant in time, to ``[T, B, *out]``;
+        ``[B, *out]`` if the neurons' read-out is a count.
     """
 
     def __init__(self, weights: nn.Linear | nn.Conv2d, neurons: LIF, before: Sequence[nn.Module] = ()) -> None:
@@ -117,24 +51,30 @@ class SpikingLayer(nn.Module):
         self.weights = weights
         self.neurons = neurons
 
-    def forward(self, train: Train) -> Tensor:
+    def forward(self, signal: Signal) -> Tensor:
         """The neurons' read-out."""
-        return self.neurons(self.current(train), steps=train.steps)
+        return self.neurons(self.current(signal), steps=signal.steps)
 
-    def current(self, train: Train) -> Tensor:
-        """I: ``[B, *out]`` where the train has ``steps``, else ``[T, B, *out]``."""
-        x, steps, response = train
+    def current(self, signal: Signal) -> Tensor:
+        """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
+        x, steps, response = signal
         if steps is not None:
             return self.weights(self.before(x))
         if response is None:
             return self.weights(self.before(x.flatten(0, 1))).unflatten(0, x.shape[:2])
-        weights = self.weights
-        product = nn.functional.linear if isinstance(weights, nn.Linear) else nn.functional.conv2d
-        value = product(self.before(x), weights.weight)
+        value = _without_bias(self.weights, self.before(x))
         ones = (1,) * (value.dim() - 2)
-        return torch.addcmul(weights.bias.view(-1, *ones), response.view(-1, 1, 1, *ones), value)
+        return torch.addcmul(self.weights.bias.view(-1, *ones), response.view(-1, 1, 1, *ones), value)
 
 
 def shared(axon: IIR) -> bool:
-    """Whether all neurons of a layer have the same axon, so that filter and weights can change places."""
+    """True if all neurons of a layer have the same axon, so that the filter and the weights can change places."""
     return all(not isinstance(c, Tensor) or c.dim() == 1 for c in (axon.feedback, axon.feedforward))
+
+
+def _without_bias(weights: nn.Linear | nn.Conv2d, value: Tensor) -> Tensor:
+    if isinstance(weights, nn.Linear):
+        return nn.functional.linear(value, weights.weight)
+    return nn.functional.conv2d(
+        value, weights.weight, None, weights.stride, weights.padding, weights.dilation, weights.groups
+    )

@@ -1,166 +1,151 @@
 """The hybrid network: artificial layers, one coding, spiking layers."""
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
-import hnn_kernels
-from hnn_kernels.nn import IIR, LIF
+from hnn_kernels.nn import IIR
 
-from . import build
-from . import table as describe
-from .layers import CODINGS, INPUTS, Coding, Train
-from .notation import Layer, Shape, parse, shapes
+from . import build, table
+from .codings import KINDS, Coding
+from .config import NetworkConfig
+from .layers import Signal
+from .tokens import Shape, Token
 
 
 class HybridNetwork(nn.Module):
-    """Artificial layers, then spiking ones (Muramatsu & Yu 2021), from the paper's notation.
+    """A network of artificial layers and then spiking ones (Muramatsu & Yu 2021), from the paper's notation.
 
     ``A784-A500-S10`` on 28 x 28 pixels is 784 -> 784 (ReLU) -> 500 (ReLU) -> 10 (spiking). The coding sits between the
-    last artificial and the first spiking layer, or at the input of a purely spiking network; a pool that stands there
-    works on the analogue value, before the coding. A spiking layer is eq. 1 complete: its train goes through its axon,
-    in the same kernel, then through pools, then through the next layer's weights. The result is the spike count of the
-    last layer, the logits of eq. 2; a purely artificial network ends in plain logits, without activation.
+    last artificial and the first spiking layer, or at the input of a purely spiking network. A pool that stands there
+    comes before the coding and takes the analogue value. A spiking layer is all of eq. 1: its spike train goes through
+    its axon, in the same kernel, then through pools, then through the next layer's weights. The output is the spike
+    count of the last layer, the logits of eq. 2. A purely artificial network ends in plain logits, without an
+    activation.
+
+    SNN-IIR is the program of Fang et al. (2020) that the paper's code is built on. What the paper leaves open has the
+    value of SNN-IIR by default.
 
     Args:
-        architecture: see :func:`hnn_models.parse`.
+        architecture: the layers; see :func:`hnn_models.parse`.
         input_shape: shape of one image, such as ``(1, 28, 28)``.
-        coding: ``"duplicate"``, the value itself at every step: constant in time, so the first spiking layer's weights
-            are applied once. ``"gaussian"``, the value plus noise: the last artificial layer puts out mean and ln sigma
-            (twice the neurons, mean first), with its activation on both, as the ancestor has it: with ReLU, sigma is at
-            least 1. ``"poisson"``, spikes with the value as probability: the last artificial layer ends in a sigmoid,
-            and the artificial layers must be fixed; a purely spiking network codes its pixels. A purely artificial
-            network has no coding.
-        steps: T, number of time steps, at least 1.
-        input: ``"direct"``, the coded value is the first spiking layer's F; ``"axon"``, it goes through an axon first
-            (section 4.2).
-        axon: filter of the spike trains of all layers but the last (and of the coded value, for axon input):
-            ``"dual_exponential"``, the ancestor's with time constants of 4 and 1 steps; ``"normalized"``, the same with
-            a peak of 1, one step later; ``"exponential"``, of 4 steps; an :class:`hnn_kernels.IIR` of floats; or None.
-        synapse: filter of the current in the same forms; none by default, as in the paper.
-        learn: coefficients to train, names as for :class:`hnn_kernels.nn.LIF`; none by default, as the paper has
-            gradients of weights alone (the ancestor trained its axons too: ``("axon",)``).
-        per: how many of them there are: one per ``"layer"``, per ``"channel"`` of a convolution (per neuron of a dense
-            layer), or per ``"neuron"``, as in eq. 1 and in the ancestor.
-        activation: of the artificial layers: ``"relu"``, ``"sigmoid"`` or ``"identity"`` for all (Poisson coding's
-            border has its sigmoid anyway), or a sequence of these names, one for each but a last artificial layer.
-        fixed_artificial: the artificial layers are not trained (separate learning): see :meth:`load_artificial`,
+        coding: ``"duplicate"`` takes the value itself at every step. It is constant in time, so the weights of the
+            first spiking layer are applied once. ``"gaussian"`` takes the value plus noise. The last artificial layer
+            then gives mean and ln sigma, with twice the neurons, all means first, and its activation is applied to
+            both, as in SNN-IIR: with ReLU, sigma is at least 1. ``"poisson"`` takes spikes, with the value as their
+            probability. The last artificial layer then ends in a sigmoid, and the artificial layers must be fixed. A
+            purely spiking network codes its pixels; a purely artificial network has no coding.
+        steps: T, the number of time steps, at least 1.
+        input: ``"direct"``: the coded value is the input F of the first spiking layer. ``"axon"``: it goes through an
+            axon first (section 4.2).
+        axon: the filter of the spike trains of all layers but the last, and of the coded value for axon input.
+            ``"dual_exponential"`` has SNN-IIR's time constants of 4 and 1 steps. ``"normalized"`` is the same filter
+            with a peak of 1, one step later. ``"exponential"`` has a time constant of 4 steps. Otherwise an
+            :class:`hnn_kernels.IIR` of floats, or None.
+        synapse: the filter of the current, in the same forms; None by default, as in the paper.
+        learn: names of the coefficients to train, as for :class:`hnn_kernels.nn.LIF`. None by default, as in the paper,
+            which has gradients of weights alone. (SNN-IIR trains its axons too: ``("axon",)``.)
+        per: the number of learnt coefficients: one per ``"layer"``; per ``"channel"`` of a convolution (per neuron of a
+            dense layer); or per ``"neuron"``, as in eq. 1 and in SNN-IIR.
+        activation: of the artificial layers: ``"relu"``, ``"sigmoid"`` or ``"identity"`` for all, where Poisson coding
+            replaces the one at the border by its sigmoid; or a sequence of these names, one for each artificial layer
+            but an artificial output layer.
+        fixed_artificial: do not train the artificial layers (separate learning); see :meth:`load_artificial` and
             :meth:`encode_features`.
-        gain: factor on the initial weights of the spiking layers, above 0. PyTorch's own, 1, are the ancestor's; with
-            them only the first layer of the paper's purely spiking CNN fires at first, if any, with 6 every one.
+        gain: factor on the initial weights of the spiking layers, above 0. With 1, PyTorch's own weights as in SNN-IIR,
+            at most the first layer of the paper's purely spiking CNN fires at first; with 6, every layer fires.
         backend: of all kernels, as for :func:`hnn_kernels.lif`.
-        neuron: further options of every :class:`hnn_kernels.nn.LIF`: ``decay``, ``reset_decay``, ``threshold``,
-            ``sigma``, ``reset``, ``reset_grad`` ... with its defaults, which are the ancestor's.
+        neuron: further options of every :class:`hnn_kernels.nn.LIF`, such as ``decay``, ``reset_decay``, ``threshold``,
+            ``sigma``, ``reset`` and ``reset_grad``. Their defaults are those of SNN-IIR.
 
     Attributes:
-        layers: the parsed architecture, and
-        shapes: the shape behind each of them, without the batch.
-        features_shape: shape of one image's features, what the coding takes.
-        activations: names, one per artificial layer that has one.
+        settings: the arguments, checked, as a :class:`hnn_models.NetworkConfig`.
+        architecture, input_shape, coding, steps, input, fixed_artificial: as given.
+        layers: the tokens of the architecture (:func:`hnn_models.parse`).
+        shapes: the shape behind each token, without the batch.
+        features_shape: the shape of one image's features, the input of the coding.
+        activations: the activation of each artificial layer that has one.
         classes: the size of the last layer.
-        config: the arguments that rebuild this network, plain types and tensors, without ``backend``: where a network
-            was trained does not bind where it is used.
+        artificial: the artificial part, an ``nn.Sequential``.
+        code: the coding; None for a purely artificial network.
+        spiking: the spiking layers, an ``nn.ModuleList`` of :class:`hnn_models.SpikingLayer`.
 
     Raises:
         TypeError, ValueError: an argument that is not allowed; :class:`hnn_models.NotationError` for an architecture
-            that cannot be, does not fit the images, or does not go with the coding.
+            that cannot be built, does not fit the images, or does not go with the coding.
     """
 
     def __init__(
         self,
         architecture: str,
         input_shape: Sequence[int],
-        coding: str = "duplicate",
-        steps: int = 25,
+        coding: str = NetworkConfig.coding,
+        steps: int = NetworkConfig.steps,
         *,
-        input: str = "direct",
-        axon: str | Sequence[Sequence[float]] | None = "dual_exponential",
-        synapse: str | Sequence[Sequence[float]] | None = None,
-        learn: Sequence[str] = (),
-        per: str = "neuron",
-        activation: str | Sequence[str] = "relu",
-        fixed_artificial: bool = False,
-        gain: float = 1.0,
+        input: str = NetworkConfig.input,
+        axon: str | Sequence[Sequence[float]] | None = NetworkConfig.axon,
+        synapse: str | Sequence[Sequence[float]] | None = NetworkConfig.synapse,
+        learn: Sequence[str] = NetworkConfig.learn,
+        per: str = NetworkConfig.per,
+        activation: str | Sequence[str] = NetworkConfig.activation,
+        fixed_artificial: bool = NetworkConfig.fixed_artificial,
+        gain: float = NetworkConfig.gain,
         backend: str | None = None,
         **neuron: Any,
     ) -> None:
         super().__init__()
-        input_shape = build.image_shape(input_shape)
-        layers = parse(architecture, input_shape=input_shape)
-        for name, value, allowed in (("coding", coding, CODINGS), ("input", input, INPUTS), ("per", per, build.PER)):
-            build.one_of(name, value, allowed)
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be an int of at least 1, the number of time steps; got {steps!r}")
-        if type(gain) not in (int, float) or not 0 < gain < math.inf:
-            raise ValueError(f"gain must be a finite number above 0; got {gain!r}")
-        for name, reason in (("readout", "the last layer gives its count"), ("shape", "per says it")):
-            if name in neuron:
-                raise TypeError(f"{name} is not an option of a network: {reason}")
-        filters = {"axon": build.filter_of("axon", axon), "synapse": build.filter_of("synapse", synapse)}
-        if input == "axon" and filters["axon"] is None:
-            raise ValueError("input='axon' needs an axon; got axon=None")
-        # A purely artificial network has no other use for the options, but a wrong one is still wrong.
-        iirs = {name: value and hnn_kernels.IIR(*value) for name, value in filters.items()}
-        LIF(**iirs, learn=learn, backend=backend, **neuron)
-        learn = tuple(learn)
-        build.check_learning(fixed_artificial, layers, coding)
+        settings = NetworkConfig(
+            architecture, input_shape, coding, steps, input, axon, synapse, learn, per, activation, fixed_artificial,
+            gain, neuron,
+        )  # fmt: skip
+        self.settings = settings
+        self.architecture = settings.architecture
+        self.input_shape = settings.input_shape
+        self.layers = settings.tokens
+        self.shapes = settings.shapes
+        self.coding = settings.coding
+        self.steps = settings.steps
+        self.input = settings.input
+        self.activations = settings.activations
+        self.fixed_artificial = settings.fixed_artificial
+        self.classes = self.layers[-1].size
 
-        self.architecture = architecture
-        self.input_shape = input_shape
-        self.layers = layers
-        self.shapes = shapes(layers, input_shape)
-        self.coding = coding
-        self.steps = steps
-        self.input = input
-        self.activations = build.activation_names(activation, layers, coding)
-        self.fixed_artificial = fixed_artificial
-        self.classes = layers[-1].size
-        self.config = {
-            "architecture": architecture,
-            "input_shape": input_shape,
-            "coding": coding,
-            "steps": steps,
-            "input": input,
-            **filters,
-            "learn": learn,
-            "per": per,
-            "activation": activation if isinstance(activation, str) else tuple(activation),
-            "fixed_artificial": fixed_artificial,
-            "gain": gain,
-            **neuron,
-        }
-
-        border = sum(not layer.spiking for layer in layers)  # layers[border:] is the spiking part
-        before = [input_shape, *self.shapes]
-        double = 0 < border < len(layers) and coding == "gaussian"
-        coded = before[border]
-        modules = build.artificial_part(layers[:border], before[: border + 1], self.activations, double)
-        if border < len(layers) and layers[border].kind == "dense" and len(coded) > 1:
-            modules.append(nn.Flatten())
-            coded = (math.prod(coded),)
+        modules, of_artificial = build.artificial_part(settings)
         self.artificial = nn.Sequential(*modules)
-        self.features_shape = (2 * coded[0], *coded[1:]) if double else coded
+        coded = build.features_shape(settings)
+        outputs = len(KINDS[settings.coding].outputs) if settings.hybrid else 1
+        self.features_shape = (outputs * coded[0], *coded[1:])
         self.code: Coding | None = None
-        spiking: list[nn.Module] = []
-        if border < len(layers):
+        if settings.border < len(self.layers):
             through = None
-            if input == "axon":
-                shape = build.coefficient_shape(per, coded)
-                through = IIR(*filters["axon"], learn="axon" in learn, shape=shape, backend=backend)
-            self.code = Coding(coding, steps, through, backend)
-            options = {**neuron, "backend": backend}
-            behind = [coded, *self.shapes[border:]]
-            spiking = build.spiking_part(layers[border:], behind, filters, learn, per, gain, options)
+            if settings.input == "axon":
+                shape = build.coefficient_shape(settings.per, coded)
+                through = IIR(*settings.axon, learn="axon" in settings.learn, shape=shape, backend=backend)
+            self.code = Coding(settings.coding, settings.steps, through, backend)
+        spiking, of_spiking = build.spiking_part(settings, backend)
         self.spiking = nn.ModuleList(spiking)
-        if fixed_artificial:
+        self._of_tokens = (*of_artificial, *of_spiking)
+        if settings.fixed_artificial:
             self.artificial.requires_grad_(False)
+
+    @classmethod
+    def of(cls, settings: NetworkConfig, backend: str | None = None) -> Self:
+        """Make the network of ``settings``."""
+        return cls(**settings.arguments(), backend=backend)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild this network, as plain types and tensors.
+
+        ``backend`` is not among them: a network can be used on another backend than it was trained on.
+        """
+        return self.settings.arguments()
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of ``images`` ``[B, *input_shape]``: spike counts, of the images' dtype.
 
-        It is ``forward_features(encode_features(images))``. Noise of the coding is seeded from torch's generator.
+        It is ``forward_features(encode_features(images))``. The coding's noise is seeded from torch's generator.
 
         Raises:
             TypeError, ValueError: ``images`` is not a floating tensor of that shape.
@@ -168,11 +153,11 @@ class HybridNetwork(nn.Module):
         return self.forward_features(self.encode_features(images))
 
     def encode_features(self, images: Tensor) -> Tensor:
-        """What is coded: ``images`` ``[B, *input_shape]`` through the artificial part, ``[B, *features_shape]``.
+        """The features ``[B, *features_shape]`` of ``images`` ``[B, *input_shape]``: the output of the artificial part.
 
-        Activation and pools up to the border are included, the coding is not, so it is deterministic: with a fixed part
-        (:attr:`has_fixed_part`) it needs to be computed once. For Gaussian coding it is mean and ln sigma, for a purely
-        artificial network the logits, for a purely spiking one the pixels.
+        Activations and pools up to the border are included. The coding is not, so the features are deterministic: with
+        a fixed part (:attr:`has_fixed_part`) they have to be computed only once. With Gaussian coding they are mean and
+        ln sigma. A purely artificial network gives its logits, a purely spiking one the pixels.
 
         Raises:
             TypeError, ValueError: ``images`` is not a floating tensor of that shape.
@@ -181,7 +166,7 @@ class HybridNetwork(nn.Module):
         return self.artificial(images)
 
     def forward_features(self, features: Tensor) -> Tensor:
-        """The logits ``[B, classes]`` of what :meth:`encode_features` gave: coding, then the spiking part.
+        """The logits ``[B, classes]`` of ``features`` from :meth:`encode_features`: the coding and the spiking part.
 
         Raises:
             TypeError, ValueError: ``features`` is not a floating tensor ``[B, *features_shape]``.
@@ -189,50 +174,48 @@ class HybridNetwork(nn.Module):
         _check("features", features, self.features_shape)
         if self.code is None:
             return features
-        train = self.code(features)
+        signal = self.code(features)
         for layer in self.spiking:
-            train = Train(layer(train))
-        return train.value
+            signal = Signal(layer(signal))
+        return signal.value
 
     @property
     def has_fixed_part(self) -> bool:
-        """Whether the artificial layers are fixed, so that :meth:`encode_features` does not change in training."""
+        """True if the artificial layers are fixed, so that :meth:`encode_features` does not change in training."""
         return self.fixed_artificial
 
     @property
     def pretraining_config(self) -> dict[str, Any]:
         """The arguments of a purely artificial network of the same layers, which :meth:`load_artificial` accepts."""
-        behind = sum(layer.spiking and layer.kind != "pool" for layer in self.layers)
-        return {
-            "architecture": self.architecture.replace("S", "A"),
-            "input_shape": self.input_shape,
-            "activation": (*self.activations, *["relu"] * (behind - 1)),
-        }
+        return self.settings.pretraining().arguments()
 
     def load_artificial(self, source: "HybridNetwork") -> None:
         """Copy the layers up to the border from a trained network: the first half of separate learning (section 3.1).
 
         Args:
-            source: a purely artificial network that begins with the same layers and activations, as that of
-                :attr:`pretraining_config` does. It is left as it is, and no memory is shared.
+            source: a purely artificial network that begins with the same layers and activations, such as the one that
+                :attr:`pretraining_config` describes. It does not change, and shares no memory with this network.
 
         Raises:
             TypeError: ``source`` is not a network.
-            ValueError: it is another one, or this network has no such part to load.
+            ValueError: ``source`` is another network, or this network has no such part to load.
         """
         if not isinstance(source, HybridNetwork):
             raise TypeError(f"source must be a HybridNetwork; got {type(source).__name__}")
-        own = [layer for layer in self.layers if not layer.spiking]
-        if not any(layer.kind != "pool" for layer in own) or not self.spiking:
+        own = [token for token in self.layers if not token.spiking]
+        if not any(token.weighted for token in own) or not self.spiking:
             raise ValueError(f"{self.architecture} has no border to load artificial layers up to")
-        if self.coding == "gaussian":
-            raise ValueError("Gaussian coding's last artificial layer has twice the neurons of a pretrained one")
+        kind = KINDS[self.coding]
+        if len(kind.outputs) > 1:
+            raise ValueError(
+                f"{self.coding.title()} coding's last artificial layer has {kind.times} the neurons of a pretrained one"
+            )
         if source.spiking:
             raise ValueError(f"source must be purely artificial; got {source.architecture}")
         theirs = source.layers[: len(own)]
         for what, mine, other in (
             ("input_shape", self.input_shape, source.input_shape),
-            ("layers up to the border", _tokens(own), _tokens(theirs)),
+            ("layers up to the border", _text(own), _text(theirs)),
             ("activation", self.activations, source.activations[: len(self.activations)]),
         ):
             if mine != other:
@@ -242,12 +225,14 @@ class HybridNetwork(nn.Module):
         names = self.artificial.state_dict()
         self.artificial.load_state_dict({name: source.artificial.state_dict()[name] for name in names})
 
-    def modules_by_layer(self) -> Iterator[tuple[Layer, Shape, nn.Module | None]]:
-        """Every layer with the shape of its output and its module: Linear, Conv2d, SpikingLayer, None for a pool."""
-        weights = (module for module in self.artificial if isinstance(module, nn.Linear | nn.Conv2d))
-        modules = iter([*weights, *self.spiking])
-        for layer, shape in zip(self.layers, self.shapes, strict=True):
-            yield layer, shape, None if layer.kind == "pool" else next(modules)
+    def modules_by_token(self) -> Iterator[tuple[Token, Shape, nn.Module]]:
+        """Every token with the shape of its output and its module: Linear, Conv2d, SpikingLayer or MaxPool2d."""
+        yield from zip(self.layers, self.shapes, self._of_tokens, strict=True)
+
+    def modules_by_layer(self) -> Iterator[tuple[Token, Shape, nn.Module | None]]:
+        """As :meth:`modules_by_token`, with None for the module of a token without weights."""
+        for token, shape, module in self.modules_by_token():
+            yield token, shape, module if token.weighted else None
 
     def extra_repr(self) -> str:
         """The arguments, for ``repr(network)``."""
@@ -258,7 +243,7 @@ class HybridNetwork(nn.Module):
 
     def __str__(self) -> str:
         """The table of :mod:`hnn_models.network.table`."""
-        return describe.text(self)
+        return table.text(self)
 
 
 def _check(name: str, value: Tensor, shape: Shape) -> None:
@@ -269,5 +254,5 @@ def _check(name: str, value: Tensor, shape: Shape) -> None:
         raise ValueError(f"{name} must be [B, {', '.join(map(str, shape))}]; got {tuple(value.shape)}")
 
 
-def _tokens(layers: Sequence[Layer]) -> str:
-    return "-".join(layer.token for layer in layers)
+def _text(tokens: Sequence[Token]) -> str:
+    return "-".join(token.text for token in tokens)

@@ -1,4 +1,4 @@
-"""What a network is made of, layer by layer: shapes, parameters, bytes."""
+"""The table of a network, layer by layer: shapes, parameters, bytes."""
 
 import math
 from collections.abc import Callable
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR
 
+from .codings import KINDS
+from .config import ACTIVATIONS
 from .layers import SpikingLayer
-from .notation import Shape
+from .tokens import Shape
 
 if TYPE_CHECKING:
     from .network import HybridNetwork
@@ -23,12 +25,12 @@ class Row(NamedTuple):
     """One line of the table.
 
     Attributes:
-        name: the layer's token, ``"input"``, or what codes at the border.
+        name: the token, ``"input"``, or the coding and the kind of input.
         part: ``"artificial"``, ``"spiking"``, ``"coding"``, or ``""`` for the input.
         shape: of the output, of one image at one step.
         parameters: number of weights, biases and learnt coefficients.
-        state: bytes of one image's state in float32, which continues the layer in time.
-        modules: what the line stands for.
+        state: bytes of the state of one image in float32, with which the layer continues in time.
+        modules: the modules that the line stands for.
     """
 
     name: str
@@ -42,19 +44,16 @@ class Row(NamedTuple):
 def rows(network: "HybridNetwork") -> list[Row]:
     """The table of ``network``, input side first."""
     found = [_row("input", "", network.input_shape)]
-    pools = (module for module in network.modules() if isinstance(module, nn.MaxPool2d))
     children = list(network.artificial)
-    for layer, shape, module in network.modules_by_layer():
-        if layer.spiking and found[-1].part not in ("coding", "spiking"):
+    for token, shape, module in network.modules_by_token():
+        if token.spiking and found[-1].part not in ("coding", "spiking"):
             found.append(_coding(network))
-        if layer.kind == "pool":
-            modules = (next(pools),)
-        elif layer.spiking:
-            modules = (module,)
-        else:
-            modules = tuple(children[children.index(module) :][:2])  # with its activation
+        modules = [module]
+        if not token.spiking:
+            after = children[children.index(module) + 1 :][:1]
+            modules += [child for child in after if isinstance(child, tuple(ACTIVATIONS.values()))]
         state = _neuron_state(module) * math.prod(shape) if isinstance(module, SpikingLayer) else 0
-        found.append(_row(layer.token, "spiking" if layer.spiking else "artificial", shape, state, modules))
+        found.append(_row(token.text, "spiking" if token.spiking else "artificial", shape, state, tuple(modules)))
     return found
 
 
@@ -83,10 +82,11 @@ def show(shape: Shape) -> str:
 
 
 def kept_for_backward(network: "HybridNetwork") -> list[int]:
-    """Bytes that training keeps from forward to backward for one image in the network's dtype, by :func:`rows`.
+    """Bytes that training keeps from forward to backward for one image, one number for each of :func:`rows`.
 
-    Measured: one image of noise goes through the network, and every storage that autograd saves is counted once, where
-    it is first saved; parameters are not. A tensor between two layers is saved by the one that multiplies it.
+    They are measured, in the network's dtype: one image of noise goes through the network, and every storage that
+    autograd saves is counted once, at the row that saves it first. Parameters are not counted. A tensor between two
+    layers is saved by the layer that multiplies it.
     """
     table = rows(network)
     kept = [0] * len(table)
@@ -94,7 +94,7 @@ def kept_for_backward(network: "HybridNetwork") -> list[int]:
     inside: list[int] = []
     parameter = next(network.parameters())
     seen = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    alive: list[Tensor] = []  # a storage that is freed could come again as another
+    alive: list[Tensor] = []  # so that no storage is freed and its address given to another
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -127,15 +127,14 @@ def _row(name: str, part: str, shape: Shape, state: int = 0, modules: tuple[nn.M
 
 def _coding(network: "HybridNetwork") -> Row:
     code = network.code
-    shape = network.features_shape
-    if code.kind == "gaussian":
-        shape = (shape[0] // 2, *shape[1:])
+    channels, *sides = network.features_shape
+    shape = (channels // len(KINDS[code.kind].outputs), *sides)
     numbers = 0 if code.axon is None else _order(code.axon) * (1 if code.constant else math.prod(shape))
     return _row(f"{code.kind}, {network.input}", "coding", shape, FLOAT * numbers, (code,))
 
 
 def _neuron_state(layer: SpikingLayer) -> int:
-    """Bytes of one neuron's state: V, R where there is one, and the filters' memories."""
+    """Bytes of one neuron's state: V, R if the reset has it, and the past values that the filters need."""
     neurons = layer.neurons
     filters = sum(_order(f) for f in (neurons.axon, neurons.synapse) if f is not None)
     return FLOAT * (1 + (neurons.reset == "filter") + filters)

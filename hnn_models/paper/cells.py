@@ -1,56 +1,67 @@
-"""The cells of the paper's tables: what is trained for each, and the accuracy that the paper reports."""
+"""The cells of the paper's tables: the networks, and the accuracies that the paper reports."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..network.codings import KINDS
+from ..network.config import NetworkConfig
 from ..network.network import HybridNetwork
-from ..network.notation import parse
-from ..training.protocol import Protocol
+from ..network.notation import artificial_twin, parse
 
-# What goes with a recipe on the side of the network.
+# The options of a network that belong to a recipe.
 NETWORK_OPTIONS: Mapping[str, Mapping[str, Any]] = {"paper": {}, "modern": {"learn": ("axon",)}}
-
-# When a run ends early, as (patience, min_epochs). A one-cycle schedule is at its best at its end.
-CUTS: Mapping[str, tuple[int | None, int]] = {"paper": (20, 30), "modern": (None, 1)}
 
 
 class Run(NamedTuple):
-    """What is trained for a cell, but for the plan and the seed. Cells with the same run share it.
+    """A network and the way in which it is learnt. Cells with equal runs share one run.
 
-    ``coding`` is ``"none"`` for a purely artificial network; ``activation`` is that of all artificial layers.
+    Attributes:
+        architecture, input, activation: as for :class:`hnn_models.HybridNetwork`.
+        dataset: the name of the data set.
+        coding: as for :class:`hnn_models.HybridNetwork`; ``"none"`` for a purely artificial network.
+        learning: ``"simultaneous"`` or ``"separate"``.
     """
 
     architecture: str
     dataset: str
-    coding: str = "duplicate"
-    input: str = "direct"
+    coding: str = NetworkConfig.coding
+    input: str = NetworkConfig.input
     learning: str = "simultaneous"
-    activation: str = "relu"
+    activation: str = NetworkConfig.activation
 
     @property
     def artificial(self) -> "Run | None":
-        """For separate learning, the purely artificial network that the fixed layers come from."""
+        """For separate learning, the purely artificial network that the fixed layers come from; else None."""
         if self.learning == "simultaneous":
             return None
-        whole = self.architecture.replace("S", "A")
+        whole = artificial_twin(parse(self.architecture))
         return Run(whole, self.dataset, "none", activation=self.activation)
 
-    def network(self, shape: Sequence[int], recipe: str, backend: str | None = None) -> HybridNetwork:
-        """The untrained network, for images of ``shape``."""
-        return HybridNetwork(
+    def config(self, shape: Sequence[int], recipe: str) -> NetworkConfig:
+        """The description of the network, for images of ``shape``."""
+        return NetworkConfig(
             self.architecture,
             shape,
-            "duplicate" if self.coding == "none" else self.coding,
+            NetworkConfig.coding if self.coding == "none" else self.coding,
             input=self.input,
             activation=self.activation,
             fixed_artificial=self.learning == "separate",
-            backend=backend,
             **NETWORK_OPTIONS[recipe],
         )
 
+    def network(self, shape: Sequence[int], recipe: str, backend: str | None = None) -> HybridNetwork:
+        """Make the untrained network, for images of ``shape``."""
+        return HybridNetwork.of(self.config(shape, recipe), backend)
+
 
 class Cell(NamedTuple):
-    """A figure of the paper: ``accuracy`` in percent, and the run that gives ours."""
+    """A figure of the paper.
+
+    Attributes:
+        table: ``"1a"`` for Table 1(a), ``"4.2"`` for section 4.2.
+        run: the run that gives our figure.
+        accuracy: the paper's, in percent.
+    """
 
     table: str
     run: Run
@@ -58,7 +69,7 @@ class Cell(NamedTuple):
 
     @property
     def variant(self) -> tuple[str, str]:
-        """What tells it from others of its table and architecture: ``("learning", "separate")``."""
+        """The option that differs within its table and architecture, and its value: ``("learning", "separate")``."""
         return ("input", self.run.input) if self.table == "4.2" else ("learning", self.run.learning)
 
     @property
@@ -69,58 +80,14 @@ class Cell(NamedTuple):
     @property
     def artificial_share(self) -> float:
         """The fraction of the layers with weights that are artificial."""
-        weighted = [layer for layer in parse(self.run.architecture) if layer.kind != "pool"]
-        return sum(not layer.spiking for layer in weighted) / len(weighted)
-
-
-class Plan(NamedTuple):
-    """How all cells are trained. What is None is the recipe's own; ``patience`` 0 never ends a run early."""
-
-    recipe: str = "paper"
-    epochs: int | None = None
-    patience: int | None = None
-    min_epochs: int | None = None
-    precision: str | None = None
-
-    def protocol(self, dataset: str, seed: int = 0) -> Protocol:
-        """How a network is trained on ``dataset``.
-
-        Raises:
-            ValueError: a recipe or a number that is not allowed.
-        """
-        given = {name: getattr(self, name) for name in ("epochs", "precision") if getattr(self, name) is not None}
-        protocol = Protocol.of(dataset, self.recipe, seed=seed, **given)
-        patience, least = CUTS[self.recipe]
-        patience = patience if self.patience is None else self.patience
-        least = least if self.min_epochs is None else self.min_epochs
-        if not patience or least >= protocol.epochs:
-            return protocol  # nothing would end it early
-        return protocol._replace(patience=patience, min_epochs=least).checked()
-
-    def label(self, dataset: str) -> str:
-        """The recipe's name, and where this plan departs from it: ``"paper, 2 epochs"``."""
-        own, usual = self.protocol(dataset), Plan(self.recipe).protocol(dataset)
-        label = self.recipe
-        if own.epochs != usual.epochs:
-            label += f", {own.epochs} epoch{'s' if own.epochs > 1 else ''}"
-            usual = Plan(self.recipe, own.epochs).protocol(dataset)
-        if own.precision != usual.precision:
-            label += f", {own.precision}"
-        if (own.patience, own.min_epochs) != (usual.patience, usual.min_epochs):
-            cut = f"ends when flat for {own.patience}, from {own.min_epochs} on" if own.patience else "never cut"
-            label += f", {cut}"
-        return label
-
-
-def planned_epochs(label: str, dataset: str) -> int:
-    """The number of epochs of a :meth:`Plan.label`, a run's end if nothing cuts it."""
-    recipe, *departures = label.split(", ")
-    given = [int(words.split()[0]) for words in departures if words.endswith((" epoch", " epochs"))]
-    return given[0] if given else Protocol.of(dataset, recipe).epochs
+        weighted = [token for token in parse(self.run.architecture) if token.weighted]
+        return sum(not token.spiking for token in weighted) / len(weighted)
 
 
 def select(names: Sequence[str], cells: Sequence[Cell]) -> list[Cell]:
-    """The cells called ``names``, all where there are none; a name may stop at the architecture or at the table.
+    """The cells with these ``names``; all cells for no name.
+
+    A name may stop at the table (``"1a"``) or at the architecture (``"1a/A784-S500-S10"``).
 
     Raises:
         ValueError: a name that no cell has.
@@ -134,7 +101,7 @@ def select(names: Sequence[str], cells: Sequence[Cell]) -> list[Cell]:
 
 
 def title(table: str) -> str:
-    """What a heading says of ``table``."""
+    """The heading of ``table``, such as ``"Table 1(a): duplicate coding, MNIST"``."""
     number = f"Section {table}" if "." in table else f"Table {table[:-1]}({table[-1]})"
     return f"{number}: {_TITLES[table]}"
 
@@ -161,7 +128,7 @@ _CNNS = (
     "A32C3-A32C3-A64C3-P2-A64C3-P2-S512-S10",
     "A32C3-A32C3-A64C3-P2-A64C3-P2-A512-A10",
 )
-# Column by column as the paper prints them, a number for each architecture.
+# The paper's columns: table, coding, learning, and an accuracy for each architecture; None for an empty cell.
 _COLUMNS = (
     ("1a", "duplicate", "simultaneous", (98.13, 97.78, 98.07, 98.23)),
     ("1a", "duplicate", "separate", (None, 98.22, 99.17, None)),
@@ -176,9 +143,10 @@ _COLUMNS = (
 
 def _run(architecture: str, dataset: str, coding: str, learning: str) -> Run:
     if "A" not in architecture:
-        # No artificial layer could put out a mean and a sigma, so Table 2 has the network of Table 1.
+        # There is no artificial layer that could give mean and ln sigma, so Table 2 has the network of Table 1.
         return Run(architecture, dataset, "duplicate" if coding == "gaussian" else coding)
-    activation = "sigmoid" if coding == "poisson" else "relu"  # of all layers, in the pretrained network too
+    # The activation that a coding needs at the border is that of all layers, also in the pretrained network.
+    activation = KINDS[coding].activation or NetworkConfig.activation
     if "S" not in architecture:
         return Run(architecture, dataset, "none", activation=activation)
     return Run(architecture, dataset, coding, learning=learning, activation=activation)

@@ -1,4 +1,4 @@
-"""Plots of the tables: accuracy against the share of artificial layers, and learning curves."""
+"""Plots of the tables: accuracy by the share of artificial layers, learning curves, accuracy against energy."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,55 @@ from itertools import groupby
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from ..analysis.plots import accuracy_against_energy
+from ..training import learning
+from . import record
 from .cells import Cell, title
 from .record import Row, conditions
+from .runs import Reproduction
 
 _COLORS = {"separate": "C0", "simultaneous": "C1"}
 
 
-def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
-    """Test accuracy over the share of layers that are artificial, a panel per table: the paper's, and ours.
+def figures(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Figure]:
+    """Plot everything that the record and the runs of ``cells`` have, by the name of the figure.
 
-    Ours is the mean over the seeds, the bar their range. The pure networks belong to each way of learning.
+    The figures are ``accuracy-DATASET``, ``energy-DATASET`` (of the first seed) and ``learning-TABLE``. The last two
+    need the data set's images.
+    """
+    rows = [row for row in record.read(work.record, work.cells) if row.base_recipe == work.plan.recipe]
+    made = {}
+    for dataset in dict.fromkeys(cell.run.dataset for cell in cells):
+        shown = [cell for cell in cells if cell.run.dataset == dataset and cell.table != "4.2"]
+        if shown:
+            made[f"accuracy-{dataset}"] = accuracy_by_share(shown, rows)
+        if dataset in work.sources:
+            finished = {cell.run: work.finished(rows, cell, seeds[0]) for cell in cells if cell.run.dataset == dataset}
+            points = [work.point(run, seeds[0], row.test_accuracy) for run, row in finished.items() if row is not None]
+            found = [point for point in points if point is not None]
+            if found:
+                made[f"energy-{dataset}"] = accuracy_against_energy(found)
+    for table in dict.fromkeys(cell.table for cell in cells):
+        histories = {
+            cell: [learning.history(work.run_dir(cell.run, seed)) for seed in seeds]
+            for cell in cells
+            if cell.table == table and cell.run.dataset in work.sources
+        }
+        if any(any(several) for several in histories.values()):
+            dataset = next(iter(histories)).run.dataset
+            how = conditions(work.plan.label(dataset), work.sources[dataset].label)
+            made[f"learning-{table}"] = learning_curves(histories, how)
+    return made
+
+
+def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
+    """Plot test accuracy over the share of layers that are artificial, one panel per table: the paper's and ours.
+
+    Our points are means over the seeds, and the bars are their ranges. The pure networks belong to both ways of
+    learning.
 
     Raises:
-        ValueError: there is nothing to plot.
+        ValueError: ``cells`` is empty.
     """
     if not cells:
         raise ValueError("cells must hold at least one cell; got none")
@@ -27,23 +63,21 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(1 + 4.2 * len(tables), 4.4), layout="constrained")
     for ax, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
         learnings = {cell.run.learning for cell in table if _hybrid(cell)} or {"simultaneous"}
-        for learning in sorted(learnings):
-            color = _COLORS[learning]
+        for way in sorted(learnings):
+            color = _COLORS[way]
             line = sorted(
-                (cell for cell in table if cell.run.learning == learning or not _hybrid(cell)),
+                (cell for cell in table if cell.run.learning == way or not _hybrid(cell)),
                 key=lambda cell: cell.artificial_share,
             )
             shares = [100 * cell.artificial_share for cell in line]
-            ax.plot(
-                shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper, {learning}"
-            )
+            ax.plot(shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper, {way}")
             own = [[row for row in rows if row.is_of(cell)] for cell in line]
             ours = [[row.test_accuracy for row in several] for several in own]
             found = [(x, statistics.mean(y), min(y), max(y)) for x, y in zip(shares, ours, strict=True) if y]
             if found:
                 x, mean, least, most = zip(*found, strict=True)
                 how = dict.fromkeys(conditions(row.recipe, row.dataset) for several in own for row in several)
-                ax.plot(x, mean, "o-", color=color, label=f"ours, {learning} (recipe {' / '.join(how)})")
+                ax.plot(x, mean, "o-", color=color, label=f"ours, {way} (recipe {' / '.join(how)})")
                 ax.vlines(x, least, most, color=color)
         ax.set_title(title(table[0].table), fontsize=10, loc="left")
         ax.set_xlabel("layers that are artificial (%)")
@@ -56,14 +90,14 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
 
 
 def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, float]]]], how: str) -> Figure:
-    """Training loss and validation accuracy by epoch; one color per cell, a line for each seed.
+    """Plot training loss and validation accuracy by epoch, one color per cell and one line per seed.
 
     Args:
-        histories: what :func:`hnn_models.training.learning.history` gives for each run of a cell.
-        how: recipe and images, as :func:`hnn_models.paper.record.conditions` says them.
+        histories: for each cell, the :func:`hnn_models.training.learning.history` of each of its runs.
+        how: recipe and images, from :func:`hnn_models.paper.record.conditions`.
 
     Raises:
-        ValueError: there is nothing to plot.
+        ValueError: there is no epoch to plot.
     """
     if not any(any(several) for several in histories.values()):
         raise ValueError("histories must hold at least one epoch; got none")

@@ -1,4 +1,4 @@
-"""The record of the tables: a CSV file, and the Markdown page that it gives."""
+"""The record of the tables: a CSV file, and the Markdown page that is made from it."""
 
 import csv
 import io
@@ -10,18 +10,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..training.protocol import RECIPES
-from .cells import CUTS, Cell, planned_epochs, title
+from .cells import Cell, title
+from .plan import CUTS, planned_epochs
 
 
 class RecordError(ValueError):
-    """A file that is not such a record, or a damaged one."""
+    """A file that is not a record of tables, or a damaged one."""
 
 
 class Row(NamedTuple):
-    """A trained cell, with the columns of the file. Accuracies are in percent.
+    """A trained cell: the columns of the file.
 
-    ``dataset`` says where the images are not the original ones, ``recipe`` where the plan is not the recipe's own;
-    ``epochs`` were trained, in ``seconds_per_epoch`` with validation.
+    Attributes:
+        table, architecture, coding, input, learning: of the cell and its run.
+        dataset: the data set's name, and a note if the images are a copy, such as ``"cifar10 (JPEG copy)"``.
+        recipe: the label of the plan (:meth:`hnn_models.paper.plan.Plan.label`).
+        seed: of the run.
+        epochs: the number of epochs that were trained.
+        best_epoch: the epoch that was tested, from 1.
+        val_accuracy, test_accuracy, paper_accuracy: in percent.
+        seconds_per_epoch: with validation.
+        device, torch, commit, date: of the run.
     """
 
     table: str
@@ -44,7 +53,7 @@ class Row(NamedTuple):
     date: str
 
     def is_of(self, cell: Cell) -> bool:
-        """Whether this is a figure for ``cell``."""
+        """True if this is a figure for ``cell``."""
         run = cell.run
         return (self.table, self.architecture, self.coding, self.input, self.learning, self.paper_accuracy) == (
             cell.table, run.architecture, run.coding, run.input, run.learning, cell.accuracy,
@@ -52,20 +61,20 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """What there is one row of: another plan of the same recipe, or a copy of the images, has no row beside it."""
+        """The columns that no two rows share. Another plan of the same recipe, or other images, replace a row."""
         return (self.table, self.architecture, self.coding, self.input, self.learning, self.base_recipe, self.seed)
 
     @property
     def base_recipe(self) -> str:
-        """The recipe without what was changed."""
+        """The recipe without the plan's departures from it."""
         return self.recipe.split(",")[0]
 
 
 def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
-    """The rows of the record at ``path``, each of one of ``cells``; none where there is no file.
+    """Read the rows of the record at ``path``, each a figure for one of ``cells``; no rows if there is no file.
 
     Raises:
-        RecordError: the file is not such a record; the message names the line.
+        RecordError: the file is not a record of tables, or is damaged; the message names the line.
     """
     if not path.exists():
         return []
@@ -94,14 +103,14 @@ def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
 
 
 def put(rows: Iterable[Row], row: Row) -> list[Row]:
-    """``rows`` with ``row`` in the place of the one with its key."""
+    """``rows`` with ``row`` at the end, and without the row that has its key."""
     return [*(other for other in rows if other.key != row.key), row]
 
 
 def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
     """Write the record, in the order of ``cells``, and beside it the page with the suffix ``.md``.
 
-    Whatever happens meanwhile, each is the former file whole, or the new one whole.
+    At every moment each of the two is the whole former file or the whole new one.
     """
     rows = in_order(rows, cells)
     text = io.StringIO()
@@ -113,7 +122,7 @@ def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
 
 
 def conditions(recipe: str, dataset: str) -> str:
-    """What must be said beside a figure, from the columns of its row: ``"paper, 2 epochs; JPEG copy"``."""
+    """The note beside a figure, from columns of its row, such as ``"paper, 2 epochs; JPEG copy"``."""
     copy = dataset.partition(" ")[2].strip("()")
     return f"{recipe}; {copy}" if copy else recipe
 
@@ -129,7 +138,10 @@ def in_order(rows: Iterable[Row], cells: Sequence[Cell]) -> list[Row]:
 
 
 def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
-    """A page with the paper's figures beside ours, cell by cell; what differs in more than the seed apart."""
+    """Make the page with the paper's figures beside ours, cell by cell.
+
+    Rows that differ in the seed alone are one line of the page.
+    """
     lines = ["# The paper's tables, and ours", "", _LEGEND]
     for table, of_table in groupby(cells, key=lambda cell: cell.table):
         group = list(of_table)
@@ -188,10 +200,10 @@ def _line(words: Iterable[str]) -> str:
 
 
 def _row(words: Sequence[str]) -> Row:
-    """A line of the file.
+    """The row in a line of the file.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the line is not a row.
     """
     if len(words) != len(Row._fields):
         raise ValueError(f"it has {len(words)} columns of {len(Row._fields)}")

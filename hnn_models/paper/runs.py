@@ -1,42 +1,44 @@
-"""``hnn tables``: train what the paper's tables hold, cell by cell, and keep a record."""
+"""The runs behind the paper's tables: train what the record lacks, cell by cell, and write it down."""
 
 import datetime
 import hashlib
 import json
-import os
-import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import typer
 
 from ..analysis import energy
-from ..cli.inspect import profiled
-from ..cli.output import BAD_RUN, Backend, Device, Json, Progress, print_table, short_errors
+from ..analysis.profile import profile
 from ..data import datasets
 from ..data.images import ImageSet
 from ..network.network import HybridNetwork
 from ..training import checkpoint, provenance
-from ..training.device import device_name, resolve_device
-from ..training.protocol import PRECISIONS, RECIPES, Protocol
-from . import record as results
-from .cells import CELLS, Cell, Plan, Run, select
+from ..training.device import device_name
+from ..training.protocol import Protocol
+from . import record
+from .cells import Cell, Run
+from .plan import Plan
 from .record import Row
 
+# Training needs Lightning and plots need matplotlib: neither is imported before it is used.
 if TYPE_CHECKING:
     from ..analysis.plots import Point
     from ..training.learning import Outcome
 
-_PROFILED = 1000  # test images of which the energy is the mean
+_PROFILED = 1000  # the energy is the mean over so many test images
 
 
 class Source(NamedTuple):
-    """Where the images of a data set are: ``kind`` and ``folder`` are for :func:`hnn_models.data.datasets.load`.
+    """The place of a data set's images.
 
-    ``label`` is the data set's name, and what its images are where they are a copy.
+    Attributes:
+        kind: the name for :func:`hnn_models.load_images`: that of the data set, or ``"folder"`` for a copy.
+        label: the data set's name; for a copy with a note, such as ``"cifar10 (JPEG copy)"``.
+        folder: the folder for :func:`hnn_models.load_images`; None for a set that needs none.
     """
 
     kind: str
@@ -45,7 +47,7 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, dataset: str, folder: Path | None) -> "Source":
-        """The images in ``folder``: the files of ``dataset`` that torchvision reads, or else a folder of images."""
+        """Look into ``folder``: it holds the files of ``dataset`` that torchvision reads, or images as a copy of it."""
         if folder is not None and (folder / "train").is_dir():
             image = next((path for path in folder.glob("train/*/[!.]*")), Path())
             kind = image.suffix[1:].upper().replace("JPG", "JPEG")
@@ -81,16 +83,16 @@ class Reproduction:
     _images: dict[str, ImageSet] = field(default_factory=dict)
 
     def left(self, cells: Iterable[Cell], seeds: Iterable[int]) -> list[tuple[Cell, int]]:
-        """What of ``cells`` has no row of this plan.
+        """The cells and seeds that have no row of this plan.
 
         Raises:
             hnn_models.paper.record.RecordError: the file is not a record.
         """
-        rows = results.read(self.record, self.cells)
+        rows = record.read(self.record, self.cells)
         return [(cell, seed) for seed in seeds for cell in cells if self.finished(rows, cell, seed) is None]
 
     def finished(self, rows: Iterable[Row], cell: Cell, seed: int) -> Row | None:
-        """The row of this plan for ``cell``."""
+        """The row of this plan for ``cell`` and ``seed``; None if there is none."""
         plan = self.plan.label(cell.run.dataset)
         source = self.sources.get(cell.run.dataset)
         for row in rows:
@@ -100,11 +102,11 @@ class Reproduction:
         return None
 
     def fill(self, cells: Sequence[Cell], seeds: Sequence[int]) -> None:
-        """Train what is left of ``cells``; write the record, and the page beside it, after each.
+        """Train the cells that are left. Write the record, and the page beside it, after each of them.
 
         Raises:
-            ValueError: images that are not there, or a run that cannot be continued.
-            hnn_models.paper.record.RecordError: the file is not a record; it is left alone.
+            ValueError: images that are missing, or a run that cannot be continued.
+            hnn_models.paper.record.RecordError: the file is not a record; it is not changed.
             FloatingPointError: the weights of a run are no longer finite.
         """
         commit = provenance.commit()
@@ -112,12 +114,12 @@ class Reproduction:
         for cell, _ in left:
             self._source(cell.run.dataset)
         for number, (cell, seed) in enumerate(left, start=1):
-            typer.echo(f"[{number}/{len(left)}] {cell.name}, seed {seed}", err=True)
-            rows = results.read(self.record, self.cells)
+            _say(f"[{number}/{len(left)}] {cell.name}, seed {seed}")
+            rows = record.read(self.record, self.cells)
             row = self._shared(rows, cell, seed) or self._row(cell, seed, commit)
-            # Read again: another process may have written meanwhile.
-            results.write(self.record, results.put(results.read(self.record, self.cells), row), self.cells)
-            typer.echo(f"{row.test_accuracy:.2f} %, the paper's {row.paper_accuracy:.2f} %", err=True)
+            # The file is read again, because another process may have written it meanwhile.
+            record.write(self.record, record.put(record.read(self.record, self.cells), row), self.cells)
+            _say(f"{row.test_accuracy:.2f} %, the paper's {row.paper_accuracy:.2f} %")
 
     def run_dir(self, run: Run, seed: int) -> Path:
         """The folder of ``run``."""
@@ -125,7 +127,7 @@ class Reproduction:
 
     def point(self, run: Run, seed: int, accuracy: float) -> "Point | None":
         """The energy that the network of ``run`` takes, beside its ``accuracy`` in percent; None where it is gone."""
-        from ..analysis import plots
+        from ..analysis.plots import Point
         from ..training import learning
 
         path = self.run_dir(run, seed) / "best.ckpt"
@@ -133,15 +135,15 @@ class Reproduction:
             return None
         found, images = checkpoint.load(path, backend=self.backend), self._load(run.dataset)
         index = learning.parts(found.network, images, found.protocol)[2][:_PROFILED]
-        cost = energy.total(profiled(found, images, index, self.device))
+        cost = energy.total(profile(found, images, index, self.device))
         name = ", ".join((run.architecture, run.coding, *([run.input] if run.input != "direct" else []), run.learning))
         if run.coding == "none":
             name = f"{run.architecture}, {run.activation}"
-        return plots.Point(name, accuracy / 100, cost.energy(), cost.memory_energy())
+        return Point(name, accuracy / 100, cost.energy(), cost.memory_energy())
 
     def _source(self, dataset: str) -> Source:
         if dataset not in self.sources:
-            raise ValueError(f"--{dataset}-dir is missing, the folder that holds {datasets.DATASETS[dataset]}")
+            raise ValueError(f"--{dataset}-dir is missing, the folder that holds {datasets.DATASETS[dataset].holds}")
         return self.sources[dataset]
 
     def _shared(self, rows: Sequence[Row], cell: Cell, seed: int) -> Row | None:
@@ -183,7 +185,7 @@ class Reproduction:
             artificial = run.artificial
             pretrained = None if artificial is None else self._train(artificial, seed).checkpoint
             network, protocol, run_dir = self._prepare(run, seed)
-            typer.echo(f"{run.architecture}, {run.learning}: {run_dir}", err=True)
+            _say(f"{run.architecture}, {run.learning}: {run_dir}")
             self._outcomes[run, seed] = learning.train(
                 network,
                 self._load(run.dataset),
@@ -198,139 +200,19 @@ class Reproduction:
 
     def _prepare(self, run: Run, seed: int) -> tuple[HybridNetwork, Protocol, Path]:
         protocol = self.plan.protocol(self._source(run.dataset).kind, seed)
+        config = run.config(datasets.SHAPES[run.dataset], self.plan.recipe)
         torch.manual_seed(seed)
-        network = run.network(datasets.SHAPES[run.dataset], self.plan.recipe, self.backend)
-        identity = json.dumps([network.config, protocol._asdict()], sort_keys=True)
+        network = HybridNetwork.of(config, self.backend)
+        identity = json.dumps([config.arguments(), protocol._asdict()], sort_keys=True)
         digest = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
         return network, protocol, self.runs / f"{run.dataset}-{run.architecture}-{run.coding}-{seed}-{digest}"
 
     def _load(self, dataset: str) -> ImageSet:
         if dataset not in self._images:
             source = self._source(dataset)
-            self._images[dataset] = datasets.load(source.kind, source.folder)
+            self._images[dataset] = datasets.load_images(source.kind, source.folder)
         return self._images[dataset]
 
 
-def tables(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CELL]...", help="Such as 1a, 2b/A784-A500-S10, 4.2/S784-S500-S10/axon; all without."),
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the runs, such as 0,1,2.")] = "0",
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = RECIPES[0],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; the recipe's by default.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=0, help="End a run once validation has been flat for so many epochs; 0: never.")
-    ] = None,
-    min_epochs: Annotated[int | None, typer.Option(min=1, help="The fewest epochs before --patience ends it.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}; the recipe's by default.")
-    ] = None,
-    mnist_dir: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
-    cifar10_dir: Annotated[
-        Path | None, typer.Option(help="Folder that holds cifar-10-batches-py, or images as train/<class>/....")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/tables"),
-    out: Annotated[Path, typer.Option(help="The record, a CSV file; a page with the suffix .md is beside it.")] = Path(
-        "benchmarks/results/tables.csv"
-    ),
-    plots: Annotated[Path | None, typer.Option(help="Folder for plots of what there is.")] = None,
-    only_list: Annotated[bool, typer.Option("--list", help="Train nothing: show the cells and what is left.")] = False,
-    device: Device = "auto",
-    backend: Backend = None,
-    progress: Progress = True,
-    as_json: Json = False,
-) -> None:
-    """Train the cells of the paper's tables, and put the figures beside the paper's.
-
-    A cell in the record is kept, and an interrupted run goes on; another plan trains anew, and replaces the record's
-    row of the same recipe and seed. With the recipe 'paper' a run ends once validation has been flat for 20 epochs,
-    not before 30.
-    """
-    with short_errors():
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ValueError("tables is for one process; hnn train is for several")
-        chosen = select(names or (), CELLS)
-        numbers = _numbers(seeds)
-        plan = Plan(recipe, epochs, patience, min_epochs, precision)
-        folders = {"mnist": mnist_dir, "cifar10": cifar10_dir}
-        sources = {name: Source.of(name, folder) for name, folder in folders.items() if folder is not None}
-        where = resolve_device(device)
-        work = Reproduction(CELLS, plan, out, runs, sources, where, backend, progress)
-        work.left(chosen, numbers)  # checks the plan and the record
-    if not only_list:
-        with short_errors((*BAD_RUN, datasets.DataError)):
-            try:
-                work.fill(chosen, numbers)
-            except SystemExit:  # Lightning's on Ctrl-C
-                typer.echo("interrupted; the same command goes on after the last full epoch", err=True)
-                raise
-    with short_errors():
-        print_table(f"recipe {recipe}, accuracy in percent", _lines(work, chosen, numbers), as_json)
-        if plots is not None:
-            _plot(work, chosen, numbers, plots)
-
-
-def _numbers(text: str) -> list[int]:
-    """``"0,1,2"`` as numbers."""
-    try:
-        numbers = [int(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ValueError(f"--seeds must be different numbers from 0 on, such as 0,1,2; got {text!r}")
-    return numbers
-
-
-def _lines(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    rows, left = results.read(work.record, work.cells), work.left(cells, seeds)
-    lines = []
-    for cell in cells:
-        own = [row for row in rows if row.is_of(cell) and row.base_recipe == work.plan.recipe]
-        lines.append(
-            {
-                "cell": cell.name,
-                "paper": cell.accuracy,
-                "ours": statistics.mean(row.test_accuracy for row in own) if own else None,
-                "plan": "; ".join(dict.fromkeys(row.recipe for row in own)),
-                "seeds": ",".join(str(row.seed) for row in own),
-                "left": ",".join(str(seed) for other, seed in left if other == cell),
-            }
-        )
-    return lines
-
-
-def _plot(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> None:
-    try:
-        from ..analysis import plots as network_plots
-        from . import plots as table_plots
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("--plots needs matplotlib, part of the extra 'models'") from error
-    from ..training import learning
-
-    rows = [r for r in results.read(work.record, work.cells) if r.base_recipe == work.plan.recipe]
-    figures = {}
-    for dataset in dict.fromkeys(cell.run.dataset for cell in cells):
-        shown = [cell for cell in cells if cell.run.dataset == dataset and cell.table != "4.2"]
-        if shown:
-            figures[f"accuracy-{dataset}"] = table_plots.accuracy_by_share(shown, rows)
-        if dataset in work.sources:
-            finished = {cell.run: work.finished(rows, cell, seeds[0]) for cell in cells if cell.run.dataset == dataset}
-            points = [work.point(run, seeds[0], row.test_accuracy) for run, row in finished.items() if row is not None]
-            found = [point for point in points if point is not None]
-            if found:
-                figures[f"energy-{dataset}"] = network_plots.accuracy_against_energy(found)
-    for table in dict.fromkeys(cell.table for cell in cells):
-        histories = {
-            cell: [learning.history(work.run_dir(cell.run, seed)) for seed in seeds]
-            for cell in cells
-            if cell.table == table and cell.run.dataset in work.sources
-        }
-        if any(any(several) for several in histories.values()):
-            dataset = next(iter(histories)).run.dataset
-            how = results.conditions(work.plan.label(dataset), work.sources[dataset].label)
-            figures[f"learning-{table}"] = table_plots.learning_curves(histories, how)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
-        typer.echo(f"wrote {folder / name}.png", err=True)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,1 +1,1 @@
-"""Training: protocols, checkpoints, the runs themselves, and the machine that they run on."""
+"""Training: protocols, runs, checkpoints, and the machine that they run on."""

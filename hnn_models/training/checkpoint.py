@@ -1,4 +1,4 @@
-"""Checkpoints: Lightning's files, with what rebuilds the network beside the weights, read without running code."""
+"""Checkpoints: Lightning's files, which also describe the network and its training. Reading one runs no code."""
 
 import os
 import zipfile
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..data import datasets
+from ..data.images import DataError, ImageSet
 from ..network.network import HybridNetwork
 from .protocol import Protocol
 
@@ -21,10 +23,15 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """A network with its trained weights on the CPU, and how it was trained.
+    """A trained network, and its training.
 
-    ``images`` is the digest of the images (:meth:`hnn_models.data.images.ImageSet.fingerprint`); ``epoch`` counts
-    from 1; ``validation_accuracy`` is a fraction; ``seconds`` is the training time up to there.
+    Attributes:
+        network: the network with its trained weights, on the CPU.
+        protocol: the protocol that it was trained with.
+        images: the digest of the images that it was trained on (:meth:`hnn_models.ImageSet.fingerprint`).
+        epoch: the epoch, from 1.
+        validation_accuracy: at that epoch, a fraction.
+        seconds: training time up to the end of that epoch.
     """
 
     network: HybridNetwork
@@ -38,7 +45,7 @@ class Checkpoint(NamedTuple):
 def describe(
     network: HybridNetwork, protocol: Protocol, images: str, validation_accuracy: float, seconds: float
 ) -> dict[str, Any]:
-    """What a checkpoint holds under :data:`KEY`: tensors and plain types only."""
+    """The part of a checkpoint under :data:`KEY`, made of tensors and plain types alone."""
     return {
         "version": VERSION,
         "network": network.config,
@@ -50,8 +57,8 @@ def describe(
 
 
 def write(content: dict[str, Any], path: Path | str) -> None:
-    """Write a checkpoint. Whatever happens meanwhile, ``path`` is the former file whole, or the new one whole."""
-    # Lightning's own way writes into the system's folder for temporary files; moving from there can be a copy.
+    """Write a checkpoint. At every moment ``path`` is the whole former file or the whole new one."""
+    # Lightning itself writes to the system's folder for temporary files. A move from there can be a copy.
     part = Path(f"{path}.part")
     with part.open("wb") as file:
         torch.save(content, file)
@@ -61,10 +68,14 @@ def write(content: dict[str, Any], path: Path | str) -> None:
 
 
 def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
-    """The checkpoint at ``path``, its network set to use ``backend``.
+    """Read a checkpoint. No code in it is run.
+
+    Args:
+        path: a ``best.ckpt`` or ``last.ckpt`` of a run.
+        backend: of the network's kernels, as for :func:`hnn_kernels.lif`.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged or not such a checkpoint.
+        CheckpointError: there is no such file, it is damaged, or it is not a checkpoint of this package.
     """
     path = Path(path)
     if not path.is_file():
@@ -79,12 +90,12 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
     if found.get("version") != VERSION:
         raise CheckpointError(f"{path} has checkpoint version {found.get('version')!r}; this package reads {VERSION}")
     try:
-        # Without storage: the weights come from the file, and their sizes are compared before any are allocated.
+        # The network has no storage: its sizes are compared with the file's before any memory is allocated.
         with torch.device("meta"):
             network = HybridNetwork(**found["network"], backend=backend)
         weights = _weights(content["state_dict"])
         for name, own in network.state_dict().items():
-            if name in weights and weights[name].dtype != own.dtype:  # assigning would take it over
+            if name in weights and weights[name].dtype != own.dtype:  # assign=True would take it over
                 raise ValueError(f"{name} is {weights[name].dtype}, not {own.dtype}")
         network.load_state_dict(weights, assign=True)
         return Checkpoint(
@@ -99,8 +110,27 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         raise CheckpointError(f"{path} does not hold a network that can be rebuilt: {error}") from error
 
 
+def load_images(found: Checkpoint, data_dir: Path | None = None) -> ImageSet:
+    """Read the images that a network was trained on, in the same order, so that their split is the same.
+
+    Args:
+        found: the checkpoint of the network.
+        data_dir: as for :func:`hnn_models.load_images`. The images of a folder are converted as they were for training.
+
+    Raises:
+        ValueError: ``data_dir`` is missing, or the data set does not take it.
+        DataError: the files are missing or damaged, or hold other images.
+    """
+    name = found.protocol.dataset
+    shape = found.network.input_shape if datasets.find(name).shape is None else None
+    images = datasets.load_images(name, data_dir, shape=shape)
+    if images.fingerprint() != found.images:
+        raise DataError(f"the network was trained on other images than those of {data_dir}: it may have seen some")
+    return images
+
+
 def _read(path: Path) -> Any:
-    """What the file holds, its checksums compared first: torch writes them, but does not look at them."""
+    """Read the file, once its checksums are known to be right: torch writes them, but does not compare them."""
     with zipfile.ZipFile(path) as parts:
         damaged = parts.testzip()
     if damaged is not None:

@@ -1,4 +1,4 @@
-"""A network under training, as Lightning takes it: loss, optimizer, schedule, accuracy."""
+"""A network in training, as a module of Lightning: loss, optimizer, schedule, accuracy."""
 
 import math
 import time
@@ -12,24 +12,24 @@ from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from ..data.images import Batches
+from ..data.batches import Batches
 from ..network.network import HybridNetwork
 from . import checkpoint
 from .protocol import Protocol
 
-_EVALUATION = 2**32  # in place of an epoch's number; no epoch has it
+_EVALUATION = 2**32  # seeds validation and test where training has the epoch; no epoch has this number
 
 
 class Classifier(lightning.LightningModule):
-    """A network under training: cross-entropy over the spike count (eq. 2), Adam, accuracy per epoch.
+    """A network in training: cross-entropy of the spike counts (eq. 2), Adam, accuracy per epoch.
 
-    Counts are whole numbers, so classes can tie; the prediction is then the first of them.
+    Counts are whole numbers, so classes can tie. The prediction is then the first of them.
 
     Args:
         network: the network.
-        protocol: how it is trained.
+        protocol: the training protocol.
         images: the digest of the images that it is trained on, for its checkpoints.
-        from_features: the batches hold what ``network.encode_features`` gives.
+        from_features: True if the batches hold features from ``network.encode_features`` instead of images.
         compiled: run the network through :func:`torch.compile`.
     """
 
@@ -46,8 +46,8 @@ class Classifier(lightning.LightningModule):
         self.network = network
         self.protocol = protocol
         self.images = images
-        # Logged once per epoch: logging every step took a third of Lightning's time. (Looking for NaN would wait for
-        # the device; without it torchmetrics 1.9 ignores weights, so it gets the loss of every image.)
+        # The loss is logged once per epoch: logging every step took a third of Lightning's time. A search for NaN would
+        # wait for the device, so it is disabled. torchmetrics 1.9 then ignores weights, so it gets each image's loss.
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.accuracy = nn.ModuleDict(
             {stage: MulticlassAccuracy(network.classes, average="micro") for stage in ("validation", "test")}
@@ -59,11 +59,11 @@ class Classifier(lightning.LightningModule):
 
     @property
     def seconds(self) -> float:
-        """Training time, that of a run's former processes included up to the epoch that was continued."""
+        """Training time in seconds. It includes the earlier processes of a continued run, up to the last full epoch."""
         return self._seconds_before + time.perf_counter() - self._start
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam over everything that is learnt, and the protocol's schedule."""
+        """Adam for every parameter that is learnt, and the protocol's schedule."""
         protocol = self.protocol
         decayed = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)}
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -71,7 +71,7 @@ class Classifier(lightning.LightningModule):
             {"params": [p for p in learnt if id(p) in decayed], "weight_decay": protocol.weight_decay},
             {"params": [p for p in learnt if id(p) not in decayed], "weight_decay": 0.0},
         ]
-        # Without decay this is Adam to the bit. One kernel for all parameters: a sixth of the time on a CPU.
+        # Without decay AdamW equals Adam bit for bit. One fused kernel takes a sixth of the time on a CPU.
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=protocol.lr, fused=True)
         if protocol.schedule == "one-cycle":
             steps = self.trainer.estimated_stepping_batches
@@ -86,11 +86,11 @@ class Classifier(lightning.LightningModule):
         self._start = time.perf_counter()
 
     def on_train_epoch_start(self) -> None:
-        """Seed by epoch, so that a run continued from a checkpoint draws what an uninterrupted one draws."""
+        """Seed by epoch, so that a continued run draws the same numbers as an uninterrupted one."""
         self._seed(self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
-        """Stop where the weights have become useless; draw the same noise in every epoch."""
+        """Stop if the weights are no longer finite. Draw the same noise in every epoch."""
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
             raise FloatingPointError(
                 f"the weights are not finite after epoch {self.current_epoch + 1}: try a lower lr ({self.protocol.lr})"
@@ -98,11 +98,11 @@ class Classifier(lightning.LightningModule):
         self._seed(_EVALUATION)
 
     def on_test_epoch_start(self) -> None:
-        """Draw the noise that validation draws."""
+        """Draw the same noise as in validation."""
         self._seed(_EVALUATION)
 
     def _seed(self, epoch: int) -> None:
-        # The same for all processes: of its noise each draws the part of its images.
+        # All processes have the same seed. Each draws the noise of its own images.
         seed = np.random.SeedSequence([self.protocol.seed, epoch, 0])
         torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
 
@@ -119,12 +119,12 @@ class Classifier(lightning.LightningModule):
         return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
 
     def _place(self, sampler: Batches, batch_index: int) -> None:
-        """Tell the coding which images of the batch this process has."""
+        """Tell the coding the place of this process's images in the batch."""
         if self.network.code is not None:
             self.network.code.first_image = sampler.share.rows(sampler.size(batch_index)).start
 
     def teardown(self, stage: str) -> None:
-        """Leave the network to batches that are one process's own."""
+        """Reset the coding for batches that are not shared."""
         if self.network.code is not None:
             self.network.code.first_image = 0
 
@@ -150,10 +150,10 @@ class Classifier(lightning.LightningModule):
         self.log(f"{stage}_accuracy", self.accuracy[stage], prog_bar=True, batch_size=len(labels))
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
-        """Add what rebuilds the network."""
+        """Add the description of the network and of its training."""
         accuracy = float(self.trainer.callback_metrics["validation_accuracy"])
         content[checkpoint.KEY] = checkpoint.describe(self.network, self.protocol, self.images, accuracy, self.seconds)
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
-        """Go on with the clock."""
+        """Continue the clock."""
         self._seconds_before = content[checkpoint.KEY]["seconds"]

@@ -8,10 +8,10 @@ import torch
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called ``name``: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is one.
+    """The device called ``name``: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is a CUDA device.
 
     Raises:
-        ValueError: any other name, or CUDA where there is none.
+        ValueError: any other name, or ``"cuda"`` without a CUDA device.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {name!r}")
@@ -23,7 +23,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's as Linux tells it."""
+    """The name of the GPU, or that of the processor as Linux reports it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

@@ -1,4 +1,4 @@
-"""Training and evaluation: simultaneous or separate, the best epoch on validation, a run that can be continued."""
+"""Training, simultaneous or separate, in runs that can be continued; and evaluation."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.augmentation import Augmentation
-from ..data.images import FeatureSet, ImageSet, loader, split
+from ..data.batches import loader
+from ..data.images import FeatureSet, ImageSet, split
 from ..network.network import HybridNetwork
 from . import checkpoint, trainer
 from .classifier import Classifier
@@ -21,11 +22,17 @@ _EVALUATION_BATCH = 500
 
 
 class Outcome(NamedTuple):
-    """What came of a run.
+    """The result of a run.
 
-    Accuracies are fractions; ``best_epoch`` counts from 1; ``epochs`` were trained in ``seconds``, validation included,
-    all processes that a run took added up. ``artificial`` is the outcome of the network that was trained first, for its
-    artificial layers, where that was part of the run.
+    Attributes:
+        test_accuracy: at the best epoch, a fraction.
+        validation_accuracy: at the best epoch, a fraction.
+        best_epoch: the epoch of the highest validation accuracy, from 1.
+        epochs: the number of epochs that were trained.
+        seconds: training time with validation, added up over all processes that continued the run.
+        checkpoint: the file of the best epoch.
+        artificial: for separate learning, the outcome of the purely artificial network; None if it was not part of the
+            run.
     """
 
     test_accuracy: float
@@ -49,34 +56,35 @@ def train(
     progress: bool = True,
     compiled: bool = False,
 ) -> Outcome:
-    """Train ``network`` on the training part of ``images``; leave it at its best epoch, and test that.
+    """Train ``network`` on the training part of ``images``, set it to its best epoch, and test that.
 
     ``run_dir`` receives ``best.ckpt`` (the epoch of the highest validation accuracy, the first of equals),
     ``last.ckpt``, and ``logs/version_N`` with ``metrics.csv`` and TensorBoard's file. With ``resume``, a run that left
-    ``last.ckpt`` there continues after its last full epoch and ends in the weights that it would have reached
-    uninterrupted (bit for bit with the same backend, device, ``compiled``, and numbers of threads and processes).
+    ``last.ckpt`` there continues after its last full epoch. It ends in the weights of an uninterrupted run: bit for bit
+    with the same backend, device, ``compiled``, and numbers of threads and processes.
 
-    A network with a fixed part (``fixed_artificial=True``) is learnt separately (section 3.1): first, in
-    ``run_dir/artificial``, the same architecture with all layers artificial; then, with its best layers up to the
-    border, the spiking part. What the fixed layers make of the images is computed once and kept on the device; where
-    images are augmented it changes with every batch, so that the fixed layers have to run.
+    A network with a fixed part (``fixed_artificial=True``) is learnt separately (section 3.1). The same architecture
+    with all layers artificial is trained first, in ``run_dir/artificial``. Then the spiking part is trained behind the
+    best of these layers up to the border. The output of the fixed layers is computed once and kept on the device. If
+    images are augmented, it changes with every batch, and the fixed layers run each time.
 
     Under torchrun every process calls this with the same arguments and takes its share of each batch.
 
     Args:
         network: the network, trained in place.
         images: all images.
-        protocol: how to train.
-        run_dir: folder of the run, made if it is not there.
-        device: where to train.
-        pretrained: for a network with a fixed part, the checkpoint of a purely artificial network, trained on the same
-            split of the same images, to take the layers from instead.
+        protocol: the training protocol.
+        run_dir: folder of the run, made if it does not exist.
+        device: the device to train on.
+        pretrained: for a network with a fixed part, the checkpoint of a purely artificial network to take the layers
+            from instead. It must have been trained on the same split of the same images.
         resume: continue the run in ``run_dir``, if there is one.
-        progress: show progress bars (on stderr).
+        progress: show progress bars on stderr.
         compiled: run the network through :func:`torch.compile`.
 
     Raises:
-        ValueError: an argument that is not allowed, or a run in ``run_dir`` that is not to be or cannot be continued.
+        ValueError: an argument that is not allowed; or ``run_dir`` holds a run, and ``resume`` is not given or the run
+            differs from this one.
         FloatingPointError: the weights are no longer finite.
     """
     run_dir = Path(run_dir)
@@ -111,7 +119,7 @@ def train(
     )
     module = Classifier(network, protocol, digest, from_features=from_features, compiled=compiled)
     batches = loader(training, protocol.batch_size, protocol.seed, augmentation, trainer.share())
-    with trainer.as_we_train():
+    with trainer.quiet_and_deterministic():
         trainer.fitting(protocol, run_dir, device, progress).fit(
             module, batches, _evaluation_loader(validation), ckpt_path=last, weights_only=True
         )
@@ -126,13 +134,23 @@ def train(
 def evaluate(
     network: HybridNetwork, images: ImageSet, protocol: Protocol, *, device: torch.device, progress: bool = True
 ) -> float:
-    """Accuracy, a fraction, of ``network`` on the test part of ``images``.
+    """Test ``network`` on the test part of ``images``.
+
+    Args:
+        network: the network; it moves to ``device``.
+        images: all images.
+        protocol: the protocol that the network was trained with; it has the split and the precision.
+        device: the device to test on.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The accuracy, a fraction.
 
     Raises:
         ValueError: an argument that is not allowed.
     """
     _, _, test = parts(network, images, protocol.checked())
-    with trainer.as_we_train():
+    with trainer.quiet_and_deterministic():
         (metrics,) = trainer.testing(protocol, device, progress).test(
             Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False
         )
@@ -140,7 +158,7 @@ def evaluate(
 
 
 def history(run_dir: Path) -> list[dict[str, float]]:
-    """The logged figures of a run by epoch, over all its processes: ``epoch`` counts from 1."""
+    """The logged figures of a run, one dictionary per epoch; ``epoch`` counts from 1."""
     epochs: dict[int, dict[str, float]] = {}
     logs = sorted((Path(run_dir) / "logs").glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:]))
     for path in logs:
@@ -152,10 +170,10 @@ def history(run_dir: Path) -> list[dict[str, float]]:
 
 
 def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the training, validation and test images of ``images`` as ``protocol`` divides them.
+    """Indices of the training, validation and test images in the split of ``protocol``.
 
     Raises:
-        ValueError: the images do not fit ``network``, are too few, or have no test part of their own to keep.
+        ValueError: the images do not fit ``network``, are too few, or have no test images of their own to keep.
     """
     if images.classes != network.classes or images.shape != network.input_shape:
         raise ValueError(
@@ -171,7 +189,7 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
 
 
 def _evaluation_loader(images: ImageSet | FeatureSet) -> DataLoader:
-    """Batches as equal as can be: each process needs an image of the last one too."""
+    """Make batches of nearly equal size, because each process needs an image of the last batch too."""
     batches = -(-len(images) // _EVALUATION_BATCH)
     return loader(images, -(-len(images) // batches), share=trainer.share())
 
@@ -180,7 +198,7 @@ def _evaluation_loader(images: ImageSet | FeatureSet) -> DataLoader:
 def _features(
     network: HybridNetwork, images: ImageSet, index: Tensor, protocol: Protocol, device: torch.device
 ) -> FeatureSet:
-    """What the fixed part of ``network`` makes of the images at ``index``, kept on ``device``."""
+    """The output of the fixed part of ``network`` for the images at ``index``, on ``device``."""
     network.to(device).eval()
     chosen = images.subset(index).to(device)
     mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(protocol.precision)
@@ -191,7 +209,7 @@ def _features(
 
 
 def _pretrained(path: Path, protocol: Protocol, digest: str) -> HybridNetwork:
-    """The network at ``path``, if what ``protocol`` tests on was not among what it was trained on."""
+    """The network at ``path``, if it was not trained on images that ``protocol`` tests on."""
     found = checkpoint.load(path)
     for name in ("split", "split_seed"):
         if getattr(found.protocol, name) != getattr(protocol, name):
@@ -211,7 +229,7 @@ def _unfinished(run_dir: Path, network: HybridNetwork, protocol: Protocol, diges
         return None
     if not resume:
         raise ValueError(f"{run_dir} already holds a run; resume it (--resume) or name another folder (--out)")
-    for path in present:  # a run killed in its first epoch's end may have a best epoch and no last one
+    for path in present:  # a run that is killed at the end of its first epoch can have a best epoch alone
         found = checkpoint.load(path)
         then = {**found.network.config, **found.protocol._asdict()}
         now = {**network.config, **protocol._asdict()}

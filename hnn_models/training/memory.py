@@ -1,4 +1,4 @@
-"""What the command line asks of the C library's allocator."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 import sys
@@ -7,13 +7,13 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3) of glibc
 
 
 def keep_what_is_freed() -> bool:
-    """Have glibc serve every tensor on the CPU from its heap, and give nothing back, until the process ends.
+    """Have glibc keep the memory of freed CPU tensors until the process ends, and use it again.
 
-    Left alone, it asks the system for every tensor over some MiB and gives it back when it is freed, so a training step
-    pays for its trains in page faults, one per 4 KiB.
+    By default glibc asks the system for the memory of every tensor over some MiB, and gives it back when the tensor is
+    freed. Each training step then pays for its spike trains in page faults, one per 4 KiB.
 
     Returns:
-        Whether the C library is one that can be asked (glibc).
+        True if the C library is glibc, and took the setting.
     """
     if not sys.platform.startswith("linux"):
         return False

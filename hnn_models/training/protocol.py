@@ -1,49 +1,46 @@
-"""How a network is trained: what a checkpoint remembers, so that a run can go on and its test set be found again."""
+"""The training protocol: the values that a checkpoint keeps so that a run can be continued and tested again."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
-RECIPES = ("paper", "modern")
+from ..data.datasets import find
+
 SCHEDULES = ("steps", "one-cycle")
 SPLITS = ("pooled", "given")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
-# Section 4 of the paper, which has MNIST and CIFAR-10; the other sets follow the one that is more like them.
-_MNIST = {"epochs": 100, "batch_size": 64, "milestones": (0.5,)}
-_CIFAR10 = {"epochs": 150, "batch_size": 32, "milestones": (0.5, 0.75)}
-_PAPER = {"digits": _MNIST, "mnist": _MNIST, "fashion-mnist": _MNIST, "cifar10": _CIFAR10, "folder": _CIFAR10}
-
-_MODERN = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "schedule": "one-cycle", "weight_decay": 0.05}
-_MODERN_OF = {
-    "digits": {"batch_size": 64, "lr": 2e-3},  # few images; of their 8 x 8 pixels one is a lot
-    "mnist": {"shift": 2, "warp": 0.7},
-    "fashion-mnist": {"shift": 2, "flip": True},
-    "cifar10": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True},
-    "folder": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True},
+# The values of each recipe for any data set. The description of a data set has those for the set alone.
+_RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "modern": {"epochs": 100, "batch_size": 128, "lr": 1e-3, "schedule": "one-cycle", "weight_decay": 0.05},
 }
+RECIPES = tuple(_RECIPES)
 
 
 class Protocol(NamedTuple):
-    """How a network is trained. :meth:`of` gives a recipe's values for a data set; the paper leaves the seeds open.
+    """The way in which a network is trained. :meth:`of` gives the values of a recipe for a data set.
 
     Attributes:
-        dataset: a name that :func:`hnn_models.data.datasets.load` knows.
-        recipe: where the values come from, ``"paper"`` (section 4) or ``"modern"``.
+        dataset: a name that :func:`hnn_models.load_images` knows.
+        recipe: the source of the values: ``"paper"``, section 4 of the paper, which leaves the seeds open; or
+            ``"modern"``.
         epochs: number of epochs.
         batch_size: images per step, over all processes.
-        lr: learning rate of Adam; the highest one of the run.
-        schedule: ``"steps"``, times 0.1 at each milestone; or ``"one-cycle"``, up to ``lr`` over the first three tenths
-            of all steps, then down to almost nothing (cosine).
+        lr: the learning rate of Adam; the highest one of the run.
+        schedule: ``"steps"`` multiplies the learning rate by 0.1 at each milestone. ``"one-cycle"`` raises it to ``lr``
+            over the first three tenths of all steps, and then lowers it to almost nothing (cosine).
         milestones: for ``"steps"``, fractions of the run, in (0, 1).
-        weight_decay: decoupled (AdamW), of matrices and convolution kernels alone.
+        weight_decay: decoupled weight decay (AdamW) of matrices and convolution kernels alone.
         label_smoothing: of the training loss, in [0, 1).
         shift, flip, warp: see :class:`hnn_models.data.augmentation.Augmentation`.
-        split: ``"pooled"``, 6:2:2 of all images; or ``"given"``, the set's own test images, and 6:2 of the others.
+        split: ``"pooled"`` splits all images 6:2:2. ``"given"`` keeps the set's own test images and splits the others
+            6:2.
         patience: end the run once the validation accuracy has not risen for this many epochs; None for never.
         min_epochs: the fewest epochs of a run that ``patience`` ends.
-        precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (CUDA only): the dtype of what autocast covers.
+        precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (CUDA only). The mixed ones are torch's autocast.
         seed: of the initial weights, the order of the batches, the augmentation and the noise.
-        split_seed: of the split, apart from ``seed`` so that runs are compared on the same test images.
+        split_seed: of the split. It is not ``seed``, so that runs with several seeds have the same test images.
     """
 
     dataset: str
@@ -67,23 +64,20 @@ class Protocol(NamedTuple):
 
     @classmethod
     def of(cls, dataset: str, recipe: str = "paper", **changes: Any) -> Self:
-        """The values of ``recipe`` for ``dataset``, but for ``changes``.
+        """The values of ``recipe`` for ``dataset``, with ``changes`` to its fields.
 
         Raises:
-            ValueError: a name that is not known, or a field that is not allowed.
-            TypeError: a field that is not there.
+            ValueError: a name that is not known, or a value that is not allowed.
+            TypeError: a field that does not exist.
         """
-        if dataset not in _PAPER:
-            raise ValueError(f"dataset must be one of {', '.join(map(repr, _PAPER))}; got {dataset!r}")
+        found = find(dataset)
         if recipe not in RECIPES:
             raise ValueError(f"recipe must be one of {', '.join(map(repr, RECIPES))}; got {recipe!r}")
-        values = dict(_PAPER[dataset])
-        if recipe == "modern":
-            values |= _MODERN | _MODERN_OF[dataset]
+        values = {**found.recipes["paper"], **_RECIPES[recipe], **found.recipes[recipe]}
         return cls(dataset, recipe, **(values | changes)).checked()
 
     def checked(self) -> Self:
-        """This protocol, if it can be followed.
+        """This protocol, once its fields are known to be allowed.
 
         Raises:
             ValueError: a field that is not allowed.
@@ -120,5 +114,5 @@ class Protocol(NamedTuple):
 
 
 def _in_range(value: object, low: float, high: float) -> bool:
-    """Whether ``value`` is a float in [low, high)."""
+    """True if ``value`` is a float in [low, high)."""
     return isinstance(value, float) and low <= value < high

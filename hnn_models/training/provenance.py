@@ -1,4 +1,4 @@
-"""Where a figure comes from: the commit that was measured."""
+"""The commit that a measured figure belongs to."""
 
 import os
 import subprocess
@@ -8,10 +8,10 @@ _ROOT = Path(__file__).parents[2]
 
 
 def commit() -> str:
-    """The commit that runs, ``"-dirty"`` behind it where the tree differs.
+    """The commit of the running code, with ``"-dirty"`` behind it if a tracked file was changed.
 
-    Records of measurements may differ: a second one would else be marked for the first. Outside a clone it is what
-    HNN_COMMIT says, or ``"unknown"``.
+    Changed records of measurements do not count: after one measurement the next would otherwise be marked. Outside a
+    clone the commit is the value of the environment variable HNN_COMMIT, or ``"unknown"``.
     """
     if not (_ROOT / ".git").exists():
         return os.environ.get("HNN_COMMIT", "unknown")
@@ -22,6 +22,6 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     try:
         told = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
-    except OSError:  # there is no git
+    except OSError:  # git is not installed
         return ""
     return told.stdout.strip()

@@ -1,4 +1,4 @@
-"""Lightning's trainer as this package sets it up: processes, checkpoints, logs, and what it need not say."""
+"""Lightning's trainer as this package sets it up: processes, checkpoints, logs, silenced messages."""
 
 import logging
 import os
@@ -14,29 +14,29 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from ..data.images import Share
+from ..data.batches import Share
 from . import checkpoint
 from .protocol import Protocol
 
 
 def share() -> Share:
-    """This process's share of every batch: all of it, but for the processes that torchrun starts."""
+    """The share of every batch that this process takes: all of it, unless torchrun started several processes."""
     if not torch.distributed.is_torchelastic_launched():
         return Share()
     return Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ValueError where ``device`` cannot train with ``precision``. (Lightning would take another one.)"""
+    """Raise ValueError if ``device`` cannot train with ``precision``. Lightning would silently take another one."""
     if precision == "16-mixed" and device.type != "cuda":
         raise ValueError(f"precision '16-mixed' needs a CUDA device; '32-true' and 'bf16-mixed' work on {device.type}")
 
 
 def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: bool) -> lightning.Trainer:
-    """A trainer that keeps its best and its last epoch in ``run_dir``, and logs there."""
+    """Make a trainer that keeps its best and its last epoch in ``run_dir``, and logs there."""
     csv = CSVLogger(run_dir, name="logs", flush_logs_every_n_steps=1)  # a killed run keeps its epochs' figures
     callbacks: list[Callback] = [
-        # The best first: what it remembers is part of the last checkpoint.
+        # The best comes first, because its state is part of the last checkpoint.
         _Checkpoints(run_dir, "best", monitor="validation_accuracy", mode="max", enable_version_counter=False),
         _Checkpoints(run_dir, "last", enable_version_counter=False),
     ]
@@ -56,7 +56,7 @@ def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: b
 
 
 def testing(protocol: Protocol, device: torch.device, progress: bool) -> lightning.Trainer:
-    """A trainer that leaves nothing behind."""
+    """Make a trainer that writes no files."""
     return _trainer(protocol, device, progress, [], logger=False, enable_checkpointing=False)
 
 
@@ -76,7 +76,7 @@ def _trainer(
         callbacks=[*callbacks, *([RichProgressBar(console_kwargs={"stderr": True})] if progress else [])],
         enable_progress_bar=progress,
         enable_model_summary=False,
-        use_distributed_sampler=False,  # our batches know their share
+        use_distributed_sampler=False,  # Batches takes this process's share
         **options,
     )
 
@@ -90,36 +90,39 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 class _Checkpoints(ModelCheckpoint):
-    """Checkpoints in a folder that may have been moved since: a continued run still knows its best epoch."""
+    """Checkpoints in a folder that may have been moved: a continued run still knows its best epoch.
+
+    Lightning names the state of a callback in a checkpoint by its class, so the class keeps its name.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
 
 
 class _StopWhenFlat(EarlyStopping):
-    """Ends a run that no longer improves. It judges each epoch anew, the one a run is continued from included."""
+    """Early stopping that judges each epoch anew, also the epoch from which a run is continued."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         trainer.should_stop = self.wait_count >= self.patience
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        trainer.should_stop = False  # an epoch before min_epochs may have asked for it
+        trainer.should_stop = False  # an epoch before min_epochs may have set it
         super().on_train_epoch_end(trainer, pl_module)
 
 
 @contextmanager
-def as_we_train() -> Iterator[None]:
-    """Deterministic convolutions; and nothing said of what is so on purpose. Everything else is still said."""
+def quiet_and_deterministic() -> Iterator[None]:
+    """Make convolutions deterministic, and silence the messages about choices that are made on purpose."""
     log = logging.getLogger("lightning.pytorch")
     level, deterministic = log.level, torch.backends.cudnn.deterministic
-    log.setLevel(logging.WARNING)  # the hints and tables of devices are INFO
+    log.setLevel(logging.WARNING)  # hints and the table of devices are of level INFO
     torch.backends.cudnn.deterministic = True
     try:
         with warnings.catch_warnings():
             for message in (
-                r".*does not have many workers",  # batches are cut from memory: a worker would only cost
+                r".*does not have many workers",  # batches come from memory, so a worker would only cost time
                 r"Checkpoint directory .* exists and is not empty",  # checked before
-                r"The number of training batches .* is smaller than the logging interval",  # we log once per epoch
+                r"The number of training batches .* is smaller than the logging interval",  # one entry per epoch
                 r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call of torch
             ):
                 warnings.filterwarnings("ignore", message=message)

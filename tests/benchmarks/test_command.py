@@ -16,6 +16,7 @@ from benchmarks.core.cases import SUITES, Case
 from benchmarks.records import record as records
 from benchmarks.suite import command
 from hnn_models.cli import app as cli
+from hnn_models.cli import bench as cli_bench
 
 CASES = (Case("lif", (4, 3, 50)), Case("lif_axon", (4, 3, 50)), Case("lif", (4, 3, 50), "bfloat16"))
 
@@ -152,7 +153,7 @@ def test_report_plots_and_compare_accept_a_record_of_run(small, tmp_path):
 
 def test_hnn_bench_is_the_same_command(small, monkeypatch, tmp_path):
     # If the package is also installed, this process would import the suite twice.
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli_bench.importlib.util, "find_spec", lambda name: None)
     out = tmp_path / "bench.csv"
     bench("bench", "--quick", "--provider", "fine", "--device", "cpu", "--out", out, app=cli.app)
     assert {row.provider for row in records.read(out)} == {"fine"}

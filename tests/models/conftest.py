@@ -8,7 +8,7 @@ from hnn_models.data import datasets
 @pytest.fixture(scope="session")
 def digits():
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, in the extra 'models'")
-    return datasets.load("digits")
+    return datasets.load_images("digits")
 
 
 @pytest.fixture(scope="session")

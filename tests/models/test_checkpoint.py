@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+import hnn_kernels
 from hnn_models.training import checkpoint
 from hnn_models.training.checkpoint import CheckpointError
 from support.small_network import PROTOCOL
@@ -37,6 +38,64 @@ def test_rebuilds_the_network(run, digits):
     assert 0 < found.seconds <= outcome.seconds
     assert (found.epoch, found.validation_accuracy) == (outcome.best_epoch, outcome.validation_accuracy)
     assert all(p.requires_grad for p in found.network.parameters())
+
+
+# The description in a checkpoint of version 2. Files that have been written with it must stay readable.
+VERSION_2 = {
+    "version": 2,
+    "network": {
+        "architecture": "A64-S32-S10",
+        "input_shape": (1, 8, 8),
+        "coding": "duplicate",
+        "steps": 8,
+        "input": "direct",
+        "axon": tuple(hnn_kernels.IIR.dual_exponential(4, 1)),
+        "synapse": None,
+        "learn": (),
+        "per": "neuron",
+        "activation": "relu",
+        "fixed_artificial": False,
+        "gain": 1.0,
+    },
+    "protocol": {
+        "dataset": "digits",
+        "recipe": "paper",
+        "epochs": 3,
+        "batch_size": 32,
+        "lr": 2e-3,
+        "schedule": "steps",
+        "milestones": (0.5,),
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "shift": 0,
+        "flip": False,
+        "warp": 0.0,
+        "split": "pooled",
+        "patience": None,
+        "min_epochs": 1,
+        "precision": "32-true",
+        "seed": 5,
+        "split_seed": 1,
+    },
+}
+
+
+def test_version_2_is_what_is_written_and_read(run, content, tmp_path):
+    network, outcome = run
+    assert VERSION_2.items() <= content["hnn"].items()
+    assert {name: type(value) for name, value in content["hnn"].items() if name not in VERSION_2} == {
+        "images": str,
+        "validation_accuracy": float,
+        "seconds": float,
+    }
+    assert [name.split("{")[0] for name in content["callbacks"]] == ["_Checkpoints", "_Checkpoints"]
+    weights = ("artificial.1", "spiking.0.weights", "spiking.1.weights")
+    assert list(content["state_dict"]) == [f"network.{w}.{part}" for w in weights for part in ("weight", "bias")]
+    content["hnn"].update(VERSION_2)
+    torch.save(content, tmp_path / "then.ckpt")
+    found = checkpoint.load(tmp_path / "then.ckpt")
+    assert found.network.settings == network.settings
+    assert (found.protocol, found.epoch) == (PROTOCOL, outcome.best_epoch)
 
 
 def test_missing(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hnn_models.data import batches as loading
 from hnn_models.data import images as data
 from hnn_models.data.augmentation import Augmentation
 
@@ -63,7 +64,7 @@ def test_fingerprint_tells_sets_apart():
 
 
 def test_batches_hold_every_image_once_in_a_new_order_each_epoch(digits):
-    loader = data.loader(digits, 500, seed=1)
+    loader = loading.loader(digits, 500, seed=1)
     epochs = []
     for epoch in (0, 1, 0):
         loader.sampler.set_epoch(epoch)
@@ -78,14 +79,14 @@ def test_batches_hold_every_image_once_in_a_new_order_each_epoch(digits):
 
 
 def test_batches_without_seed_are_in_order(digits):
-    assert torch.equal(torch.cat([labels for _, labels in data.loader(digits, 1000)]), digits.labels)
+    assert torch.equal(torch.cat([labels for _, labels in loading.loader(digits, 1000)]), digits.labels)
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(shift=1, flip=True), Augmentation(warp=0.5)])
 def test_shares_of_all_processes_are_the_batches_of_one(augmentation):
     images = small(22)
-    whole = data.loader(images, 6, 1, augmentation)
-    shares = [data.loader(images, 6, 1, augmentation, data.Share(rank, 3)) for rank in range(3)]
+    whole = loading.loader(images, 6, 1, augmentation)
+    shares = [loading.loader(images, 6, 1, augmentation, loading.Share(rank, 3)) for rank in range(3)]
     for loader in (whole, *shares):
         loader.sampler.set_epoch(4)
     for number, ((pixels, labels), *parts) in enumerate(zip(whole, *shares, strict=True)):
@@ -96,14 +97,14 @@ def test_shares_of_all_processes_are_the_batches_of_one(augmentation):
 
 def test_a_batch_too_small_for_the_processes():
     with pytest.raises(ValueError, match=r"each of 4 processes .*: with batch_size 6 the last of 20 images are 2"):
-        data.loader(small(), 6, share=data.Share(0, 4))
+        loading.loader(small(), 6, share=loading.Share(0, 4))
     with pytest.raises(ValueError, match="each of 8 processes"):
-        data.loader(small(), 6, share=data.Share(0, 8))
+        loading.loader(small(), 6, share=loading.Share(0, 8))
 
 
 def test_features_are_batched_like_images():
     features = data.FeatureSet(torch.rand(20, 7, dtype=torch.bfloat16), torch.arange(20))
-    loader = data.loader(features, 8, seed=2)
+    loader = loading.loader(features, 8, seed=2)
     order = torch.cat(list(loader.sampler))
     batches = list(loader)
     assert torch.equal(torch.cat([values for values, _ in batches]), features.features[order])

@@ -11,8 +11,10 @@ import torch
 
 pytest.importorskip("torchvision", reason="the data sets come through torchvision, in the extra 'models'")
 
-from hnn_models.data import datasets
+from hnn_models.data import datasets, files
 from hnn_models.data.folder import DataError
+from hnn_models.data.images import ImageSet
+from hnn_models.training.protocol import Protocol
 
 
 def idx(array):
@@ -33,13 +35,13 @@ def mnist(tmp_path, monkeypatch):
         arrays[f"{part}-labels-idx1-ubyte"] = random.integers(0, 10, count, dtype=np.uint8)
     for name, array in arrays.items():
         (raw / name).write_bytes(idx(array))
-        monkeypatch.setitem(datasets.MNIST_FILES, name, hashlib.md5(idx(array)).hexdigest())
+        monkeypatch.setitem(files.MNIST_FILES, name, hashlib.md5(idx(array)).hexdigest())
     return tmp_path, arrays
 
 
 def test_mnist_pools_training_and_test_images(mnist):
     folder, arrays = mnist
-    images = datasets.load("mnist", folder)
+    images = datasets.load_images("mnist", folder)
     assert (images.shape, images.classes, len(images), images.scale, images.test_from) == ((1, 28, 28), 10, 25, 255, 20)
     pooled = np.concatenate([arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]])
     np.testing.assert_array_equal(images.images[:, 0].numpy(), pooled)
@@ -51,7 +53,7 @@ def test_missing_files_are_named(mnist):
     folder, _ = mnist
     (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match=r"no t10k-labels-idx1-ubyte \(put them there, or --download") as caught:
-        datasets.load("mnist", folder)
+        datasets.load_images("mnist", folder)
     assert "train" not in str(caught.value)
 
 
@@ -60,7 +62,7 @@ def test_damaged_files_are_named(mnist):
     path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"damaged .*: train-images-idx3-ubyte;"):
-        datasets.load("mnist", folder)
+        datasets.load_images("mnist", folder)
 
 
 def test_failed_download_is_reported(tmp_path, monkeypatch):
@@ -71,7 +73,7 @@ def test_failed_download_is_reported(tmp_path, monkeypatch):
 
     monkeypatch.setattr(MNIST, "download", refuse)
     with pytest.raises(DataError, match=r"cannot be downloaded into .*: no network"):
-        datasets.load("mnist", tmp_path, download=True)
+        datasets.load_images("mnist", tmp_path, download=True)
 
 
 def test_what_is_missing_is_downloaded(mnist, monkeypatch):
@@ -80,7 +82,7 @@ def test_what_is_missing_is_downloaded(mnist, monkeypatch):
     folder, _ = mnist
     raw = (folder / "MNIST").rename(folder / "mirror") / "raw"
     monkeypatch.setattr(MNIST, "download", lambda self: shutil.copytree(raw, self.raw_folder))
-    assert len(datasets.load("mnist", folder, download=True)) == 25
+    assert len(datasets.load_images("mnist", folder, download=True)) == 25
 
 
 def test_fashion_mnist_is_read_from_the_packed_files(tmp_path, monkeypatch):
@@ -97,13 +99,13 @@ def test_fashion_mnist_is_read_from_the_packed_files(tmp_path, monkeypatch):
             resources.append((f"{part}-{kind}-ubyte.gz", hashlib.md5(packed).hexdigest()))
             (raw / resources[-1][0]).write_bytes(packed)
     monkeypatch.setattr(FashionMNIST, "resources", resources)
-    images = datasets.load("fashion-mnist", tmp_path)
+    images = datasets.load_images("fashion-mnist", tmp_path)
     np.testing.assert_array_equal(images.images[:, 0].numpy(), np.concatenate(arrays[0::2]))
     np.testing.assert_array_equal(images.labels.numpy(), np.concatenate(arrays[1::2]))
     assert images.test_from == 8
     (raw / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"damaged .*: t10k-images-idx3-ubyte.gz;"):
-        datasets.load("fashion-mnist", tmp_path)
+        datasets.load_images("fashion-mnist", tmp_path)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def cifar10(tmp_path, monkeypatch):
 
 def test_cifar10_pools_training_and_test_images(cifar10):
     folder, pixels, labels = cifar10
-    images = datasets.load("cifar10", folder)
+    images = datasets.load_images("cifar10", folder)
     assert (images.shape, images.classes, len(images), images.scale, images.test_from) == ((3, 32, 32), 10, 9, 255, 6)
     np.testing.assert_array_equal(images.images.numpy(), pixels)
     assert images.labels.tolist() == labels
@@ -147,11 +149,11 @@ def test_damaged_cifar10_is_not_unpickled(cifar10, tmp_path):
     folder, *_ = cifar10
     (folder / "cifar-10-batches-py" / "data_batch_2").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
     with pytest.raises(DataError, match=r"damaged .*: data_batch_2;"):
-        datasets.load("cifar10", folder)
+        datasets.load_images("cifar10", folder)
     assert not (tmp_path / "ran").exists()
     (folder / "cifar-10-batches-py" / "batches.meta").unlink()
     with pytest.raises(DataError, match="no batches"):
-        datasets.load("cifar10", folder)
+        datasets.load_images("cifar10", folder)
 
 
 class Payload:
@@ -176,4 +178,27 @@ class Payload:
 )
 def test_wrong_argument(arguments, options, message):
     with pytest.raises(ValueError, match=message):
-        datasets.load(*arguments, **options)
+        datasets.load_images(*arguments, **options)
+
+
+def test_a_data_set_is_one_entry(tmp_path, monkeypatch):
+    """It is read, has a protocol of every recipe, and is refused what it has no use for."""
+
+    def read(data_dir):
+        return ImageSet(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64), 255, 10)
+
+    entry = datasets.Dataset(read, {"paper": {"epochs": 7}, "modern": {"shift": 1}}, shape=(1, 2, 2), holds="toy.bin")
+    with pytest.raises(ValueError, match="dataset must be one of"):
+        datasets.load_images("toy", tmp_path)
+    monkeypatch.setitem(datasets.DATASETS, "toy", entry)
+    assert datasets.load_images("toy", tmp_path).shape == (1, 2, 2)
+    assert Protocol.of("toy") == Protocol("toy", epochs=7)
+    modern = Protocol.of("toy", "modern")
+    assert (modern.epochs, modern.shift, modern.schedule) == (100, 1, "one-cycle")
+    for options, message in (
+        ({}, "needs data_dir .* that holds toy.bin"),
+        ({"data_dir": tmp_path, "download": True}, "nothing to download"),
+        ({"data_dir": tmp_path, "shape": (1, 2, 2)}, "shape .* is for a folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            datasets.load_images("toy", **options)

@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 
 def load(folder, shape=None):
-    return datasets.load("folder", folder, shape=shape)
+    return datasets.load_images("folder", folder, shape=shape)
 
 
 def refused(folder, message, shape=None):

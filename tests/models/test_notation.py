@@ -1,14 +1,22 @@
 """The architecture notation: what it accepts, and where a refusal puts its carets."""
 
+import math
+from dataclasses import dataclass
+
 import pytest
+import torch
+from torch import nn
 
 from hnn_models import HybridNetwork, NotationError, parse
+from hnn_models.analysis import energy
+from hnn_models.network import notation, table
 from hnn_models.network.notation import shapes
+from hnn_models.network.tokens import Convolution
 
 
 def test_layers_in_order():
     found = [
-        (layer.token, layer.kind, layer.spiking, layer.size, layer.kernel) for layer in parse("A8C5-P2-S4C3-P3-S10")
+        (layer.text, layer.kind, layer.spiking, layer.size, layer.kernel) for layer in parse("A8C5-P2-S4C3-P3-S10")
     ]
     assert found == [
         ("A8C5", "convolution", False, 8, 5),
@@ -99,3 +107,38 @@ def test_not_a_string():
 def test_the_network_refuses_what_the_notation_refuses():
     with pytest.raises(NotationError, match="cannot follow a spiking one"):
         HybridNetwork("S10-A10", input_shape=(1, 8, 8))
+
+
+@dataclass(frozen=True)
+class Strided(Convolution):
+    """A token that the package does not have: ``A8C3S2``, a convolution with a stride of 2."""
+
+    stride: int = 1
+    pattern = r"(?P<part>[AS])(?P<size>[0-9]+)C(?P<kernel>[0-9]+)S(?P<stride>[0-9]+)"
+    examples = "A8C3S2 (strided convolution)"
+
+    def shape(self, before):
+        return (self.size, *((side - self.kernel) // self.stride + 1 for side in before[1:]))
+
+    def module(self, before, outputs=1):
+        return nn.Conv2d(before[0], outputs * self.size, self.kernel, self.stride)
+
+
+@pytest.mark.parametrize("architecture", ["A8C3S2-S4C3S2-S5", "A8C3-S4C3S2-P2-S5"])
+@pytest.mark.parametrize("input_", ["direct", "axon"])
+def test_a_token_is_one_class(monkeypatch, architecture, input_):
+    """It is parsed, built, run, counted, shown, and has an artificial twin, whose stride is no layer."""
+    with pytest.raises(NotationError, match="is not a layer"):
+        parse(architecture)
+    monkeypatch.setattr(notation, "TOKENS", (*notation.TOKENS, Strided))
+    network = HybridNetwork(architecture, (2, 15, 15), steps=3, input=input_, gain=6.0)
+    twin = HybridNetwork(**network.pretraining_config)
+    assert twin.architecture == architecture.replace("-S", "-A")
+    assert twin.shapes == network.shapes
+    assert not twin.spiking
+    images = torch.rand(2, 2, 15, 15)
+    assert network(images).shape == twin(images).shape == (2, 5)
+    costs = energy.profile(network, [images])
+    strided = next(cost for cost in costs if cost.name == "S4C3S2")
+    assert strided.macs == 8 * 9 * math.prod(strided.shape)
+    assert [line.name for line in table.rows(network) if line.part != "coding"] == ["input", *architecture.split("-")]

@@ -31,7 +31,7 @@ def killed(self, batch, batch_index):
     return step(self, batch, batch_index)
 
 Classifier.training_step = killed
-train(build(**{options}), datasets.load("digits"), Path({folder!r}), PROTOCOL)
+train(build(**{options}), datasets.load_images("digits"), Path({folder!r}), PROTOCOL)
 """
 
 

@@ -65,7 +65,7 @@ def test_damaged_or_foreign_files_are_refused_and_left_alone(change, message, tm
     path.write_bytes(changed)
     with pytest.raises(RecordError, match=message):
         results.read(path, CELLS)
-    monkeypatch.setattr("hnn_models.paper.runs.CELLS", CELLS)
+    monkeypatch.setattr("hnn_models.cli.tables.CELLS", CELLS)
     assert f"hnn: error: {path} is " in refused("tables", "--out", path, "--device", "cpu")
     assert path.read_bytes() == changed
 

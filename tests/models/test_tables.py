@@ -1,15 +1,18 @@
 """``hnn tables``: the paper's cells, what is trained, kept, shared and replaced."""
 
+import hashlib
 import json
 
 import pytest
 import torch
 
+import hnn_kernels
 import hnn_models.paper.cells as paper
 from hnn_models.data import datasets
 from hnn_models.paper import record as results
 from hnn_models.paper import runs as command
-from hnn_models.paper.cells import Cell, Plan, Run, select
+from hnn_models.paper.cells import Cell, Run, select
+from hnn_models.paper.plan import Plan, planned_epochs
 from hnn_models.training import learning, provenance
 from hnn_models.training.device import device_name
 from hnn_models.training.protocol import Protocol
@@ -126,7 +129,7 @@ def test_plan_names_its_departures(plan, label, protocol):
         plan, protocol = plan._replace(min_epochs=1), {"epochs": 2, "patience": 5}
     assert plan.label("mnist") == label
     assert plan.protocol("mnist", 3) == Protocol.of("mnist", **{"seed": 3, **protocol})
-    assert paper.planned_epochs(label, "mnist") == plan.protocol("mnist").epochs
+    assert planned_epochs(label, "mnist") == plan.protocol("mnist").epochs
 
 
 def test_what_is_shared_is_trained_once(trained, tmp_path):
@@ -144,7 +147,7 @@ def test_what_is_shared_is_trained_once(trained, tmp_path):
     torch.manual_seed(3)
     network, protocol = SEPARATE.network((1, 8, 8), "modern"), Protocol.of("digits", "modern", epochs=6, seed=3)
     alone = learning.train(
-        network, datasets.load("digits"), protocol,
+        network, datasets.load_images("digits"), protocol,
         run_dir=tmp_path / "alone", device=work.device, progress=False,
     )  # fmt: skip
     assert min(row.test_accuracy for row in rows) > 15, "nothing was learnt: equal figures would say little"
@@ -231,7 +234,7 @@ def images(tmp_path):
 def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
     hybrid = Run("A4C3-P2-S10", "cifar10", learning="separate")
     cells = (Cell("1b", hybrid, 10.0), Cell("1b", hybrid.artificial, 20.0))
-    monkeypatch.setattr(command, "CELLS", cells)
+    monkeypatch.setattr("hnn_models.cli.tables.CELLS", cells)
     record, plots = tmp_path / "new" / "record.csv", tmp_path / "plots"
     common = ["--epochs", 2, "--out", record, "--runs", tmp_path / "runs", "--json"]
     listed = json.loads(hnn("tables", "--list", *common).stdout)["rows"]
@@ -295,3 +298,20 @@ def test_command_refuses(arguments, message, tmp_path, monkeypatch):
 def test_command_is_for_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "tables is for one process" in refused("tables", "--list")
+
+
+def test_the_folder_of_a_run_does_not_change(tmp_path):
+    """It is a digest of these two dictionaries, so that a run is found again by another version of the package."""
+    network = {
+        "architecture": "A16-S10", "input_shape": (1, 8, 8), "coding": "duplicate", "steps": 25, "input": "direct",
+        "axon": hnn_kernels.IIR.dual_exponential(4, 1), "synapse": None, "learn": (), "per": "neuron",
+        "activation": "relu", "fixed_artificial": True, "gain": 1.0,
+    }  # fmt: skip
+    protocol = {
+        "dataset": "digits", "recipe": "paper", "epochs": 1, "batch_size": 64, "lr": 1e-4, "schedule": "steps",
+        "milestones": (0.5,), "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0, "flip": False, "warp": 0.0,
+        "split": "pooled", "patience": None, "min_epochs": 1, "precision": "32-true", "seed": 3, "split_seed": 0,
+    }  # fmt: skip
+    identity = json.dumps([network, protocol], sort_keys=True).encode()
+    digest = hashlib.blake2b(identity, digest_size=6).hexdigest()
+    assert reproduction(tmp_path).run_dir(SEPARATE, 3).name == f"digits-A16-S10-duplicate-3-{digest}"

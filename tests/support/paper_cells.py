@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from hnn_models.paper.cells import Cell, Plan, Run
+from hnn_models.paper.cells import Cell, Run
+from hnn_models.paper.plan import Plan
 from hnn_models.paper.record import Row
 from hnn_models.paper.runs import Reproduction, Source
 from support.small_network import CPU

@@ -1,0 +1,116 @@
+"""``hnn tables``: the paper's tables, cell by cell."""
+
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..data.images import DataError
+from ..paper import record
+from ..paper.cells import CELLS, Cell, select
+from ..paper.plan import Plan
+from ..paper.runs import Reproduction, Source
+from ..training.device import resolve_device
+from ..training.protocol import PRECISIONS, RECIPES
+from .options import Backend, Device, Json, Progress
+from .output import BAD_RUN, print_table, save_figures, short_errors
+
+
+def tables(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CELL]...", help="Such as 1a, 2b/A784-A500-S10, 4.2/S784-S500-S10/axon; else all."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the runs, such as 0,1,2.")] = "0",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = RECIPES[0],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; the recipe's by default.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=0, help="End a run once validation has been flat for so many epochs; 0 for never.")
+    ] = None,
+    min_epochs: Annotated[int | None, typer.Option(min=1, help="The fewest epochs before --patience ends it.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}; the recipe's by default.")
+    ] = None,
+    mnist_dir: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
+    cifar10_dir: Annotated[
+        Path | None, typer.Option(help="Folder that holds cifar-10-batches-py, or images as train/<class>/....")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/tables"),
+    out: Annotated[Path, typer.Option(help="The record, a CSV file; its page has the suffix .md.")] = Path(
+        "benchmarks/results/tables.csv"
+    ),
+    plots: Annotated[Path | None, typer.Option(help="Folder for plots of all finished runs.")] = None,
+    only_list: Annotated[bool, typer.Option("--list", help="Train nothing; show the cells and what is left.")] = False,
+    device: Device = "auto",
+    backend: Backend = None,
+    progress: Progress = True,
+    as_json: Json = False,
+) -> None:
+    """Train the cells of the paper's tables, and put our figures beside the paper's.
+
+    Cells in the record are kept, and an interrupted run is continued. Another plan trains anew, and replaces the
+    record's row of the same recipe and seed. With the recipe 'paper' a run ends once validation has been flat for 20
+    epochs, but not before 30.
+    """
+    with short_errors():
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError("tables is for one process; hnn train is for several")
+        chosen = select(names or (), CELLS)
+        numbers = _numbers(seeds)
+        plan = Plan(recipe, epochs, patience, min_epochs, precision)
+        folders = {"mnist": mnist_dir, "cifar10": cifar10_dir}
+        sources = {name: Source.of(name, folder) for name, folder in folders.items() if folder is not None}
+        where = resolve_device(device)
+        work = Reproduction(CELLS, plan, out, runs, sources, where, backend, progress)
+        work.left(chosen, numbers)  # checks the plan and the record
+    if not only_list:
+        with short_errors((*BAD_RUN, DataError)):
+            try:
+                work.fill(chosen, numbers)
+            except SystemExit:  # Lightning raises it on Ctrl-C
+                typer.echo("interrupted; the same command continues after the last full epoch", err=True)
+                raise
+    with short_errors():
+        print_table(f"recipe {recipe}, accuracy in percent", _lines(work, chosen, numbers), as_json)
+        if plots is not None:
+            save_figures(_figures(work, chosen, numbers), plots)
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers in the value of ``--seeds``, such as ``"0,1,2"``."""
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"--seeds must be different numbers from 0 on, such as 0,1,2; got {text!r}")
+    return numbers
+
+
+def _lines(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    rows, left = record.read(work.record, work.cells), work.left(cells, seeds)
+    lines = []
+    for cell in cells:
+        own = [row for row in rows if row.is_of(cell) and row.base_recipe == work.plan.recipe]
+        lines.append(
+            {
+                "cell": cell.name,
+                "paper": cell.accuracy,
+                "ours": statistics.mean(row.test_accuracy for row in own) if own else None,
+                "plan": "; ".join(dict.fromkeys(row.recipe for row in own)),
+                "seeds": ",".join(str(row.seed) for row in own),
+                "left": ",".join(str(seed) for other, seed in left if other == cell),
+            }
+        )
+    return lines
+
+
+def _figures(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Any]:
+    try:
+        from ..paper.plots import figures
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("--plots needs matplotlib, part of the extra 'models'") from error
+    return figures(work, cells, seeds)

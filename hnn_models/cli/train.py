@@ -1,0 +1,208 @@
+"""``hnn train`` and ``hnn evaluate``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..data.datasets import DATASETS
+from ..network.config import NetworkConfig
+from ..training import checkpoint
+from ..training.device import resolve_device
+from ..training.protocol import PRECISIONS, RECIPES, SCHEDULES, Protocol
+from . import setup
+from .options import (
+    Activation,
+    Architecture,
+    Axon,
+    Backend,
+    Checkpoint,
+    Coding,
+    DataDir,
+    Device,
+    Download,
+    Gain,
+    Input,
+    Json,
+    Learn,
+    Per,
+    Progress,
+    Seed,
+    Steps,
+    axon_of,
+)
+from .output import BAD_RUN, FIRST, report, short_errors
+
+_LEARNING = ("simultaneous", "separate")
+_PROTOCOL = Protocol("digits")  # for the defaults of its fields
+
+
+def train(
+    architecture: Architecture,
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "digits",
+    data_dir: DataDir = None,
+    download: Download = False,
+    image_shape: Annotated[
+        str | None, typer.Option(help="Convert and resize the images of a folder to C,H,W, such as 3,32,32.")
+    ] = None,
+    coding: Coding = NetworkConfig.coding,
+    steps: Steps = NetworkConfig.steps,
+    input_: Input = NetworkConfig.input,
+    axon: Axon = NetworkConfig.axon,
+    learn: Learn = None,
+    per: Per = NetworkConfig.per,
+    activation: Activation = NetworkConfig.activation,
+    gain: Gain = NetworkConfig.gain,
+    learning: Annotated[
+        str, typer.Option(help="simultaneous, or separate: a purely artificial network first, then the spiking part.")
+    ] = _LEARNING[0],
+    pretrained: Annotated[
+        Path | None, typer.Option(help="For separate learning, the best.ckpt of a purely artificial network.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help=f"Source of the values that are not given: {', '.join(RECIPES)}.")
+    ] = _PROTOCOL.recipe,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step, over all processes.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of Adam; the highest of the run.")] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"Of the learning rate: {', '.join(SCHEDULES)}.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decoupled weight decay, of weights alone.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Smoothing of the training labels, in [0, 1).")] = None,
+    shift: Annotated[int | None, typer.Option(min=0, help="Move training images by up to so many pixels.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Mirror training images at random.")] = None,
+    warp: Annotated[
+        float | None,
+        typer.Option(help="Distort training images smoothly; the standard deviation of the displacements, in pixels."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="pooled: 6:2:2 of all images; given: the set's own test images, 6:2 of the others.")
+    ] = _PROTOCOL.split,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End the run once validation has been flat for so many epochs.")
+    ] = None,
+    min_epochs: Annotated[
+        int, typer.Option(min=1, help="The fewest epochs of a run that --patience ends.")
+    ] = _PROTOCOL.min_epochs,
+    precision: Annotated[str, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = _PROTOCOL.precision,
+    seed: Seed = _PROTOCOL.seed,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the 6:2:2 split.")] = _PROTOCOL.split_seed,
+    device: Device = "auto",
+    backend: Backend = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATASET-ARCHITECTURE by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, if there is one.")] = False,
+    progress: Progress = True,
+    as_json: Json = False,
+) -> None:
+    """Train a network, keep the epoch that is best on validation, and test that epoch.
+
+    Under torchrun every process takes its share of each batch.
+    """
+    with short_errors():
+        from ..training import learning as training
+
+        where = resolve_device(device)
+        given = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "schedule": schedule,
+            "weight_decay": weight_decay,
+            "label_smoothing": label_smoothing,
+            "shift": shift,
+            "flip": flip,
+            "warp": warp,
+        }
+        followed = Protocol.of(
+            dataset,
+            recipe,
+            **{name: value for name, value in given.items() if value is not None},
+            split=split,
+            patience=patience,
+            min_epochs=min_epochs,
+            precision=precision,
+            seed=seed,
+            split_seed=split_seed,
+        )
+        if learning not in _LEARNING:
+            raise ValueError(f"learning must be one of {', '.join(map(repr, _LEARNING))}; got {learning!r}")
+        images = setup.images_for(architecture, dataset, data_dir, download, setup.image_shape(image_shape))
+        network = setup.build(
+            architecture,
+            images,
+            seed,
+            coding=coding,
+            steps=steps,
+            input=input_,
+            axon=axon_of(axon),
+            learn=learn or (),
+            per=per,
+            activation=activation,
+            fixed_artificial=learning == "separate",
+            gain=gain,
+            backend=backend,
+        )
+        used = setup.backend_of(network, where, backend)
+        run_dir = out or Path("runs") / f"{dataset}-{architecture}"
+    if FIRST:
+        typer.echo(network, err=True)
+    with short_errors(BAD_RUN), _interruptible(run_dir):
+        outcome = training.train(
+            network,
+            images,
+            followed,
+            run_dir=run_dir,
+            device=where,
+            pretrained=pretrained,
+            resume=resume,
+            progress=progress,
+            compiled=compiled,
+        )
+    before = outcome.artificial
+    report(
+        as_json,
+        test_accuracy=outcome.test_accuracy,
+        validation_accuracy=outcome.validation_accuracy,
+        best_epoch=outcome.best_epoch,
+        epochs=outcome.epochs,
+        training_seconds=outcome.seconds,
+        **({} if before is None else {"artificial_test_accuracy": before.test_accuracy}),
+        backend=used,
+        checkpoint=str(outcome.checkpoint),
+    )
+
+
+def evaluate(
+    path: Checkpoint,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    backend: Backend = None,
+    precision: Annotated[str | None, typer.Option(help="Another precision than in training.")] = None,
+    progress: Progress = True,
+    as_json: Json = False,
+) -> None:
+    """Test a checkpoint, on the data set and the split that it was trained with."""
+    with short_errors():
+        from ..training import learning
+
+        where = resolve_device(device)
+        found = checkpoint.load(path, backend=backend)
+        used = setup.backend_of(found.network, where, backend)
+        followed = found.protocol if precision is None else found.protocol._replace(precision=precision).checked()
+        images = checkpoint.load_images(found, data_dir)
+    with short_errors(BAD_RUN):
+        accuracy = learning.evaluate(found.network, images, followed, device=where, progress=progress)
+    report(as_json, test_accuracy=accuracy, backend=used)
+
+
+@contextmanager
+def _interruptible(run_dir: Path) -> Iterator[None]:
+    """If the run is interrupted, print how to continue it. Lightning turns Ctrl-C into SystemExit."""
+    try:
+        yield
+    except SystemExit:
+        if any((folder / "last.ckpt").exists() for folder in (run_dir, run_dir / "artificial")):
+            typer.echo("interrupted; the same command with --resume continues after the last full epoch", err=True)
+        raise

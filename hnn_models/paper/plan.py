@@ -1,0 +1,63 @@
+"""The plan of ``hnn tables``: a recipe for all cells, and departures from it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..training.protocol import Protocol
+
+# The early end of runs, by recipe: (patience, min_epochs). A one-cycle schedule is best at its end, and is not cut.
+CUTS: Mapping[str, tuple[int | None, int]] = {"paper": (20, 30), "modern": (None, 1)}
+
+
+class Plan(NamedTuple):
+    """The way in which all cells are trained: a recipe, and departures from it.
+
+    Attributes:
+        recipe: ``"paper"`` or ``"modern"``.
+        epochs: number of epochs; None for the recipe's.
+        patience: as in :class:`hnn_models.Protocol`; None for the recipe's (:data:`CUTS`), 0 to never end a run early.
+        min_epochs: as in :class:`hnn_models.Protocol`; None for the recipe's.
+        precision: as in :class:`hnn_models.Protocol`; None for the recipe's.
+    """
+
+    recipe: str = "paper"
+    epochs: int | None = None
+    patience: int | None = None
+    min_epochs: int | None = None
+    precision: str | None = None
+
+    def protocol(self, dataset: str, seed: int = 0) -> Protocol:
+        """The protocol for ``dataset``.
+
+        Raises:
+            ValueError: a recipe or a number that is not allowed.
+        """
+        given = {name: getattr(self, name) for name in ("epochs", "precision") if getattr(self, name) is not None}
+        protocol = Protocol.of(dataset, self.recipe, seed=seed, **given)
+        patience, least = CUTS[self.recipe]
+        patience = patience if self.patience is None else self.patience
+        least = least if self.min_epochs is None else self.min_epochs
+        if not patience or least >= protocol.epochs:
+            return protocol  # no run would end early
+        return protocol._replace(patience=patience, min_epochs=least).checked()
+
+    def label(self, dataset: str) -> str:
+        """The recipe's name and the departures from it, such as ``"paper, 2 epochs"``."""
+        own, usual = self.protocol(dataset), Plan(self.recipe).protocol(dataset)
+        label = self.recipe
+        if own.epochs != usual.epochs:
+            label += f", {own.epochs} epoch{'s' if own.epochs > 1 else ''}"
+            usual = Plan(self.recipe, own.epochs).protocol(dataset)
+        if own.precision != usual.precision:
+            label += f", {own.precision}"
+        if (own.patience, own.min_epochs) != (usual.patience, usual.min_epochs):
+            cut = f"ends when flat for {own.patience}, from {own.min_epochs} on" if own.patience else "never cut"
+            label += f", {cut}"
+        return label
+
+
+def planned_epochs(label: str, dataset: str) -> int:
+    """The number of epochs in the plan with this :meth:`Plan.label`."""
+    recipe, *departures = label.split(", ")
+    given = [int(words.split()[0]) for words in departures if words.endswith((" epoch", " epochs"))]
+    return given[0] if given else Protocol.of(dataset, recipe).epochs

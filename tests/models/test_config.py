@@ -1,0 +1,49 @@
+"""The description of a network: its defaults, what it normalises, and the network that it stands for."""
+
+import inspect
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+import torch
+
+import hnn_kernels
+from hnn_models import CODINGS, HybridNetwork, NetworkConfig
+
+
+def test_a_networks_defaults_are_the_fields():
+    parameters = inspect.signature(HybridNetwork).parameters
+    described = {one.name: one.default for one in fields(NetworkConfig) if one.name != "neuron"}
+    shown = {name: p.default for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD and name != "backend"}
+    positional = {"architecture", "input_shape"}
+    assert shown.keys() == described.keys()
+    assert all(shown[name] == described[name] for name in shown.keys() - positional)
+
+
+def test_the_network_of_a_description():
+    config = NetworkConfig(
+        "A6-S5", [1, 4, 4], "gaussian", learn=["axon"], activation=["sigmoid"], neuron={"decay": 0.5}
+    )
+    assert (config.input_shape, config.learn, config.activation) == ((1, 4, 4), ("axon",), ("sigmoid",))
+    assert config.axon == tuple(hnn_kernels.IIR.dual_exponential(4, 1))
+    torch.manual_seed(0)
+    network = HybridNetwork.of(config, backend="reference")
+    assert network.settings == config
+    assert network.config == config.arguments() == {**config.arguments(), "coding": "gaussian", "decay": 0.5}
+    torch.manual_seed(0)
+    same = HybridNetwork("A6-S5", (1, 4, 4), "gaussian", learn=("axon",), activation=("sigmoid",), decay=0.5)
+    assert all(torch.equal(one, other) for one, other in zip(network.parameters(), same.parameters(), strict=True))
+    assert network.spiking[0].neurons.backend == "reference"
+
+
+def test_it_is_frozen():
+    config = NetworkConfig("A6-S5", (1, 4, 4))
+    with pytest.raises(FrozenInstanceError):
+        config.steps = 3
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_pretraining_needs_no_coding(coding):
+    config = NetworkConfig("A6C2-P2-S4-S5", (1, 9, 9), coding, fixed_artificial=coding == "poisson", steps=7)
+    twin = config.pretraining()
+    assert (twin.architecture, twin.border, twin.hybrid) == ("A6C2-P2-A4-A5", 4, False)
+    assert twin.activations == (("sigmoid" if coding == "poisson" else "relu"), "relu")
