@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.datasets import load_images
-    from .data.images import DataError, ImageSet
+    from .data.errors import DataError
+    from .data.images import ImageSet
     from .network.codings import CODINGS
     from .network.config import NetworkConfig
     from .network.layers import SpikingLayer
@@ -24,7 +25,7 @@ _PLACES = {
     "CODINGS": "network.codings",
     "Checkpoint": "training.checkpoint",
     "CheckpointError": "training.checkpoint",
-    "DataError": "data.images",
+    "DataError": "data.errors",
     "HybridNetwork": "network.network",
     "ImageSet": "data.images",
     "NetworkConfig": "network.config",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..data.images import DataError
+from ..data.errors import DataError
 from ..paper import record
 from ..paper.cells import CELLS, Cell, select
 from ..paper.plan import Plan

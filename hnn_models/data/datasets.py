@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import files
-from .images import DataError, ImageSet
+from .errors import DataError, MissingFilesError
+from .images import ImageSet
 
 Shape = tuple[int, int, int]
 
@@ -64,7 +65,7 @@ DATASETS: Mapping[str, Dataset] = {
         files.cifar10,
         {"paper": _LIKE_CIFAR10, "modern": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True}},
         shape=(3, 32, 32),
-        holds="cifar-10-batches-py",
+        holds="cifar-10-batches-py or cifar-10-python.tar.gz",
         torchvision="CIFAR10",
     ),
     "folder": Dataset(
@@ -100,10 +101,10 @@ def load_images(
 
     Args:
         name: ``"digits"``, which ships with scikit-learn; ``"mnist"``, ``"fashion-mnist"`` or ``"cifar10"``, the files
-            that torchvision downloads; or ``"folder"``, images as ``train/<class>/...`` and ``test/<class>/...``, or as
-            ``<class>/...``.
-        data_dir: the folder that holds ``MNIST/raw``, ``FashionMNIST/raw``, ``cifar-10-batches-py`` or the images.
-        download: fetch missing files into ``data_dir``.
+            that torchvision downloads, packed or not; or ``"folder"``, see :func:`hnn_models.data.folder.load_folder`.
+        data_dir: the folder that holds ``MNIST/raw``, ``FashionMNIST/raw``, ``cifar-10-batches-py`` or
+            ``cifar-10-python.tar.gz``; or the files of one of them; or the images. It is only read.
+        download: fetch the files into ``data_dir`` if some are missing.
         shape: for a folder only: convert and resize every image to ``(C, H, W)``. C is 1 (grey) or 3 (RGB). Without
             it, all images must be alike.
 
@@ -123,17 +124,22 @@ def load_images(
     if data_dir is None:
         raise ValueError(f"dataset {name!r} needs data_dir (--data-dir), the folder that holds {found.holds}")
     data_dir = Path(data_dir)
-    if download:
-        _download(name, found, data_dir)
-    return found.read(data_dir) if found.shape is not None else found.read(data_dir, shape)
-
-
-def _download(name: str, found: Dataset, data_dir: Path) -> None:
-    if found.torchvision is None:
+    if download and found.torchvision is None:
         raise ValueError(f"dataset {name!r} is read from data_dir (--data-dir): there is nothing to download")
+    options = () if found.shape is not None else (shape,)
+    try:
+        return found.read(data_dir, *options)
+    except MissingFilesError:
+        if not download:
+            raise
+    _download(found.torchvision, data_dir)
+    return found.read(data_dir, *options)
+
+
+def _download(torchvision: str, data_dir: Path) -> None:
     from torchvision import datasets
 
     try:
-        getattr(datasets, found.torchvision)(str(data_dir), download=True)
+        getattr(datasets, torchvision)(str(data_dir), download=True)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{found.torchvision} cannot be downloaded into {data_dir}: {error}") from error
+        raise DataError(f"{torchvision} cannot be downloaded into {data_dir}: {error}") from error

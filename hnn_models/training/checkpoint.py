@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..data import datasets
-from ..data.images import DataError, ImageSet
+from ..data.errors import DataError
+from ..data.images import ImageSet
 from ..network.network import HybridNetwork
 from .protocol import Protocol
 

@@ -1,6 +1,7 @@
 """Training, simultaneous or separate, in runs that can be continued; and evaluation."""
 
 import csv
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader
 from ..data.augmentation import Augmentation
 from ..data.batches import loader
 from ..data.images import FeatureSet, ImageSet, split
+from ..data.listing import some
+from ..data.room import require
 from ..network.network import HybridNetwork
 from . import checkpoint, trainer
 from .classifier import Classifier
@@ -94,6 +97,7 @@ def train(
         raise ValueError(
             f"pretrained is for separate learning (fixed_artificial=True); {network.architecture} is learnt as a whole"
         )
+    _name_unseen(images, divided[0])
     digest = images.fingerprint()
     last = _unfinished(run_dir, network, protocol, digest, resume)
     artificial = None
@@ -173,8 +177,10 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
     """Indices of the training, validation and test images in the split of ``protocol``.
 
     Raises:
-        ValueError: the images do not fit ``network``, are too few, or have no test images of their own to keep.
+        ValueError: the images do not fit ``network``, are too few, have no test images of their own to keep, or have
+            labels out of range.
     """
+    images.check()
     if images.classes != network.classes or images.shape != network.input_shape:
         raise ValueError(
             f"network takes {network.input_shape} to {network.classes} classes; "
@@ -182,10 +188,21 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
         )
     if protocol.split == "given" and images.test_from is None:
         raise ValueError(f"split 'given' needs images that come in two parts; {protocol.dataset} has no test part")
-    divided = split(len(images), protocol.split_seed, images.test_from if protocol.split == "given" else None)
+    own = (images.test_from, images.val_from) if protocol.split == "given" else (None, None)
+    divided = split(len(images), protocol.split_seed, *own)
     if any(len(part) == 0 for part in divided):
         raise ValueError(f"{len(images)} images are too few to split into training, validation and test images")
     return divided
+
+
+def _name_unseen(images: ImageSet, training: Tensor) -> None:
+    """Warn of classes that no training image has."""
+    count = images.labels[training.to(images.labels.device)].bincount(minlength=images.classes)
+    unseen = [
+        images.names[label] if images.names else str(label) for label in (count == 0).nonzero().flatten().tolist()
+    ]
+    if unseen:
+        warnings.warn(f"no training image has the classes {some(unseen)}: they cannot be learnt", stacklevel=3)
 
 
 def _evaluation_loader(images: ImageSet | FeatureSet) -> DataLoader:
@@ -202,10 +219,18 @@ def _features(
     network.to(device).eval()
     chosen = images.subset(index).to(device)
     mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(protocol.precision)
+    features = None
+    filled = 0
     with torch.autocast(device.type, mixed, enabled=mixed is not None):
-        features = [network.encode_features(pixels) for pixels, _ in loader(chosen, _EVALUATION_BATCH)]
+        for pixels, labels in loader(chosen, _EVALUATION_BATCH):
+            made = network.encode_features(pixels)
+            if features is None:
+                require("the features of the fixed layers", len(chosen), made.shape[1:], made.dtype, device)
+                features = made.new_empty(len(chosen), *made.shape[1:])
+            features[filled : filled + len(labels)] = made
+            filled += len(labels)
     network.train()
-    return FeatureSet(torch.cat(features), chosen.labels)
+    return FeatureSet(features, chosen.labels)
 
 
 def _pretrained(path: Path, protocol: Protocol, digest: str) -> HybridNetwork:

@@ -6,7 +6,9 @@ import torch
 
 from hnn_models.data import batches as loading
 from hnn_models.data import images as data
+from hnn_models.data import room
 from hnn_models.data.augmentation import Augmentation
+from hnn_models.data.errors import TooLargeError
 
 
 def small(count=20, **options):
@@ -61,6 +63,114 @@ def test_fingerprint_tells_sets_apart():
     relabelled.labels[3] = 9
     others = [changed, relabelled, small(test_from=15), one.subset(torch.arange(20).flip(0))]
     assert one.fingerprint() not in [other.fingerprint() for other in others]
+
+
+def test_a_part_for_validation_tells_sets_apart():
+    assert small(test_from=15, val_from=10).fingerprint() != small(test_from=15).fingerprint()
+    assert small(names=tuple("abcdefghij")).fingerprint() == small().fingerprint()
+
+
+def test_a_sets_own_validation_images():
+    training, validation, test = data.split(20, 3, 15, 9)
+    assert torch.equal(training.sort().values, torch.arange(9))
+    assert (validation.tolist(), test.tolist()) == (list(range(9, 15)), list(range(15, 20)))
+
+
+def test_one_image():
+    images = small()
+    for index in (3, np.int64(3), torch.tensor(3), -17):
+        pixels, label = images[index]
+        assert (pixels.shape, pixels.dtype, label.shape, label.dtype) == (
+            (3, 4, 5), torch.float32, (), torch.int64
+        )  # fmt: skip
+        assert torch.equal(pixels, images.images[3].float() / 255)
+        assert label == 3
+    with pytest.raises(IndexError):
+        images[20]
+
+
+@pytest.mark.parametrize(
+    "index", [slice(2, 6), [2, 3, 4, 5], np.arange(2, 6), range(2, 6), torch.arange(2, 6), np.arange(20) // 2 % 5 == 1]
+)
+def test_some_images(index):
+    pixels, labels = small()[index]
+    if isinstance(index, np.ndarray) and index.dtype == bool:
+        assert labels.tolist() == [2, 3, 2, 3]
+    else:
+        assert labels.tolist() == [2, 3, 4, 5]
+    assert pixels.shape == (4, 3, 4, 5)
+    assert torch.equal(small().subset(index).labels, labels)
+
+
+def test_an_index_that_is_none():
+    with pytest.raises(TypeError, match="an index of images must be of whole numbers"):
+        small()[[0.5, 1.0]]
+    pixels, labels = small()[[]]
+    assert (pixels.shape, labels.shape) == ((0, 3, 4, 5), (0,))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_plain_data_loader_takes_the_set(workers):
+    images = small()
+    loader = torch.utils.data.DataLoader(images, batch_size=8, num_workers=workers)
+    pixels, labels = (torch.cat(part) for part in zip(*loader, strict=True))
+    expected, expected_labels = images[:]
+    assert torch.equal(pixels, expected)
+    assert torch.equal(labels, expected_labels)
+
+
+def test_random_split_and_iteration():
+    first, second = torch.utils.data.random_split(small(), [0.75, 0.25])
+    assert [len(first), len(second)] == [15, 5]
+    pixels, labels = next(iter(torch.utils.data.DataLoader(second, batch_size=5)))
+    assert (pixels.shape, labels.tolist()) == ((5, 3, 4, 5), [i % 10 for i in second.indices])
+    assert [int(label) for _, label in small()] == [i % 10 for i in range(20)]
+
+
+GOOD = {"images": torch.zeros(4, 1, 2, 2, dtype=torch.uint8), "labels": torch.arange(4), "scale": 255, "classes": 4}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"images": torch.zeros(4, 1, 2, 2)}, TypeError, r"images must be uint8 \[N, C, H, W\], .*; got float32"),
+        ({"images": np.zeros((4, 1, 2, 2), np.uint8)}, TypeError, "images must be uint8 .*; got ndarray"),
+        ({"images": torch.zeros(4, 2, 2, dtype=torch.uint8)}, ValueError, r"images must .*; got shape \(4, 2, 2\)"),
+        (
+            {"images": torch.full((4, 1, 2, 2), 9, dtype=torch.uint8), "scale": 8},
+            ValueError,
+            "from 0 to scale, 8; got 9",
+        ),
+        ({"labels": torch.arange(4.0)}, TypeError, r"labels must be int64 \[N\], .*; got float32"),
+        ({"labels": torch.arange(4).int()}, TypeError, "labels must be int64 .*; got int32"),
+        ({"labels": torch.eye(4).long()}, ValueError, r"labels must be int64 .*; got shape \(4, 4\)"),
+        ({"labels": torch.arange(3)}, ValueError, "images and labels must be equally many; got 4 and 3"),
+        ({"labels": torch.arange(4) + 1}, ValueError, "labels must be from 0 to 3, for 4 classes; got 1 to 4"),
+        ({"labels": torch.arange(4) - 1}, ValueError, "labels must be from 0 to 3, for 4 classes; got -1 to 2"),
+        ({"scale": 0}, ValueError, "scale must be an int of at least 1 and below 256; got 0"),
+        ({"scale": 1.0}, ValueError, "scale must be an int"),
+        ({"classes": 0}, ValueError, "classes must be an int of at least 1"),
+        ({"test_from": 4}, ValueError, "test_from must be an int of at least 1 and below 4; got 4"),
+        ({"test_from": 2, "val_from": 2}, ValueError, "val_from must be below test_from, 2; got 2"),
+        ({"names": ["a"]}, ValueError, "names must be those of 4 classes; got 1"),
+    ],
+)
+def test_fields_that_are_not_allowed(fields, error, message):
+    with pytest.raises(error, match=message):
+        data.ImageSet(**{**GOOD, **fields})
+
+
+def test_numbers_of_numpy_become_plain():
+    images = data.ImageSet(**{**GOOD, "scale": np.uint8(255), "classes": np.int64(4), "test_from": np.int32(3)})
+    assert [type(value) for value in (images.scale, images.classes, images.test_from)] == [int] * 3
+    assert images.fingerprint() == data.ImageSet(**GOOD, test_from=3).fingerprint()
+
+
+def test_a_copy_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(room, "available", lambda device: 100)
+    with pytest.raises(TooLargeError, match=r"2 x \(3, 4, 5\) in uint8 are 120 bytes, and 100 bytes are available"):
+        small().subset([0, 1])
+    assert len(small().subset([0])) == 1
 
 
 def test_batches_hold_every_image_once_in_a_new_order_each_epoch(digits):

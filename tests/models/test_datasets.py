@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import pickle
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 pytest.importorskip("torchvision", reason="the data sets come through torchvision, in the extra 'models'")
 
 from hnn_models.data import datasets, files
-from hnn_models.data.folder import DataError
+from hnn_models.data.errors import DataError
 from hnn_models.data.images import ImageSet
 from hnn_models.training.protocol import Protocol
 
@@ -86,19 +87,16 @@ def test_what_is_missing_is_downloaded(mnist, monkeypatch):
 
 
 def test_fashion_mnist_is_read_from_the_packed_files(tmp_path, monkeypatch):
-    from torchvision.datasets import FashionMNIST
-
     random = np.random.default_rng(1)
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    arrays, resources = [], []
+    arrays = []
     for part, count in (("train", 8), ("t10k", 4)):
         for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
             arrays.append(random.integers(0, 10, shape, dtype=np.uint8))
-            packed = gzip.compress(idx(arrays[-1]))
-            resources.append((f"{part}-{kind}-ubyte.gz", hashlib.md5(packed).hexdigest()))
-            (raw / resources[-1][0]).write_bytes(packed)
-    monkeypatch.setattr(FashionMNIST, "resources", resources)
+            name, content = f"{part}-{kind}-ubyte", idx(arrays[-1])
+            monkeypatch.setitem(files.FASHION_MNIST_FILES, name, hashlib.md5(content).hexdigest())
+            (raw / f"{name}.gz").write_bytes(gzip.compress(content))
     images = datasets.load_images("fashion-mnist", tmp_path)
     np.testing.assert_array_equal(images.images[:, 0].numpy(), np.concatenate(arrays[0::2]))
     np.testing.assert_array_equal(images.labels.numpy(), np.concatenate(arrays[1::2]))
@@ -106,6 +104,66 @@ def test_fashion_mnist_is_read_from_the_packed_files(tmp_path, monkeypatch):
     (raw / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"damaged .*: t10k-images-idx3-ubyte.gz;"):
         datasets.load_images("fashion-mnist", tmp_path)
+
+
+@pytest.fixture
+def raw(mnist):
+    folder, _ = mnist
+    return folder / "MNIST" / "raw"
+
+
+def pack(path):
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=1))
+    path.unlink()
+
+
+@pytest.mark.parametrize("place", ["MNIST/raw", "MNIST", "raw", "."])
+@pytest.mark.parametrize("packed", ["none", "some", "all"])
+@pytest.mark.parametrize("dotted", [False, True])
+def test_packed_and_unpacked_files_in_every_place(mnist, tmp_path_factory, place, packed, dotted):
+    source, _ = mnist
+    expected = datasets.load_images("mnist", source).fingerprint()
+    folder = tmp_path_factory.mktemp("data")
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(sorted((source / "MNIST" / "raw").iterdir())):
+        name = path.name.replace("-idx", ".idx") if dotted else path.name
+        copy = shutil.copy(path, folder / place / name)
+        if packed == "all" or (packed == "some" and number % 2):
+            pack(copy)
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    assert datasets.load_images("mnist", folder).fingerprint() == expected
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before  # only read
+
+
+def test_one_whole_copy_of_a_file_will_do(mnist, raw):
+    folder, _ = mnist
+    name = "train-labels-idx1-ubyte"
+    (raw / f"{name}.gz").write_bytes(b"damaged")
+    assert len(datasets.load_images("mnist", folder)) == 25
+    whole = (raw / name).read_bytes()
+    (raw / name).write_bytes(b"damaged")
+    with pytest.raises(DataError, match=f"damaged files in .*: {name};"):
+        datasets.load_images("mnist", folder)
+    (raw / f"{name}.gz").write_bytes(gzip.compress(whole))
+    assert len(datasets.load_images("mnist", folder)) == 25
+
+
+def test_a_truncated_packed_file_is_damaged(mnist, raw):
+    folder, _ = mnist
+    pack(raw / "train-images-idx3-ubyte")
+    path = raw / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"damaged .*: train-images-idx3-ubyte.gz;"):
+        datasets.load_images("mnist", folder)
+
+
+def test_nothing_is_downloaded_where_nothing_is_missing(mnist, raw, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "download", lambda self: pytest.fail("downloaded"))
+    for path in list(raw.iterdir()):
+        pack(path)
+    assert len(datasets.load_images("mnist", raw, download=True)) == 25
 
 
 @pytest.fixture
@@ -143,6 +201,35 @@ def test_cifar10_pools_training_and_test_images(cifar10):
     assert (images.shape, images.classes, len(images), images.scale, images.test_from) == ((3, 32, 32), 10, 9, 255, 6)
     np.testing.assert_array_equal(images.images.numpy(), pixels)
     assert images.labels.tolist() == labels
+
+
+def test_cifar10_from_its_archive_or_its_files(cifar10, tmp_path_factory):
+    folder, *_ = cifar10
+    expected = datasets.load_images("cifar10", folder).fingerprint()
+    assert datasets.load_images("cifar10", folder / "cifar-10-batches-py").fingerprint() == expected
+    packed = tmp_path_factory.mktemp("packed")
+    with tarfile.open(packed / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(folder / "cifar-10-batches-py", "cifar-10-batches-py")
+    assert datasets.load_images("cifar10", packed).fingerprint() == expected
+    assert [path.name for path in packed.iterdir()] == ["cifar-10-python.tar.gz"]
+    shutil.copytree(folder / "cifar-10-batches-py", packed / "cifar-10-batches-py")
+    (packed / "cifar-10-batches-py" / "data_batch_1").unlink()
+    assert datasets.load_images("cifar10", packed).fingerprint() == expected
+    whole = (packed / "cifar-10-python.tar.gz").read_bytes()
+    (packed / "cifar-10-python.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"damaged file .*cifar-10-python.tar.gz: "):
+        datasets.load_images("cifar10", packed)
+
+
+def test_an_archive_of_other_batches_is_not_unpickled(cifar10, tmp_path):
+    folder, *_ = cifar10
+    (folder / "cifar-10-batches-py" / "data_batch_2").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(folder / "cifar-10-batches-py", "cifar-10-batches-py")
+    shutil.rmtree(folder / "cifar-10-batches-py")
+    with pytest.raises(DataError, match=r"damaged files in .*tar.gz: data_batch_2;"):
+        datasets.load_images("cifar10", folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_damaged_cifar10_is_not_unpickled(cifar10, tmp_path):

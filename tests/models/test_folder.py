@@ -8,8 +8,8 @@ pytest.importorskip("torchvision", reason="folders are listed by torchvision, in
 
 from PIL import Image
 
-from hnn_models.data import datasets
-from hnn_models.data.folder import DataError
+from hnn_models.data import datasets, room
+from hnn_models.data.errors import DataError
 
 
 def pixels(number, shape=(6, 5, 3)):
@@ -50,20 +50,46 @@ def test_training_images_before_test_images(folder):
 
 
 def test_classes_alone(folder):
-    images = load(folder / "train")
+    with pytest.warns(UserWarning, match="with one image, .*: 'dog'$"):
+        images = load(folder / "train")
     assert (images.labels.tolist(), images.test_from) == ([0, 0, 1], None)
 
 
 def test_grey_images_have_one_channel(tmp_path):
     put(tmp_path / "a" / "1.png", pixels(1, (6, 5)))
     put(tmp_path / "b" / "1.jpg", pixels(2, (6, 5)))
-    images = load(tmp_path)
+    with pytest.warns(UserWarning, match="with one image, .*: 'a', 'b'$"):
+        images = load(tmp_path)
     assert images.shape == (1, 6, 5)
     np.testing.assert_array_equal(images.images[0, 0].numpy(), pixels(1, (6, 5)))
 
 
 def test_hidden_files_are_left_out(folder):
     (folder / "train" / "cat" / ".DS_Store").write_bytes(b"x")
+    with pytest.warns(UserWarning, match="left out of .*'.DS_Store'$"):
+        assert len(load(folder)) == 5
+
+
+def test_the_most_common_size_is_that_of_the_others(folder):
+    put(folder / "train" / "cat" / "0.png", pixels(1, (7, 5, 3)))
+    refused(folder, r"^not like the others, \(3, 6, 5\): \S*cat/0.png \(\(3, 7, 5\)\); --image-shape")
+
+
+def test_each_kind_of_refused_file_is_named(folder):
+    put(folder / "train" / "cat" / "3.png", np.full((6, 5), 1000, np.uint16))
+    put(folder / "train" / "dog" / "2.png", pixels(1, (7, 5, 3)))
+    (folder / "test" / "dog" / "2.png").write_bytes(b"")
+    refused(
+        folder,
+        r"not grey or RGB of 8 bits: \S*cat/3.png \(mode I;16, more than 8 bits\); "
+        r"damaged or not an image: \S*test/dog/2.png \(an empty file\); not like the others, .*train/dog/2.png",
+    )
+
+
+def test_more_images_than_memory_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(room, "available", lambda device: 449)
+    refused(folder, r"do not fit into memory: 5 x \(3, 6, 5\) in uint8 are 450 bytes, and 449 bytes are available")
+    monkeypatch.setattr(room, "available", lambda device: 450)
     assert len(load(folder)) == 5
 
 
@@ -78,6 +104,7 @@ def test_images_that_differ_are_named(folder):
 
 def test_every_image_of_an_odd_mode(tmp_path):
     put(tmp_path / "a" / "1.png", pixels(1, (6, 5, 4)))
+    put(tmp_path / "b" / "1.png", pixels(2, (6, 5, 4)))
     refused(tmp_path, r"not grey or RGB of 8 bits: .*1.png \(mode RGBA\); --image-shape")
 
 
@@ -93,8 +120,9 @@ def test_shape_converts_and_resizes(folder):
 
 
 def test_sixteen_bits_would_be_clipped(tmp_path):
-    put(tmp_path / "a" / "1.png", np.full((6, 5), 1000, np.uint16))
-    refused(tmp_path, r"mode I;16\)$", (1, 6, 5))
+    for number, name in enumerate(("a", "b")):
+        put(tmp_path / name / "1.png", np.full((6, 5), 1000 + number, np.uint16))
+    refused(tmp_path, r"mode I;16, more than 8 bits\)$", (1, 6, 5))
 
 
 @pytest.mark.parametrize("name", ["1.png", "1.jpg", "notes.txt"])
