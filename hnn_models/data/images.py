@@ -21,8 +21,7 @@ class ImageSet(Dataset):
 
     ``images[3]`` is one image and its label: float32 ``[C, H, W]`` in [0, 1], and an int64 tensor without axes. A
     slice, a list or tensor of indices, or a mask gives a batch, ``[B, C, H, W]`` and ``[B]``. An index ``[B, 1 + n]``
-    has the changes of each image in its further columns, as :meth:`hnn_models.data.augmentation.Augmentation.draw` gives
-    them.
+    has the changes of each image in its further columns: see :meth:`hnn_models.data.augmentation.Augmentation.draw`.
 
     Attributes:
         images: uint8 ``[N, C, H, W]``, from 0 to ``scale``.

@@ -91,7 +91,8 @@ def train(
         FloatingPointError: the weights are no longer finite.
     """
     run_dir = Path(run_dir)
-    divided = parts(network, images, protocol.checked())
+    protocol = protocol.checked()
+    divided = parts(network, images, protocol)
     trainer.check_precision(protocol.precision, device)
     if pretrained is not None and not network.has_fixed_part:
         raise ValueError(
@@ -153,7 +154,8 @@ def evaluate(
     Raises:
         ValueError: an argument that is not allowed.
     """
-    _, _, test = parts(network, images, protocol.checked())
+    protocol = protocol.checked()
+    _, _, test = parts(network, images, protocol)
     with trainer.quiet_and_deterministic():
         (metrics,) = trainer.testing(protocol, device, progress).test(
             Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False

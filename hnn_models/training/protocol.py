@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from ..data.datasets import find
+from ..plain import real, shown, whole
 
 SCHEDULES = ("steps", "one-cycle")
 SPLITS = ("pooled", "given")
@@ -20,6 +24,8 @@ RECIPES = tuple(_RECIPES)
 
 class Protocol(NamedTuple):
     """The way in which a network is trained. :meth:`of` gives the values of a recipe for a data set.
+
+    :meth:`of` and :meth:`checked` take NumPy's numbers and what JSON and YAML give, ``Protocol.of(**json.load(file))``.
 
     Attributes:
         dataset: a name that :func:`hnn_models.load_images` knows.
@@ -77,42 +83,49 @@ class Protocol(NamedTuple):
         return cls(dataset, recipe, **(values | changes)).checked()
 
     def checked(self) -> Self:
-        """This protocol, once its fields are known to be allowed.
+        """This protocol with plain fields: NumPy's numbers become Python's, an int becomes a float, a list a tuple.
 
         Raises:
             ValueError: a field that is not allowed.
         """
         if not isinstance(self.dataset, str):
             raise ValueError(f"dataset must be a name; got {self.dataset!r}")
+        plain: dict[str, Any] = {"dataset": str(self.dataset)}
         choices = {"recipe": RECIPES, "schedule": SCHEDULES, "split": SPLITS, "precision": PRECISIONS}
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+            plain[name] = str(value)
         for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("patience", 1), ("min_epochs", 1)):
             value = getattr(self, name)
-            if name == "patience" and value is None:
-                continue
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name} must be an int of at least {least}; got {value!r}")
-        if not _in_range(self.lr, 0, math.inf) or self.lr == 0:
-            raise ValueError(f"lr must be a finite float above 0; got {self.lr!r}")
-        if not _in_range(self.weight_decay, 0, math.inf):
-            raise ValueError(f"weight_decay must be a finite float of at least 0; got {self.weight_decay!r}")
-        if not _in_range(self.label_smoothing, 0, 1):
-            raise ValueError(f"label_smoothing must be a float in [0, 1); got {self.label_smoothing!r}")
-        if not _in_range(self.warp, 0, 1000):
-            raise ValueError(f"warp must be a float in [0, 1000), in pixels; got {self.warp!r}")
-        if type(self.milestones) is not tuple or not all(_in_range(m, 0, 1) and m > 0 for m in self.milestones):
-            raise ValueError(f"milestones must be a tuple of fractions in (0, 1); got {self.milestones!r}")
-        if type(self.flip) is not bool:
+            plain[name] = None if name == "patience" and value is None else whole(name, value, least)
+        for name, high, allowed in (
+            ("lr", math.inf, "a finite float above 0"),
+            ("weight_decay", math.inf, "a finite float of at least 0"),
+            ("label_smoothing", 1, "a float in [0, 1)"),
+            ("warp", 1000, "a float in [0, 1000), in pixels"),
+        ):
+            plain[name] = real(getattr(self, name), 0, high)
+            if plain[name] is None or (name == "lr" and plain[name] == 0):
+                raise ValueError(f"{name} must be {allowed}; got {shown(getattr(self, name))}")
+        plain["milestones"] = _milestones(self.milestones)
+        if not isinstance(self.flip, bool | np.bool_):
             raise ValueError(f"flip must be True or False; got {self.flip!r}")
+        plain["flip"] = bool(self.flip)
         for name in ("seed", "split_seed"):
             value = getattr(self, name)
-            if type(value) is not int or not 0 <= value < 2**32:
-                raise ValueError(f"{name} must be an int from 0 to 2**32 - 1; got {value!r}")
-        return self
+            plain[name] = real(value, 0, 2**32) if isinstance(value, Integral) else None
+            if plain[name] is None:
+                raise ValueError(f"{name} must be an int from 0 to 2**32 - 1; got {shown(value)}")
+            plain[name] = int(value)
+        return self._replace(**plain)
 
 
-def _in_range(value: object, low: float, high: float) -> bool:
-    """True if ``value`` is a float in [low, high)."""
-    return isinstance(value, float) and low <= value < high
+def _milestones(given: object) -> tuple[float, ...]:
+    values = given.tolist() if isinstance(given, np.ndarray) else given
+    if isinstance(values, list | tuple):
+        plain = tuple(real(value, 0, 1) for value in values)
+        if all(plain):  # neither None nor 0
+            return plain
+    raise ValueError(f"milestones must be a tuple of fractions in (0, 1); got {given!r}")

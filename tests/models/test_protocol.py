@@ -1,7 +1,9 @@
 """Recipes: the paper's values, what changes them, and what is refused."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 
 from hnn_models.training.protocol import PRECISIONS, RECIPES, Protocol
@@ -36,7 +38,7 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
         ("batch_size", True, "batch_size must be an int of at least 1"),
         ("shift", -1, "shift must be an int of at least 0"),
         ("warp", -0.5, r"warp must be a float in \[0, 1000\), in pixels; got -0.5"),
-        ("warp", 1, "warp must be a float"),
+        ("warp", 1000, "warp must be a float"),
         ("warp", math.nan, "warp must be a float"),
         ("patience", 0, "patience must be an int of at least 1"),
         ("min_epochs", 0, "min_epochs must be an int of at least 1"),
@@ -48,7 +50,17 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
         ("label_smoothing", 1.0, r"label_smoothing must be a float in \[0, 1\)"),
         ("milestones", (0.5, 1.0), r"milestones must be a tuple of fractions in \(0, 1\)"),
         ("milestones", (0.0,), "milestones must be"),
-        ("milestones", [0.5], "milestones must be"),
+        ("milestones", [0.5, "1"], "milestones must be"),
+        ("milestones", 0.5, "milestones must be"),
+        ("milestones", "0.5", "milestones must be"),
+        ("lr", True, "lr must be a finite float above 0; got True"),
+        ("lr", "1e-3", "lr must be .*; got the text '1e-3'; write the number 0.001"),
+        ("epochs", "10", "epochs must be .*; got the text '10'; write the number 10$"),
+        ("epochs", None, "epochs must be an int of at least 1; got None"),
+        ("recipe", ["paper"], "recipe must be one of"),
+        ("flip", None, "flip must be True or False"),
+        ("seed", 1.0, "seed must be an int from 0"),
+        ("seed", True, "seed must be an int from 0"),
         ("flip", 1, "flip must be True or False"),
         ("seed", -1, "seed must be an int from 0"),
         ("split_seed", 2**32, "split_seed must be an int from 0"),
@@ -71,3 +83,38 @@ def test_wrong_names():
         Protocol(3).checked()
     with pytest.raises(TypeError, match="momentum"):
         Protocol.of("mnist", momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "plain"),
+    [
+        ({"lr": 1, "weight_decay": 0, "label_smoothing": 0, "warp": 1}, (1.0, 0.0, 0.0, 1.0)),
+        ({"lr": np.float64(1e-3), "warp": np.float32(0.5), "weight_decay": np.int64(2)}, (1e-3, 2.0, 0.0, 0.5)),
+    ],
+)
+def test_every_kind_of_real_number_becomes_a_float(changes, plain):
+    protocol = Protocol.of("digits", **changes)
+    values = (protocol.lr, protocol.weight_decay, protocol.label_smoothing, protocol.warp)
+    assert values == plain
+    assert {type(value) for value in values} == {float}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int32])
+def test_every_kind_of_integer_becomes_an_int(kind):
+    names = ("epochs", "batch_size", "shift", "patience", "min_epochs", "seed", "split_seed")
+    protocol = Protocol.of("digits", **dict.fromkeys(names, kind(3)))
+    assert protocol == Protocol.of("digits", **dict.fromkeys(names, 3))
+    assert {type(getattr(protocol, name)) for name in names} == {int}
+
+
+@pytest.mark.parametrize("given", [[0.5, 0.75], (0.5, 0.75), np.array([0.5, 0.75])])
+def test_every_kind_of_sequence_becomes_a_tuple(given):
+    protocol = Protocol.of("digits", milestones=given, flip=np.True_)
+    assert protocol.milestones == (0.5, 0.75)
+    assert type(protocol.milestones[0]) is float
+    assert protocol.flip is True
+
+
+@pytest.mark.parametrize("protocol", [Protocol.of("cifar10", "modern"), Protocol.of("mnist", patience=3, lr=0.01)])
+def test_json_and_back(protocol):
+    assert Protocol.of(**json.loads(json.dumps(protocol._asdict()))) == protocol
