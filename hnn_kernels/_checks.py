@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Collection, Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +15,19 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def option(name: str, value: object, allowed: Collection[str]) -> None:
+def option(name: str, value: Any, allowed: Collection[str]) -> None:
     """Check that ``value`` is one of the names ``allowed``."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
-def flag(name: str, value: object) -> None:
+def flag(name: str, value: Any) -> None:
     """Check that ``value`` is a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False; got {value!r}")
 
 
-def number(name: str, value: object, *, positive: bool = False) -> float:
+def number(name: str, value: Any, *, positive: bool = False) -> float:
     """Return ``value``, a finite real number (with ``positive`` above zero), as a float."""
     kind = "a finite number above 0" if positive else "a finite number"
     if isinstance(value, Tensor):
@@ -41,7 +42,7 @@ def number(name: str, value: object, *, positive: bool = False) -> float:
     return value
 
 
-def plain_floats(values: object) -> list[float] | None:
+def plain_floats(values: Any) -> list[float] | None:
     """Return ``values`` as a list if they are a tuple or list of finite floats, else None: a fast path."""
     if type(values) in (tuple, list):
         for value in values:
@@ -51,7 +52,7 @@ def plain_floats(values: object) -> list[float] | None:
     return None
 
 
-def steps_count(name: str, value: object, what: str = "the number of time steps") -> None:
+def steps_count(name: str, value: Any, what: str = "the number of time steps") -> None:
     """Check that ``value``, which is ``what``, is an int of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
         raise TypeError(f"{name} must be an int, {what}; got {value!r} of type {type(value).__name__}")
@@ -59,7 +60,7 @@ def steps_count(name: str, value: object, what: str = "the number of time steps"
         raise ValueError(f"{name} must be at least 0; got {value}")
 
 
-def positive_int(name: str, value: object) -> None:
+def positive_int(name: str, value: Any) -> None:
     """Check that ``value`` is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}")
@@ -67,7 +68,7 @@ def positive_int(name: str, value: object) -> None:
         raise ValueError(f"{name} must be at least 1; got {value}")
 
 
-def shape(name: str, value: object) -> tuple[int, ...]:
+def shape(name: str, value: Any) -> tuple[int, ...]:
     """Return ``value``, a shape: a sequence of ints of at least 0, as a tuple."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a sequence of ints; got {value!r} of type {type(value).__name__}")
@@ -79,7 +80,7 @@ def shape(name: str, value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
-def floating(name: str, value: object) -> None:
+def floating(name: str, value: Any) -> None:
     """Check that ``value`` is a dense tensor of a supported floating dtype."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
@@ -90,14 +91,14 @@ def floating(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a dense tensor; got layout {value.layout}")
 
 
-def batch(name: str, value: object) -> None:
+def batch(name: str, value: Any) -> None:
     """Check that ``value`` is ``[B, *features]``."""
     floating(name, value)
     if value.dim() < 1:
         raise ValueError(f"{name} must be [B, *features]; got shape {tuple(value.shape)}")
 
 
-def same(name: str, value: object, like_name: str, like: Tensor) -> None:
+def same(name: str, value: Any, like_name: str, like: Tensor) -> None:
     """Check that ``value`` is a tensor of the shape, dtype and device of ``like``."""
     floating(name, value)
     if value.dtype != like.dtype:
@@ -122,7 +123,7 @@ def probabilities(name: str, value: Tensor) -> None:
         raise ValueError(f"{name} must lie in [0, 1]; got {got}")
 
 
-def seed(value: object, device: torch.device) -> None:
+def seed(value: Any, device: torch.device) -> None:
     """Check that ``value`` is None, an int of 64 bits, or an int64 tensor without axes on ``device``."""
     if value is None:
         return
@@ -140,14 +141,14 @@ def seed(value: object, device: torch.device) -> None:
         raise ValueError(f"seed must be at least -2^63 and below 2^63; got {value}")
 
 
-def train(name: str, value: object) -> None:
+def train(name: str, value: Any) -> None:
     """Check that ``value`` is ``[T, B, *features]``."""
     floating(name, value)
     if value.dim() < 2:
         raise ValueError(f"{name} must be [T, B, *features]; got shape {tuple(value.shape)}")
 
 
-def current(value: object, steps: int | None) -> None:
+def current(value: Any, steps: int | None) -> None:
     """Check that ``value`` is ``[T, B, *features]``, or ``[B, *features]`` where ``steps`` is given."""
     floating("current", value)
     if steps is None and value.dim() < 2:
@@ -166,7 +167,7 @@ def same_device(name: str, value: Tensor, device: torch.device) -> None:
 
 def coefficient(
     name: str,
-    value: object,
+    value: Any,
     features: Sequence[int],
     dtypes: Collection[torch.dtype],
     device: torch.device,

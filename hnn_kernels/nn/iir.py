@@ -30,6 +30,9 @@ class IIR(nn.Module):
         TypeError, ValueError: an argument of the wrong type, or coefficients that do not broadcast to ``shape``.
     """
 
+    feedback: Tensor | tuple[float, ...]
+    feedforward: Tensor | tuple[float, ...]
+
     def __init__(
         self,
         feedback: Tensor | Sequence[float | Tensor],
@@ -67,7 +70,7 @@ class IIR(nn.Module):
         y, new_state = iir(
             x, self.feedback, self.feedforward, state=state, return_state=return_state, backend=self.backend
         )
-        return (y, new_state) if return_state else y
+        return y if new_state is None else (y, new_state)
 
     def extra_repr(self) -> str:
         def show(value) -> str:

@@ -57,6 +57,12 @@ class LIF(nn.Module):
         ValueError: a value, name or shape that is not allowed.
     """
 
+    decay: float | Tensor
+    reset_decay: float | Tensor | None
+    threshold: float | Tensor
+    axon: IIR | None
+    synapse: IIR | None
+
     def __init__(
         self,
         decay: float | Tensor = 0.0,
@@ -137,12 +143,13 @@ class LIF(nn.Module):
         """
         out, new_state = lif(
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
-            axon=self.axon and self.axon.coefficients, synapse=self.synapse and self.synapse.coefficients,
+            axon=None if self.axon is None else self.axon.coefficients,
+            synapse=None if self.synapse is None else self.synapse.coefficients,
             reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
             smooth=self.smooth, return_state=return_state, checkpoint_every=self.checkpoint_every,
             backend=self.backend,
         )  # fmt: skip
-        return (out, new_state) if return_state else out
+        return out if new_state is None else (out, new_state)
 
     def extra_repr(self) -> str:
         def show(name: str) -> str:
