@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hnn_kernels.nn import LIF
 
 from ..network.layers import Signal, SpikingLayer
 from ..network.network import HybridNetwork
+from ..network.wrappers import unwrapped
 
 
 class Activity(NamedTuple):
@@ -32,12 +33,18 @@ class Activity(NamedTuple):
 
 
 @torch.no_grad()
-def activity(network: HybridNetwork, images: Tensor) -> Iterator[Activity]:
+def activity(network: nn.Module, images: Tensor) -> Iterator[Activity]:
     """The activity of every spiking layer on ``images`` ``[B, *input_shape]``, input side first.
 
     The activity of one layer is computed at a time, so only one has to be in memory.
     """
-    features = network.encode_features(images)
+    network = unwrapped(network)
+    yield from activity_of_features(network, network.encode_features(images))
+
+
+@torch.no_grad()
+def activity_of_features(network: HybridNetwork, features: Tensor) -> Iterator[Activity]:
+    """As :func:`activity`, on ``features`` ``[B, *features_shape]`` from ``network.encode_features``."""
     if network.code is None:
         return
     sent = network.code.encode(features)

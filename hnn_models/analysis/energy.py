@@ -17,14 +17,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR, LIF
 
 from ..network.codings import KINDS
-from ..network.layers import SpikingLayer, shared
+from ..network.layers import shared
 from ..network.network import HybridNetwork
 from ..network.tokens import Shape, Token
+from ..network.wrappers import unwrapped
 from .activity import Activity, activity
 
 FLOAT = 4  # bytes
@@ -92,7 +93,7 @@ class LayerCost(NamedTuple):
         return costs.byte * self.traffic
 
 
-def profile(network: HybridNetwork, batches: Iterable[Tensor]) -> list[LayerCost]:
+def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerCost]:
     """The cost per image of every layer of ``network`` with weights, input side first. Pools cost nothing.
 
     Args:
@@ -102,6 +103,7 @@ def profile(network: HybridNetwork, batches: Iterable[Tensor]) -> list[LayerCost
     Raises:
         ValueError: there are no images.
     """
+    network = unwrapped(network)
     sums: list[LayerCost] = []
     count = 0
     for images in batches:
@@ -121,10 +123,14 @@ def total(costs: Iterable[LayerCost]) -> LayerCost:
     return _sum(costs)._replace(name="total", shape=(), updates=updates)
 
 
-def all_artificial(network: HybridNetwork) -> LayerCost:
+def all_artificial(network: nn.Module) -> LayerCost:
     """The cost of the same layers if all of them are artificial, to compare with :func:`total`."""
-    twin = HybridNetwork.of(network.settings.pretraining())
-    return total(_batch(twin, torch.empty(1, *twin.input_shape)))._replace(name="if artificial")
+    config = unwrapped(network).settings.pretraining()
+    before = [config.input_shape, *config.shapes]
+    costs = [
+        _artificial(token, shape, 1) for token, shape in zip(config.tokens, before, strict=False) if token.weighted
+    ]
+    return total(costs)._replace(name="if artificial")
 
 
 def _sum(costs: Sequence[LayerCost]) -> LayerCost:
@@ -140,25 +146,33 @@ def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
     works = activity(network, images)
     analogue = not KINDS[network.coding].spikes  # the coded signal, which the first spiking layer receives
     linear = True  # False if a non-linear token stands between the axon and the weights
+    before = network.input_shape
     for token, shape, module in network.modules_by_token():
         if not token.weighted:
             linear = linear and (token.linear or not token.spiking)
-        elif isinstance(module, SpikingLayer):
-            found.append(_spiking(token, shape, next(works), axon, analogue, linear))
+        elif token.spiking:
+            found.append(_spiking(token, before, next(works), axon, analogue, linear))
             axon, analogue, linear = module.neurons.axon, False, True
         else:
-            macs = len(images) * token.operations(module, shape)
-            outputs = len(images) * module.weight.shape[0] * math.prod(shape[1:])  # Gaussian coding has two per neuron
-            found.append(LayerCost(token.text, shape, None, outputs, macs, 0, 0, 0, FLOAT * (2 * macs + outputs)))
+            found.append(_artificial(token, before, len(images), network.settings.outputs(token)))
+        before = shape
     return found
 
 
-def _spiking(token: Token, shape: Shape, work: Activity, axon: IIR | None, analogue: bool, linear: bool) -> LayerCost:
+def _artificial(token: Token, before: Shape, images: int, outputs: int = 1) -> LayerCost:
+    """The cost of one artificial layer behind a layer of shape ``before``, with ``outputs`` values per neuron."""
+    shape = token.shape(before)
+    macs = images * token.operations(before, outputs)
+    values = images * outputs * math.prod(shape)
+    return LayerCost(token.text, shape, None, values, macs, 0, 0, 0, FLOAT * (2 * macs + values))
+
+
+def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, analogue: bool, linear: bool) -> LayerCost:
     """The cost of one spiking layer.
 
     Args:
         token: the layer's token.
-        shape: of its output.
+        before: the shape of the layer before.
         work: its activity.
         axon: the axon in front of it.
         analogue: True if it receives coded analogue values and not spikes.
@@ -169,14 +183,14 @@ def _spiking(token: Token, shape: Shape, work: Activity, axon: IIR | None, analo
     updates = work.spikes.numel()
     macs = accumulates = filtered = 0  # filtered: values that go through the axon
     if analogue:
-        constant = work.received.constant
-        macs = (1 if constant else steps) * images * token.operations(layer.weights, shape)
-        filtered = 0 if constant else work.received.value.numel()
+        once = layer.once(work.received)
+        macs = (1 if once else steps) * images * token.operations(before)
+        filtered = 0 if once else steps * images * math.prod(token.takes(before))
     elif axon is None or (shared(axon) and linear):
-        accumulates = token.arrivals(layer.weights, layer.before(work.sent.value.flatten(0, 1)))
+        accumulates = token.arrivals(layer.before(work.sent.value.flatten(0, 1)))
         filtered = updates
     else:
-        macs = token.arrivals(layer.weights, layer.before(work.received.value.flatten(0, 1)) != 0)
+        macs = token.arrivals(layer.before(work.received.value.flatten(0, 1)) != 0)
         filtered = work.received.value.numel()
     inner_macs, numbers = _update(layer.neurons)
     inner_macs *= updates
@@ -185,11 +199,13 @@ def _spiking(token: Token, shape: Shape, work: Activity, axon: IIR | None, analo
         taps = [c for part in (axon.feedback, axon.feedforward) for c in part]
         inner_macs += filtered * sum(isinstance(c, Tensor) or c != 0 for c in taps)
         traffic += FLOAT * 2 * filtered * (len(taps) - 1)
-        if work.received.constant:  # the value times the axon's response
+        if layer.once(work.received):  # the value times the axon's response
             inner_macs += updates
     spikes = work.spikes.sum(dtype=torch.float64).item()
     traffic += FLOAT * spikes
-    return LayerCost(token.text, shape, spikes, updates, macs, accumulates, inner_macs, 2 * updates, traffic)
+    return LayerCost(
+        token.text, token.shape(before), spikes, updates, macs, accumulates, inner_macs, 2 * updates, traffic
+    )
 
 
 def _update(neurons: LIF) -> tuple[int, int]:

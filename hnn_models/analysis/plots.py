@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..network.network import HybridNetwork
 from ..network.table import show
+from ..network.wrappers import unwrapped
 from .activity import Activity, activity, membrane
 
 _RASTER_NEURONS = 200
@@ -31,7 +31,7 @@ class Point(NamedTuple):
     memory_energy: float | None = None
 
 
-def raster(network: HybridNetwork, image: Tensor) -> Figure:
+def raster(network: nn.Module, image: Tensor) -> Figure:
     """Plot the spikes of every spiking layer for one ``image`` of shape ``input_shape``, one mark per spike.
 
     Of a layer with more than 200 neurons, 200 are shown, evenly spaced.
@@ -55,7 +55,7 @@ def raster(network: HybridNetwork, image: Tensor) -> Figure:
     return figure
 
 
-def membranes(network: HybridNetwork, image: Tensor) -> Figure:
+def membranes(network: nn.Module, image: Tensor) -> Figure:
     """Plot membrane potentials of some neurons of every spiking layer for one ``image``, with threshold and spikes.
 
     The neurons are among those that fire, from the one with the most spikes to the one with the fewest.
@@ -111,7 +111,8 @@ def accuracy_against_energy(points: Sequence[Point]) -> Figure:
     return figure
 
 
-def _work(network: HybridNetwork, image: Tensor) -> tuple[list[Activity], list[str]]:
+def _work(network: nn.Module, image: Tensor) -> tuple[list[Activity], list[str]]:
+    network = unwrapped(network)
     if not network.spiking:
         raise ValueError(f"{network.architecture} has no spiking layer to plot")
     found = [(token, shape) for token, shape, _ in network.modules_by_token() if token.spiking and token.weighted]

@@ -1,5 +1,6 @@
 """Time of a training step, and of its spiking neurons alone, on several backends."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..network.network import HybridNetwork
+from ..network.weights import refresh
+from ..network.wrappers import unwrapped
 
 _WARM_UP = 3
 
@@ -27,7 +30,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    network: HybridNetwork, images: Tensor, labels: Tensor, backends: tuple[str, ...], *, repeats: int = 30
+    network: nn.Module, images: Tensor, labels: Tensor, backends: tuple[str, ...], *, repeats: int = 30
 ) -> Comparison:
     """Time a training step of copies of ``network`` on each of ``backends``, in turns.
 
@@ -44,6 +47,7 @@ def compare(
     Raises:
         ValueError: the network has no spiking layer, or ``repeats`` is not at least 1.
     """
+    network = unwrapped(network)
     if not network.spiking:
         raise ValueError(f"{network.architecture} has no spiking layer to compare backends on")
     if repeats < 1:
@@ -52,11 +56,21 @@ def compare(
     steps: dict[str, Callable[[], None]] = {}
     neurons: dict[str, Callable[[], None]] = {}
     for backend in backends:
-        twin = HybridNetwork(**network.config, backend=backend).to(device)
-        twin.load_state_dict(network.state_dict())
+        twin = on_backend(network, backend)
         neurons[backend] = _neurons(twin, images)
         steps[backend] = partial(_step, twin, torch.optim.Adam(twin.parameters(), lr=1e-4), images, labels)
     return Comparison(_medians(steps, repeats, device), _medians(neurons, repeats, device))
+
+
+def on_backend(network: HybridNetwork, backend: str) -> HybridNetwork:
+    """A copy of ``network``, with its hooks and parametrisations, that runs on ``backend``."""
+    for module in network.modules():
+        refresh(module)  # a weight with a graph cannot be copied
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        if hasattr(module, "backend"):
+            module.backend = backend
+    return twin
 
 
 def _step(network: HybridNetwork, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:

@@ -33,16 +33,17 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Show the layers of a network: shapes, parameters, bytes of state and bytes kept for training, for one image."""
-    network = HybridNetwork(
-        architecture,
-        _shape(dataset, input_shape),
-        coding,
-        steps,
-        input=input_,
-        axon=axon_of(axon),
-        learn=learn or (),
-        fixed_artificial=fixed_artificial,
-    )
+    with torch.device("meta"):  # a description needs no weights
+        network = HybridNetwork(
+            architecture,
+            _shape(dataset, input_shape),
+            coding,
+            steps,
+            input=input_,
+            axon=axon_of(axon),
+            learn=learn or (),
+            fixed_artificial=fixed_artificial,
+        )
     lines: list[dict[str, Any]] = [
         {"layer": row.name, "part": row.part, "shape": show(row.shape), "parameters": row.parameters,
          "state (B)": row.state, "kept (B)": kept}

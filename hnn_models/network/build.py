@@ -6,7 +6,6 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .codings import KINDS
 from .config import ACTIVATIONS, NetworkConfig
 from .layers import SpikingLayer
 from .tokens import Shape
@@ -21,13 +20,11 @@ def artificial_part(config: NetworkConfig) -> tuple[list[nn.Module], list[nn.Mod
     modules: list[nn.Module] = []
     of_tokens: list[nn.Module] = []
     tokens = config.tokens[: config.border]
-    coded = len(KINDS[config.coding].outputs) if config.hybrid else 1
-    last = next((token for token in reversed(tokens) if token.weighted), None)
     names = iter(config.activations)
     for token, before in zip(tokens, _before(config), strict=False):
         if token.takes(before) != before:
             modules.append(nn.Flatten())
-        of_tokens.append(token.module(before, coded if token is last else 1))
+        of_tokens.append(token.module(before, config.outputs(token)))
         modules.append(of_tokens[-1])
         if token.weighted and (name := next(names, None)):
             modules.append(ACTIVATIONS[name]())

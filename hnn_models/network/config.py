@@ -100,6 +100,11 @@ class NetworkConfig:
         """True if the network has layers of both kinds."""
         return 0 < self.border < len(self.tokens)
 
+    def outputs(self, token: Token) -> int:
+        """The number of values that a layer with weights gives for each of its neurons."""
+        last = next((one for one in reversed(self.tokens[: self.border]) if one.weighted), None)
+        return len(KINDS[self.coding].outputs) if self.hybrid and token is last else 1
+
     @cached_property
     def activations(self) -> tuple[str, ...]:
         """The activation of each artificial layer that has one, input side first."""

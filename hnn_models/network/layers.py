@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR, LIF
 
+from .weights import affine
+
 
 class Signal(NamedTuple):
     """The input of a spiking layer over T time steps: spikes, spikes behind an axon, or coded values.
@@ -23,11 +25,6 @@ class Signal(NamedTuple):
     steps: int | None = None
     response: Tensor | None = None
 
-    @property
-    def constant(self) -> bool:
-        """True if weights have to be applied to one value only, not to one per step."""
-        return self.steps is not None or self.response is not None
-
 
 class SpikingLayer(nn.Module):
     """Weights and spiking neurons (eq. 1): ``I[t] = W F[t] + b`` for all steps in one call, then the neurons.
@@ -35,8 +32,17 @@ class SpikingLayer(nn.Module):
     F is the signal from the layer before. That layer's kernel has already applied its axon; in the same way this
     layer's neurons apply their axon for the layer behind.
 
+    The weights are called as a module, once for each call of the layer. Hooks, pruning, parametrisations and any other
+    module in their place (a low-rank adapter, a quantised layer) thus have their effect. Such a module is called with
+
+    - ``[B, *in]`` where the signal repeats one value (duplicate coding with direct input);
+    - ``[B, *in]`` where the signal is ``x * response[t]`` and the module is known to be ``W x + b``
+      (:func:`hnn_models.network.weights.affine`): then ``I[t] = response[t] (W x + b) + (1 - response[t]) b``, which
+      equals the current of the whole signal up to rounding;
+    - ``[T * B, *in]`` otherwise.
+
     Args:
-        weights: ``nn.Linear`` or ``nn.Conv2d``.
+        weights: ``nn.Linear``, ``nn.Conv2d``, or a module with the same input and output.
         neurons: the neurons.
         before: modules that F goes through first, each step by itself, such as pooling and flattening.
 
@@ -45,7 +51,7 @@ class SpikingLayer(nn.Module):
         ``[B, *out]`` if the neurons' read-out is a count.
     """
 
-    def __init__(self, weights: nn.Linear | nn.Conv2d, neurons: LIF, before: Sequence[nn.Module] = ()) -> None:
+    def __init__(self, weights: nn.Module, neurons: LIF, before: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.before = nn.Sequential(*before)
         self.weights = weights
@@ -58,23 +64,25 @@ class SpikingLayer(nn.Module):
     def current(self, signal: Signal) -> Tensor:
         """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
         x, steps, response = signal
-        if steps is not None:
-            return self.weights(self.before(x))
-        if response is None:
+        if not self.once(signal):
+            if response is not None:
+                x = response.view(-1, *(1,) * x.dim()) * x
             return self.weights(self.before(x.flatten(0, 1))).unflatten(0, x.shape[:2])
-        value = _without_bias(self.weights, self.before(x))
+        value = self.weights(self.before(x))
+        if steps is not None:
+            return value
         ones = (1,) * (value.dim() - 2)
-        return torch.addcmul(self.weights.bias.view(-1, *ones), response.view(-1, 1, 1, *ones), value)
+        response = response.view(-1, 1, 1, *ones)
+        bias = self.weights.bias  # read behind the call, in which a hook may have set it
+        if bias is None:
+            return response * value
+        return torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)
+
+    def once(self, signal: Signal) -> bool:
+        """True if the weights are applied to one value of ``signal`` for all steps."""
+        return signal.steps is not None or (signal.response is not None and affine(self.weights, self.before))
 
 
 def shared(axon: IIR) -> bool:
     """True if all neurons of a layer have the same axon, so that the filter and the weights can change places."""
     return all(not isinstance(c, Tensor) or c.dim() == 1 for c in (axon.feedback, axon.feedforward))
-
-
-def _without_bias(weights: nn.Linear | nn.Conv2d, value: Tensor) -> Tensor:
-    if isinstance(weights, nn.Linear):
-        return nn.functional.linear(value, weights.weight)
-    return nn.functional.conv2d(
-        value, weights.weight, None, weights.stride, weights.padding, weights.dilation, weights.groups
-    )

@@ -1,6 +1,7 @@
 """The hybrid network: artificial layers, one coding, spiking layers."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal
 from .tokens import Shape, Token
+
+_WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+|(?<=\.)_orig_mod\.")
 
 
 class HybridNetwork(nn.Module):
@@ -125,14 +128,22 @@ class HybridNetwork(nn.Module):
             self.code = Coding(settings.coding, settings.steps, through, backend)
         spiking, of_spiking = build.spiking_part(settings, backend)
         self.spiking = nn.ModuleList(spiking)
-        self._of_tokens = (*of_artificial, *of_spiking)
+        # By name, so that a module in the place of another is found.
+        names = {module: name for name, module in self.named_modules()}
+        self._names_of_tokens = tuple(names[module] for module in (*of_artificial, *of_spiking))
         if settings.fixed_artificial:
             self.artificial.requires_grad_(False)
+        self._plain_names = frozenset(self.state_dict())
 
     @classmethod
     def of(cls, settings: NetworkConfig, backend: str | None = None) -> Self:
         """Make the network of ``settings``."""
         return cls(**settings.arguments(), backend=backend)
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the state has the names that it was made with: no pruning, parametrisation or other module."""
+        return self._plain_names == self.state_dict().keys()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -222,12 +233,29 @@ class HybridNetwork(nn.Module):
                 raise ValueError(
                     f"source must have the {what} {mine} of {self.architecture}; {source.architecture} has {other}"
                 )
-        names = self.artificial.state_dict()
-        self.artificial.load_state_dict({name: source.artificial.state_dict()[name] for name in names})
+        from .wrappers import plain_state  # which needs this class
+
+        state = plain_state(source)
+        self.artificial.load_state_dict({name: state[f"artificial.{name}"] for name in self.artificial.state_dict()})
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As ``torch.nn.Module.load_state_dict``, also for the state of a wrapped network.
+
+        The names that :func:`torch.compile` (``_orig_mod.``), ``DataParallel``, ``DistributedDataParallel`` and
+        ``AveragedModel`` (``module.``) give to parameters are understood. ``AveragedModel``'s count of updates is left
+        out.
+        """
+        own = {bare_name(name): name for name in self.state_dict()}
+        if isinstance(state_dict, Mapping) and not state_dict.keys() <= set(own.values()):
+            state_dict = {own.get(bare_name(name), name): value for name, value in state_dict.items()}
+            if "n_averaged" not in own:
+                state_dict.pop("n_averaged", None)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def modules_by_token(self) -> Iterator[tuple[Token, Shape, nn.Module]]:
         """Every token with the shape of its output and its module: Linear, Conv2d, SpikingLayer or MaxPool2d."""
-        yield from zip(self.layers, self.shapes, self._of_tokens, strict=True)
+        modules = map(self.get_submodule, self._names_of_tokens)
+        yield from zip(self.layers, self.shapes, modules, strict=True)
 
     def modules_by_layer(self) -> Iterator[tuple[Token, Shape, nn.Module | None]]:
         """As :meth:`modules_by_token`, with None for the module of a token without weights."""
@@ -252,6 +280,11 @@ def _check(name: str, value: Tensor, shape: Shape) -> None:
         raise TypeError(f"{name} must be a floating tensor; got {kind}")
     if value.shape[1:] != shape:
         raise ValueError(f"{name} must be [B, {', '.join(map(str, shape))}]; got {tuple(value.shape)}")
+
+
+def bare_name(name: str) -> str:
+    """The name of a parameter without what wrappers put into it."""
+    return _WRAPPERS.sub("", name)
 
 
 def _text(tokens: Sequence[Token]) -> str:

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hnn_kernels.nn import IIR
 
 from .codings import KINDS
-from .config import ACTIVATIONS
 from .layers import SpikingLayer
 from .tokens import Shape
 
@@ -44,15 +45,16 @@ class Row(NamedTuple):
 def rows(network: "HybridNetwork") -> list[Row]:
     """The table of ``network``, input side first."""
     found = [_row("input", "", network.input_shape)]
+    tokens = list(network.modules_by_token())
+    own = {module for _, _, module in tokens}
     children = list(network.artificial)
-    for token, shape, module in network.modules_by_token():
+    for token, shape, module in tokens:
         if token.spiking and found[-1].part not in ("coding", "spiking"):
             found.append(_coding(network))
         modules = [module]
-        if not token.spiking:
-            after = children[children.index(module) + 1 :][:1]
-            modules += [child for child in after if isinstance(child, tuple(ACTIVATIONS.values()))]
-        state = _neuron_state(module) * math.prod(shape) if isinstance(module, SpikingLayer) else 0
+        if not token.spiking:  # with its activation
+            modules += takewhile(lambda child: child not in own, children[children.index(module) + 1 :])
+        state = _neuron_state(module) * math.prod(shape) if token.spiking and token.weighted else 0
         found.append(_row(token.text, "spiking" if token.spiking else "artificial", shape, state, tuple(modules)))
     return found
 
@@ -81,25 +83,25 @@ def show(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def kept_for_backward(network: "HybridNetwork") -> list[int]:
+def kept_for_backward(network: "HybridNetwork", device: torch.device | str = "cpu") -> list[int]:
     """Bytes that training keeps from forward to backward for one image, one number for each of :func:`rows`.
 
     They are measured, in the network's dtype: one image of noise goes through the network, and every storage that
     autograd saves is counted once, at the row that saves it first. Parameters are not counted. A tensor between two
     layers is saved by the layer that multiplies it.
+
+    A network on the device ``"meta"``, which has no weights, is measured without memory, as a network on ``device``.
     """
     table = rows(network)
     kept = [0] * len(table)
     place = {module: i for i, row in enumerate(table) for module in row.modules}
     inside: list[int] = []
-    parameter = next(network.parameters())
-    seen = {p.untyped_storage().data_ptr() for p in network.parameters()}
     alive: list[Tensor] = []  # so that no storage is freed and its address given to another
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if inside and storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
+        if inside and storage._cdata not in seen:
+            seen.add(storage._cdata)
             alive.append(tensor)
             kept[inside[-1]] += storage.nbytes()
         return tensor
@@ -111,13 +113,25 @@ def kept_for_backward(network: "HybridNetwork") -> list[int]:
         inside.pop()
 
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []))
+        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        if any(tensor.is_meta for tensor in state.values()):
+            stack.enter_context(FakeTensorMode())
+            state = {name: _without_memory(tensor, device) for name, tensor in state.items()}
+        seen = {tensor.untyped_storage()._cdata for tensor in state.values()}
+        like = next(iter(state.values()), torch.empty(0))
+        stack.enter_context(torch.random.fork_rng(devices=[like.device] if like.is_cuda else []))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
         for module, index in place.items():
             stack.callback(module.register_forward_pre_hook(enter(index)).remove)
             stack.callback(module.register_forward_hook(leave).remove)
-        network(torch.rand(1, *network.input_shape, dtype=parameter.dtype, device=parameter.device))
+        image = torch.rand(1, *network.input_shape, dtype=like.dtype, device=like.device)
+        torch.func.functional_call(network, state, (image,))
     return kept
+
+
+def _without_memory(tensor: Tensor, device: torch.device | str) -> Tensor:
+    made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    return made.requires_grad_(tensor.requires_grad)
 
 
 def _row(name: str, part: str, shape: Shape, state: int = 0, modules: tuple[nn.Module, ...] = ()) -> Row:

@@ -111,12 +111,16 @@ class _Weighted(Token):
     weighted = True
     least: ClassVar[Mapping[str, tuple[int, str]]] = {"size": (1, "a layer needs at least one neuron")}
 
-    def operations(self, weights: nn.Module, shape: Shape) -> int:
-        """Multiply-accumulates of ``weights`` for one input, where the layer's output has the shape ``shape``."""
-        return weights.weight.numel() * math.prod(shape[1:])
+    @abstractmethod
+    def weights(self, before: Shape, outputs: int = 1) -> int:
+        """Number of weights, without biases, behind a layer of shape ``before``; ``outputs`` as for :meth:`module`."""
+
+    def operations(self, before: Shape, outputs: int = 1) -> int:
+        """Multiply-accumulates of the weights for one input."""
+        return self.weights(before, outputs) * math.prod(self.shape(before)[1:])
 
     @abstractmethod
-    def arrivals(self, weights: nn.Module, values: Tensor) -> float:
+    def arrivals(self, values: Tensor) -> float:
         """Sum of ``values`` ``[N, *in]``, each counted as often as there are weights that it meets."""
 
 
@@ -137,8 +141,11 @@ class Dense(_Weighted):
     def module(self, before: Shape, outputs: int = 1) -> nn.Linear:
         return nn.Linear(math.prod(before), outputs * self.size)
 
-    def arrivals(self, weights: nn.Linear, values: Tensor) -> float:
-        return values.sum(0, dtype=torch.float64).sum().item() * weights.out_features
+    def weights(self, before: Shape, outputs: int = 1) -> int:
+        return math.prod(before) * outputs * self.size
+
+    def arrivals(self, values: Tensor) -> float:
+        return values.sum(0, dtype=torch.float64).sum().item() * self.size
 
 
 class Convolution(_Weighted):
@@ -159,11 +166,13 @@ class Convolution(_Weighted):
         # A convolution's output has the memory layout of its weights. This one is faster on CPUs and on tensor cores.
         return convolution.to(memory_format=torch.channels_last)
 
-    def arrivals(self, weights: nn.Conv2d, values: Tensor) -> float:
+    def weights(self, before: Shape, outputs: int = 1) -> int:
+        return before[0] * outputs * self.size * self.kernel**2
+
+    def arrivals(self, values: Tensor) -> float:
         per_place = values.sum(0, dtype=torch.float64)
-        ones = torch.ones_like(weights.weight, dtype=torch.float64)
-        options = (weights.stride, weights.padding, weights.dilation, weights.groups)
-        return nn.functional.conv2d(per_place[None], ones, None, *options).sum().item()
+        ones = per_place.new_ones(1, len(per_place), self.kernel, self.kernel)
+        return nn.functional.conv2d(per_place[None], ones).sum().item() * self.size
 
 
 class MaxPool(Token):

@@ -12,6 +12,7 @@ from ..data import datasets
 from ..data.errors import DataError
 from ..data.images import ImageSet
 from ..network.network import HybridNetwork
+from ..network.wrappers import plain_state
 from .protocol import Protocol
 
 KEY = "hnn"
@@ -46,10 +47,16 @@ class Checkpoint(NamedTuple):
 def describe(
     network: HybridNetwork, protocol: Protocol, images: str, validation_accuracy: float, seconds: float
 ) -> dict[str, Any]:
-    """The part of a checkpoint under :data:`KEY`, made of tensors and plain types alone."""
+    """The part of a checkpoint under :data:`KEY`, made of tensors and plain types alone.
+
+    It has the weights of the plain network where the network's own state is of another form
+    (:func:`hnn_models.network.wrappers.plain_state`).
+    """
+    weights = {} if network.is_plain else {"weights": plain_state(network)}
     return {
         "version": VERSION,
         "network": network.config,
+        **weights,
         "protocol": protocol._asdict(),
         "images": images,
         "validation_accuracy": validation_accuracy,
@@ -94,7 +101,7 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         # The network has no storage: its sizes are compared with the file's before any memory is allocated.
         with torch.device("meta"):
             network = HybridNetwork(**found["network"], backend=backend)
-        weights = _weights(content["state_dict"])
+        weights = found.get("weights") or _weights(content["state_dict"])
         for name, own in network.state_dict().items():
             if name in weights and weights[name].dtype != own.dtype:  # assign=True would take it over
                 raise ValueError(f"{name} is {weights[name].dtype}, not {own.dtype}")
@@ -109,6 +116,11 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not hold a network that can be rebuilt: {error}") from error
+
+
+def restore(network: HybridNetwork, path: Path) -> None:
+    """Set ``network`` to the state in the checkpoint of a run that trained it, with pruning and parametrisations."""
+    network.load_state_dict(_weights(_read(path)["state_dict"]))
 
 
 def load_images(found: Checkpoint, data_dir: Path | None = None) -> ImageSet:

@@ -12,8 +12,10 @@ from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from hnn_kernels.nn import IIR, LIF
+
 from ..data.batches import Batches
-from ..network.network import HybridNetwork
+from ..network.wrappers import compiled_in, unwrapped
 from . import checkpoint
 from .protocol import Protocol
 
@@ -26,7 +28,8 @@ class Classifier(lightning.LightningModule):
     Counts are whole numbers, so classes can tie. The prediction is then the first of them.
 
     Args:
-        network: the network.
+        network: the network, or a wrapper around it (:func:`hnn_models.network.wrappers.unwrapped`). If it is compiled
+            already, it runs as compiled.
         protocol: the training protocol.
         images: the digest of the images that it is trained on, for its checkpoints.
         from_features: True if the batches hold features from ``network.encode_features`` instead of images.
@@ -35,7 +38,7 @@ class Classifier(lightning.LightningModule):
 
     def __init__(
         self,
-        network: HybridNetwork,
+        network: nn.Module,
         protocol: Protocol,
         images: str = "",
         *,
@@ -43,16 +46,21 @@ class Classifier(lightning.LightningModule):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network = unwrapped(network)
         self.protocol = protocol
         self.images = images
         # The loss is logged once per epoch: logging every step took a third of Lightning's time. A search for NaN would
         # wait for the device, so it is disabled. torchmetrics 1.9 then ignores weights, so it gets each image's loss.
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.accuracy = nn.ModuleDict(
-            {stage: MulticlassAccuracy(network.classes, average="micro") for stage in ("validation", "test")}
+            {stage: MulticlassAccuracy(self.network.classes, average="micro") for stage in ("validation", "test")}
         )
-        logits = network.forward_features if from_features else network.forward
+        own = compiled_in(network)
+        if from_features:
+            logits = self.network.forward_features
+            compiled = compiled or own is not None or self.network._compiled_call_impl is not None
+        else:  # a call, not forward alone, runs the network's hooks and what Module.compile made
+            logits = (self.network if own is None else own).__call__
         self._logits = torch.compile(logits) if compiled else logits
         self._seconds_before = 0.0
         self._start = time.perf_counter()
@@ -65,7 +73,11 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam for every parameter that is learnt, and the protocol's schedule."""
         protocol = self.protocol
-        decayed = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        coefficients = {
+            id(p) for module in self.network.modules() if isinstance(module, LIF | IIR) for p in module.parameters()
+        }
+        # The weights of a pruned, parametrised or wrapped layer are made of other parameters.
+        decayed = {id(p) for p in self.network.parameters() if p.dim() > 1 and id(p) not in coefficients}
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         groups = [
             {"params": [p for p in learnt if id(p) in decayed], "weight_decay": protocol.weight_decay},

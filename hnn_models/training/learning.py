@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..data.augmentation import Augmentation
@@ -15,6 +15,7 @@ from ..data.images import FeatureSet, ImageSet, split
 from ..data.listing import some
 from ..data.room import require
 from ..network.network import HybridNetwork
+from ..network.wrappers import plain_state, unwrapped
 from . import checkpoint, trainer
 from .classifier import Classifier
 from .protocol import Protocol
@@ -48,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def train(
-    network: HybridNetwork,
+    network: nn.Module,
     images: ImageSet,
     protocol: Protocol,
     *,
@@ -74,7 +75,9 @@ def train(
     Under torchrun every process calls this with the same arguments and takes its share of each batch.
 
     Args:
-        network: the network, trained in place.
+        network: the network, trained in place. It can be inside the wrappers of :func:`torch.compile`,
+            ``DataParallel``, ``DistributedDataParallel`` or ``AveragedModel``: the network inside is trained. Its
+            layers can be pruned or parametrised: a checkpoint then also has the weights of the plain network.
         images: all images.
         protocol: the training protocol.
         run_dir: folder of the run, made if it does not exist.
@@ -86,10 +89,14 @@ def train(
         compiled: run the network through :func:`torch.compile`.
 
     Raises:
-        ValueError: an argument that is not allowed; or ``run_dir`` holds a run, and ``resume`` is not given or the run
+        TypeError: ``network`` is no such network.
+        ValueError: an argument that is not allowed; a network that no checkpoint can describe, because it has other
+            modules than its arguments say; or ``run_dir`` holds a run, and ``resume`` is not given or the run
             differs from this one.
         FloatingPointError: the weights are no longer finite.
     """
+    given, network = network, unwrapped(network)
+    plain_state(network, keep_dtypes=False)  # refuses, before training, a network that no checkpoint can describe
     run_dir = Path(run_dir)
     protocol = protocol.checked()
     divided = parts(network, images, protocol)
@@ -122,14 +129,14 @@ def train(
         _features(network, images, index, protocol, device) if from_features else images.subset(index).to(device)
         for index in divided[:2]
     )
-    module = Classifier(network, protocol, digest, from_features=from_features, compiled=compiled)
+    module = Classifier(given, protocol, digest, from_features=from_features, compiled=compiled)
     batches = loader(training, protocol.batch_size, protocol.seed, augmentation, trainer.share())
     with trainer.quiet_and_deterministic():
         trainer.fitting(protocol, run_dir, device, progress).fit(
             module, batches, _evaluation_loader(validation), ckpt_path=last, weights_only=True
         )
     kept, end = (checkpoint.load(run_dir / name) for name in ("best.ckpt", "last.ckpt"))
-    network.load_state_dict(kept.network.state_dict())
+    checkpoint.restore(network, run_dir / "best.ckpt")
     accuracy = evaluate(network, images, protocol, device=device, progress=progress)
     return Outcome(
         accuracy, kept.validation_accuracy, kept.epoch, end.epoch, end.seconds, run_dir / "best.ckpt", artificial
@@ -137,12 +144,12 @@ def train(
 
 
 def evaluate(
-    network: HybridNetwork, images: ImageSet, protocol: Protocol, *, device: torch.device, progress: bool = True
+    network: nn.Module, images: ImageSet, protocol: Protocol, *, device: torch.device, progress: bool = True
 ) -> float:
     """Test ``network`` on the test part of ``images``.
 
     Args:
-        network: the network; it moves to ``device``.
+        network: the network, also inside a wrapper as for :func:`train`; it moves to ``device``.
         images: all images.
         protocol: the protocol that the network was trained with; it has the split and the precision.
         device: the device to test on.
@@ -155,7 +162,7 @@ def evaluate(
         ValueError: an argument that is not allowed.
     """
     protocol = protocol.checked()
-    _, _, test = parts(network, images, protocol)
+    _, _, test = parts(unwrapped(network), images, protocol)
     with trainer.quiet_and_deterministic():
         (metrics,) = trainer.testing(protocol, device, progress).test(
             Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False
@@ -279,5 +286,5 @@ def _same(one: object, other: object) -> bool:
 
 
 def _same_fixed_part(one: HybridNetwork, other: HybridNetwork) -> bool:
-    theirs = dict(other.named_parameters())
-    return all(torch.equal(p.cpu(), theirs[name]) for name, p in one.named_parameters() if not p.requires_grad)
+    mine, theirs = plain_state(one), other.state_dict()
+    return all(torch.equal(mine[name].cpu(), theirs[name]) for name in mine if name.startswith("artificial."))

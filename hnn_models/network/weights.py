@@ -1,0 +1,47 @@
+"""Weights as modules: when one call is enough for every time step."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+_AFFINE = (nn.Linear.forward, nn.Conv2d.forward)
+_LINEAR = (nn.Flatten.forward, nn.Unflatten.forward, nn.Identity.forward, nn.AvgPool2d.forward)
+# These hooks of torch make the weight anew before each call, and leave input and output alone.
+_WEIGHT_HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)
+
+
+def affine(weights: nn.Module, before: Iterable[nn.Module] = ()) -> bool:
+    """True if ``weights(before(x))`` is known to be ``W x + b`` with ``b = weights.bias``.
+
+    Known are the forward passes of ``nn.Linear`` and ``nn.Conv2d``, also of modules that are pruned, parametrised,
+    weight-normalised or spectrally normalised, behind modules that flatten or average. Any other module, a hook that
+    can change input or output, or a weight that is a tensor of another kind (quantised, distributed) may be anything.
+    """
+    return (
+        not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+        and _has_forward(weights, _AFFINE)
+        and not any(hasattr(tensor, "__tensor_flatten__") for tensor in weights.parameters())
+        and all(_has_forward(module, _LINEAR) for module in before)
+    )
+
+
+def _has_forward(module: nn.Module, known: tuple[object, ...]) -> bool:
+    return (
+        "forward" not in vars(module)
+        and any(type(module).forward is forward for forward in known)
+        and not module._forward_hooks
+        and all(isinstance(hook, _WEIGHT_HOOKS) for hook in module._forward_pre_hooks.values())
+    )
+
+
+@torch.no_grad()
+def refresh(module: nn.Module) -> None:
+    """Make a weight that a hook of torch makes before each call: after a step of the optimizer it is an old one."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, _WEIGHT_HOOKS):
+            hook(module, ())
