@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from ..data.datasets import DATASETS
 from ..network.codings import CODINGS
 from ..network.config import ACTIVATIONS, AXONS, INPUTS, PER
+
+_HELD = ", ".join(one.holds for one in DATASETS.values() if one.torchvision)
 
 # The network.
 Architecture = Annotated[str, typer.Argument(help="Layers in the paper's notation, such as A784-A500-S10.")]
@@ -24,7 +27,7 @@ Gain = Annotated[float, typer.Option(help="Factor on the initial weights of the 
 # Data and training.
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of the data: of MNIST/raw, FashionMNIST/raw, cifar-10-batches-py, or images."),
+    typer.Option(help=f"Folder of the data, which holds {_HELD}, or images in folders by class."),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing files into --data-dir.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per training step.")]

@@ -57,18 +57,19 @@ class Source(NamedTuple):
 
 @dataclass
 class Reproduction:
-    """The record of ``cells`` in the file ``record``, and the runs that fill it.
+    """The record of ``cells`` in a CSV file, and the runs that fill it.
 
-    A run's folder under ``runs`` is a function of its network and protocol, so that cells that share a run find it, and
-    an interrupted one goes on.
+    The name of a run's folder depends on its network and protocol alone. So cells that share a run find it, and an
+    interrupted run is continued.
 
     Attributes:
         cells: every cell that the record may have.
-        plan: how to train.
+        plan: the plan of all runs.
         record: the CSV file.
         runs: folder of all runs.
-        sources: images by the data set's name.
-        device, backend, progress: as for :func:`hnn_models.training.learning.train`.
+        sources: the place of the images, by the data set's name.
+        device, progress: as for :func:`hnn_models.train`.
+        backend: of the network's kernels, as for :func:`hnn_kernels.lif`.
     """
 
     cells: Sequence[Cell]
@@ -126,7 +127,7 @@ class Reproduction:
         return self._prepare(run, seed)[2]
 
     def point(self, run: Run, seed: int, accuracy: float) -> "Point | None":
-        """The energy that the network of ``run`` takes, beside its ``accuracy`` in percent; None where it is gone."""
+        """The energy of the network of ``run``, beside its ``accuracy`` in percent; None if its checkpoint is gone."""
         from ..analysis.plots import Point
         from ..training import learning
 
