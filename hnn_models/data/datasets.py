@@ -1,6 +1,6 @@
 """The data sets by name. A data set is an entry of :data:`DATASETS`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def load_images(
     data_dir: Path | None = None,
     *,
     download: bool = False,
-    shape: Shape | None = None,
+    shape: Sequence[int] | None = None,
 ) -> ImageSet:
     """Read all images of a data set, training images before test images.
 
@@ -130,7 +130,7 @@ def load_images(
     try:
         return found.read(data_dir, *options)
     except MissingFilesError:
-        if not download:
+        if not download or found.torchvision is None:
             raise
     _download(found.torchvision, data_dir)
     return found.read(data_dir, *options)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 # Others are refused: some are not still images, some are scripts, and some hide how many bits they have.
 FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -77,7 +77,7 @@ def _pixels(path: Path, shape: tuple[int, int, int] | None) -> torch.Tensor:
         if image.mode not in allowed or (transparent and shape is None):
             mode = image.mode + (" with a transparent color" if transparent and image.mode in _CHANNELS else "")
             raise RefusedError("not grey or RGB of 8 bits", f"mode {mode}", image.mode in _CONVERTIBLE)
-        turn = _TURNED.get(image.getexif().get(_ORIENTATION))  # Pillow has turned a TIFF, and taken the tag away
+        turn = _TURNED.get(image.getexif().get(_ORIENTATION, 0))  # Pillow has turned a TIFF, and taken the tag away
         whole = image if turn is None else image.transpose(turn)
         if shape is not None:
             whole = _converted(whole, shape, transparent)
@@ -94,7 +94,7 @@ def _converted(image: Image.Image, shape: tuple[int, int, int], transparent: boo
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def _more_than_8_bits(image: Image.Image) -> bool:
+def _more_than_8_bits(image: ImageFile.ImageFile) -> bool:
     """Whether the file has more bits per channel. Pillow reads some of them as 8 without a word."""
     if image.mode.startswith(("I", "F")):
         return True

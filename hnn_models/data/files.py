@@ -167,8 +167,9 @@ def _members(archive: Path, names: Iterable[str]) -> dict[str, bytes]:
         with tarfile.open(archive) as packed:
             for member in packed:
                 name = Path(member.name).name
-                if member.isfile() and name in names:
-                    contents[name] = packed.extractfile(member).read()
+                file = packed.extractfile(member) if member.isfile() and name in names else None
+                if file is not None:
+                    contents[name] = file.read()
     except _UNPACKING as error:
         raise DataError(f"damaged file {archive}: {error} (remove it, and --download fetches it again)") from error
     return contents

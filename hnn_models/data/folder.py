@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -53,7 +54,7 @@ def load_folder(root: Path, shape: tuple[int, int, int] | None = None) -> ImageS
     )
 
 
-def _checked(shape: object) -> tuple[int, int, int] | None:
+def _checked(shape: Any) -> tuple[int, int, int] | None:
     if shape is None:
         return None
     try:
@@ -89,7 +90,7 @@ def _decode(paths: list[Path], labels: torch.Tensor, shape: tuple[int, int, int]
             if pixels.shape != images.shape[1:]:
                 continue
             images[i] = pixels
-            digest = hashlib.blake2b(images[i].numpy(), digest_size=16).digest()
+            digest = hashlib.blake2b(images[i].numpy().data, digest_size=16).digest()
             first = seen.setdefault(digest, i)
             if first != i:
                 apart = ", of another class" if labels[first] != labels[i] else ""
@@ -106,4 +107,5 @@ def _decode(paths: list[Path], labels: torch.Tensor, shape: tuple[int, int, int]
         warnings.warn(
             f"images that are there more than once, perhaps for training and for test: {some(repeated)}", stacklevel=5
         )
+    assert images is not None  # a listing has images
     return images

@@ -126,7 +126,7 @@ class ImageSet(Dataset):
             fields.append(self.val_from)
         digest = hashlib.blake2b(repr(tuple(fields)).encode(), digest_size=16)
         for part in (self.images, self.labels):
-            digest.update(part.cpu().contiguous().numpy())
+            digest.update(part.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 

@@ -107,7 +107,9 @@ class _Survey:
         for part in ("train", "val", "test"):
             if len(names := [name for name in spelled if spelled[name] == part]) > 1:
                 raise DataError(f"{self.root} has {' and '.join(names)}: only one of them can be the part {part!r}")
-        parts = {part: name for part in ("train", "val", "test") for name in spelled if spelled[name] == part}
+        parts: dict[str, str] = {
+            part: name for part in ("train", "val", "test") for name in spelled if spelled[name] == part
+        }
         for needed in ("train", "test"):
             if needed not in parts and (needed == "train" or len(parts) == 1):
                 only = parts[next(iter(parts))]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ..analysis.plots import accuracy_against_energy
@@ -101,11 +102,10 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
     """
     if not any(any(several) for several in histories.values()):
         raise ValueError("histories must hold at least one epoch; got none")
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.05)
+    figure = Figure(figsize=(12, 4.5), layout=ConstrainedLayoutEngine(wspace=0.05))
     loss, accuracy = figure.subplots(1, 2)
     for number, (cell, several) in enumerate(histories.items()):
-        label = f"{cell.run.architecture}, {cell.variant[1]}"
+        label: str | None = f"{cell.run.architecture}, {cell.variant[1]}"
         for history in filter(None, several):
             style = {"color": f"C{number}", "linewidth": 1.2, "label": label}
             label = None  # once, for all seeds

@@ -100,7 +100,7 @@ class Protocol(NamedTuple):
         for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("patience", 1), ("min_epochs", 1)):
             value = getattr(self, name)
             plain[name] = None if name == "patience" and value is None else whole(name, value, least)
-        for name, high, allowed in (
+        for name, high, wanted in (
             ("lr", math.inf, "a finite float above 0"),
             ("weight_decay", math.inf, "a finite float of at least 0"),
             ("label_smoothing", 1, "a float in [0, 1)"),
@@ -108,7 +108,7 @@ class Protocol(NamedTuple):
         ):
             plain[name] = real(getattr(self, name), 0, high)
             if plain[name] is None or (name == "lr" and plain[name] == 0):
-                raise ValueError(f"{name} must be {allowed}; got {shown(getattr(self, name))}")
+                raise ValueError(f"{name} must be {wanted}; got {shown(getattr(self, name))}")
         plain["milestones"] = _milestones(self.milestones)
         if not isinstance(self.flip, bool | np.bool_):
             raise ValueError(f"flip must be True or False; got {self.flip!r}")
@@ -125,7 +125,7 @@ class Protocol(NamedTuple):
 def _milestones(given: object) -> tuple[float, ...]:
     values = given.tolist() if isinstance(given, np.ndarray) else given
     if isinstance(values, list | tuple):
-        plain = tuple(real(value, 0, 1) for value in values)
-        if all(plain):  # neither None nor 0
+        plain = tuple(number for value in values if (number := real(value, 0, 1)))  # neither None nor 0
+        if len(plain) == len(values):
             return plain
     raise ValueError(f"milestones must be a tuple of fractions in (0, 1); got {given!r}")
