@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Errors of a wrong argument, file or folder, before the work begins; and errors that the work itself can end with.
 # Any other error is a fault of this package and keeps its stack trace.
-BAD_INPUT = (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError)
+BAD_INPUT = (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError, MemoryError)
 BAD_RUN = (ValueError, OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError)
 
 FIRST = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun starts, the first one prints

@@ -9,6 +9,7 @@ import torch
 
 from .errors import TooLargeError
 
+_ALWAYS_THERE = 2**28  # bytes; the system is not asked for fewer
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/proc/self/cgroup")
 _CONTROLLERS = Path("/sys/fs/cgroup")
@@ -29,6 +30,22 @@ def require(
         raise TooLargeError(
             f"{what} do not fit into memory: {count} x {tuple(shape)} in {name} are {_gigabytes(needed)}, and "
             f"{_gigabytes(left)} are available"
+        )
+
+
+def require_bytes(purpose: str, needed: int, device: torch.device) -> None:
+    """Refuse ``purpose``, which needs at least so many bytes on ``device``, where they are not available.
+
+    Raises:
+        MemoryError: they are not. The message names both numbers.
+    """
+    if needed < _ALWAYS_THERE:
+        return
+    left = available(device)
+    if left is not None and needed > left:
+        raise MemoryError(
+            f"{purpose} needs at least {_gigabytes(needed)} of memory, and {_gigabytes(left)} are available on "
+            f"{device.type}"
         )
 
 

@@ -105,6 +105,11 @@ class NetworkConfig:
         last = next((one for one in reversed(self.tokens[: self.border]) if one.weighted), None)
         return len(KINDS[self.coding].outputs) if self.hybrid and token is last else 1
 
+    def weights(self) -> int:
+        """The number of weights, without biases and learnt coefficients."""
+        layers = zip(self.tokens, [self.input_shape, *self.shapes], strict=False)
+        return sum(token.weights(before, self.outputs(token)) for token, before in layers if token.weighted)
+
     @cached_property
     def activations(self) -> tuple[str, ...]:
         """The activation of each artificial layer that has one, input side first."""

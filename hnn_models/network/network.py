@@ -1,19 +1,23 @@
 """The hybrid network: artificial layers, one coding, spiking layers."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR
 
+from ..data.room import require_bytes
 from . import build, table
 from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal
 from .tokens import Shape, Token
 
+_LARGE = 2**30  # bytes; for a smaller tensor the system is not asked
 _WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+|(?<=\.)_orig_mod\.")
 
 
@@ -77,6 +81,7 @@ class HybridNetwork(nn.Module):
     Raises:
         TypeError, ValueError: an argument that is not allowed; :class:`hnn_models.NotationError` for an architecture
             that cannot be built, does not fit the images, or does not go with the coding.
+        MemoryError: its weights do not fit into memory.
     """
 
     def __init__(
@@ -114,6 +119,9 @@ class HybridNetwork(nn.Module):
         self.fixed_artificial = settings.fixed_artificial
         self.classes = self.layers[-1].size
 
+        like = torch.empty(0)
+        if type(like) is Tensor and not like.is_meta:  # else nothing is allocated
+            require_bytes(settings.architecture, settings.weights() * like.itemsize, like.device)
         modules, of_artificial = build.artificial_part(settings)
         self.artificial = nn.Sequential(*modules)
         coded = build.features_shape(settings)
@@ -133,6 +141,12 @@ class HybridNetwork(nn.Module):
         self._names_of_tokens = tuple(names[module] for module in (*of_artificial, *of_spiking))
         if settings.fixed_artificial:
             self.artificial.requires_grad_(False)
+        sent = [math.prod(shape) for token, shape, _ in self.modules_by_layer() if token.spiking and token.weighted][
+            :-1
+        ]
+        if KINDS[settings.coding].encode is not None:
+            sent.append(math.prod(coded))
+        self._most_sent = max(sent, default=0)
         self._plain_names = frozenset(self.state_dict())
 
     @classmethod
@@ -181,14 +195,22 @@ class HybridNetwork(nn.Module):
 
         Raises:
             TypeError, ValueError: ``features`` is not a floating tensor ``[B, *features_shape]``.
+            MemoryError: on a CPU, a layer's spike trains for all steps do not fit into memory.
         """
         _check("features", features, self.features_shape)
         if self.code is None:
             return features
+        self._require_memory(features)
         signal = self.code(features)
         for layer in self.spiking:
             signal = Signal(layer(signal))
         return signal.value
+
+    def _require_memory(self, features: Tensor) -> None:
+        """Refuse a call whose largest spike trains cannot fit into memory. Where there is a GPU, torch does so."""
+        needed = self.steps * len(features) * self._most_sent * features.itemsize
+        if needed > _LARGE and features.device.type == "cpu" and not torch.compiler.is_compiling():
+            require_bytes(f"a call with {len(features)} images and {self.steps} steps", needed, features.device)
 
     @property
     def has_fixed_part(self) -> bool:

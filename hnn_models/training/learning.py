@@ -15,8 +15,8 @@ from ..data.images import FeatureSet, ImageSet, split
 from ..data.listing import some
 from ..data.room import require
 from ..network.network import HybridNetwork
-from ..network.wrappers import plain_state, unwrapped
-from . import checkpoint, trainer
+from ..network.wrappers import compiled_in, plain_state, unwrapped
+from . import checkpoint, footprint, trainer
 from .classifier import Classifier
 from .protocol import Protocol
 
@@ -93,6 +93,7 @@ def train(
         ValueError: an argument that is not allowed; a network that no checkpoint can describe, because it has other
             modules than its arguments say; or ``run_dir`` holds a run, and ``resume`` is not given or the run
             differs from this one.
+        MemoryError: it certainly does not fit into memory.
         FloatingPointError: the weights are no longer finite.
     """
     given, network = network, unwrapped(network)
@@ -106,6 +107,9 @@ def train(
             f"pretrained is for separate learning (fixed_artificial=True); {network.architecture} is learnt as a whole"
         )
     _name_unseen(images, divided[0])
+    share = trainer.share()
+    batch = -(-min(protocol.batch_size, len(divided[0])) // share.world)
+    footprint.require(network, protocol, device, batch, compiled=compiled or compiled_in(given) is not None)
     digest = images.fingerprint()
     last = _unfinished(run_dir, network, protocol, digest, resume)
     artificial = None
@@ -130,7 +134,7 @@ def train(
         for index in divided[:2]
     )
     module = Classifier(given, protocol, digest, from_features=from_features, compiled=compiled)
-    batches = loader(training, protocol.batch_size, protocol.seed, augmentation, trainer.share())
+    batches = loader(training, protocol.batch_size, protocol.seed, augmentation, share)
     with trainer.quiet_and_deterministic():
         trainer.fitting(protocol, run_dir, device, progress).fit(
             module, batches, _evaluation_loader(validation), ckpt_path=last, weights_only=True
