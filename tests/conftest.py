@@ -1,4 +1,4 @@
-"""What every test file shares: which backends are there to be proved, and where."""
+"""The backends that can be tested here, and the fixtures of all tests."""
 
 import math
 import os
@@ -21,7 +21,7 @@ REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS",
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "large: needs tens of gigabytes of device memory (run only on a CUDA device)")
-    # A run that was asked to prove a backend must not pass because that backend was not there.
+    # A run that requires a backend must not pass because that backend is absent.
     for name in REQUIRED:
         if name not in KERNEL_BACKENDS:
             raise pytest.UsageError(f"HNN_REQUIRE_BACKENDS: {name!r} is not one of {KERNEL_BACKENDS}")

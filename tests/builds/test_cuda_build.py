@@ -1,4 +1,4 @@
-"""What the CUDA kernels cost, read from their machine code: no GPU is needed. One spilled register costs every step."""
+"""The resources of the CUDA kernels, read from their machine code without a GPU."""
 
 import os
 import re
@@ -62,7 +62,7 @@ class Kernel(NamedTuple):
 
 
 def absent(reason: str):
-    """Skip where anybody may go without a toolkit, fail where the run was asked to prove the CUDA backend."""
+    """Skip the test for lack of a toolkit; fail it if HNN_REQUIRE asks for the CUDA kernels."""
     if "cuda" in os.environ.get("HNN_REQUIRE", "").split(","):
         pytest.fail(f"HNN_REQUIRE asks for cuda, but {reason}")
     pytest.skip(reason)
@@ -104,7 +104,7 @@ def compiled(architecture: str, folder: Path) -> list[Kernel]:
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         report += run.stdout + run.stderr
         assert run.returncode == 0, report
-    # Of a kernel: its name, bytes of stack, of spill stores and of spill loads, and registers.
+    # A kernel's name, its bytes of stack, spill stores and spill loads, and its registers.
     found = re.findall(
         r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, \d+ bytes spill loads"
         r".*?Used (\d+) registers",

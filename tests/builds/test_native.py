@@ -1,4 +1,4 @@
-"""The C++ kernels outside Python: their threads under ThreadSanitizer."""
+"""The threads of the C++ kernels, under ThreadSanitizer."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def compiler_with_sanitizer(folder: Path) -> str:
 
 
 def test_threads_share_tiles_without_a_race(tmp_path):
-    """Also that the program would notice: with every thread given tiles of another's, the sanitizer must speak."""
+    """The sanitizer finds no race, and finds one in a variant whose threads get the tiles of others."""
     compiler = compiler_with_sanitizer(tmp_path)
 
     def compile_to(to: str, *arguments: Path | str) -> Path:

@@ -1,4 +1,4 @@
-"""The build decides by itself, survives what fails, and what it produces installs and runs elsewhere."""
+"""The build: what it decides, what it does when a part fails, and the wheels that it makes."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def run(*command: str | Path, cwd: Path, **environment: str | None) -> subproces
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """The sdist, made from the tree, and unpacked: everything below builds from what a user would download."""
+    """The unpacked sdist. The tests below build from it, as a user would."""
     folder = tmp_path_factory.mktemp("sdist")
     copy = folder / "tree"
     produced = shutil.ignore_patterns("*.so", "__pycache__")

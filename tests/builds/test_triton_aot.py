@@ -1,4 +1,4 @@
-"""What ptxas makes of the Triton kernels, proved without a GPU: no spills, few registers, nothing fused, no float64."""
+"""The Triton kernels as ptxas compiles them, without a GPU: no spills, few registers, no FMA, no float64."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ BACKWARD_REGISTERS = {
     # Segments of 8 steps: what went through a filter is kept beside the potential.
     "fp32 axon learnt": (96, None),
     "fp32 all learnt": (160, None),
-    # Nothing is recomputed, and the input not read.
+    # Nothing is recomputed, and the input is not read.
     "fp32 iir": (64, None),
     "fp32 iir learnt": (80, None),
     # Windows of 8 steps are segments of 8.
@@ -76,7 +76,7 @@ def _cases(kernels):
 
 @pytest.fixture(scope="module")
 def kernels():
-    """Every compiled kernel's facts, from a process in which Triton compiles instead of interpreting."""
+    """The resources of every compiled kernel, from a process in which Triton compiles instead of interpreting."""
     env = {name: value for name, value in environment().items() if name != "TRITON_INTERPRET"}
     run = subprocess.run(
         [sys.executable, aot.__file__, *map(str, CAPABILITIES)], env=env, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Gaussian and Poisson coding: the published generator, and the same numbers on every backend, however asked for."""
+"""Gaussian and Poisson coding: the published generator, and the same numbers on every backend."""
 
 import math
 
@@ -35,7 +35,7 @@ def pair(low: int, high: int) -> int:
 
 
 def hold(target, got, expected, what):
-    """Equal bits; but float64 has the exponential of a library, and Triton's interpreter cuts bfloat16 off."""
+    """Check for equal bits; for close numbers where float64 uses a library's exponential, or bfloat16 is truncated."""
     cut = target.interpreted and got.dtype == torch.bfloat16
     (close if cut or got.dtype == torch.float64 else equal_bits)(got, expected, what)
 
@@ -74,7 +74,7 @@ def test_known_normal_numbers(any_target, counter, key, words):
     else:
         op = coding_ops["gaussian_forward", any_target.backend]
         train = op(zero, zero, seed, 4, first_step, first_element)
-    # Of rounding: 4 ulp at most over a million numbers, but for lengths below 0.01.
+    # Rounding: 4 ulp at most over a million numbers, except for lengths below 0.01.
     torch.testing.assert_close(train.flatten().double().cpu(), torch.tensor(expected).double(), rtol=1e-6, atol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_the_layout_in_memory_does_not_matter(target, kind):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 @pytest.mark.parametrize("shape", [(2, 35), (2, 3, 4, 5)], ids=str)
 def test_nothing_outside_the_tensors_is_touched(target, shape, dtype):
-    """Inputs among NaNs, outputs between guards; for views, as the halves of a [B, 2 F] output."""
+    """Inputs, also the halves of a [B, 2 F] output, lie among NaNs, and outputs between guards."""
     margin = 300
     seed = torch.tensor(5, device=target.device)
     mean, log_std, p = (among_nans(x, margin) for x in values(shape, dtype, target.device))
@@ -219,7 +219,7 @@ def test_threads_change_no_bit():
 @pytest.mark.parametrize("columns", [256, 250])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 def test_large_trains_are_written_past_the_cache(dtype, columns):
-    """From 8 MiB on the CPU kernels store differently; 250 columns leave tiles that are not whole."""
+    """From 8 MiB on, the CPU kernels store past the cache. 250 columns leave tiles that are not full."""
     rows = 4000 // dtype.itemsize
     for got, expected in zip(trains((rows, columns), dtype), trains((rows, columns), dtype, "reference"), strict=True):
         equal_bits(got, expected, "train")
@@ -227,7 +227,7 @@ def test_large_trains_are_written_past_the_cache(dtype, columns):
 
 @pytest.mark.parametrize("axes", [8, 12])
 def test_many_axes(target, axes):
-    """Correct, or an error that says so."""
+    """A call with many axes is correct, or an error that says so."""
     shape = [2 if i % 3 else 1 for i in range(axes)]
     mean, log_std, _ = (x.permute(*reversed(range(axes))) for x in values(shape, device=target.device))
     expected = encode_gaussian(mean, log_std, 3, seed=6, backend="reference")

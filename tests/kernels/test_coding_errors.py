@@ -1,4 +1,4 @@
-"""Bad input to the codings with noise: the argument, what was given, and what is allowed."""
+"""Errors for bad input to the codings with noise: they name the argument, what was given, and what is allowed."""
 
 import math
 

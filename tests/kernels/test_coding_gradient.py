@@ -1,4 +1,4 @@
-"""The codings' gradients, and the codings as citizens of PyTorch: operators, compiler, transforms, memory."""
+"""The codings' gradients, and the codings with the rest of PyTorch: operators, compiler, transforms, memory."""
 
 import functools
 import subprocess
@@ -47,7 +47,7 @@ def test_gradients_are_those_of_the_formula(any_target, dtype, shape, steps):
 
 
 def test_every_kernel_adds_up_in_the_order_of_time(target):
-    """So their gradients are equal bit for bit, as their trains are."""
+    """The gradients of all backends are equal bit for bit, as their trains are."""
     mean, log_std, _ = values((3, 50), device=target.device)
     incoming = incoming_of((3, 50), 37, mean)
     got = gradients(functools.partial(encode_gaussian, **FIRST, backend=target.backend), mean, log_std, incoming)
@@ -81,7 +81,7 @@ def test_gradcheck(any_target):
 
 
 def test_gradients_of_the_halves_of_an_output(target):
-    """Both read through strides, and an incoming gradient that is expanded."""
+    """The inputs are strided views, and the incoming gradient is expanded."""
     both = torch.randn(3, 10, 4, device=target.device)
 
     def loss(both, **options):
@@ -204,7 +204,7 @@ def test_compile_with_a_dynamic_batch(any_target):
 
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compile_with_other_numbers(target):
-    """A seed, steps, a first step and a first element that vary make no new program."""
+    """Another seed, number of steps, first step or first element needs no new compilation."""
 
     def eager(mean, steps, seed, first):
         return encode_gaussian(
@@ -235,7 +235,7 @@ def test_a_probability_outside_is_found_in_a_compiled_graph(any_target):
 
 
 def test_no_noise_is_kept(target):
-    """Whatever the number of steps, backward has log_std and the seed."""
+    """Backward keeps log_std and the seed, for any number of steps."""
     mean, log_std, _ = (x.requires_grad_() for x in values((3, 7), device=target.device))
     for steps in (4, 100):
         kept = []
@@ -297,7 +297,7 @@ def test_no_host_sync_and_a_graph_that_draws_anew(target):
 
 @needs_cuda
 def test_a_probability_outside_is_asserted_on_the_device(target):
-    """In a process of its own, since nothing more can be had of the device there."""
+    """It runs in a process of its own, because an assertion on the device ends the use of that device."""
     if target.device != "cuda":
         pytest.skip("elsewhere it is a ValueError")
     code = f"""

@@ -67,7 +67,7 @@ def test_normal_distribution(normal):
 def test_normal_tails(normal, size, side):
     p = cdf(torch.tensor(-size, dtype=torch.float64)).item()
     found = (side * normal > size).sum()
-    # Of few events the count is Poisson's, whose upper tail is heavier: its bound at 1e-5, by the series.
+    # The count of few events has Poisson's distribution, whose upper tail is heavier. Its bound at 1e-5, by the series.
     mean, most, left = N * p, 0, 1.0
     term = math.exp(-mean) if mean < 600 else None
     if term is None:

@@ -153,7 +153,7 @@ def test_compile_with_inductor(target):
 
 
 def loop(function, in_dims, arguments):
-    """What vmap means: one call per index, stacked."""
+    """The definition of vmap: one call per index, stacked."""
     size = next(a.shape[d] for a, d in zip(arguments, in_dims, strict=True) if d is not None)
     rows = [
         function(*(a if d is None else a.select(d, i) for a, d in zip(arguments, in_dims, strict=True)))
@@ -163,7 +163,7 @@ def loop(function, in_dims, arguments):
 
 
 def mapped(arguments, names, dims, size=3):
-    """The named tensors with an axis of ``size`` different rows put in at their dim."""
+    """The named tensors with a new axis of ``size`` different rows at their dim."""
     given = tensors(arguments)
     return [
         given[name] if dim is None else torch.stack([given[name] * (1 + 0.2 * i) for i in range(size)], dim)
@@ -252,7 +252,7 @@ FILTERED = {
     "subtract": {"axon": (2, 0), "reset": "subtract"},
     "alone": {"synapse": (2, 1), "membrane": False},
 }
-# By name; what is not named is not mapped.
+# The mapped dims by name; a tensor without a name here is not mapped.
 FILTER_DIMS = [
     {"current": 1},
     {"current": -1, "synapse_feedback": 1, "axon_feedback": -1},
@@ -266,7 +266,7 @@ FILTER_DIMS = [
 @pytest.mark.parametrize("dims", FILTER_DIMS, ids=lambda dims: "+".join(dims) if len(dims) < 5 else "all")
 @pytest.mark.parametrize("kind", ["scalar", "row", "neuron"])
 def test_vmap_of_filters(target, layer, dims, kind):
-    """Results and every gradient of every sample, with filters' coefficients and states mapped or not."""
+    """The results and every gradient of every sample, for mapped and unmapped coefficients and states of filters."""
     arguments = inputs((4, 2, 4, 5), device=target.device, kind=kind, state=True, **FILTERED[layer])
     names = tuple(tensors(arguments))
     in_dims = tuple(dims.get(name) for name in names)

@@ -1,4 +1,4 @@
-"""Every kernel backend's filters, before the membrane, behind the spikes and alone, against the plain reference."""
+"""The filters of every kernel backend (synapse, axon, and iir) against the reference."""
 
 import pytest
 import torch
@@ -191,7 +191,7 @@ def hold_pieces(backend, arguments, cuts, tolerance, **options):
     incoming = list(cotangents(whole).values())
     expected, got = (torch.autograd.grad(list(f.values()), list(leaves.values()), incoming) for f in found)
     for name, one, other in zip(leaves, got, expected, strict=True):
-        # What goes from piece to piece is added in another order.
+        # Gradients that cross from piece to piece are added in another order.
         rounding = tolerance * torch.finfo(one.dtype).eps * other.abs().max().item()
         torch.testing.assert_close(one, other, rtol=0, atol=rounding, msg=f"gradient of {name}")
 
@@ -207,7 +207,7 @@ def test_in_pieces(any_target, place, cuts, checkpoint_every):
 @pytest.mark.parametrize("place", ["both", "alone"])
 @pytest.mark.parametrize("checkpoint_every", [None, 1500])
 def test_longer_than_the_segments_of_backward(target, place, checkpoint_every):
-    """Backward keeps the potentials of so many steps at a time and computes the others again; a piece fits in one."""
+    """Backward recomputes the potentials segment by segment. These sequences are longer than one segment."""
     steps, piece = (40, 8) if target.interpreted else (5000, 30)
     arguments = layer(place, (1, 1), (steps, 1, 3), dtype=torch.float64, device=target.device, kind="neuron")
     options = {} if place == "alone" else {"checkpoint_every": checkpoint_every}
@@ -229,7 +229,7 @@ def test_a_constant_current_is_the_repeated_one(target):
 @pytest.mark.parametrize("steps", [1, 7, 23, 110])
 @pytest.mark.parametrize("form", ["plain", "both", "constant", "count", "subtract"])
 def test_checkpoints_change_no_bit(target, checkpoint_every, steps, form):
-    """Windows of one step, that divide T and do not, that are longer than T, and longer than a kernel's segments."""
+    """The windows are one step long, divide T or not, and are longer than T or than a kernel's segments."""
     if target.interpreted and steps == 110:
         steps = 40
     constant = steps if form == "constant" else None
@@ -252,7 +252,7 @@ def test_checkpoints_change_no_bit(target, checkpoint_every, steps, form):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("checkpoint_every", [None, 3])
 def test_checkpoints_and_filters_of_any_layout(target, layout, checkpoint_every):
-    """The neurons are numbered in the memory order of the current, in the histories and the checkpoints too."""
+    """The neurons are numbered in the memory order of the current, and so in the histories and the checkpoints."""
     arguments = layer("both", shape=SHAPE, device=target.device, kind="mixed")
     current = LAYOUTS[layout](arguments["current"])
     options = {"checkpoint_every": checkpoint_every}
@@ -313,7 +313,7 @@ def test_what_is_not_finite_stays_in_its_neuron(target, place, value):
 
 
 def test_the_comparison_sees_a_wrong_coefficient(target):
-    """A change of a part in a thousand in any of a filter's coefficients shows in what the tests above compare."""
+    """The comparisons above fail if one of a filter's coefficients changes by a thousandth."""
     arguments = layer("both", (2, 2), dtype=torch.float64, device=target.device, kind="neuron")
     out, _ = run(arguments, target.backend)
     truth = gradients(arguments, target.backend)

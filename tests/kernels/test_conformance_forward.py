@@ -1,4 +1,4 @@
-"""Every kernel backend's spikes, count and state against the plain reference."""
+"""The spikes, counts and states of every kernel backend against the reference."""
 
 import math
 
@@ -232,7 +232,7 @@ def test_any_shape(target, steps, batch, features, kind, dtype, state, seed):
 
 
 def test_the_state_is_given_and_taken_by_value(target):
-    """Nothing that goes in is written to."""
+    """No input is written to."""
     arguments = inputs((5, 2, 3, 5), device=target.device, kind="mixed", state=True)
     given = list(tensors(arguments).values())
     before = [t.clone() for t in given]

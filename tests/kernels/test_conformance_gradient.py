@@ -1,4 +1,4 @@
-"""Every kernel backend's gradients against autograd through the plain loop, and against true derivatives."""
+"""The gradients of every kernel backend against autograd through the plain loop, and against finite differences."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_gradients_coming_in_through(target, through, reset_grad, readout):
 @pytest.mark.parametrize("wanted", ["current", "decay", "reset_decay", "threshold", "v", "r"])
 @pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
 def test_one_gradient_alone_is_the_one_among_all(target, wanted, kind):
-    """What else is asked for changes no bit of a gradient."""
+    """A gradient has the same bits, whichever others are asked for."""
     arguments = inputs((7, 2, 3, 5), device=target.device, kind=kind, state=True)
     together = gradients(arguments, target.backend)
     alone = gradients(arguments, target.backend, wanted=[wanted])

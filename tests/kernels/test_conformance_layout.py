@@ -1,4 +1,4 @@
-"""Strides: whatever view comes in, the numbers are those of its contiguous copy."""
+"""Strides: a view gives the same numbers as its contiguous copy."""
 
 import re
 
@@ -29,11 +29,11 @@ def random_like(*results):
 
 
 def same_gradients(got, expected):
-    """Equal bits per neuron; a sum over neurons may take them in the order of their memory."""
+    """Check for equal bits per neuron. A sum over neurons may add them in another order."""
     for name, gradient in got.items():
         if name in PARAMETERS:
             rounding = 16 * torch.finfo(gradient.dtype).eps
-            # Of the largest value, for a sum may cancel. Measured: 3.4 eps.
+            # Relative to the largest value, because a sum may cancel. Measured: 3.4 eps.
             scale = expected[name].abs().max().item()
             torch.testing.assert_close(gradient, expected[name], rtol=0, atol=rounding * scale, msg=name)
         else:
@@ -115,7 +115,7 @@ def test_incoming_gradient(target, layout, current_layout, readout):
 
 
 def test_sum_as_loss(target):
-    """The commonest expanded gradient, through the public path."""
+    """``.sum()`` gives the expanded gradient that is the most common."""
     arguments = layer(target, inputs(SHAPE, device=target.device)["current"])
     for backward in (lambda out: out.sum(), lambda out: out.mean((0, 2)).sum(), lambda out: out[-1].sum()):
         found = []
@@ -128,7 +128,7 @@ def test_sum_as_loss(target):
 
 
 def test_axes_of_size_one_with_strange_strides(target):
-    """A size of 1 may carry any stride, and torch calls the tensor contiguous all the same."""
+    """An axis of size 1 may have any stride, and torch still calls the tensor contiguous."""
     numbers = inputs((5, 1, 6), device=target.device)["current"]
     odd = numbers.as_strided((5, 1, 6), (6, 99991, 1))
     arguments = {**inputs((5, 1, 6), device=target.device, kind="neuron"), "current": odd}
@@ -140,7 +140,7 @@ def test_axes_of_size_one_with_strange_strides(target):
 
 @pytest.mark.parametrize("axes", [7, 8, 12])
 def test_many_axes(target, axes):
-    """More axes than a kernel may have room for: correct, or an error that says so; never wrong numbers."""
+    """A tensor with more axes than a kernel has room for gives correct numbers, or an error that says so."""
     sizes = [2 if i % 3 else 1 for i in range(axes)]
     arguments = inputs((3, 2, *sizes), device=target.device)
     current = arguments["current"].permute(0, *reversed(range(1, axes + 2))).contiguous()

@@ -1,4 +1,4 @@
-"""What the kernels read, write and keep: nothing left out, nothing out of bounds, one current per layer."""
+"""The memory that the kernels read, write and keep: every element, none out of bounds, one current per layer."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ RAW_LAYERS = {
 }
 
 
-# What a layer may put out, and how: (count, constant).
+# The forms of output of each layer, as bits: 1 for a constant current, 2 for a count.
 FORMS = {"plain": (0, 1, 2, 3), "both filters": (0, 1), "axon, subtract, checkpoints": (0, 1), "no membrane": (0,)}
 
 
@@ -125,7 +125,7 @@ def test_training_keeps_the_current_and_nothing_else_that_grows_with_time(target
         current = arguments["current"]
         kept = saved_bytes(arguments, target.backend, readout=readout)
         small[steps] = kept - current.numel() * current.element_size()
-    # The rest is what came in besides: the state and three coefficients per neuron.
+    # The rest is the other inputs: the state and three coefficients per neuron.
     wide = 8 if dtype == torch.float64 else 4
     assert small[10] == small[40] <= 2 * (2 * 15 * wide) + 3 * (15 * wide)
 
@@ -161,7 +161,7 @@ def test_only_what_can_have_a_gradient_requires_it(target):
 
 
 def test_nothing_that_comes_in_is_written_to(target):
-    """By value, for every tensor, forward and backward."""
+    """Neither forward nor backward writes to any tensor that it is given."""
     layer, incoming = raw_arguments((3, 7), device=target.device, synapse=(1, 1), axon=(2, 0))
     given = [t for t in (*layer, *incoming) if isinstance(t, torch.Tensor)]
     before = [t.clone() for t in given]

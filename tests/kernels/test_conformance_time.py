@@ -1,4 +1,4 @@
-"""Time cut in pieces, runs repeated, threads added: the same bits."""
+"""Equal bits when time is cut in pieces, a call is repeated, or the number of threads changes."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_forward_in_pieces(any_target, cuts, dtype, steps, smooth):
 @pytest.mark.parametrize("reset_grad", ["full", "one_step", "detach"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_in_pieces(any_target, cuts, reset_grad, kind):
-    """What flows between the pieces is the state's gradient: v's, and r's as the last step's spike left it."""
+    """The gradient that flows between the pieces is that of the state: of v, and of r after the last step's spike."""
     arguments = inputs((9, 2, 3, 5), device=any_target.device, kind=kind, state=True)
     leaves = {name: value.requires_grad_() for name, value in tensors(arguments).items()}
     arguments = replace(arguments, **leaves)
@@ -148,10 +148,10 @@ def test_silence_before_the_input_changes_nothing(target):
 
 
 def test_instruction_sets_change_no_spike():
-    """The C++ kernels are compiled once per instruction set; which one a machine runs is no part of the spikes.
+    """The C++ kernels are compiled once per instruction set. All sets give the same spikes.
 
-    Gradients are the same bits where there is FMA, which AVX2 and AVX-512 have. A process asks for its set once, when
-    it first calls a kernel.
+    AVX2 and AVX-512, which have FMA, also give the same gradients. A process chooses its set once, at its first call of
+    a kernel.
     """
     if "cpu" not in hnn_kernels.backends()["cpu"].devices:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)
@@ -171,7 +171,7 @@ def test_instruction_sets_change_no_spike():
 @pytest.mark.parametrize("axon", [None, (2, 0)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_large_results_are_written_past_the_cache(dtype, axon):
-    """From 8 MiB on the CPU kernels store differently; 250 columns leave tiles that are not whole."""
+    """From 8 MiB on, the CPU kernels store past the cache. 250 columns leave tiles that are not full."""
     if "cpu" not in hnn_kernels.backends()["cpu"].devices:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)
     for columns in (256, 250):

@@ -1,4 +1,4 @@
-"""Which backend a call takes, and what is said about the others."""
+"""The choice of a backend, and the reasons against the others."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ NO_CUDA = Backend("cuda", (), "the CUDA kernels are not there")
 
 @pytest.mark.parametrize("name", KERNEL_BACKENDS)
 def test_backend_can_be_proved_here(name):
-    """The one visible line about a backend that this run leaves out."""
+    """The one skipped test that names a backend which cannot run here, and the reason."""
     backend = hnn_kernels.backends()[name]
     usable = {"cpu"} | ({"cuda"} if torch.cuda.is_available() else set())
     if not usable & set(backend.devices):
@@ -57,7 +57,7 @@ def installed(monkeypatch):
     ],
 )
 def test_choice(installed, backends, device, chosen):
-    """The best there is; never an interpreter or a host shim unless it was asked for."""
+    """The best backend is chosen; an interpreter or a host shim only on request."""
     installed(*backends)
     assert dispatch.choose(device, None) == chosen
 
@@ -121,7 +121,7 @@ def test_explain_takes_a_tensor_or_a_device(installed):
 
 
 def test_the_call_takes_what_explain_says(any_target, monkeypatch):
-    """explain() is no second opinion: both ask the same function."""
+    """explain() and the call agree, because both ask the same function."""
     current = torch.zeros(2, 1, 3, device=any_target.device)
     asked = []
     choose = dispatch.choose

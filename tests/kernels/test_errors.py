@@ -1,4 +1,4 @@
-"""Bad input: the right exception, naming the argument, what was given and what is allowed."""
+"""Errors for bad input: the right type, and a message that names the argument, what was given and what is allowed."""
 
 import math
 
@@ -84,7 +84,7 @@ def test_coefficient(name, case):
 @pytest.mark.parametrize("name", COEFFICIENTS)
 @pytest.mark.parametrize("case", ["NaN", "infinity", "a bool", "a string", "a list", "complex", "sparse"])
 def test_coefficient_of_the_module(name, case):
-    """Found when the layer is made, not when it first runs."""
+    """The error comes when the layer is made, not when it first runs."""
     value, *expected = BAD_COEFFICIENTS[case]
     refuses(hnn_nn.LIF, {name: value}, expected[0], name, *expected[1:])
     refuses(hnn_nn.LIF, {name: value, "learn": COEFFICIENTS}, expected[0], name, *expected[1:])
@@ -144,7 +144,7 @@ def test_option(case):
 
 @pytest.mark.parametrize("case", OPTIONS)
 def test_option_of_the_module(case):
-    """Found when the layer is made, not when it first runs."""
+    """The error comes when the layer is made, not when it first runs."""
     name, value, error, *said = OPTIONS[case]
     refuses(hnn_nn.LIF, {name: value}, error, name, *said)
 

@@ -1,4 +1,4 @@
-"""The filter by itself: its presets, its equation, its state, and what is refused."""
+"""The filter alone: presets, equation, state, and errors."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_dual_exponential(tau_m, tau_s):
 
 @pytest.mark.parametrize(("tau_m", "tau_s"), [(4, 1), (10.0, 9.0), (20, 0.5)])
 def test_normalised_dual_exponential(tau_m, tau_s):
-    """The form of the paper's ancestor: two decaying variables and a factor, one number at a time."""
+    """The form of SNN-IIR: two decaying variables and a factor, one number at a time."""
     ratio = tau_m / tau_s
     factor = ratio ** (ratio / (ratio - 1)) / (ratio - 1)
     m = s = 0.0
@@ -52,7 +52,7 @@ def test_normalised_dual_exponential(tau_m, tau_s):
     np.testing.assert_allclose(response.numpy(), expected, rtol=1e-10, atol=1e-14)
 
 
-def test_the_peaks_of_the_ancestors_constants():
+def test_the_peaks_of_the_constants_of_snn_iir():
     plain = impulse_response(IIR.dual_exponential(4, 1))
     normalised = impulse_response(IIR.dual_exponential(4, 1, normalize=True))
     assert plain.max().item() == pytest.approx(0.471, abs=5e-4)
@@ -126,7 +126,7 @@ def test_dtypes(any_target, dtype):
 @pytest.mark.parametrize("orders", [(1, 0), (3, 2), (0, 4)], ids=str)
 @pytest.mark.parametrize("cuts", [(4,), (0, 1, 2, 9)], ids=str)
 def test_time_in_pieces(any_target, orders, cuts):
-    """Pieces shorter than the filter's memory are pieces too."""
+    """The pieces may be shorter than the filter's memory."""
     arguments = inputs((9, 2, 3), device=any_target.device, kind="neuron", state=True, synapse=orders, membrane=False)
     whole, last = run(arguments, any_target.backend)
     state, pieces = arguments["state"], []

@@ -1,4 +1,4 @@
-"""What filters cost in memory: nothing per step, no copy of any layout, and no limit at 2^31 elements."""
+"""The memory of filters: nothing more per step, no copy for any layout, and no limit at 2^31 elements."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def size(tensor) -> int:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=dtype_id)
 @pytest.mark.parametrize("attached", ATTACHED)
 def test_training_keeps_one_number_per_neuron_and_step(target, dtype, attached):
-    """Everything learnable, any filters: T steps keep T currents in their own dtype."""
+    """With any filters, and everything learnt, T steps keep T currents in their own dtype."""
     for steps in (10, 40):
         arguments = inputs(
             (steps, 2, 3, 5), dtype=dtype, device=target.device, kind="neuron", state=True, **ATTACHED[attached]
@@ -108,7 +108,7 @@ def test_every_layout_is_read_and_written_in_place(target, order, attached, chec
 
 
 def reserve(elements: int, dtype, device) -> torch.Tensor:
-    """Memory that is reserved but hardly touched."""
+    """A tensor whose memory is reserved, and of which a test touches little."""
     try:
         return torch.empty(elements, dtype=dtype, device=device)
     except (RuntimeError, torch.OutOfMemoryError):

@@ -32,7 +32,7 @@ def test_the_module_is_the_function(any_target):
     assert isinstance(layer(current), torch.Tensor)
 
 
-def test_defaults_are_the_ancestors():
+def test_defaults_are_those_of_snn_iir():
     layer = LIF()
     assert (layer.decay, layer.threshold, layer.sigma) == (0.0, 1.0, 0.4)
     assert layer.reset_decay == pytest.approx(math.exp(-1 / 4))
@@ -47,7 +47,7 @@ def test_defaults_are_the_ancestors():
     ],
 )  # fmt: skip
 def test_an_option_reaches_the_function(option, value):
-    """Each option changes the output or the gradient, and so as the function's own does."""
+    """Each option changes the output or the gradient in the same way as for the function."""
 
     def result(function):
         current = CURRENT.clone().requires_grad_()
@@ -168,7 +168,7 @@ def test_default_dtype():
 
 
 def test_on_the_meta_device():
-    """A model may be built without memory."""
+    """A module can be built on the meta device, without memory."""
     with torch.device("meta"):
         layer = LIF(learn=COEFFICIENTS, shape=(5,))
         assert layer(torch.empty(6, 2, 5)).shape == (6, 2, 5)
@@ -246,7 +246,7 @@ def test_the_filter_is_the_function(any_target):
 
 @pytest.mark.parametrize("shape", [(), (4, 1, 1), (4, 3, 5)], ids=["layer", "channel", "neuron"])
 def test_filters_that_learn(shape):
-    """From the preset on, every element its own memory, forward the preset's bits and backward a gradient each."""
+    """Learnt coefficients start as the preset, with its bits forward. Each has memory of its own, and a gradient."""
     start = IIR.dual_exponential(4, 1, normalize=True)
     layer = LIF(0.5, axon=start, synapse=IIR.exponential(3), learn=("axon", "synapse", "decay"), shape=shape)
     sizes = {name: tuple(p.shape) for name, p in layer.named_parameters()}

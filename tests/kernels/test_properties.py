@@ -1,4 +1,4 @@
-"""What holds for every layer, whatever its options: properties over randomly drawn layers."""
+"""Properties that every layer has, checked on randomly drawn layers."""
 
 import torch
 from hypothesis import given, settings
@@ -77,7 +77,7 @@ BATCHED = ("current", "v", "r", "synapse_state", "axon_state")
 @few
 @given(layers(), st.randoms(use_true_random=False))
 def test_permuting_the_neurons_permutes_the_result(arguments, random):
-    """Along the last axis, and with it every coefficient that has this axis."""
+    """The last axis is permuted, also in every coefficient that has it."""
     size = arguments["current"].shape[-1]
     order = list(range(size))
     random.shuffle(order)

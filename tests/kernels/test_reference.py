@@ -1,4 +1,4 @@
-"""The truth itself, held against the paper's equations written out number by number."""
+"""The reference against the paper's equations, written out number by number."""
 
 import math
 
@@ -110,8 +110,8 @@ def test_smooth_mode_is_a_function_with_its_derivative(kind, readout, steps):
     hold_derivative("reference", arguments, smooth=True, readout=readout)
 
 
-def test_hard_mode_is_no_such_function():
-    """The check above can fail: a step has no derivative, so the surrogate is not one."""
+def test_hard_mode_is_no_function_with_its_derivative():
+    """The check above can fail: the surrogate is not the derivative of the step."""
     current = inputs((4, 2, 2), dtype=torch.float64)["current"].requires_grad_()
     with pytest.raises(RuntimeError, match="Jacobian mismatch"):
         torch.autograd.gradcheck(lambda x: run({**inputs(), "current": x}, "reference")[0], (current,))
@@ -143,7 +143,7 @@ def test_arithmetic_is_float32_whatever_the_input(dtype):
 
 
 def test_it_can_be_differentiated_twice():
-    """What the kernels refuse. In hard mode only one step's gradient is a smooth function, so only that is checked."""
+    """The kernels cannot be. In hard mode only the gradient of a single step is smooth, so that one is checked."""
     current = inputs((3, 2, 2), dtype=torch.float64)["current"].requires_grad_()
     layer = {name: value for name, value in inputs().items() if name != "current"}
     assert torch.autograd.gradgradcheck(lambda x: run({**layer, "current": x}, "reference", smooth=True)[0], (current,))
@@ -156,7 +156,7 @@ def test_it_can_be_differentiated_twice():
 
 
 class Traffic(TorchDispatchMode):
-    """Elements that the operators inside put out."""
+    """Counts the elements of everything that operators return inside."""
 
     elements = 0
 

@@ -1,4 +1,4 @@
-"""Every reset with every surrogate: written out on the reference, and each kernel against that."""
+"""Every reset with every surrogate: the reference against equations, and the kernels against the reference."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_example(any_target, reset, dtype):
 
 @pytest.mark.parametrize("reset", EXAMPLES)
 def test_the_reset_variable_passes_through(any_target, reset):
-    """Where there is none, the state's r comes back as it went in, and so does its gradient."""
+    """A reset without a reset variable returns the state's r unchanged, and its gradient too."""
     arguments = inputs((5, 2, 3), device=any_target.device, reset=reset, state=True)
     _, state = run(arguments, any_target.backend)
     equal_bits(state.r, arguments["state"].r, "r")
@@ -62,7 +62,7 @@ def test_the_gradient_is_the_adjoint_recurrence(reset, reset_grad, surrogate):
     spikes = run(arguments, "reference")[0].numpy()
     epsilon = SURROGATES[surrogate].density(v - arguments["threshold"], 0.4).numpy()
     v, delta = v.numpy(), np.random.default_rng(0).standard_normal(v.shape)
-    # What V is after the reset, by what it is before and by the spike.
+    # V after the reset, from V before it and the spike.
     by_v = {"subtract": 1.0, "zero": 1 - spikes, "none": 1.0}[reset] * np.ones_like(v)
     by_spike = {"subtract": -threshold, "zero": -v, "none": 0.0}[reset] * np.ones_like(v)
     after, expected = np.zeros((2, 5)), np.zeros_like(v)
@@ -177,7 +177,7 @@ def test_odd_numbers_of_neurons(target, reset, neurons):
 @pytest.mark.parametrize("reset", EXAMPLES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
 def test_a_current_that_is_not_finite(target, reset, value):
-    """With IEEE's rules: a reset to zero of infinity is NaN, as the equation says."""
+    """The rules of IEEE 754 hold: a reset of infinity to zero is NaN, as in the equation."""
     arguments = inputs((6, 2, 40), device=target.device, reset=reset)
     arguments["current"][2, 1, 7] = value
     hold_forward(target, arguments)

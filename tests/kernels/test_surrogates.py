@@ -1,4 +1,4 @@
-"""The list of surrogates: held against what was published, and what is generated from it, against the list."""
+"""The surrogates against their publications, and the generated files against the list."""
 
 import ast
 import importlib.util
@@ -46,7 +46,7 @@ PUBLISHED_DENSITIES = {
 
 
 def points(width: float, reach: float = 4.0) -> torch.Tensor:
-    """None of them on a kink, which the triangle and the rectangle have at 0 and +-width."""
+    """Distances to the threshold, none of them at 0 or +-width, where the triangle and the rectangle have kinks."""
     return width * torch.linspace(-1.00325 * reach, 1.00225 * reach, 1001, dtype=torch.float64)
 
 
@@ -130,7 +130,7 @@ def test_every_backend_has_every_surrogate(any_target, dtype):
 
 
 def test_surrogates_differ(any_target):
-    """Each name is its own function, in the kernels too."""
+    """Every name stands for another function, in the kernels too."""
     arguments = inputs((6, 2, 40), dtype=torch.float64, device=any_target.device)
     found = [gradients(arguments, any_target.backend, surrogate=name)["current"] for name in SURROGATES]
     for i, one in enumerate(found):
@@ -140,7 +140,7 @@ def test_surrogates_differ(any_target):
 
 @pytest.mark.parametrize("known", ["gaussian", " ".join(reversed(SURROGATES)), None], ids=str)
 def test_a_module_of_another_list_is_not_used(monkeypatch, known):
-    """A kernel knows a surrogate by its number alone, and would take another one."""
+    """A kernel knows a surrogate by its number, so with another list it would use another surrogate."""
     module = type(sys)("hnn_kernels._trial")
     module.build_info = lambda: {} if known is None else {"surrogates": known}
     monkeypatch.setitem(sys.modules, "hnn_kernels._trial", module)
@@ -156,7 +156,7 @@ def test_a_module_of_another_list_is_not_used(monkeypatch, known):
 
 
 def bare(path: str, text: str):
-    """A source without what a formatter may change."""
+    """A source file without spaces, which a formatter may change."""
     return ast.dump(ast.parse(text)) if path.endswith(".py") else re.sub(r'[\s"\\]', "", text)
 
 

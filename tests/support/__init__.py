@@ -1,1 +1,1 @@
-"""What several tests share: inputs, comparisons, stand-ins, and scripts that run in a process of their own."""
+"""Code that several tests share: inputs, comparisons, stand-ins, and scripts for processes of their own."""

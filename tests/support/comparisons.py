@@ -11,7 +11,7 @@ from support.targets import Target
 
 
 def equal_bits(got: Tensor, expected: Tensor, what: str) -> None:
-    """Equal in dtype, shape and every value; NaN equals NaN."""
+    """Check that two tensors have the same dtype, shape and values. NaN equals NaN."""
     torch.testing.assert_close(
         got, expected, rtol=0, atol=0, equal_nan=True, check_stride=False, msg=lambda text: f"{what}: {text}"
     )
@@ -38,10 +38,10 @@ def potentials(arguments: dict, smooth: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def same_spikes(target: Target, out: Tensor, arguments: dict, **options) -> Tensor:
-    """Hold a hard spike train against the reference (contract, section 5); returns the neurons that never differed.
+    """Check a spike train against the reference, and return the neurons that never differed.
 
-    On the CPU every bit is equal. On a GPU a spike may differ where the potential is within 4 ulp of the threshold,
-    and everything after it in that neuron may differ too.
+    On the CPU every bit is equal. On a GPU a spike may differ where the potential is within 4 ulp of the threshold, and
+    so may everything after it in that neuron ("Numbers" in ARCHITECTURE.md).
     """
     expected, _ = run(arguments, "reference", **options)
     if target.exact:
@@ -65,7 +65,7 @@ def same_spikes(target: Target, out: Tensor, arguments: dict, **options) -> Tens
 
 
 def close(got: Tensor, expected: Tensor, what: str) -> None:
-    """The engineering rule for one step of a GPU's arithmetic: 1e-5, or the rounding of what is stored."""
+    """Check that two tensors are close: to 1e-5, or to the rounding of the dtype."""
     tolerance = max(1e-5, torch.finfo(got.dtype).eps)
     torch.testing.assert_close(
         got, expected, rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda text: f"{what}: {text}"
@@ -73,16 +73,16 @@ def close(got: Tensor, expected: Tensor, what: str) -> None:
 
 
 def same_numbers(target: Target, got: Tensor, expected: Tensor, what: str) -> None:
-    """Equal on the CPU and close on a GPU, where no spike comes in between.
+    """Check that two tensors are equal on the CPU, and close on a GPU. No spike may lie between them and the input.
 
-    Triton's interpreter cuts float32 off to bfloat16 where every device rounds: its filtered trains are close too.
+    Triton's interpreter truncates float32 to bfloat16 where every device rounds, so its filtered trains are only close.
     """
     cut = target.interpreted and got.dtype == torch.bfloat16 and not (expected == expected.round()).all()
     (equal_bits if target.exact and not cut else close)(got, expected, what)
 
 
 def hold_state(target: Target, state: LIFState, expected: LIFState, same: Tensor, what: str = "") -> None:
-    """States are equal on the CPU; on a GPU they are close for the neurons whose spikes agree."""
+    """Check that states are equal on the CPU, and close on a GPU for the neurons whose spikes agree."""
     for name, got, want in zip(LIFState._fields, state, expected, strict=True):
         if want is None:
             assert got is None, name
@@ -91,7 +91,7 @@ def hold_state(target: Target, state: LIFState, expected: LIFState, same: Tensor
 
 
 def hold_forward(target: Target, arguments: dict, **options) -> tuple[Tensor, LIFState]:
-    """The spikes (the filtered train) and the state are the reference's."""
+    """Check the spikes, or the filtered train, and the state against the reference."""
     out, state = run(arguments, target.backend, **options)
     expected, expected_state = run(arguments, "reference", **options)
     if "decay" in arguments:
@@ -104,7 +104,7 @@ def hold_forward(target: Target, arguments: dict, **options) -> tuple[Tensor, LI
 
 
 def hold_smooth(target: Target, arguments: dict, **options) -> None:
-    """In smooth mode nothing is discrete, so libraries' functions may differ in the last places."""
+    """Check smooth mode against the reference, to the last places of the libraries' functions: nothing is discrete."""
     returned = results(*run(arguments, target.backend, **options))
     expected = results(*run(arguments, "reference", **options))
     for name, got in returned.items():
@@ -122,11 +122,11 @@ def error(got: Tensor, truth: Tensor) -> float:
 
 
 def as_good_as_the_loop(got: dict, loop: dict, truth: dict) -> None:
-    """Each tensor's error against float64 truth is at most twice that of the plain loop in the same dtype.
+    """Check that each tensor's error against float64 is at most twice that of the plain loop in the same dtype.
 
-    The rule calibrates itself to dtype, length and conditioning. The floor is for a loop that happens to be exact: 6
-    eps of the largest value (measured over this suite: 4.3 beyond twice the loop's error), and 32 for float64, where
-    the loop is its own truth (measured: 8.0).
+    So the tolerance follows dtype, length and conditioning. A loop may happen to be exact, so there is a floor: 6 eps
+    of the largest value (measured over these tests: 4.3 beyond twice the loop's error), and 32 for float64, where the
+    error is measured from the loop itself (measured: 8.0).
     """
     assert got.keys() == loop.keys() == truth.keys()
     for name in got:
@@ -142,7 +142,7 @@ def as_good_as_the_loop(got: dict, loop: dict, truth: dict) -> None:
 
 
 def hold_gradients(target: Target, arguments: dict, **options) -> dict:
-    """The kernel's gradients are as near to float64's as the loop's own, and float64's are the loop's."""
+    """Check that the kernel's gradients are as near to those in float64 as the loop's own are."""
     if "decay" in arguments and not options.get("smooth", False):
         # Truth is another function where float64 spikes elsewhere; these inputs are chosen not to.
         truth, _ = run(in_double(without_axon(arguments)), "reference")
@@ -159,7 +159,7 @@ def hold_gradients(target: Target, arguments: dict, **options) -> dict:
 
 
 def hold_derivative(backend: str, arguments: dict, *, fast: bool = False, **options) -> None:
-    """``torch.autograd.gradcheck`` of every differentiable input at once, through all results."""
+    """Run ``torch.autograd.gradcheck`` on every differentiable input at once, through all results."""
     leaves = {name: value.requires_grad_() for name, value in tensors(arguments).items() if value.numel()}
 
     def layer(*values):

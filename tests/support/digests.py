@@ -1,4 +1,4 @@
-"""Hashes of what the CPU kernels compute, for processes that run another instruction set.
+"""Hashes of the CPU kernels' results, for processes that run another instruction set.
 
 python -m support.digests
 """
@@ -21,7 +21,7 @@ LAYERS = {
 
 
 def digests() -> str:
-    """Two numbers for the bits of the CPU kernels' results over dtypes and shapes: without the gradients, and with."""
+    """Two hashes of the CPU kernels' results over dtypes and shapes: without the gradients, and with them."""
     forward, both = hashlib.sha256(), hashlib.sha256()
     for dtype, shape, layer in itertools.product(DTYPES, ((9, 3, 131), (4, 2, 5, 7)), LAYERS.values()):
         for name, value in everything(inputs(shape, dtype=dtype, kind="mixed", state=True, **layer), "cpu").items():

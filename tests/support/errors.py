@@ -1,4 +1,4 @@
-"""The check of an error: its type and what its message says."""
+"""A check of an error's type and message."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def refuses(function, arguments, error, *said):
-    """The call fails with exactly this exception, and its message says every one of these things."""
+    """Check that the call raises exactly this type of error, with a message that has every one of these words."""
     with pytest.raises(Exception) as raised:  # noqa: PT011  the type is asserted just below
         function(**arguments)
     assert type(raised.value) is error, f"{type(raised.value).__name__}: {raised.value}"

@@ -1,4 +1,4 @@
-"""Memory that tells when a kernel reads or writes what is not its own."""
+"""Memory that shows whether a kernel reads or writes out of bounds."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def _in_buffer(like: Tensor, margin: int, around: float) -> tuple[Tensor, Tensor
 
 
 def among_nans(tensor: Tensor | None, margin: int) -> Tensor | None:
-    """The same numbers and strides, with NaN before, after and between: what is read out of bounds shows."""
+    """The same numbers and strides, with NaN before, after and between, so that a read out of bounds shows."""
     if tensor is None or tensor.numel() == 0:
         return tensor
     _, view = _in_buffer(tensor, margin, torch.nan)

@@ -80,7 +80,7 @@ def inputs(
 
 
 def in_double(arguments: dict) -> dict:
-    """The same numbers in float64: the arguments of the truth."""
+    """The same numbers in float64."""
 
     def widen(value):
         if isinstance(value, LIFState | IIR):
@@ -122,13 +122,13 @@ def replace(arguments: dict, **new: Tensor) -> dict:
 
 
 def without_axon(arguments: dict) -> dict:
-    """The same layer putting out its spikes."""
+    """The same layer without its axon, whose output is its spikes."""
     state = arguments.get("state")
     return {**arguments, "axon": None, "state": state and state._replace(axon=None)}
 
 
 def run(arguments: dict, backend: str, **options) -> tuple[Tensor, LIFState | None]:
-    """``lif``; or ``iir``, where the arguments are nothing but a synapse."""
+    """Call ``lif``; or ``iir``, if the arguments are nothing but a synapse."""
     if "decay" in arguments:
         return hnn_kernels.lif(**arguments, **options, backend=backend)
     state = arguments.get("state")
@@ -139,13 +139,13 @@ def run(arguments: dict, backend: str, **options) -> tuple[Tensor, LIFState | No
 
 
 def results(out: Tensor, state: LIFState | None) -> dict[str, Tensor]:
-    """What a call returned, by the operators' names."""
+    """The results of a call, by the operators' names."""
     everything = (out, *(state or [None] * 4))
     return {name: value for name, value in zip(RESULTS, everything, strict=True) if value is not None}
 
 
 def cotangents(returned: dict[str, Tensor], seed: int = 1) -> dict[str, Tensor]:
-    """Gradients that come in through the results, the same for every backend."""
+    """Random gradients of the results, the same for every backend."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(result.shape, generator=generator, dtype=torch.float64).to(result.device, result.dtype)
@@ -159,7 +159,7 @@ def gradients(arguments: dict, backend: str, *, through=RESULTS, wanted=None, se
     leaves = {name: tensors(arguments)[name].detach().requires_grad_() for name in names}
     returned = results(*run(replace(arguments, **leaves), backend, **options))
     incoming = cotangents(returned, seed)
-    # With no step, or where nothing connects them, a result may not depend on any leaf.
+    # With no step, or with nothing that connects them, a result may depend on no leaf.
     live = [name for name in through if name in returned and returned[name].requires_grad]
     found = torch.autograd.grad(
         [returned[name] for name in live], list(leaves.values()), [incoming[name] for name in live], allow_unused=True
@@ -170,7 +170,7 @@ def gradients(arguments: dict, backend: str, *, through=RESULTS, wanted=None, se
 
 
 def in_pieces(arguments, backend, cuts, **options):
-    """One call after another, each from the state of the last: all the trains, and the last state."""
+    """Run one call after another, each from the state of the last. Return all trains, and the last state."""
     state, trains = arguments.get("state"), []
     current, steps = arguments["current"], arguments["steps"]
     length = current.shape[0] if steps is None else steps

@@ -16,7 +16,7 @@ def slice_of_more(values):
     return view
 
 
-# Each makes a [T, B, C, H, W] view out of contiguous numbers; the expanded ones keep only some of those numbers.
+# Each makes a [T, B, C, H, W] view of contiguous numbers. The expanded ones use only some of the numbers.
 LAYOUTS = {
     "contiguous": lambda x: x,
     "[B, T, ...] moved": lambda x: x.movedim(0, 1).contiguous().movedim(1, 0),

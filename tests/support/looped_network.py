@@ -1,4 +1,4 @@
-"""A hybrid network as its equations say it: one step after the other, every layer's weights at every step."""
+"""A hybrid network computed from its equations, one step after the other, with every layer's weights at every step."""
 
 import math
 import re
@@ -16,7 +16,7 @@ ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda 
 
 
 def make(architecture, shape=(1, 4, 4), **options):
-    """A network in float64, so that no rounding decides a spike, whose neurons really fire; and 3 images."""
+    """A network whose neurons fire, in float64, so that no rounding decides a spike; and 3 images."""
     torch.manual_seed(0)
     network = HybridNetwork(architecture, shape, **options).double()
     with torch.no_grad():
@@ -31,7 +31,7 @@ def make(architecture, shape=(1, 4, 4), **options):
 
 
 def record(monkeypatch):
-    """Have the random codings note what they were given and what they made."""
+    """Record the arguments and the results of the random codings."""
     made = []
 
     def noting(encode, *args, **options):
@@ -65,7 +65,7 @@ class Axon:
 
 
 def by_hand(network, images, made=(), *, decay=0.0, reset_decay=RESET_DECAY, threshold=1.0, sigma=0.4, smooth=False):
-    """The counts of ``network``; ``made`` is what :func:`record` noted, whose noise is used again."""
+    """The counts of ``network``. ``made`` is what :func:`record` returned; its noise is used again."""
     tokens = network.architecture.split("-")
     modules = iter(weights(network))
     activations = iter(network.activations)

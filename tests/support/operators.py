@@ -22,9 +22,9 @@ def raw_arguments(
     shape, *, length=5, dtype=torch.float32, device="cpu", constant=False, count=False, smooth=False, margin=None,
     kind="neuron", reset_grad="full", surrogate="gaussian", return_state=True, checkpoint_every=0, **layer_options,
 ):  # fmt: skip
-    """The operators' own arguments, forward's and the gradients that come in; with a ``margin`` among that many NaNs.
+    """The arguments of the forward operator, and the incoming gradients of the backward operator.
 
-    ``layer_options`` are those of ``inputs``: the reset, the filters.
+    With a ``margin``, every tensor lies among that many NaNs. ``layer_options`` are those of ``inputs``.
     """
     steps = length if constant else None
     full = shape if constant else (length, *shape)
@@ -64,7 +64,7 @@ def every_need(layer) -> int:
 
 
 def call_raw(target, layer, incoming, needs=None, call=lambda op, arguments: op(*arguments)):
-    """Forward's and backward's results; backward is given the checkpoints that forward left."""
+    """Call forward, then backward with the checkpoints of forward, and return the results of both."""
     forward = call(forward_ops[target.backend], layer)
     checkpoints = forward[-1] if layer.checkpoint_every else None
     needs = every_need(layer) if needs is None else needs

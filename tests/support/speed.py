@@ -1,8 +1,8 @@
-"""Speed that a test can judge on a busy machine: the CPU time of one thread, over that of a plain torch operation.
+"""Speed on a busy machine: the CPU time of one thread, divided by that of a plain torch operation.
 
-Waiting for a processor is not in a thread's own time, and what slows the whole machine slows both, in turns. This takes
-a process of its own whose allocator keeps what is freed: else page faults are the greater part, and how many there are
-depends on what ran before.
+A thread's CPU time has no waiting for a processor in it. The two are timed in turns, so that anything that slows the
+machine slows both. It needs a process of its own whose allocator keeps the memory that is freed: otherwise most of the
+time is page faults, whose number depends on what ran before.
 
     python tests/support/speed.py          # prints the ratios of the main operations
     python tests/support/speed.py --save   # puts them in the place of those saved for this instruction set

@@ -16,12 +16,12 @@ class Target(NamedTuple):
 
     @property
     def interpreted(self) -> bool:
-        """Triton's interpreter: the kernel's own arithmetic, a thousand times slower."""
+        """True for Triton's interpreter, which has the kernel's arithmetic and is a thousand times slower."""
         return self == ("triton", "cpu")
 
     @property
     def exact(self) -> bool:
-        """Whether the contract asks for the reference's own bits: everywhere but on a real GPU."""
+        """True if the results must have the reference's bits: everywhere but on a GPU."""
         return self.device == "cpu"
 
 

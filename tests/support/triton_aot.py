@@ -86,18 +86,18 @@ BACKWARD = {
     "fp32 iir learnt": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0), "learnt": True}),
     "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
 }  # fmt: skip
-# Of each operator the cases, and the gradients needed.
+# The cases of each operator, and the gradients needed.
 CODING = {
     "gaussian": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
     "gaussian backward": {"fp32": {}, "fp32 strided": {}, "fp32 mean": {"needs": 1}, "bf16": {}, "fp64": {}},
     "poisson": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
 }
-# What an architecture may change is ptxas's choice of registers: elsewhere the plain kernels and the largest one.
+# Another architecture can only change ptxas's choice of registers: a plain kernel and the largest one are compiled.
 MAIN_CAPABILITY = 90
 ELSEWHERE = ("fp32", "bf16 coefficients strided state")
 
 
-# What docs/gpu.md has, in float32 and bfloat16: in terms of the above.
+# The kernels of docs/gpu.md in float32 and bfloat16, by the names above.
 PAGE = {
     "lif": ("forward", "backward"), "axon": ("forward", "backward"), "axon learnt": ("forward", "backward"),
     "iir": ("forward", "backward"), "gaussian": ("forward", "backward"), "poisson": ("forward",),
@@ -105,7 +105,7 @@ PAGE = {
 
 
 class TargetDriver:
-    """As much of a Triton driver as compiling a launch asks for."""
+    """The part of a Triton driver that the compilation of a launch needs."""
 
     def __init__(self, capability: int):
         self.capability = capability
@@ -201,9 +201,7 @@ def coded(direction: str, case: str, needs: int = 3, steps: int = LONG, batch: i
 
 
 def facts(kernel: Any) -> dict[str, Any]:
-    """What the compilers made of a kernel: its resources and loops, and whether it has float64 in it, how many fused
-    multiply-adds, and how many square roots.
-    """
+    """The resources and loops of a compiled kernel; float64, fused multiply-adds and square roots in it."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()

@@ -1,4 +1,4 @@
-"""The operators as citizens of PyTorch: schemas, fakes, transforms, checkpoints, autocast, no waiting for a device."""
+"""The operators with the rest of PyTorch: schemas, fake kernels, transforms, checkpointing, autocast, CUDA graphs."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ NEEDED = [(form, "all") for form in RAW_FORMS] + [
 def test_opcheck_backward(target, form, needs):
     layer, incoming = raw_arguments((2, 3, 5), device=target.device, **form)
     checkpoints = forward_ops[target.backend](*layer)[-1] if layer.checkpoint_every else None
-    # A gradient of what is not a tensor is never asked for.
+    # Only tensors have gradients.
     needs = NEEDS[needs] & every_need(layer)
     torch.library.opcheck(backward_ops[target.backend], (*incoming, checkpoints, *layer, needs))
 
@@ -106,7 +106,7 @@ def test_no_host_sync_by_construction(target, form):
 
 
 def test_meta_tensors():
-    """Shapes can be had with no numbers: a model may be built on the meta device."""
+    """A call on the meta device gives tensors of the right shapes."""
     current = torch.empty(5, 2, 3, device="meta", requires_grad=True)
     out, state = hnn_kernels.lif(current, 0.9, 0.5)
     assert out.shape == (5, 2, 3)
@@ -135,7 +135,7 @@ def test_no_host_sync_on_a_device(target):
 
 @needs_cuda
 def test_cuda_graph(target):
-    """Forward and backward captured once and replayed on other numbers."""
+    """Forward and backward are captured once and replayed on other numbers."""
     if target.device != "cuda":
         pytest.skip("only CUDA kernels can be captured")
     arguments = inputs((9, 2, 3, 5), device="cuda", kind="neuron")
@@ -225,7 +225,7 @@ def test_checkpoint(target, use_reentrant):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
 def test_autocast(target, dtype):
-    """lif casts nothing: it takes what the layer before gives, which under autocast is narrow."""
+    """lif casts nothing: it takes the dtype of the layer before, which autocast may have made narrow."""
     linear = nn.Linear(6, 5, device=target.device)
     layer = hnn_kernels.nn.LIF(0.9, learn=("decay", "threshold"), shape=(5,), backend=target.backend).to(target.device)
     x = torch.randn(4, 3, 6, device=target.device)
@@ -244,7 +244,7 @@ def test_autocast(target, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16], ids=dtype_id)
 def test_autocast_changes_no_bit(target, dtype, autocast):
-    """Whatever autocast would make of the operations that a layer is equal to."""
+    """Autocast would change the operations of the plain loop; it must not change a layer's results."""
     arguments = inputs((5, 2, 3), dtype=dtype, device=target.device, kind="neuron", state=True, **BOTH_FILTERS)
     expected = everything(arguments, target.backend)
     with torch.autocast(target.device, autocast):
@@ -254,7 +254,7 @@ def test_autocast_changes_no_bit(target, dtype, autocast):
 
 
 def test_the_gradient_has_the_dtype_of_the_current(target):
-    """Whatever the loss was computed in."""
+    """The dtype in which the loss was computed does not matter."""
     for dtype in DTYPES:
         current = inputs((4, 2, 3), dtype=dtype, device=target.device)["current"].requires_grad_()
         out, _ = hnn_kernels.lif(current, 0.9, 0.5, backend=target.backend)
@@ -272,7 +272,7 @@ def test_retain_graph(target):
 
 
 def test_training_lowers_a_loss_as_the_reference_does(target):
-    """Steps of Adam from the same start: the same curve, and a lower end."""
+    """Steps of Adam from the same start give the same losses as the reference, and the last is lower than the first."""
     epochs, steps = (6, 4) if target.interpreted else (30, 8)
     torch.manual_seed(0)
     x = torch.randn(16, 6)
