@@ -3,6 +3,13 @@
 import math
 from numbers import Integral, Real
 
+import numpy as np
+
+
+def plain(value: object) -> object:
+    """A number or an array of NumPy as Python's number or list; anything else as it is."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
 
 def whole(name: str, value: object, least: int, below: float = math.inf) -> int:
     """``value`` as an int. It must be an integer of Python or NumPy.

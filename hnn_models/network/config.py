@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels.nn import LIF
 
+from ..plain import plain
 from .codings import CODINGS, KINDS
 from .notation import Shape, artificial_twin, parse, shapes
 from .tokens import Token
@@ -33,7 +34,7 @@ class NetworkConfig:
     """The arguments of a :class:`hnn_models.HybridNetwork`, which describes each of them, checked.
 
     Every default of a network is the default of a field here. Filters that are given by name become their
-    coefficients, sequences become tuples.
+    coefficients, sequences become tuples, NumPy's numbers become Python's.
 
     Attributes:
         neuron: the further options of every :class:`hnn_kernels.nn.LIF`.
@@ -58,7 +59,12 @@ class NetworkConfig:
     neuron: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._set(input_shape=_image_shape(self.input_shape))
+        self._set(
+            input_shape=_image_shape(self.input_shape),
+            steps=plain(self.steps),
+            gain=plain(self.gain),
+            neuron={name: plain(value) for name, value in self.neuron.items()},
+        )
         parse(self.architecture, input_shape=self.input_shape)
         for name, allowed in (("coding", CODINGS), ("input", INPUTS), ("per", PER)):
             _one_of(name, getattr(self, name), allowed)
@@ -153,8 +159,9 @@ def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def _image_shape(value: Sequence[int]) -> Shape:
-    if isinstance(value, Sequence) and value and all(type(n) is int and n > 0 for n in value):
-        return tuple(value)
+    given = plain(value)
+    if isinstance(given, Sequence) and given and all(type(plain(size)) is int and size > 0 for size in given):
+        return tuple(plain(size) for size in given)
     raise ValueError(f"input_shape must be the shape of one image, such as (1, 28, 28); got {value!r}")
 
 

@@ -170,7 +170,8 @@ class HybridNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of ``images`` ``[B, *input_shape]``: spike counts, of the images' dtype.
 
-        It is ``forward_features(encode_features(images))``. The coding's noise is seeded from torch's generator.
+        It is ``forward_features(encode_features(images))``. The coding's noise is seeded from torch's generator. The
+        logits of an image are NaN where its pixels or its features are not finite.
 
         Raises:
             TypeError, ValueError: ``images`` is not a floating tensor of that shape.
@@ -193,6 +194,8 @@ class HybridNetwork(nn.Module):
     def forward_features(self, features: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of ``features`` from :meth:`encode_features`: the coding and the spiking part.
 
+        The logits of an image are NaN where one of its features is not finite.
+
         Raises:
             TypeError, ValueError: ``features`` is not a floating tensor ``[B, *features_shape]``.
             MemoryError: on a CPU, a layer's spike trains for all steps do not fit into memory.
@@ -204,7 +207,9 @@ class HybridNetwork(nn.Module):
         signal = self.code(features)
         for layer in self.spiking:
             signal = Signal(layer(signal))
-        return signal.value
+        # A membrane potential of NaN does not fire, so features of NaN would give a count of 0. They give NaN.
+        mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True)
+        return signal.value + mark.to(signal.value.dtype)
 
     def _require_memory(self, features: Tensor) -> None:
         """Refuse a call whose largest spike trains cannot fit into memory. Where there is a GPU, torch does so."""

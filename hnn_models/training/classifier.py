@@ -17,6 +17,7 @@ from hnn_kernels.nn import IIR, LIF
 from ..data.batches import Batches
 from ..network.wrappers import compiled_in, unwrapped
 from . import checkpoint
+from .finite import FiniteWatch, check_weights
 from .protocol import Protocol
 
 _EVALUATION = 2**32  # seeds validation and test where training has the epoch; no epoch has this number
@@ -62,6 +63,7 @@ class Classifier(lightning.LightningModule):
         else:  # a call, not forward alone, runs the network's hooks and what Module.compile made
             logits = (self.network if own is None else own).__call__
         self._logits = torch.compile(logits) if compiled else logits
+        self._watch = FiniteWatch(network, f"try a lower lr ({protocol.lr})", currents=not compiled)
         self._seconds_before = 0.0
         self._start = time.perf_counter()
 
@@ -94,23 +96,26 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     def on_fit_start(self) -> None:
-        """Start the clock."""
+        """Stop if the weights are not finite. Start the clock."""
+        check_weights(self.network, "before training")
         self._start = time.perf_counter()
 
     def on_train_epoch_start(self) -> None:
         """Seed by epoch, so that a continued run draws the same numbers as an uninterrupted one."""
         self._seed(self.current_epoch)
+        self._watch.begin(self.current_epoch + 1, self.device)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Stop if the weights are no longer finite."""
+        self._watch.updated(last=self.trainer.is_last_batch)
 
     def on_validation_epoch_start(self) -> None:
-        """Stop if the weights are no longer finite. Draw the same noise in every epoch."""
-        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            raise FloatingPointError(
-                f"the weights are not finite after epoch {self.current_epoch + 1}: try a lower lr ({self.protocol.lr})"
-            )
+        """Draw the same noise in every epoch."""
         self._seed(_EVALUATION)
 
     def on_test_epoch_start(self) -> None:
-        """Draw the same noise as in validation."""
+        """Stop if the weights are not finite. Draw the same noise as in validation."""
+        check_weights(self.network, "in the network that is tested")
         self._seed(_EVALUATION)
 
     def _seed(self, epoch: int) -> None:
@@ -119,13 +124,20 @@ class Classifier(lightning.LightningModule):
         torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """The loss of a batch ``([B, ...], [B])``."""
+        """The loss of a batch ``([B, ...], [B])``.
+
+        Raises:
+            FloatingPointError: a value is not finite (:mod:`hnn_models.training.finite`).
+        """
         inputs, labels = batch
         sampler = self.trainer.train_dataloader.sampler
         self._place(sampler, batch_index)
+        with self._watch.step():
+            logits = self._logits(inputs)
         losses = nn.functional.cross_entropy(
-            self._logits(inputs), labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
+            logits, labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
         )
+        self._watch.forward(logits, losses)
         self.train_loss.update(losses.detach())
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
         return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))

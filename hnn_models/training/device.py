@@ -22,6 +22,33 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
+def as_device(device: torch.device | str) -> torch.device:
+    """``device`` itself, or the device with that name.
+
+    Args:
+        device: a device of torch, a name that :func:`resolve_device` takes, or one with an index such as ``"cuda:1"``.
+
+    Raises:
+        ValueError: a device that is not a CPU or a CUDA device, or that does not exist.
+        TypeError: neither a device nor a name.
+    """
+    if isinstance(device, str):
+        if ":" not in device:
+            return resolve_device(device)
+        try:
+            device = torch.device(device)
+        except RuntimeError:
+            raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:INDEX'; got {device!r}") from None
+    if not isinstance(device, torch.device):
+        raise TypeError(f"device must be a torch.device or its name; got {device!r} of type {type(device).__name__}")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be a CPU or a CUDA device; got {str(device)!r}")
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise ValueError(f"device {str(device)!r} cannot be used: torch finds {count} {device.type.upper()} devices")
+    return device
+
+
 def device_name(device: torch.device) -> str:
     """The name of the GPU, or that of the processor as Linux reports it."""
     if device.type == "cuda":

@@ -18,6 +18,7 @@ from ..network.network import HybridNetwork
 from ..network.wrappers import compiled_in, plain_state, unwrapped
 from . import checkpoint, footprint, trainer
 from .classifier import Classifier
+from .device import as_device
 from .protocol import Protocol
 
 __all__ = ["Outcome", "evaluate", "history", "parts", "train"]
@@ -54,7 +55,7 @@ def train(
     protocol: Protocol,
     *,
     run_dir: Path,
-    device: torch.device,
+    device: torch.device | str,
     pretrained: Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -81,7 +82,7 @@ def train(
         images: all images.
         protocol: the training protocol.
         run_dir: folder of the run, made if it does not exist.
-        device: the device to train on.
+        device: the device to train on, or its name: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is a device.
         pretrained: for a network with a fixed part, the checkpoint of a purely artificial network to take the layers
             from instead. It must have been trained on the same split of the same images.
         resume: continue the run in ``run_dir``, if there is one.
@@ -94,12 +95,13 @@ def train(
             modules than its arguments say; or ``run_dir`` holds a run, and ``resume`` is not given or the run
             differs from this one.
         MemoryError: it certainly does not fit into memory.
-        FloatingPointError: the weights are no longer finite.
+        FloatingPointError: the loss, the logits, a current or a weight is not finite; the error names the tensors, the
+            epoch and the step.
     """
     given, network = network, unwrapped(network)
     plain_state(network, keep_dtypes=False)  # refuses, before training, a network that no checkpoint can describe
     run_dir = Path(run_dir)
-    protocol = protocol.checked()
+    protocol, device = protocol.checked(), as_device(device)
     divided = parts(network, images, protocol)
     trainer.check_precision(protocol.precision, device)
     if pretrained is not None and not network.has_fixed_part:
@@ -148,7 +150,7 @@ def train(
 
 
 def evaluate(
-    network: nn.Module, images: ImageSet, protocol: Protocol, *, device: torch.device, progress: bool = True
+    network: nn.Module, images: ImageSet, protocol: Protocol, *, device: torch.device | str, progress: bool = True
 ) -> float:
     """Test ``network`` on the test part of ``images``.
 
@@ -156,7 +158,7 @@ def evaluate(
         network: the network, also inside a wrapper as for :func:`train`; it moves to ``device``.
         images: all images.
         protocol: the protocol that the network was trained with; it has the split and the precision.
-        device: the device to test on.
+        device: the device to test on, or its name.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -165,7 +167,7 @@ def evaluate(
     Raises:
         ValueError: an argument that is not allowed.
     """
-    protocol = protocol.checked()
+    protocol, device = protocol.checked(), as_device(device)
     _, _, test = parts(unwrapped(network), images, protocol)
     with trainer.quiet_and_deterministic():
         (metrics,) = trainer.testing(protocol, device, progress).test(
@@ -243,6 +245,8 @@ def _features(
             features[filled : filled + len(labels)] = made
             filled += len(labels)
     network.train()
+    if not features.isfinite().all():
+        raise FloatingPointError("the output of the fixed artificial layers is not finite")
     return FeatureSet(features, chosen.labels)
 
 

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-
 from ..data.datasets import find
-from ..plain import real, shown, whole
+from ..plain import plain, real, shown, whole
 
 SCHEDULES = ("steps", "one-cycle")
 SPLITS = ("pooled", "given")
@@ -90,42 +88,42 @@ class Protocol(NamedTuple):
         """
         if not isinstance(self.dataset, str):
             raise ValueError(f"dataset must be a name; got {self.dataset!r}")
-        plain: dict[str, Any] = {"dataset": str(self.dataset)}
+        fields: dict[str, Any] = {"dataset": str(self.dataset)}
         choices = {"recipe": RECIPES, "schedule": SCHEDULES, "split": SPLITS, "precision": PRECISIONS}
         for name, allowed in choices.items():
             value = getattr(self, name)
             if not isinstance(value, str) or value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
-            plain[name] = str(value)
+            fields[name] = str(value)
         for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("patience", 1), ("min_epochs", 1)):
             value = getattr(self, name)
-            plain[name] = None if name == "patience" and value is None else whole(name, value, least)
+            fields[name] = None if name == "patience" and value is None else whole(name, value, least)
         for name, high, wanted in (
             ("lr", math.inf, "a finite float above 0"),
             ("weight_decay", math.inf, "a finite float of at least 0"),
             ("label_smoothing", 1, "a float in [0, 1)"),
             ("warp", 1000, "a float in [0, 1000), in pixels"),
         ):
-            plain[name] = real(getattr(self, name), 0, high)
-            if plain[name] is None or (name == "lr" and plain[name] == 0):
+            fields[name] = real(getattr(self, name), 0, high)
+            if fields[name] is None or (name == "lr" and fields[name] == 0):
                 raise ValueError(f"{name} must be {wanted}; got {shown(getattr(self, name))}")
-        plain["milestones"] = _milestones(self.milestones)
-        if not isinstance(self.flip, bool | np.bool_):
+        fields["milestones"] = _milestones(self.milestones)
+        if type(plain(self.flip)) is not bool:
             raise ValueError(f"flip must be True or False; got {self.flip!r}")
-        plain["flip"] = bool(self.flip)
+        fields["flip"] = bool(self.flip)
         for name in ("seed", "split_seed"):
             value = getattr(self, name)
-            plain[name] = real(value, 0, 2**32) if isinstance(value, Integral) else None
-            if plain[name] is None:
+            fields[name] = real(value, 0, 2**32) if isinstance(value, Integral) else None
+            if fields[name] is None:
                 raise ValueError(f"{name} must be an int from 0 to 2**32 - 1; got {shown(value)}")
-            plain[name] = int(value)
-        return self._replace(**plain)
+            fields[name] = int(value)
+        return self._replace(**fields)
 
 
 def _milestones(given: object) -> tuple[float, ...]:
-    values = given.tolist() if isinstance(given, np.ndarray) else given
+    values = plain(given)
     if isinstance(values, list | tuple):
-        plain = tuple(number for value in values if (number := real(value, 0, 1)))  # neither None nor 0
-        if len(plain) == len(values):
-            return plain
+        fractions = tuple(number for value in values if (number := real(value, 0, 1)))  # neither None nor 0
+        if len(fractions) == len(values):
+            return fractions
     raise ValueError(f"milestones must be a tuple of fractions in (0, 1); got {given!r}")

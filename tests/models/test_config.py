@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import FrozenInstanceError, fields
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,3 +48,34 @@ def test_pretraining_needs_no_coding(coding):
     twin = config.pretraining()
     assert (twin.architecture, twin.border, twin.hybrid) == ("A6C2-P2-A4-A5", 4, False)
     assert twin.activations == (("sigmoid" if coding == "poisson" else "relu"), "relu")
+
+
+@pytest.mark.parametrize("input_shape", [[1, 4, 4], torch.Size((1, 4, 4)), np.array([1, 4, 4]), (np.int64(1), 4, 4)])
+def test_numbers_of_numpy_become_plain(tmp_path, input_shape):
+    """A checkpoint holds plain types alone; others would be found when it is read, after the training."""
+    float64 = np.float64
+    filter_ = ([float64(0.5)], (float64(1), np.float32(0.25)))
+    config = NetworkConfig(
+        "A6-S5", input_shape, steps=np.int64(7), gain=np.float32(2), axon=filter_, synapse=[list(filter_[0]), [1]],
+        neuron={"decay": float64(0.5), "threshold": np.float32(1), "reset_decay": np.float16(0.5), "sigma": 1},
+    )  # fmt: skip
+    expected = NetworkConfig(
+        "A6-S5", (1, 4, 4), steps=7, gain=2.0, axon=((0.5,), (1.0, 0.25)), synapse=((0.5,), (1.0,)),
+        neuron={"decay": 0.5, "threshold": 1.0, "reset_decay": 0.5, "sigma": 1},
+    )  # fmt: skip
+    assert config == expected
+    assert repr(config) == repr(expected)  # with the types
+    torch.save(HybridNetwork.of(config).config, tmp_path / "config.pt")
+    assert NetworkConfig(**_fields(torch.load(tmp_path / "config.pt", weights_only=True))) == expected
+
+
+def _fields(arguments):
+    own = {one.name for one in fields(NetworkConfig)}
+    neuron = {name: value for name, value in arguments.items() if name not in own}
+    return {**{name: value for name, value in arguments.items() if name in own}, "neuron": neuron}
+
+
+@pytest.mark.parametrize("steps", [np.float64(7), np.bool_(True), np.int64(0), "7"])
+def test_steps_that_are_none(steps):
+    with pytest.raises(ValueError, match="steps must be an int of at least 1, the number of time steps; got"):
+        NetworkConfig("A6-S5", (1, 4, 4), steps=steps)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hnn_models.training.device import device_name, resolve_device
+from hnn_models.training.device import as_device, device_name, resolve_device
 
 
 def test_device():
@@ -15,3 +15,26 @@ def test_device():
 
 def test_device_name():
     assert device_name(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "cpu:0", torch.device("cpu", 0)])
+def test_a_device_or_its_name(device):
+    assert as_device(device).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "message"),
+    [
+        ("gpu", ValueError, "device must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
+        ("gpu:1", ValueError, "device must be 'auto', 'cpu', 'cuda' or 'cuda:INDEX'; got 'gpu:1'"),
+        ("meta:0", ValueError, "device must be a CPU or a CUDA device; got 'meta:0'"),
+        (torch.device("meta"), ValueError, "device must be a CPU or a CUDA device; got 'meta'"),
+        (f"cuda:{torch.cuda.device_count()}", ValueError, "cannot be used: torch finds [0-9]+ CUDA devices"),
+        (torch.device("cuda", 99), ValueError, "device 'cuda:99' cannot be used"),
+        (0, TypeError, "device must be a torch.device or its name; got 0 of type int"),
+        (None, TypeError, "device must be a torch.device or its name; got None"),
+    ],
+)
+def test_what_is_no_device(device, error, message):
+    with pytest.raises(error, match=message):
+        as_device(device)

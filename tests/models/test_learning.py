@@ -232,7 +232,7 @@ def test_patience(digits, tmp_path, monkeypatch):
 def test_weights_that_are_not_finite_end_the_run(digits, tmp_path, monkeypatch):
     step = Classifier.training_step
     monkeypatch.setattr(Classifier, "training_step", lambda self, *batch: step(self, *batch) * math.nan)
-    with pytest.raises(FloatingPointError, match=r"not finite after epoch 1: try a lower lr \(0.002\)"):
+    with pytest.raises(FloatingPointError, match=r"not finite in epoch 1, step 1: try a lower lr \(0.002\)"):
         train(build(), digits, tmp_path)
     assert not list(tmp_path.glob("*.ckpt"))
 
