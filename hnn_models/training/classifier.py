@@ -63,7 +63,8 @@ class Classifier(lightning.LightningModule):
         else:  # a call, not forward alone, runs the network's hooks and what Module.compile made
             logits = (self.network if own is None else own).__call__
         self._logits = torch.compile(logits) if compiled else logits
-        self._watch = FiniteWatch(network, f"try a lower lr ({protocol.lr})", currents=not compiled)
+        plain = not compiled and own is None and self.network._compiled_call_impl is None
+        self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
         self._seconds_before = 0.0
         self._start = time.perf_counter()
 
