@@ -1,8 +1,8 @@
 """The activity inside a network: the spikes of every layer, and its membrane potentials."""
 
 import copy
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,8 @@ def activity(network: nn.Module, images: Tensor) -> Iterator[Activity]:
 
     The activity of one layer is computed at a time, so only one has to be in memory.
     """
-    network = unwrapped(network)
-    yield from activity_of_features(network, network.encode_features(images))
+    inner = unwrapped(network)
+    yield from activity_of_features(inner, inner.encode_features(images))
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def activity_of_features(network: HybridNetwork, features: Tensor) -> Iterator[A
         return
     sent = network.code.encode(features)
     received = network.code.behind_axon(sent)
-    for layer in network.spiking:
+    for layer in cast("Iterable[SpikingLayer]", network.spiking):
         current = layer.current(received)
         spikes = _without_axon(layer.neurons)(current, steps=received.steps)
         yield Activity(layer, sent, received, current, spikes)

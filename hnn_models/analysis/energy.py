@@ -14,7 +14,7 @@ Artificial layers, and weights of a coded analogue value, cost every multiply-ac
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hnn_kernels.nn import IIR, LIF
 
 from ..network.codings import KINDS
-from ..network.layers import shared
+from ..network.layers import SpikingLayer, shared
 from ..network.network import HybridNetwork
 from ..network.tokens import Shape, Token
 from ..network.wrappers import unwrapped
@@ -112,7 +112,7 @@ def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerCost]:
         sums = [_sum(pair) for pair in zip(sums, batch, strict=True)] if sums else batch
     if count == 0:
         raise ValueError("batches must hold at least one image; got none")
-    return [LayerCost(cost.name, cost.shape, *(None if n is None else n / count for n in cost[2:])) for cost in sums]
+    return [LayerCost._make([*cost[:2], *(None if n is None else n / count for n in cost[2:])]) for cost in sums]
 
 
 def total(costs: Iterable[LayerCost]) -> LayerCost:
@@ -126,7 +126,7 @@ def total(costs: Iterable[LayerCost]) -> LayerCost:
 def all_artificial(network: nn.Module) -> LayerCost:
     """The cost of the same layers if all of them are artificial, to compare with :func:`total`."""
     config = unwrapped(network).settings.pretraining()
-    before = [config.input_shape, *config.shapes]
+    before = [tuple(config.input_shape), *config.shapes]
     costs = [
         _artificial(token, shape, 1) for token, shape in zip(config.tokens, before, strict=False) if token.weighted
     ]
@@ -136,13 +136,13 @@ def all_artificial(network: nn.Module) -> LayerCost:
 def _sum(costs: Sequence[LayerCost]) -> LayerCost:
     columns = zip(*(cost[2:] for cost in costs), strict=True)
     numbers = ([n for n in column if n is not None] for column in columns)
-    return LayerCost(costs[0].name, costs[0].shape, *(sum(column) if column else None for column in numbers))
+    return LayerCost._make([*costs[0][:2], *(sum(column) if column else None for column in numbers)])
 
 
 def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
     """The sums over the images of a batch."""
     found: list[LayerCost] = []
-    axon = network.code and network.code.axon
+    axon = None if network.code is None else network.code.axon
     works = activity(network, images)
     analogue = not KINDS[network.coding].spikes  # the coded signal, which the first spiking layer receives
     linear = True  # False if a non-linear token stands between the axon and the weights
@@ -152,7 +152,7 @@ def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
             linear = linear and (token.linear or not token.spiking)
         elif token.spiking:
             found.append(_spiking(token, before, next(works), axon, analogue, linear))
-            axon, analogue, linear = module.neurons.axon, False, True
+            axon, analogue, linear = cast("SpikingLayer", module).neurons.axon, False, True
         else:
             found.append(_artificial(token, before, len(images), network.settings.outputs(token)))
         before = shape
@@ -181,7 +181,9 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
     layer = work.layer
     steps, images = work.spikes.shape[:2]
     updates = work.spikes.numel()
-    macs = accumulates = filtered = 0  # filtered: values that go through the axon
+    macs: float = 0
+    accumulates: float = 0
+    filtered = 0  # values that go through the axon
     if analogue:
         once = layer.once(work.received)
         macs = (1 if once else steps) * images * token.operations(before)
@@ -192,8 +194,8 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
     else:
         macs = token.arrivals(layer.before(work.received.value.flatten(0, 1)) != 0)
         filtered = work.received.value.numel()
-    inner_macs, numbers = _update(layer.neurons)
-    inner_macs *= updates
+    per_update, numbers = _update(layer.neurons)
+    inner_macs = per_update * updates
     traffic = FLOAT * (2 * macs + 3 * accumulates + (1 + 2 * numbers) * updates)
     if axon is not None:
         taps = [c for part in (axon.feedback, axon.feedforward) for c in part]

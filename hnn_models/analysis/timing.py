@@ -3,13 +3,14 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..network.layers import SpikingLayer
 from ..network.network import HybridNetwork
 from ..network.weights import refresh
 from ..network.wrappers import unwrapped
@@ -67,7 +68,8 @@ def on_backend(network: HybridNetwork, backend: str) -> HybridNetwork:
     for module in network.modules():
         refresh(module)  # a weight with a graph cannot be copied
     twin = copy.deepcopy(network)
-    for module in twin.modules():
+    modules: Iterable[Any] = twin.modules()
+    for module in modules:
         if hasattr(module, "backend"):
             module.backend = backend
     return twin
@@ -86,7 +88,8 @@ def currents(network: HybridNetwork, images: Tensor) -> list[tuple[nn.Module, Te
     def keep(module: nn.Module, args: tuple[Tensor], kwargs: dict) -> None:
         found.append((module, args[0].detach(), kwargs))
 
-    hooks = [layer.neurons.register_forward_pre_hook(keep, with_kwargs=True) for layer in network.spiking]
+    layers = cast("Iterable[SpikingLayer]", network.spiking)
+    hooks = [layer.neurons.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
     network(images)
     for hook in hooks:
         hook.remove()

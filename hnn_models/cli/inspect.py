@@ -10,7 +10,7 @@ from torch import Tensor
 from ..analysis import energy
 from ..analysis.profile import profile as profile_layers
 from ..data.datasets import SHAPES
-from ..network.config import NetworkConfig
+from ..network.config import AXON, NetworkConfig
 from ..network.network import HybridNetwork
 from ..network.table import kept_for_backward, rows, show
 from ..training import checkpoint
@@ -27,7 +27,7 @@ def describe(
     coding: Coding = NetworkConfig.coding,
     steps: Steps = NetworkConfig.steps,
     input_: Input = NetworkConfig.input,
-    axon: Axon = NetworkConfig.axon,
+    axon: Axon = AXON,
     learn: Learn = None,
     fixed_artificial: Annotated[bool, typer.Option("--fixed-artificial", help="Fix the artificial layers.")] = False,
     as_json: Json = False,

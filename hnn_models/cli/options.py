@@ -9,7 +9,7 @@ from ..data.datasets import DATASETS
 from ..network.codings import CODINGS
 from ..network.config import ACTIVATIONS, AXONS, INPUTS, PER
 
-_HELD = ", ".join(one.holds for one in DATASETS.values() if one.torchvision)
+_HELD = ", ".join(one.holds for one in DATASETS.values() if one.torchvision and one.holds)
 
 # The network.
 Architecture = Annotated[str, typer.Argument(help="Layers in the paper's notation, such as A784-A500-S10.")]

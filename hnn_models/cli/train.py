@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..data.datasets import DATASETS
-from ..network.config import NetworkConfig
+from ..network.config import ACTIVATION, AXON, NetworkConfig
 from ..training import checkpoint
 from ..training.device import resolve_device
 from ..training.protocol import PRECISIONS, RECIPES, SCHEDULES, Protocol
@@ -50,10 +50,10 @@ def train(
     coding: Coding = NetworkConfig.coding,
     steps: Steps = NetworkConfig.steps,
     input_: Input = NetworkConfig.input,
-    axon: Axon = NetworkConfig.axon,
+    axon: Axon = AXON,
     learn: Learn = None,
     per: Per = NetworkConfig.per,
-    activation: Activation = NetworkConfig.activation,
+    activation: Activation = ACTIVATION,
     gain: Gain = NetworkConfig.gain,
     learning: Annotated[
         str, typer.Option(help="simultaneous, or separate: a purely artificial network first, then the spiking part.")

@@ -55,7 +55,7 @@ def spiking_part(config: NetworkConfig, backend: str | None) -> tuple[list[Spiki
         shape = coefficient_shape(config.per, after)
         neurons = config.neurons(last=token is tokens[-1], shape=shape, backend=backend)
         with torch.no_grad():
-            module.weight.mul_(config.gain)
+            module.get_parameter("weight").mul_(config.gain)
         layers.append(SpikingLayer(module, neurons, waiting))
         of_tokens.append(layers[-1])
         waiting = []
@@ -80,4 +80,4 @@ def coefficient_shape(per: str, features: Shape) -> Shape:
 
 def _before(config: NetworkConfig) -> Sequence[Shape]:
     """The shape of the image, and the shape behind each token."""
-    return [config.input_shape, *config.shapes]
+    return [tuple(config.input_shape), *config.shapes]

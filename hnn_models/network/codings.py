@@ -6,6 +6,7 @@ A coding is an entry of :data:`KINDS`.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,11 +43,11 @@ class CodingKind:
         return "twice" if len(self.outputs) == 2 else f"{len(self.outputs)} times"
 
 
-def _gaussian(mean: Tensor, log_std: Tensor, steps: int, **options: object) -> Tensor:
+def _gaussian(mean: Tensor, log_std: Tensor, steps: int, **options: Any) -> Tensor:
     return hnn_kernels.encode_gaussian(mean, log_std, steps, **options)
 
 
-def _poisson(probability: Tensor, steps: int, **options: object) -> Tensor:
+def _poisson(probability: Tensor, steps: int, **options: Any) -> Tensor:
     return hnn_kernels.encode_poisson(probability, steps, **options)
 
 

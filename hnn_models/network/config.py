@@ -25,6 +25,9 @@ AXONS = {
     "normalized": hnn_kernels.IIR.dual_exponential(4, 1, normalize=True),
     "exponential": hnn_kernels.IIR.exponential(4),
 }
+# The defaults of options that need not be names.
+ACTIVATION = "relu"
+AXON = "dual_exponential"
 
 Filter = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -49,11 +52,11 @@ class NetworkConfig:
     coding: str = "duplicate"
     steps: int = 25
     input: str = "direct"
-    axon: str | Sequence[Sequence[float]] | None = "dual_exponential"
+    axon: str | Sequence[Sequence[float]] | None = AXON
     synapse: str | Sequence[Sequence[float]] | None = None
     learn: Sequence[str] = ()
     per: str = "neuron"
-    activation: str | Sequence[str] = "relu"
+    activation: str | Sequence[str] = ACTIVATION
     fixed_artificial: bool = False
     gain: float = 1.0
     neuron: Mapping[str, Any] = field(default_factory=dict)
@@ -113,13 +116,18 @@ class NetworkConfig:
 
     def weights(self) -> int:
         """The number of weights, without biases and learnt coefficients."""
-        layers = zip(self.tokens, [self.input_shape, *self.shapes], strict=False)
+        layers = zip(self.tokens, [tuple(self.input_shape), *self.shapes], strict=False)
         return sum(token.weights(before, self.outputs(token)) for token, before in layers if token.weighted)
 
     @cached_property
     def activations(self) -> tuple[str, ...]:
         """The activation of each artificial layer that has one, input side first."""
         return _activations(self.activation, self.tokens, self.coding)
+
+    def filter(self, name: str) -> hnn_kernels.IIR | None:
+        """The coefficients of ``"axon"`` or ``"synapse"``."""
+        coefficients = getattr(self, name)
+        return None if coefficients is None else hnn_kernels.IIR(*coefficients)
 
     def neurons(self, *, last: bool = False, **options: Any) -> LIF:
         """Make the neurons of a spiking layer.
@@ -128,9 +136,9 @@ class NetworkConfig:
             last: for the last layer, whose read-out is the spike count and which sends to no axon.
             options: further options of :class:`hnn_kernels.nn.LIF`, such as ``shape`` and ``backend``.
         """
-        filters = {"axon": None if last else self.axon, "synapse": self.synapse}
         return LIF(
-            **{name: value and hnn_kernels.IIR(*value) for name, value in filters.items()},
+            axon=None if last else self.filter("axon"),
+            synapse=self.filter("synapse"),
             learn=[name for name in self.learn if not (last and name == "axon")] if last else self.learn,
             readout="count" if last else "spikes",
             **options,
@@ -145,7 +153,7 @@ class NetworkConfig:
     def pretraining(self) -> "NetworkConfig":
         """The purely artificial network of the same layers, from which the layers up to the border can be taken."""
         behind = sum(token.spiking and token.weighted for token in self.tokens)
-        activation = (*self.activations, *[NetworkConfig.activation] * (behind - 1))
+        activation = (*self.activations, *[ACTIVATION] * (behind - 1))
         return NetworkConfig(artificial_twin(self.tokens), self.input_shape, activation=activation)
 
     def _set(self, **values: Any) -> None:
@@ -165,13 +173,13 @@ def _image_shape(value: Sequence[int]) -> Shape:
     raise ValueError(f"input_shape must be the shape of one image, such as (1, 28, 28); got {value!r}")
 
 
-def _filter(name: str, given: str | Sequence[Sequence[float]] | None) -> Filter | None:
+def _filter(name: str, given: Any) -> Filter | None:
     """The coefficients of a filter that is given by its name or by its coefficients, as plain floats."""
     if given is None:
         return None
     if isinstance(given, str):
         _one_of(name, given, tuple(AXONS))
-        given = AXONS[given]
+        return _filter(name, AXONS[given])
     if not isinstance(given, Sequence) or len(given) != 2 or any(isinstance(part, Tensor) for part in given):
         raise TypeError(f"{name} must be a name, an IIR of floats or None; got {given!r}")
     module = hnn_kernels.nn.IIR(*given)  # checks the coefficients, and copies them

@@ -1,7 +1,7 @@
 """The spiking layer, and the signal that goes from one spiking layer to the next, all time steps at once."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,17 +63,17 @@ class SpikingLayer(nn.Module):
 
     def current(self, signal: Signal) -> Tensor:
         """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
-        x, steps, response = signal
+        x, response = signal.value, signal.response
         if not self.once(signal):
             if response is not None:
                 x = response.view(-1, *(1,) * x.dim()) * x
             return self.weights(self.before(x.flatten(0, 1))).unflatten(0, x.shape[:2])
         value = self.weights(self.before(x))
-        if steps is not None:
+        if response is None:
             return value
         ones = (1,) * (value.dim() - 2)
         response = response.view(-1, 1, 1, *ones)
-        bias = self.weights.bias  # read behind the call, in which a hook may have set it
+        bias: Any = self.weights.bias  # read behind the call, in which a hook may have set it
         if bias is None:
             return response * value
         return torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)

@@ -109,7 +109,7 @@ class HybridNetwork(nn.Module):
         )  # fmt: skip
         self.settings = settings
         self.architecture = settings.architecture
-        self.input_shape = settings.input_shape
+        self.input_shape: Shape = tuple(settings.input_shape)
         self.layers = settings.tokens
         self.shapes = settings.shapes
         self.coding = settings.coding
@@ -130,9 +130,10 @@ class HybridNetwork(nn.Module):
         self.code: Coding | None = None
         if settings.border < len(self.layers):
             through = None
-            if settings.input == "axon":
+            filter_ = settings.filter("axon") if settings.input == "axon" else None
+            if filter_ is not None:
                 shape = build.coefficient_shape(settings.per, coded)
-                through = IIR(*settings.axon, learn="axon" in settings.learn, shape=shape, backend=backend)
+                through = IIR(*filter_, learn="axon" in settings.learn, shape=shape, backend=backend)
             self.code = Coding(settings.coding, settings.steps, through, backend)
         spiking, of_spiking = build.spiking_part(settings, backend)
         self.spiking = nn.ModuleList(spiking)

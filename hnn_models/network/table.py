@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hnn_kernels.nn import IIR
 
-from .codings import KINDS
+from .codings import KINDS, Coding
 from .layers import SpikingLayer
 from .tokens import Shape
 
@@ -49,12 +49,13 @@ def rows(network: "HybridNetwork") -> list[Row]:
     own = {module for _, _, module in tokens}
     children = list(network.artificial)
     for token, shape, module in tokens:
-        if token.spiking and found[-1].part not in ("coding", "spiking"):
-            found.append(_coding(network))
+        if network.code is not None and token.spiking and found[-1].part not in ("coding", "spiking"):
+            found.append(_coding(network, network.code))
         modules = [module]
         if not token.spiking:  # with its activation
             modules += takewhile(lambda child: child not in own, children[children.index(module) + 1 :])
-        state = _neuron_state(module) * math.prod(shape) if token.spiking and token.weighted else 0
+        layer = cast("SpikingLayer", module)
+        state = _neuron_state(layer) * math.prod(shape) if token.spiking and token.weighted else 0
         found.append(_row(token.text, "spiking" if token.spiking else "artificial", shape, state, tuple(modules)))
     return found
 
@@ -139,8 +140,7 @@ def _row(name: str, part: str, shape: Shape, state: int = 0, modules: tuple[nn.M
     return Row(name, part, shape, sum(p.numel() for p in parameters), state, modules)
 
 
-def _coding(network: "HybridNetwork") -> Row:
-    code = network.code
+def _coding(network: "HybridNetwork", code: Coding) -> Row:
     channels, *sides = network.features_shape
     shape = (channels // len(KINDS[code.kind].outputs), *sides)
     numbers = 0 if code.axon is None else _order(code.axon) * (1 if code.constant else math.prod(shape))

@@ -104,6 +104,18 @@ class Token(ABC):
             outputs: the module gives so many values for each neuron.
         """
 
+    def weights(self, before: Shape, outputs: int = 1) -> int:
+        """Number of weights, without biases, behind a layer of shape ``before``; ``outputs`` as for :meth:`module`."""
+        return 0
+
+    def operations(self, before: Shape, outputs: int = 1) -> int:
+        """Multiply-accumulates of the weights for one input."""
+        return self.weights(before, outputs) * math.prod(self.shape(before)[1:])
+
+    def arrivals(self, values: Tensor) -> float:
+        """Sum of ``values`` ``[N, *in]``, each counted as often as there are weights that it meets."""
+        return 0.0
+
 
 class _Weighted(Token):
     """A layer with weights and neurons."""
@@ -112,16 +124,10 @@ class _Weighted(Token):
     least: ClassVar[Mapping[str, tuple[int, str]]] = {"size": (1, "a layer needs at least one neuron")}
 
     @abstractmethod
-    def weights(self, before: Shape, outputs: int = 1) -> int:
-        """Number of weights, without biases, behind a layer of shape ``before``; ``outputs`` as for :meth:`module`."""
-
-    def operations(self, before: Shape, outputs: int = 1) -> int:
-        """Multiply-accumulates of the weights for one input."""
-        return self.weights(before, outputs) * math.prod(self.shape(before)[1:])
+    def weights(self, before: Shape, outputs: int = 1) -> int: ...
 
     @abstractmethod
-    def arrivals(self, values: Tensor) -> float:
-        """Sum of ``values`` ``[N, *in]``, each counted as often as there are weights that it meets."""
+    def arrivals(self, values: Tensor) -> float: ...
 
 
 class Dense(_Weighted):

@@ -21,7 +21,7 @@ def unwrapped(network: nn.Module) -> HybridNetwork:
     Raises:
         TypeError: ``network`` is neither.
     """
-    inner = network
+    inner: Any = network
     while not isinstance(inner, HybridNetwork):
         if is_compiled(inner):
             inner = inner._orig_mod
@@ -42,10 +42,11 @@ def is_compiled(network: nn.Module) -> bool:
 
 def compiled_in(network: nn.Module) -> nn.Module | None:
     """The module that :func:`torch.compile` made, of ``network`` and the wrappers around the network; None if none."""
-    while not isinstance(network, HybridNetwork):
-        if is_compiled(network):
-            return network
-        network = network.module
+    inner: Any = network
+    while not isinstance(inner, HybridNetwork):
+        if is_compiled(inner):
+            return inner
+        inner = inner.module
     return None
 
 
@@ -83,7 +84,7 @@ def plain_state(network: HybridNetwork, *, keep_dtypes: bool = True) -> dict[str
         with torch.no_grad():
             for name, like in expected.items():
                 path, _, last = name.rpartition(".")
-                owner = _inside(network, path)
+                owner: Any = _inside(network, path)
                 refresh(owner)
                 value = getattr(owner, last)
                 if value is None and last == "bias":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..network.codings import KINDS
-from ..network.config import NetworkConfig
+from ..network.config import ACTIVATION, NetworkConfig
 from ..network.network import HybridNetwork
 from ..network.notation import artificial_twin, parse
 
@@ -27,7 +27,7 @@ class Run(NamedTuple):
     coding: str = NetworkConfig.coding
     input: str = NetworkConfig.input
     learning: str = "simultaneous"
-    activation: str = NetworkConfig.activation
+    activation: str = ACTIVATION
 
     @property
     def artificial(self) -> "Run | None":
@@ -146,7 +146,7 @@ def _run(architecture: str, dataset: str, coding: str, learning: str) -> Run:
         # There is no artificial layer that could give mean and ln sigma, so Table 2 has the network of Table 1.
         return Run(architecture, dataset, "duplicate" if coding == "gaussian" else coding)
     # The activation that a coding needs at the border is that of all layers, also in the pretrained network.
-    activation = KINDS[coding].activation or NetworkConfig.activation
+    activation = KINDS[coding].activation or ACTIVATION
     if "S" not in architecture:
         return Run(architecture, dataset, "none", activation=activation)
     return Run(architecture, dataset, coding, learning=learning, activation=activation)

@@ -2,14 +2,15 @@
 
 import math
 import time
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
-from torchmetrics import MeanMetric
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from hnn_kernels.nn import IIR, LIF
@@ -73,7 +74,7 @@ class Classifier(lightning.LightningModule):
         """Training time in seconds. It includes the earlier processes of a continued run, up to the last full epoch."""
         return self._seconds_before + time.perf_counter() - self._start
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for every parameter that is learnt, and the protocol's schedule."""
         protocol = self.protocol
         coefficients = {
@@ -88,8 +89,9 @@ class Classifier(lightning.LightningModule):
         ]
         # Without decay AdamW equals Adam bit for bit. One fused kernel takes a sixth of the time on a CPU.
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=protocol.lr, fused=True)
+        scheduler: LRScheduler
         if protocol.schedule == "one-cycle":
-            steps = self.trainer.estimated_stepping_batches
+            steps = int(self.trainer.estimated_stepping_batches)
             scheduler, interval = OneCycleLR(optimizer, protocol.lr, total_steps=steps), "step"
         else:
             milestones = [math.ceil(fraction * protocol.epochs) for fraction in protocol.milestones]
@@ -131,7 +133,7 @@ class Classifier(lightning.LightningModule):
             FloatingPointError: a value is not finite (:mod:`hnn_models.training.finite`).
         """
         inputs, labels = batch
-        sampler = self.trainer.train_dataloader.sampler
+        sampler = _sampler(self.trainer.train_dataloader)
         self._place(sampler, batch_index)
         with self._watch.step():
             logits = self._logits(inputs)
@@ -159,12 +161,12 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Log validation loss and accuracy."""
-        self._place(self.trainer.val_dataloaders.sampler, batch_index)
+        self._place(_sampler(self.trainer.val_dataloaders), batch_index)
         self._evaluate(batch, "validation")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Log test loss and accuracy."""
-        self._place(self.trainer.test_dataloaders.sampler, batch_index)
+        self._place(_sampler(self.trainer.test_dataloaders), batch_index)
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
@@ -172,7 +174,7 @@ class Classifier(lightning.LightningModule):
         logits = self._logits(inputs)
         self.accuracy[stage](logits, labels)
         self.log(f"{stage}_loss", nn.functional.cross_entropy(logits, labels), sync_dist=True, batch_size=len(labels))
-        self.log(f"{stage}_accuracy", self.accuracy[stage], prog_bar=True, batch_size=len(labels))
+        self.log(f"{stage}_accuracy", cast("Metric", self.accuracy[stage]), prog_bar=True, batch_size=len(labels))
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         """Add the description of the network and of its training."""
@@ -182,3 +184,8 @@ class Classifier(lightning.LightningModule):
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
         """Continue the clock."""
         self._seconds_before = content[checkpoint.KEY]["seconds"]
+
+
+def _sampler(loader: Any) -> Batches:
+    """The sampler of one of a Lightning trainer's loaders."""
+    return loader.sampler

@@ -3,7 +3,7 @@
 import csv
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -234,7 +234,7 @@ def _features(
     network.to(device).eval()
     chosen = images.subset(index).to(device)
     mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(protocol.precision)
-    features = None
+    features: Any = None  # a tensor from the first batch on
     filled = 0
     with torch.autocast(device.type, mixed, enabled=mixed is not None):
         for pixels, labels in loader(chosen, _EVALUATION_BATCH):

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -72,7 +72,7 @@ def _trainer(
         options["devices"] = 1
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        precision=protocol.precision,
+        precision=cast("Any", protocol.precision),  # one of PRECISIONS, all of which Lightning has
         callbacks=[*callbacks, *([RichProgressBar(console_kwargs={"stderr": True})] if progress else [])],
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -84,7 +84,9 @@ def _trainer(
 class _AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that a kill cannot leave half-written."""
 
-    def save_checkpoint(self, checkpoint_: dict[str, Any], path: str, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint_: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(checkpoint_, path)
 
