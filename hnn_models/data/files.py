@@ -104,12 +104,17 @@ def _four_files(data_dir: Path, name: str, sums: Mapping[str, str]) -> ImageSet:
     damaged = []
     for file, paths in found.items():
         # A file may be there both packed and unpacked. One that is whole will do.
-        for path in paths:
-            if (content := _unpacked(path)) is not None and _md5(content) == sums[file]:
-                contents[file] = content
-                break
-        else:
-            damaged.append(paths[0].name)
+        whole = {_md5(content): content for path in paths if (content := _unpacked(path)) is not None}
+        if sums[file] in whole:
+            contents[file] = whole[sums[file]]
+            continue
+        for other, known in (("MNIST", MNIST_FILES), ("FashionMNIST", FASHION_MNIST_FILES)):
+            if known[file] in whole:
+                raise MissingFilesError(
+                    f"{folder} holds {paths[0].name} of {other}, not of {name} (put those of {name} into "
+                    f"{places[0]}, or --download them)"
+                )
+        damaged.append(paths[0].name)
     _check_undamaged(folder, damaged)
     arrays = [_idx(contents[file]) for file in sums]
     labels = torch.cat(arrays[1::2]).long()

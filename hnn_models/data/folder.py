@@ -1,8 +1,10 @@
 """Read a folder of images into memory."""
 
 import hashlib
+import os
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from .room import require
 __all__ = ["DataError", "load_folder"]
 
 
-def load_folder(root: Path, shape: tuple[int, int, int] | None = None) -> ImageSet:
+def load_folder(root: Path | str, shape: tuple[int, int, int] | None = None) -> ImageSet:
     """Read the images of ``root``: ``train/<class>/...`` and ``test/<class>/...``, or ``<class>/...`` alone.
 
     A part ``val/<class>/...`` can stand beside them. Classes and files are in the order of their names, and a class has
@@ -39,7 +41,7 @@ def load_folder(root: Path, shape: tuple[int, int, int] | None = None) -> ImageS
         TooLargeError: the images need more memory than there is.
     """
     shape = _checked(shape)
-    listing = survey(root)
+    listing = survey(Path(root))
     labels = torch.tensor([label for _, label in listing.files])
     images = _decode([path for path, _ in listing.files], labels, shape)
     training, val = (listing.parts.get(part, 0) for part in ("train", "val"))
@@ -74,6 +76,8 @@ def _decode(paths: list[Path], labels: torch.Tensor, shape: tuple[int, int, int]
     sizes: dict[Path, tuple[int, ...]] = {}
     seen: dict[bytes, int] = {}
     repeated: list[str] = []
+    if shape is not None:
+        _fits(paths, shape)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for i, path in enumerate(paths):
@@ -85,7 +89,7 @@ def _decode(paths: list[Path], labels: torch.Tensor, shape: tuple[int, int, int]
                 continue
             sizes[path] = tuple(pixels.shape)
             if images is None:
-                require(f"the images of {path.parents[1]}", len(paths), pixels.shape, torch.uint8)
+                _fits(paths, pixels.shape)
                 images = torch.empty(len(paths), *pixels.shape, dtype=torch.uint8)
             if pixels.shape != images.shape[1:]:
                 continue
@@ -109,3 +113,7 @@ def _decode(paths: list[Path], labels: torch.Tensor, shape: tuple[int, int, int]
         )
     assert images is not None  # a listing has images
     return images
+
+
+def _fits(paths: list[Path], shape: Sequence[int]) -> None:
+    require(f"the images of {os.path.commonpath(paths)}", len(paths), shape, torch.uint8)

@@ -85,7 +85,7 @@ class ImageSet(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
-        index = _index(index, self.labels.device)
+        index = _index(index, len(self), self.labels.device)
         if isinstance(index, int | slice) or index.ndim <= 1:
             pixels = self.images[index]
         else:
@@ -99,7 +99,7 @@ class ImageSet(Dataset):
         Raises:
             TooLargeError: it does not fit into memory.
         """
-        index = _index(index, self.labels.device)
+        index = _index(index, len(self), self.labels.device)
         labels = self.labels[index]
         require("these images", labels.numel(), self.shape, torch.uint8, self.images.device)
         return replace(self, images=self.images[index], labels=labels, test_from=None, val_from=None)
@@ -140,20 +140,23 @@ def _check_tensor(name: str, value: object, dtype: torch.dtype, axes: str, ndim:
         raise ValueError(f"{wanted}; got shape {tuple(value.shape)}")
 
 
-def _index(index: Any, device: torch.device) -> int | slice | Tensor:
-    """``index`` as tensors take it: an int, a slice, or a tensor on ``device``."""
+def _index(index: Any, count: int, device: torch.device) -> int | slice | Tensor:
+    """``index`` of ``count`` images as tensors take it: an int, a slice, or int64 or bool on ``device``."""
     if isinstance(index, slice):
-        return index
+        if index.step is None or as_index(index.step) > 0:
+            return index
+        index = range(*index.indices(count))  # torch has no slices from the end to the beginning
     if not isinstance(index, Tensor):
         try:
             return as_index(index)
         except TypeError:
-            index = torch.as_tensor(np.asarray(index))
+            array = np.asarray(index)
+        if array.dtype.kind not in "iub" and array.size:
+            raise TypeError(f"an index of images must be an int, a slice, or a batch of ints or bools; got {index!r}")
+        index = torch.from_numpy(array if array.dtype == bool else array.astype(np.int64))
     if index.is_floating_point() or index.is_complex():
-        if index.numel():
-            raise TypeError(f"an index of images must be of whole numbers; got {index.dtype}")
-        index = index.long()
-    return index.to(device)
+        raise TypeError(f"an index of images must be of ints or bools; got {index.dtype}")
+    return index.to(device, torch.bool if index.dtype == torch.bool else torch.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,9 +102,24 @@ def test_some_images(index):
     assert torch.equal(small().subset(index).labels, labels)
 
 
-def test_an_index_that_is_none():
-    with pytest.raises(TypeError, match="an index of images must be of whole numbers"):
-        small()[[0.5, 1.0]]
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_every_dtype_of_indices(dtype):
+    for index in (torch.tensor([1, 3], dtype=dtype), torch.tensor([1, 3], dtype=dtype).numpy()):
+        assert small()[index][1].tolist() == [1, 3]
+
+
+def test_from_the_end_to_the_beginning():
+    assert small()[::-6][1].tolist() == [9, 3, 7, 1]
+    assert small()[-3:][1].tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("index", [None, ..., "a", [0.5, 1.0], torch.tensor([0.5])])
+def test_an_index_that_is_none(index):
+    with pytest.raises(TypeError, match="an index of images must be "):
+        small()[index]
+
+
+def test_no_images():
     pixels, labels = small()[[]]
     assert (pixels.shape, labels.shape) == ((0, 3, 4, 5), (0,))
 

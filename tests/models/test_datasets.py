@@ -157,6 +157,18 @@ def test_a_truncated_packed_file_is_damaged(mnist, raw):
         datasets.load_images("mnist", folder)
 
 
+def test_files_of_the_other_set(mnist, raw, monkeypatch):
+    from torchvision.datasets import FashionMNIST
+
+    with pytest.raises(DataError, match=r"holds train-images-idx3-ubyte of MNIST, not of FashionMNIST \(put those of"):
+        datasets.load_images("fashion-mnist", raw)
+    called = []
+    monkeypatch.setattr(FashionMNIST, "download", lambda self: called.append(self.raw_folder))
+    with pytest.raises(DataError, match="FashionMNIST cannot be downloaded into"):
+        datasets.load_images("fashion-mnist", raw, download=True)
+    assert called == [str(raw / "FashionMNIST" / "raw")]
+
+
 def test_nothing_is_downloaded_where_nothing_is_missing(mnist, raw, monkeypatch):
     from torchvision.datasets import MNIST
 

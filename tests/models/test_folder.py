@@ -10,6 +10,7 @@ from PIL import Image
 
 from hnn_models.data import datasets, room
 from hnn_models.data.errors import DataError
+from hnn_models.data.folder import load_folder
 
 
 def pixels(number, shape=(6, 5, 3)):
@@ -91,6 +92,11 @@ def test_more_images_than_memory_are_refused(folder, monkeypatch):
     refused(folder, r"do not fit into memory: 5 x \(3, 6, 5\) in uint8 are 450 bytes, and 449 bytes are available")
     monkeypatch.setattr(room, "available", lambda device: 450)
     assert len(load(folder)) == 5
+
+
+def test_a_shape_that_does_not_fit_is_refused_before_an_image_is_resized(folder):
+    with pytest.raises(DataError, match=r"do not fit into memory: 5 x \(3, 10000000, 10000000\) in uint8 are"):
+        load_folder(str(folder), (3, 10**7, 10**7))
 
 
 def test_images_that_differ_are_named(folder):
