@@ -19,7 +19,7 @@ OLDEST = "torch==2.11.*" "triton==3.6.*" "numpy<2.4"
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest sanitize surrogates lint format bench gpu clean
+.PHONY: setup demo test test-oldest sanitize generate lint format bench gpu clean
 
 setup: $(VENV)/.kernels
 
@@ -56,11 +56,11 @@ test-oldest:
 sanitize: $(VENV)/.tests
 	VENV=$(VENV) JOBS=$(JOBS) tests/native/sanitize.sh
 
-# C++ and Triton from the list in hnn_kernels/surrogates.py.
-surrogates: $(VENV)/.tests
-	$(BIN)/python -P hnn_kernels/_generate/surrogates.py
+# C++ and Triton from the lists in hnn_kernels/_layer.py and hnn_kernels/surrogates.py.
+generate: $(VENV)/.tests
+	$(BIN)/python -P hnn_kernels/_generate/__main__.py
 	$(BIN)/ruff format hnn_kernels/_triton/surrogates.py
-	$(BIN)/clang-format -i csrc/surrogates.h
+	$(BIN)/clang-format -i csrc/layer.h csrc/surrogates.h
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-// What every compiled module tells of its build.
+// The facts that every compiled module tells of its build.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "surrogates.h"
+#include "layer.h"
 
 namespace hnn {
 
@@ -19,7 +19,7 @@ inline pybind11::dict build_info() {
 #endif
   info["torch"] = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +
                   std::to_string(TORCH_VERSION_PATCH);
-  info["surrogates"] = HNN_SURROGATES;
+  info["layer"] = HNN_LAYER;
   return info;
 }
 

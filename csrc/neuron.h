@@ -3,12 +3,17 @@
 // hnn_kernels/reference.py, and contraction into FMA is off, so equal inputs give equal spikes; where only a gradient
 // depends on it, fma_ asks for the contraction.
 //
-// Options are plain arguments: all functions are inlined, so a caller that passes a constant pays for that option
-// alone.
+// Options come from layer.h. All functions are inlined, so a caller that sets one to a constant pays for that alone.
 //
 // No include guard: each instruction set of the CPU backend includes this file into its own namespace (HNN_NAMESPACE),
 // after defining HNN_INLINE and, for its types V, the functions scalar_of(V), fma_(V, V, V), abs_(V), exp2_(V) of x <=
 // 0, erfc_(V) and atan_(V).
+#ifndef HNN_NAMESPACE
+#error "included by csrc/cpu/body.inl and csrc/cuda/kernels.cuh, which define HNN_NAMESPACE and HNN_INLINE"
+#endif
+
+#include "layer.h"
+#include "layout.h"
 
 namespace HNN_NAMESPACE {
 
@@ -25,40 +30,41 @@ namespace HNN_NAMESPACE {
 
 // -- the membrane ------------------------------------------------------------------------------------------------------
 
-// How a spike resets: through R (Muramatsu & Yu 2021, eq. 1c), or V itself, by the threshold or to zero, or not at all.
-// kNoMembrane is a layer without one, whose synapse filter's output goes straight out.
-enum Reset { kFilter, kSubtract, kZero, kNone, kNoMembrane };
-enum ResetGrad { kFull, kOneStep, kDetach };
+// A spike resets through R (Muramatsu & Yu 2021, eq. 1c), or V itself, by the threshold or to zero, or not at all.
+using namespace hnn::options;
 
+#define HNN_DECLARE(name, Name) V name;
 template <class V>
 struct Coefficients {
-  V decay, reset_decay, threshold;
+  HNN_COEFFICIENTS(HNN_DECLARE)
 };
 
+// v is what decays into V[t]: V[t-1] after its reset. r is R[t], passed through unless kFilter.
 template <class V>
 struct State {
-  V v;  // what decays into V[t]: V[t-1] after its reset
-  V r;  // R[t]; passed through unless kFilter
+  HNN_STATES(HNN_DECLARE)
 };
 
-// What flows backward in time into a step: dL/d(State::v after step t) and dL/dR[t+1].
+// The adjoint that flows backward in time into a step: dL/d(State::v after step t) and dL/dR[t+1].
 template <class V>
 struct Adjoint {
-  V v, r;
+  HNN_STATES(HNN_DECLARE)
 };
+#undef HNN_DECLARE
 
 // One step forward: returns O[t], and puts V[t] before its reset into `potential`.
 template <class V>
-HNN_INLINE V forward_step(int reset, bool smooth, int surrogate, State<V>& s, V current, const Coefficients<V>& c,
-                          V inverse_width, V& potential) {
+HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coefficients<V>& c, V inverse_width,
+                          V& potential) {
+  const int reset = o.reset;
   V v = current;
   if (reset != kNoMembrane) v = c.decay * s.v + current;
   if (reset == kFilter) v = v - c.threshold * s.r;
   potential = v;
   if (reset == kNoMembrane) return v;
   V spike;
-  if (smooth) {
-    spike = primitive(surrogate, v - c.threshold, inverse_width);
+  if (o.smooth) {
+    spike = primitive(o.surrogate, v - c.threshold, inverse_width);
   } else {
     spike = v >= c.threshold ? broadcast<V>(1) : V{};
   }
@@ -69,18 +75,25 @@ HNN_INLINE V forward_step(int reset, bool smooth, int surrogate, State<V>& s, V 
   return spike;
 }
 
-// One step backward: returns dL/dcurrent[t] = dL/dV[t]. `through_spike` receives its part through O[t], which the
-// threshold's gradient needs. `density` is P'(V[t] - V_th); `spike`, O[t], is read only for kZero.
+// The surrogate's derivative at a distance V[t] - V_th to the threshold.
 template <class V>
-HNN_INLINE V backward_step(int reset, int reset_grad, Adjoint<V>& a, V grad_spike, V density, V v, V spike,
+HNN_INLINE V slope(const Options& o, V distance, V inverse_width) {
+  return density(o.surrogate, distance, inverse_width);
+}
+
+// One step backward: returns dL/dcurrent[t] = dL/dV[t]. `through_spike` receives its part through O[t], which the
+// threshold's gradient needs. `slope` is that above; `spike`, O[t], is read only for kZero.
+template <class V>
+HNN_INLINE V backward_step(const Options& o, Adjoint<V>& a, V grad_spike, V slope, V v, V spike,
                            const Coefficients<V>& c, V& through_spike) {
+  const int reset = o.reset, reset_grad = o.reset_grad;
   if (reset == kNoMembrane) return grad_spike;
   if (reset_grad != kDetach) {
     if (reset == kFilter) grad_spike = grad_spike + a.r;
     if (reset == kSubtract) grad_spike = fma_(-c.threshold, a.v, grad_spike);
     if (reset == kZero) grad_spike = fma_(-v, a.v, grad_spike);
   }
-  through_spike = density * grad_spike;
+  through_spike = slope * grad_spike;
   V grad_v = a.v;
   if (reset == kZero) grad_v = grad_v * (broadcast<V>(1) - spike);
   grad_v = grad_v + through_spike;
@@ -91,16 +104,19 @@ HNN_INLINE V backward_step(int reset, int reset_grad, Adjoint<V>& a, V grad_spik
   return grad_v;
 }
 
+// The part of the state before a step that accumulate() reads: kernels keep that and no more.
+constexpr HNN_HOST_DEVICE State<bool> accumulate_reads(const Options& o) { return {true, o.reset == kFilter}; }
+
 // The coefficients' gradients of one step. `before` is the state before step t, `after` the adjoint before
 // backward_step; `spike` is read only for kSubtract.
 template <class V>
-HNN_INLINE void accumulate(int reset, Coefficients<V>& sum, V grad_v, V through_spike, V spike, const Adjoint<V>& after,
-                           const State<V>& before) {
+HNN_INLINE void accumulate(const Options& o, Coefficients<V>& sum, V grad_v, V through_spike, V spike,
+                           const Adjoint<V>& after, const State<V>& before) {
   sum.decay = fma_(grad_v, before.v, sum.decay);
-  if (reset == kFilter) {
+  if (o.reset == kFilter) {
     sum.reset_decay = fma_(after.r, before.r, sum.reset_decay);
     sum.threshold = sum.threshold - fma_(grad_v, before.r, through_spike);
-  } else if (reset == kSubtract) {
+  } else if (o.reset == kSubtract) {
     sum.threshold = sum.threshold - fma_(after.v, spike, through_spike);
   } else {
     sum.threshold = sum.threshold - through_spike;

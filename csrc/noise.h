@@ -5,6 +5,9 @@
 //
 // No include guard, as in neuron.h, which goes before. The including file has defined, for its types, multiply(W,
 // uint32_t, W& high, W& low), sqrt_(V), float_of(I) (the number), and as_int(V) and as_float(I) (the bits).
+#ifndef HNN_NAMESPACE
+#error "included by csrc/cpu/body.inl and csrc/cuda/coding.cuh, after neuron.h"
+#endif
 
 namespace HNN_NAMESPACE {
 

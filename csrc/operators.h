@@ -1,5 +1,5 @@
-// The operators' arguments as structs, once for the CPU and the CUDA host, and the functions that unpack them. The
-// schemas are in hnn_kernels/_ops/layer.py; the arguments were checked in Python.
+// The operators' arguments as structs, once for the CPU and the CUDA host, and the functions that unpack them. What
+// there is to unpack is in layer.h, from the list in hnn_kernels/_layer.py; the arguments were checked in Python.
 #pragma once
 
 #include <algorithm>
@@ -9,12 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "layer.h"
 #include "tensors.h"
 
 namespace hnn {
-
-// The code of ops.NO_MEMBRANE; the others are in neuron.h.
-constexpr int64_t kResetNoMembrane = 4;
 
 // A filter's coefficients are tensors [P, ...] and [Q + 1, ...], or lists of floats where those are null.
 struct FilterArguments {
@@ -31,48 +29,91 @@ struct FilterArguments {
 
 struct Arguments {
   Tensor current;
-  Optional decay, reset_decay, threshold, v, r;
-  FilterArguments synapse, axon;
-  std::optional<int64_t> constant_steps;  // T of a current that is constant in time
-  double decay_value, reset_decay_value, threshold_value, width;
-  int64_t surrogate, reset, reset_grad;
-  bool count, smooth, return_state;
-  int64_t checkpoint_every;
+#define HNN_DECLARE(name, Name) \
+  Optional name;                \
+  double name##_value;
+  HNN_COEFFICIENTS(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(name, Name) Optional name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(name, Name) FilterArguments name;
+  HNN_FILTERS(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(type, name) type name;
+  HNN_SETTINGS(HNN_DECLARE)
+#undef HNN_DECLARE
 
-  bool constant() const { return constant_steps.has_value(); }
-  int64_t steps() const { return constant_steps ? *constant_steps : current.size(0); }
-  bool membrane() const { return reset != kResetNoMembrane; }
+  explicit Arguments(HNN_LAYER_PARAMETERS) : current(std::move(current)) {
+#define HNN_TAKE(name, Name)    \
+  this->name = std::move(name); \
+  this->name##_value = name##_value;
+    HNN_COEFFICIENTS(HNN_TAKE)
+#undef HNN_TAKE
+#define HNN_TAKE(name, Name) this->name = std::move(name);
+    HNN_STATES(HNN_TAKE)
+#undef HNN_TAKE
+#define HNN_TAKE(name, Name)                                                                        \
+  this->name = {std::move(name##_feedback), std::move(name##_feedforward), std::move(name##_state), \
+                std::move(name##_feedback_values), std::move(name##_feedforward_values)};
+    HNN_FILTERS(HNN_TAKE)
+#undef HNN_TAKE
+#define HNN_TAKE(type, name) this->name = name;
+    HNN_SETTINGS(HNN_TAKE)
+#undef HNN_TAKE
+  }
+
+  Options options() const {
+    Options result;
+#define HNN_TAKE(type, name) result.name = static_cast<type>(name);
+    HNN_OPTIONS(HNN_TAKE)
+#undef HNN_TAKE
+    return result;
+  }
+  bool constant() const { return steps.has_value(); }  // in time, for that many steps
+  bool count() const { return readout == kReadCount; }
+  bool membrane() const { return reset != kNoMembrane; }
+  int64_t length() const { return steps ? *steps : current.size(0); }
   std::vector<int64_t> shape() const {  // [B, *features]
     const auto sizes = current.sizes();
     return {sizes.begin() + (constant() ? 0 : 1), sizes.end()};
   }
   Numbering numbering() const { return number_neurons(current, constant() ? 0 : 1); }
-  int64_t state_depth() const { return 2 + synapse.depth() + axon.depth(); }
+  int64_t state_depth() const {
+    int64_t depth = kStates;
+#define HNN_ADD(name, Name) depth += name.depth();
+    HNN_FILTERS(HNN_ADD)
+#undef HNN_ADD
+    return depth;
+  }
   // Steps from one checkpoint to the next, and how many checkpoints there are; one window where none are kept.
   int64_t window() const {
-    return checkpoint_every ? std::min(checkpoint_every, std::max<int64_t>(steps(), 1)) : steps();
+    return checkpoint_every ? std::min(checkpoint_every, std::max<int64_t>(length(), 1)) : length();
   }
-  int64_t checkpoints() const { return steps() ? (steps() - 1) / window() : 0; }
+  int64_t checkpoints() const { return length() ? (length() - 1) / window() : 0; }
 };
 
-// Gradients that come in, null where there is none, and the checkpoints that forward left.
+#define HNN_DECLARE(name, Name) Optional name;
+// Gradients that come in, null where there is none, and the checkpoints that forward left: in the order of the
+// operator's arguments.
 struct Incoming {
-  Optional out, v, r, synapse, axon, checkpoints;
+  Optional out;
+  HNN_STATES(HNN_DECLARE)
+  HNN_FILTERS(HNN_DECLARE)
+  Optional checkpoints;
 };
 
-// What forward puts out, in the order of ops.OUTPUTS; null where the call has none.
+// The outputs of forward; null where the call has none.
 struct Outputs {
-  Tensor out;
-  Optional v, r, synapse, axon, checkpoints;
-};
+  explicit Outputs(Tensor out) : out(std::move(out)) {}
 
-// Indices into Gradients, and the bits of `needs`: the order of ops.TENSORS.
-// clang-format off
-enum Gradient {
-  kCurrent, kDecay, kResetDecay, kThreshold, kV, kR, kSynapseFeedback, kSynapseFeedforward, kSynapseState,
-  kAxonFeedback, kAxonFeedforward, kAxonState, kGradients
+  Tensor out;
+  HNN_STATES(HNN_DECLARE)
+  HNN_FILTERS(HNN_DECLARE)
+  Optional checkpoints;
 };
-// clang-format on
+#undef HNN_DECLARE
+
 using Gradients = std::array<Optional, kGradients>;  // null where not needed
 
 inline Outputs allocate_outputs(const Arguments& a) {
@@ -88,71 +129,59 @@ inline Outputs allocate_outputs(const Arguments& a) {
   };
   int64_t neurons = 1;
   for (int64_t size : shape) neurons *= size;
-  return {a.count        ? torch::stable::new_empty(a.current, shape)
-          : a.constant() ? empty_train(a.current, a.steps())
-                         : torch::stable::empty_like(a.current),
-          when(a.return_state && a.membrane(), shape),
-          when(a.return_state && a.membrane(), shape),
-          when(a.return_state && a.synapse.present(), with_axis(a.synapse.depth())),
-          when(a.return_state && a.axon.present(), with_axis(a.axon.depth())),
-          when(a.checkpoint_every > 0, {a.checkpoints(), a.state_depth(), neurons})};
+  Outputs result(a.count()      ? torch::stable::new_empty(a.current, shape)
+                 : a.constant() ? empty_train(a.current, a.length())
+                                : torch::stable::empty_like(a.current));
+#define HNN_ALLOCATE(name, Name) result.name = when(a.return_state && a.membrane(), shape);
+  HNN_STATES(HNN_ALLOCATE)
+#undef HNN_ALLOCATE
+#define HNN_ALLOCATE(name, Name) result.name = when(a.return_state && a.name.present(), with_axis(a.name.depth()));
+  HNN_FILTERS(HNN_ALLOCATE)
+#undef HNN_ALLOCATE
+  result.checkpoints = when(a.checkpoint_every > 0, {a.checkpoints(), a.state_depth(), neurons});
+  return result;
 }
 
 inline Gradients allocate_gradients(const Arguments& a, int64_t needs) {
   const ScalarType state = state_dtype(a.current);
+  Gradients result;
   const auto like = [&](Gradient which, const Optional& tensor) {
-    return needs >> which & 1 ? Optional(torch::stable::new_empty(a.current, tensor->sizes(), state)) : std::nullopt;
+    if (needs >> which & 1) result[which] = torch::stable::new_empty(a.current, tensor->sizes(), state);
   };
-  return {needs & 1 ? Optional(torch::stable::empty_like(a.current)) : std::nullopt,
-          like(kDecay, a.decay),
-          like(kResetDecay, a.reset_decay),
-          like(kThreshold, a.threshold),
-          like(kV, a.v),
-          like(kR, a.r),
-          like(kSynapseFeedback, a.synapse.feedback),
-          like(kSynapseFeedforward, a.synapse.feedforward),
-          like(kSynapseState, a.synapse.state),
-          like(kAxonFeedback, a.axon.feedback),
-          like(kAxonFeedforward, a.axon.feedforward),
-          like(kAxonState, a.axon.state)};
+  if (needs >> kCurrent & 1) result[kCurrent] = torch::stable::empty_like(a.current);
+#define HNN_ALLOCATE(name, Name) like(k##Name, a.name);
+  HNN_COEFFICIENTS(HNN_ALLOCATE)
+  HNN_STATES(HNN_ALLOCATE)
+#undef HNN_ALLOCATE
+#define HNN_ALLOCATE(name, Name)                  \
+  like(k##Name##Feedback, a.name.feedback);       \
+  like(k##Name##Feedforward, a.name.feedforward); \
+  like(k##Name##State, a.name.state);
+  HNN_FILTERS(HNN_ALLOCATE)
+#undef HNN_ALLOCATE
+  return result;
 }
 
 // -- the operators, over a host's functions ---------------------------------------------------------------------------
 
-// clang-format off
-#define HNN_LAYER_PARAMETERS                                                                                         \
-  Tensor current, Optional decay, Optional reset_decay, Optional threshold, Optional v, Optional r,                  \
-  Optional synapse_feedback, Optional synapse_feedforward, Optional synapse_state,                                   \
-  Optional axon_feedback, Optional axon_feedforward, Optional axon_state, std::optional<int64_t> steps,              \
-  double decay_value, double reset_decay_value, double threshold_value,                                              \
-  std::vector<double> synapse_feedback_values, std::vector<double> synapse_feedforward_values,                       \
-  std::vector<double> axon_feedback_values, std::vector<double> axon_feedforward_values,                             \
-  double width, int64_t surrogate, int64_t reset, int64_t reset_grad, bool count, bool smooth, bool return_state,    \
-  int64_t checkpoint_every
-#define HNN_LAYER_ARGUMENTS                                                                                          \
-  Arguments{current, decay, reset_decay, threshold, v, r,                                                            \
-            {synapse_feedback, synapse_feedforward, synapse_state, synapse_feedback_values, synapse_feedforward_values}, \
-            {axon_feedback, axon_feedforward, axon_state, axon_feedback_values, axon_feedforward_values},            \
-            steps, decay_value, reset_decay_value, threshold_value, width, surrogate, reset, reset_grad,             \
-            count, smooth, return_state, checkpoint_every}
-// clang-format on
-
 template <Outputs (*forward)(const Arguments&)>
 std::vector<Tensor> forward_operator(HNN_LAYER_PARAMETERS) {
-  Outputs o = forward(HNN_LAYER_ARGUMENTS);
+  Outputs o = forward(Arguments(HNN_LAYER_ARGUMENTS));
   std::vector<Tensor> result{std::move(o.out)};
-  for (Optional* output : {&o.v, &o.r, &o.synapse, &o.axon, &o.checkpoints}) {
-    if (*output) result.push_back(std::move(**output));
-  }
+  const auto add = [&](Optional& output) {
+    if (output) result.push_back(std::move(*output));
+  };
+#define HNN_ADD(name, Name) add(o.name);
+  HNN_STATES(HNN_ADD)
+  HNN_FILTERS(HNN_ADD)
+#undef HNN_ADD
+  add(o.checkpoints);
   return result;
 }
 
 template <Gradients (*backward)(const Incoming&, const Arguments&, int64_t needs)>
-std::vector<Tensor> backward_operator(Optional grad_out, Optional grad_v, Optional grad_r, Optional grad_synapse_state,
-                                      Optional grad_axon_state, Optional checkpoints, HNN_LAYER_PARAMETERS,
-                                      int64_t needs) {
-  Gradients gradients = backward({grad_out, grad_v, grad_r, grad_synapse_state, grad_axon_state, checkpoints},
-                                 HNN_LAYER_ARGUMENTS, needs);
+std::vector<Tensor> backward_operator(HNN_INCOMING_PARAMETERS, HNN_LAYER_PARAMETERS, int64_t needs) {
+  Gradients gradients = backward({HNN_INCOMING_ARGUMENTS}, Arguments(HNN_LAYER_ARGUMENTS), needs);
   std::vector<Tensor> result;
   for (Optional& gradient : gradients) {
     if (gradient) result.push_back(std::move(*gradient));

@@ -1,9 +1,9 @@
-// Generated from hnn_kernels/surrogates.py by `make surrogates`.
-// P(x) and P'(x) of the distance x = V - V_th to the threshold, for neuron.h, and their names for anybody.
+// Generated from hnn_kernels/surrogates.py by `make generate`.
+// P(x) and P'(x) of the distance x = V - V_th to the threshold.
+#ifndef HNN_NAMESPACE
+#error "included by neuron.h: see there"
+#endif
 
-#define HNN_SURROGATES "gaussian sigmoid arctan fast_sigmoid triangle rectangle"
-
-#ifdef HNN_NAMESPACE
 namespace HNN_NAMESPACE {
 
 enum Surrogate {
@@ -78,4 +78,3 @@ HNN_INLINE V density(int surrogate, V x, V inverse_width) {
 }
 
 }  // namespace HNN_NAMESPACE
-#endif

@@ -5,7 +5,7 @@ from ._dispatch import Backend, Explanation, backends, explain
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
-from .reference import LIFState
+from .state import LIFState
 from .surrogates import SURROGATES
 from .version import __version__
 

@@ -1,42 +1,46 @@
 """The one place that knows which backend runs where, and chooses one."""
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import _extensions
-
-# Best first: the rule by which backend=None chooses, of the backends that take the device. On a GPU that is CUDA before
-# Triton, from a count of bytes and instructions (docs/gpu.md: Triton reads the current of 16 steps in 25 twice
-# backward, CUDA from 97 on); the measurement is outstanding. The reference is the truth, not a kernel: it is last, and
-# explain() says when it is all there is.
-_PREFERENCE = ("cuda", "cpu", "triton", "reference")
+from ._ops import coding, layer
 
 
 class Backend(NamedTuple):
-    """A backend, the device types it takes, and, where that is none, why it cannot be used."""
+    """A backend, the device types it takes, and, where that is none, why it cannot be used.
+
+    ``automatic`` are the device types on which it may be chosen when no backend is asked for: an interpreter or a host
+    shim is for proving a kernel, and has none.
+    """
 
     name: str
     devices: tuple[str, ...]
     reason: str
-
-
-def _cpu() -> Backend:
-    if _extensions.cpu is None:
-        return Backend("cpu", (), f"the C++ kernels are not there: {_extensions.cpu_error}")
-    return Backend("cpu", ("cpu",), "")
+    automatic: tuple[str, ...] = ()
 
 
 def _cuda() -> Backend:
+    from . import _extensions
+
     if _extensions.cuda is not None and torch.cuda.is_available():
-        return Backend("cuda", ("cuda",), "")
+        return Backend("cuda", ("cuda",), "", automatic=("cuda",))
     if _extensions.shim is not None:
         return Backend("cuda", ("cpu",), "")
     if _extensions.cuda is not None:
         return Backend("cuda", (), "the CUDA kernels are built, but torch finds no CUDA device")
     return Backend("cuda", (), f"the CUDA kernels are not there: {_extensions.cuda_error}")
+
+
+def _cpu() -> Backend:
+    from . import _extensions
+
+    if _extensions.cpu is None:
+        return Backend("cpu", (), f"the C++ kernels are not there: {_extensions.cpu_error}")
+    return Backend("cpu", ("cpu",), "", automatic=("cpu",))
 
 
 def _triton() -> Backend:
@@ -48,33 +52,50 @@ def _triton() -> Backend:
         return Backend("triton", ("cpu", "cuda"), "")
     if not torch.cuda.is_available():
         return Backend("triton", (), "torch finds no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU)")
-    return Backend("triton", ("cuda",), "")
+    return Backend("triton", ("cuda",), "", automatic=("cuda",))
 
 
-_BACKENDS = {
-    "reference": Backend("reference", ("any",), ""),
-    "cpu": _cpu(),
-    "triton": _triton(),
-    "cuda": _cuda(),
-}
+class Registration(NamedTuple):
+    """An entry of the registry: a backend, and the probe that finds out which devices it takes here.
+
+    ``kernels`` says that it implements the operators.
+    """
+
+    name: str
+    probe: Callable[[], Backend]
+    kernels: bool = True
+
+
+# The registry. The place of a backend is its rank: with backend=None the first is chosen that is there for automatic
+# use on the device. On a GPU that is CUDA before Triton, from a count of bytes and instructions (docs/gpu.md: Triton
+# reads the current of 16 steps in 25 twice backward, CUDA from 97 on); the measurement is outstanding. The reference is
+# the truth, not a kernel: it is last, and explain() says when it is all there is.
+REGISTRY = (
+    Registration("cuda", _cuda),
+    Registration("cpu", _cpu),
+    Registration("triton", _triton),
+    Registration("reference", lambda: Backend("reference", ("any",), "", automatic=("any",)), kernels=False),
+)
+KERNEL_BACKENDS = tuple(entry.name for entry in REGISTRY if entry.kernels)
+# The operators come before those that implement them, which the probes import.
+for _name in KERNEL_BACKENDS:
+    layer.define(_name)
+    coding.define(_name)
+# Established at import: a call may be traced by torch.compile.
+_BACKENDS = {entry.name: entry.probe() for entry in REGISTRY}
 
 
 def backends() -> dict[str, Backend]:
-    """Every backend by name: the device types it takes here and, where there are none, why."""
+    """Every backend by name, best first: the device types it takes here and, where there are none, why."""
     return dict(_BACKENDS)
 
 
-def _runs_on(backend: Backend, device_type: str) -> bool:
-    return device_type in backend.devices or "any" in backend.devices
+def _takes(devices: tuple[str, ...], device_type: str) -> bool:
+    return device_type in devices or "any" in devices
 
 
 def _why_not(backend: Backend, device_type: str) -> str:
     return backend.reason or f"it takes {' and '.join(backend.devices)} tensors, not {device_type}"
-
-
-def _automatic(backend: Backend, device_type: str) -> bool:
-    # An interpreter or a host shim is for proving a kernel, never a user's best choice.
-    return _runs_on(backend, device_type) and (backend.name in (device_type, "reference") or device_type == "cuda")
 
 
 def choose(device_type: str, requested: str | None) -> str:
@@ -85,14 +106,14 @@ def choose(device_type: str, requested: str | None) -> str:
         RuntimeError: ``requested`` cannot be used on this machine.
     """
     if requested is None:
-        for name in _PREFERENCE:
-            if _automatic(_BACKENDS[name], device_type):
+        for name, backend in _BACKENDS.items():
+            if _takes(backend.automatic, device_type):
                 return name
     if not isinstance(requested, str) or requested not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))} or None; got {requested!r}")
     backend = _BACKENDS[requested]
-    if not _runs_on(backend, device_type):
-        usable = ", ".join(repr(b.name) for b in _BACKENDS.values() if _runs_on(b, device_type))
+    if not _takes(backend.devices, device_type):
+        usable = ", ".join(repr(b.name) for b in _BACKENDS.values() if _takes(b.devices, device_type))
         error = RuntimeError if backend.reason else ValueError
         raise error(
             f"backend={requested!r} cannot take this call: {_why_not(backend, device_type)}; "
@@ -102,7 +123,7 @@ def choose(device_type: str, requested: str | None) -> str:
 
 
 class Explanation(NamedTuple):
-    """Which backend a call takes (``chosen``), and for every other one why it does not (``others``)."""
+    """The backend that a call takes (``chosen``), and the reason against every other one (``others``)."""
 
     chosen: str
     others: dict[str, str]
@@ -113,7 +134,7 @@ class Explanation(NamedTuple):
 
 
 def explain(current: Tensor | torch.device | str, *, backend: str | None = None) -> Explanation:
-    """Which backend a call on ``current`` (a tensor, or a device) takes, and why the others are not taken.
+    """Explain which backend a call on ``current`` (a tensor, or a device) takes, and why it takes none of the others.
 
     Raises:
         ValueError, RuntimeError: as the call itself would for this ``backend``.
@@ -124,11 +145,11 @@ def explain(current: Tensor | torch.device | str, *, backend: str | None = None)
     for other in _BACKENDS.values():
         if other.name == chosen:
             continue
-        if not _runs_on(other, device.type):
+        if not _takes(other.devices, device.type):
             others[other.name] = _why_not(other, device.type)
         elif backend is not None:
             others[other.name] = f"usable, but backend={backend!r} was asked for"
-        elif _automatic(other, device.type):
+        elif _takes(other.automatic, device.type):
             others[other.name] = f"usable, but {chosen} is faster"
         else:
             others[other.name] = "usable for proving kernels on the CPU; only taken when asked for by name"

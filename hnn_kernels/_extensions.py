@@ -1,6 +1,7 @@
 """Load what was compiled. A module that is absent is a fact with a reason, never an import error.
 
-Importing a module registers its kernels with torch's dispatcher; its Python face (pybind11) tells how it was built.
+Importing a module registers its kernels with torch's dispatcher, for the operators that ``_dispatch.py`` has defined
+before; its Python face (pybind11) tells how it was built.
 """
 
 import importlib
@@ -8,8 +9,11 @@ from types import ModuleType
 
 import torch
 
-from ._ops import coding, layer  # noqa: F401  the schemas come before their implementations
+from . import _layer
 from .surrogates import SURROGATES
+
+# The list of what a layer is made of that a module has to be built for.
+DIGEST = _layer.digest(SURROGATES)
 
 
 def _load(name: str) -> tuple[ModuleType | None, str]:
@@ -19,9 +23,12 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
         return None, "this installation was built without them"
     except ImportError as error:
         return None, f"{name} was built but cannot be loaded: {error}"
-    known = module.build_info().get("surrogates")  # which it knows by their place in the list
-    if known != " ".join(SURROGATES):
-        return None, f"{name} was built for other surrogates ({known}); `make surrogates`, and build it again"
+    built_for = module.build_info().get("layer")
+    if built_for != DIGEST:
+        return None, (
+            f"{name} was built for another list of what a layer is made of ({built_for}, not {DIGEST}: _layer.py and "
+            "surrogates.py); `make generate`, and build it again"
+        )
     return module, ""
 
 

@@ -1,20 +1,17 @@
 """The public functions: check the arguments, choose the backend, call it."""
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _checks, _dispatch, reference
+from ._layer import NO_MEMBRANE, READOUTS, RESET_GRADS, RESETS, STATES, Layer
 from ._ops import autograd
-from ._ops.autograd import Plan, Settings
-from ._ops.layer import NO_MEMBRANE, OUTPUTS, RESET_GRADS, RESETS
 from .filters import IIR
-from .reference import LIFState, state_dtype
+from .state import LIFState, state_dtype
 from .surrogates import SURROGATES
-
-READOUTS = ("spikes", "count")
 
 
 def lif(
@@ -121,57 +118,32 @@ def lif(
 
     dtype, device = state_dtype(current.dtype), current.device
     shape = current.shape[1:] if steps is None else current.shape
-    tensors: list[Tensor | None] = [current]
-    values: list = []
-    for name, given in (("decay", decay), ("reset_decay", reset_decay), ("threshold", threshold)):
-        if isinstance(given, Tensor):
-            _checks.coefficient(name, given, shape[1:], (current.dtype, dtype), device)
-            tensors.append(given.to(dtype))
-            values.append(math.nan)
+    # A layer's tensors, and the floats that take their place, by the names of _layer.py.
+    given: dict = {}
+    for name, value in (("decay", decay), ("reset_decay", reset_decay), ("threshold", threshold)):
+        if isinstance(value, Tensor):
+            _checks.coefficient(name, value, shape[1:], (current.dtype, dtype), device)
+            given[name] = value.to(dtype)
         else:
-            tensors.append(None)
-            values.append(_checks.number(name, given))
+            given[f"{name}_value"] = _checks.number(name, value)
     before = _state(state, synapse is not None, axon is not None)
-    for name in ("v", "r"):
-        value = getattr(before, name)
-        if state is not None:
+    if state is not None:
+        for name in ("v", "r"):
+            given[name] = value = getattr(before, name)
             _checks.state(f"state.{name}", value, shape, dtype, device)
-        tensors.append(value)
-    for name, given in (("synapse", synapse), ("axon", axon)):
-        if given is None:
-            tensors += (None, None, None)
-            values += ([], [])
+    for part, iir_filter in (("synapse", synapse), ("axon", axon)):
+        if iir_filter is None:
             continue
-        if not isinstance(given, tuple) or len(given) != 2:
-            raise TypeError(f"{name} must be an IIR(feedback, feedforward) or None; got {type(given).__name__}")
-        feedback, feedforward, *floats = _filter(f"{name}.", given, shape, current)
-        tensors += (feedback, feedforward, getattr(before, name))
-        values += floats
-        _filter_state(f"state.{name}", tensors[-3:], floats, shape, dtype, device)
-
-    chosen = _dispatch.choose(device.type, backend)
-    if chosen == "reference":
-        coefficients = [value if c is None else c for c, value in zip(tensors[1:4], values[:3], strict=True)]
-        out, after = reference.lif(
-            current, *coefficients, sigma=sigma, steps=steps,
-            synapse=None if synapse is None else _coefficients(tensors[6:8], values[3:5]),
-            axon=None if axon is None else _coefficients(tensors[9:11], values[5:7]),
-            state=None if state is None else before, reset=reset, reset_grad=reset_grad, surrogate=surrogate,
-            readout=readout, smooth=smooth,
-        )  # fmt: skip
-        return out, after if return_state else None
-    settings = Settings(
-        steps, *values, sigma, SURROGATES[surrogate].number, RESETS[reset], RESET_GRADS[reset_grad],
-        readout == "count", smooth, return_state, _checkpoint_every(checkpoint_every, tensors),
+        if not isinstance(iir_filter, tuple) or len(iir_filter) != 2:
+            raise TypeError(f"{part} must be an IIR(feedback, feedforward) or None; got {type(iir_filter).__name__}")
+        given |= _filter(part, iir_filter, getattr(before, part), (f"{part}.", f"state.{part}"), shape, current)
+    layer = Layer(
+        current, **given, steps=steps, width=sigma, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
+        reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], smooth=smooth, return_state=return_state,
+        checkpoint_every=checkpoint_every if _wants_checkpoints(checkpoint_every, current, given) else 0,
     )  # fmt: skip
-    has = (True, True, synapse is not None, axon is not None)
-    there = (True, *(return_state and part for part in has), settings.checkpoint_every > 0)
-    outputs = tuple(i for i, is_there in enumerate(there) if is_there)
-    results = autograd.apply(*tensors, settings, Plan(chosen, outputs))
-    found = {OUTPUTS[i]: result for i, result in zip(outputs, results, strict=True)}
-    if not return_state:
-        return found["out"], None
-    return found["out"], LIFState(found["v"], found["r"], found.get("synapse_state"), found.get("axon_state"))
+    found = _call(layer, backend)
+    return found["out"], LIFState(*map(found.get, STATES)) if return_state else None
 
 
 def iir(
@@ -208,25 +180,22 @@ def iir(
     """
     _checks.train("x", x)
     _checks.flag("return_state", return_state)
-    shape, dtype = x.shape[1:], state_dtype(x.dtype)
-    feedback, feedforward, *floats = _filter("", (feedback, feedforward), shape, x)
-    tensors = (feedback, feedforward, state)
-    _filter_state("state", tensors, floats, shape, dtype, x.device)
-    chosen = _dispatch.choose(x.device.type, backend)
-    if chosen == "reference":
-        y, after = reference.iir(x, *_coefficients(tensors, floats), state)
-        return y, after if return_state else None
-    settings = Settings(None, 0.0, 0.0, 0.0, *floats, [], [], 1.0, 0, NO_MEMBRANE, 0, False, False, return_state, 0)
-    outputs = (0, 3) if return_state else (0,)
-    y, *after = autograd.apply(x, *(None,) * 5, *tensors, *(None,) * 3, settings, Plan(chosen, outputs))
-    return y, after[0] if return_state else None
+    given = _filter("synapse", (feedback, feedforward), state, ("", "state"), x.shape[1:], x)
+    found = _call(Layer(x, **given, reset=NO_MEMBRANE, return_state=return_state), backend)
+    return found["out"], found.get("synapse_state")
 
 
-def _checkpoint_every(every: int | None, tensors: Sequence[Tensor | None]) -> int:
-    """0 where no checkpoints are wanted, or nothing will ask for a gradient."""
+def _call(layer: Layer, backend: str | None) -> dict[str, Any]:
+    """The outputs that the call has, by the names of _layer.py."""
+    chosen = _dispatch.choose(layer.current.device.type, backend)
+    return reference.layer(layer) if chosen == "reference" else autograd.apply(layer, chosen)
+
+
+def _wants_checkpoints(every: int | None, current: Tensor, given: dict) -> bool:
+    """True where checkpoints are asked for, and a gradient can be asked for."""
     if every is None or not torch.is_grad_enabled():
-        return 0
-    return every if any(t is not None and t.requires_grad for t in tensors) else 0
+        return False
+    return current.requires_grad or any(isinstance(t, Tensor) and t.requires_grad for t in given.values())
 
 
 def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
@@ -243,19 +212,33 @@ def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
     return state
 
 
-def _filter(prefix: str, given: Sequence, shape: Sequence[int], like: Tensor) -> tuple:
-    """``(feedback, feedforward, feedback_values, feedforward_values)``, each pair a tensor or a list of floats."""
-    tensors: list[Tensor | None] = []
-    values: list[list[float]] = []
-    for name, part, least in (("feedback", given[0], 0), ("feedforward", given[1], 1)):
-        floats = _checks.plain_floats(part)
+def _filter(
+    part: str,
+    coefficients: Sequence,
+    state: Tensor | None,
+    called: tuple[str, str],
+    shape: Sequence[int],
+    like: Tensor,
+) -> dict:
+    """A filter's fields of a :class:`Layer`; ``called`` are the prefix of its coefficients, and its state's name."""
+    prefix, state_name = called
+    given, depth = {}, -1
+    for side, value, least in (("feedback", coefficients[0], 0), ("feedforward", coefficients[1], 1)):
+        floats = _checks.plain_floats(value)
         if floats is None:
-            part, floats = _coefficients_of(prefix + name, part, shape, like)
-        tensors.append(part if isinstance(part, Tensor) else None)
-        values.append(floats)
-        if len(part) < least:
-            raise ValueError(f"{prefix}{name} must have at least one coefficient; got none")
-    return *tensors, *values
+            value, floats = _coefficients_of(prefix + side, value, shape, like)
+        taps = len(value)
+        if taps < least:
+            raise ValueError(f"{prefix}{side} must have at least one coefficient; got none")
+        if isinstance(value, Tensor):
+            given[f"{part}_{side}"] = value
+        else:
+            given[f"{part}_{side}_values"] = floats
+        depth += taps
+    if state is not None:
+        _checks.state(state_name, state, (depth, *shape), state_dtype(like.dtype), like.device)
+        given[f"{part}_state"] = state
+    return given
 
 
 def _coefficients_of(name: str, part: object, shape: Sequence[int], like: Tensor) -> tuple[Sequence, list[float]]:
@@ -283,16 +266,3 @@ def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like
         else:
             tensors.append(torch.tensor(_checks.number(f"{name}[{i}]", c), dtype=dtype, device=like.device))
     return torch.stack(torch.broadcast_tensors(*tensors))
-
-
-def _filter_state(name: str, tensors: Sequence, floats: Sequence, shape: Sequence[int], dtype, device) -> None:
-    feedback, feedforward, state = tensors
-    if state is not None:
-        depth = (len(floats[0]) if feedback is None else feedback.shape[0]) - 1
-        depth += len(floats[1]) if feedforward is None else feedforward.shape[0]
-        _checks.state(name, state, (depth, *shape), dtype, device)
-
-
-def _coefficients(tensors: Sequence, floats: Sequence) -> list:
-    """``[feedback, feedforward]`` one by one, as the reference takes them."""
-    return [value if t is None else t.unbind(0) for t, value in zip(tensors[:2], floats, strict=True)]

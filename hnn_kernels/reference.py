@@ -5,32 +5,14 @@ operations is part of the definition: the C++ kernel reproduces it bit for bit i
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _checks, _noise
+from ._layer import COEFFICIENTS, FILTER_SIDES, FILTERS, MEMBRANE, MEMBRANE_STATES, RESET_GRADS, RESETS, Layer, name_of
+from .state import state_dtype
 from .surrogates import SURROGATES
-
-
-class LIFState(NamedTuple):
-    """What a LIF layer carries from one call to the next, in the state dtype; ``[B, *features]`` but for the filters'.
-
-    ``v`` is what decays into the next step's membrane potential (V[t-1], after an immediate reset) and ``r`` the reset
-    variable R[t] that the next step subtracts (zeros with another reset than ``"filter"``). ``synapse`` and ``axon``
-    are the filters' states as :func:`hnn_kernels.iir` returns them, or None where the call has no such filter.
-    """
-
-    v: Tensor
-    r: Tensor
-    synapse: Tensor | None = None
-    axon: Tensor | None = None
-
-
-def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of state and arithmetic for an input ``dtype``: float64 for float64, float32 otherwise."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class _Spike(torch.autograd.Function):
@@ -82,86 +64,98 @@ def _prepare(coefficients, current: Tensor) -> list[Tensor]:
     return [torch.as_tensor(c, dtype=dtype, device=current.device) for c in coefficients]
 
 
+def _filter(call: Layer, part: str, zero: Tensor) -> Filter | None:
+    if not call.has(part):
+        return None
+    feedback, feedforward = (_taps(call, f"{part}_{side}") for side in FILTER_SIDES)
+    return Filter(feedback, feedforward, getattr(call, f"{part}_state"), zero)
+
+
+def _taps(call: Layer, name: str) -> list[Tensor]:
+    given = getattr(call, name)
+    return _prepare(getattr(call, f"{name}_values") if given is None else given.unbind(0), call.current)
+
+
+class _Membrane:
+    """The membrane, one step per call, with its state: V[t-1] after its reset, and R[t]."""
+
+    decay: Tensor
+    reset_decay: Tensor
+    threshold: Tensor
+    v: Tensor
+    r: Tensor
+
+    def __init__(self, call: Layer, zero: Tensor):
+        for name in COEFFICIENTS:
+            given = getattr(call, name)
+            (value,) = _prepare([getattr(call, f"{name}_value") if given is None else given], call.current)
+            setattr(self, name, value)
+        for name in MEMBRANE_STATES:
+            given = getattr(call, name)
+            setattr(self, name, zero if given is None else given)
+        self.width, self.smooth = call.width, call.smooth
+        self.surrogate = list(SURROGATES)[call.surrogate]
+        self.reset, self.reset_grad = name_of(RESETS, call.reset), name_of(RESET_GRADS, call.reset_grad)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """O[t]."""
+        potential = self.decay * self.v + x
+        if self.reset == "filter":
+            potential = potential - self.threshold * self.r
+        spike = self.spike(potential)
+        into_reset = spike.detach() if self.reset_grad == "detach" else spike
+        if self.reset == "filter":
+            # One-step gradients drop the path R[t] -> R[t+1], but the coefficient on that path is still learnt.
+            r = self.r.detach() if self.reset_grad == "one_step" else self.r
+            self.r = self.reset_decay * r + into_reset
+            self.v = potential
+        elif self.reset == "subtract":
+            self.v = potential - self.threshold * into_reset
+        elif self.reset == "zero":
+            self.v = potential * (1 - into_reset)
+        else:
+            self.v = potential
+        return spike
+
+    def spike(self, potential: Tensor) -> Tensor:
+        """The step at the threshold, or its smooth replacement."""
+        if self.smooth:
+            return SURROGATES[self.surrogate].primitive(potential - self.threshold, self.width)
+        return _Spike.apply(potential - self.threshold, potential >= self.threshold, self.width, self.surrogate)
+
+
 def _stack(train: list[Tensor], like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.stack([x.to(like.dtype) for x in train]) if train else like.new_empty((0, *shape))
 
 
-def iir(x: Tensor, feedback: Sequence, feedforward: Sequence, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """:func:`hnn_kernels.iir` with every argument checked and given; see there for shapes and meaning."""
-    zero = x.new_zeros(x.shape[1:], dtype=state_dtype(x.dtype))
-    run = Filter(_prepare(feedback, x), _prepare(feedforward, x), state, zero)
-    # unbind, not x[t]: the backward of an index fills a whole [T, ...] tensor for every step.
-    y = _stack([run(step.to(zero.dtype)) for step in x.unbind(0)], x, x.shape[1:])
-    return y, run.state(zero)
-
-
-def lif(
-    current: Tensor,
-    decay: float | Tensor,
-    reset_decay: float | Tensor | None,
-    threshold: float | Tensor,
-    *,
-    sigma: float,
-    steps: int | None,
-    synapse: tuple[Sequence, Sequence] | None,
-    axon: tuple[Sequence, Sequence] | None,
-    state: LIFState | None,
-    reset: str,
-    reset_grad: str,
-    surrogate: str,
-    readout: str,
-    smooth: bool,
-) -> tuple[Tensor, LIFState]:
-    """:func:`hnn_kernels.lif` with every argument checked and given; see there for shapes and meaning."""
-    dtype = state_dtype(current.dtype)
-    decay, threshold = _prepare((decay, threshold), current)
-    if reset == "filter":
-        (reset_decay,) = _prepare((reset_decay,), current)
-    inputs = current.unbind(0) if steps is None else [current] * steps
-    shape = current.shape[1:] if steps is None else current.shape
-    zero = current.new_zeros(shape, dtype=dtype)
-    v, r, synapse_state, axon_state = (zero, zero, None, None) if state is None else state
-    no_filter = ((), (1.0,))
-    synapse_filter, axon_filter = (
-        Filter(*(_prepare(c, current) for c in given or no_filter), history, zero)
-        for given, history in ((synapse, synapse_state), (axon, axon_state))
-    )
-
-    def step(v: Tensor) -> Tensor:
-        if smooth:
-            return SURROGATES[surrogate].primitive(v - threshold, sigma)
-        return _Spike.apply(v - threshold, v >= threshold, sigma, surrogate)
-
-    train = []
-    count = zero
+def layer(call: Layer) -> dict[str, Tensor]:
+    """The outputs of a call by name: :func:`hnn_kernels.lif`, or :func:`hnn_kernels.iir` without a membrane."""
+    current, dtype = call.current, state_dtype(call.current.dtype)
+    # unbind, not current[t]: the backward of an index fills a whole [T, ...] tensor for every step.
+    inputs = current.unbind(0) if call.steps is None else [current] * call.steps
+    zero = current.new_zeros(call.shape, dtype=dtype)
+    synapse, axon = (_filter(call, part, zero) for part in FILTERS)
+    membrane = _Membrane(call, zero) if call.has(MEMBRANE) else None
+    train, count = [], zero
     for x in inputs:
         x = x.to(dtype)
-        if synapse:
-            x = synapse_filter(x)
-        potential = decay * v + x
-        if reset == "filter":
-            potential = potential - threshold * r
-        spike = step(potential)
-        into_reset = spike.detach() if reset_grad == "detach" else spike
-        if reset == "filter":
-            # One-step gradients drop the path R[t] -> R[t+1], but the coefficient on that path is still learnt.
-            r = reset_decay * (r.detach() if reset_grad == "one_step" else r) + into_reset
-            v = potential
-        elif reset == "subtract":
-            v = potential - threshold * into_reset
-        elif reset == "zero":
-            v = potential * (1 - into_reset)
+        if synapse is not None:
+            x = synapse(x)
+        if membrane is not None:
+            x = membrane(x)
+        if call.count:
+            count = count + x
         else:
-            v = potential
-        if readout == "count":
-            count = count + spike
-        else:
-            train.append(axon_filter(spike) if axon else spike)
-    out = count.to(current.dtype) if readout == "count" else _stack(train, current, shape)
-    # Copies, so that with no steps the state handed back is not the caller's own tensor.
-    return out, LIFState(
-        v.clone(), r.clone(), synapse_filter.state(zero) if synapse else None, axon_filter.state(zero) if axon else None
-    )
+            train.append(x if axon is None else axon(x))
+    found = {"out": count.to(current.dtype) if call.count else _stack(train, current, call.shape)}
+    if call.return_state:
+        if membrane is not None:
+            # Copies, so that with no steps the state handed back is not the caller's own tensor.
+            found |= {name: getattr(membrane, name).clone() for name in MEMBRANE_STATES}
+        for part, run in zip(FILTERS, (synapse, axon), strict=True):
+            if run is not None:
+                found[f"{part}_state"] = run.state(zero)
+    return found
 
 
 def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:

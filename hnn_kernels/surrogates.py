@@ -4,7 +4,7 @@ A surrogate is a smooth step ``P(x)`` of the distance ``x = V - V_th`` to the th
 ``P'(x)``, of a width ``w`` in units of the current. The hard mode spikes with ``x >= 0`` and differentiates with
 ``P'``; the smooth mode uses ``P`` itself.
 
-To add one, write its two lines, ``P`` and ``P'``, and where they are from, and say ``make surrogates``, which writes
+To add one, write its two lines, ``P`` and ``P'``, and where they are from, and say ``make generate``, which writes
 them as C++ (``csrc/surrogates.h``) and Triton (``_triton/surrogates.py``). The tests go over the list. A line is a
 function of ``x``, of ``s = 1 / w`` and of a namespace ``m``, made of numbers, + - * /, comparisons, and what
 :class:`TensorMath` has.

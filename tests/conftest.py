@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import hnn_kernels
-from hnn_kernels._ops.layer import KERNEL_BACKENDS
+from hnn_kernels._dispatch import KERNEL_BACKENDS
 from support.targets import Target
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())

@@ -1,9 +1,10 @@
-// What the host side hands to the tile kernels: plain pointers and layouts, no torch, so that the kernels can be
+// The calls that the host hands to the tile kernels: plain pointers and layouts, no torch, so that the kernels can be
 // compiled once per instruction set.
 #pragma once
 
 #include <cstdint>
 
+#include "../layer.h"
 #include "../layout.h"
 
 namespace hnn {
@@ -52,30 +53,51 @@ struct FilterCall {
   int depth() const { return feedback + feedforward; }
 };
 
-struct Call {
+struct Call : Options {
   DType dtype;
   int64_t steps, neurons;
   double inverse_width;
-  int surrogate, reset, reset_grad;
-  bool smooth;
   Train current;
-  PerNeuron decay, reset_decay, threshold, v, r;
-  FilterCall synapse, axon;
-  // The state before every `window` steps but the first, [windows - 1, 2 + depths, neurons] in the numbering's order;
+#define HNN_DECLARE(name, Name) PerNeuron name;
+  HNN_COEFFICIENTS(HNN_DECLARE)
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(name, Name) FilterCall name;
+  HNN_FILTERS(HNN_DECLARE)
+#undef HNN_DECLARE
+  // The state before every `window` steps but the first, [windows - 1, its depth, neurons] in the numbering's order;
   // null where there are none, and the window is the whole call.
   void* checkpoints = nullptr;
   int64_t window = 0;
   // Forward.
   Train out;
-  PerNeuron last_v, last_r;
+#define HNN_DECLARE(name, Name) PerNeuron last_##name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
   // Backward. What a segment's steps leave behind stays in scratch; the segments of a window start at its beginning.
   int64_t segment = 0;
   Train grad_out, grad_current;
-  PerNeuron grad_last_v, grad_last_r, grad_v, grad_r;
-  PerNeuron partial_decay, partial_reset_decay, partial_threshold;  // sums over time per neuron
+#define HNN_DECLARE(name, Name) PerNeuron grad_last_##name, grad_##name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(name, Name) PerNeuron partial_##name;  // sums over time per neuron
+  HNN_COEFFICIENTS(HNN_DECLARE)
+#undef HNN_DECLARE
 
-  bool learns() const { return partial_decay.data || partial_reset_decay.data || partial_threshold.data; }
-  int state_depth() const { return 2 + (synapse.present ? synapse.depth() : 0) + (axon.present ? axon.depth() : 0); }
+  bool learns() const {  // a coefficient of the membrane
+    bool any = false;
+#define HNN_ADD(name, Name) any |= partial_##name.data != nullptr;
+    HNN_COEFFICIENTS(HNN_ADD)
+#undef HNN_ADD
+    return any;
+  }
+  int state_depth() const {
+    int depth = kStates;
+#define HNN_ADD(name, Name) depth += name.present ? name.depth() : 0;
+    HNN_FILTERS(HNN_ADD)
+#undef HNN_ADD
+    return depth;
+  }
 };
 
 // A coding. `mean`, `log_std`, `probability` and their gradients are constant trains, in the dtype of the call.

@@ -22,7 +22,7 @@
 #define HNN_STREAM(p, v) _mm256_stream_si256((__m256i*)(p), (__m256i)(v))
 #define HNN_INTRINSIC(name) _mm256_##name
 #define HNN_FMA
-#include "simd.h"
+#include "body.inl"
 
 #ifdef __clang__
 #pragma clang attribute pop

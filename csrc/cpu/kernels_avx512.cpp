@@ -26,7 +26,7 @@
 #define HNN_FMA
 #define HNN_ROUND(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define HNN_SCALE(x, n) _mm512_scalef_ps(x, n)
-#include "simd.h"
+#include "body.inl"
 
 #ifdef __clang__
 #pragma clang attribute pop

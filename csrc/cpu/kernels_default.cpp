@@ -19,7 +19,7 @@
 
 #define HNN_NAMESPACE hnn_default
 #define HNN_VECTOR_BYTES 16
-#include "simd.h"
+#include "body.inl"
 
 const hnn::Kernels hnn::kDefaultKernels = {"default",
                                            hnn_default::scratch_bytes,

@@ -101,7 +101,7 @@ class FilterOperands {
   std::vector<std::unique_ptr<char[]>> sums_;
 };
 
-// What forward and backward share; the filters' operands live as long as the call.
+// The part that forward and backward share; the filters' operands live as long as the call.
 struct Described {
   Numbering n;
   Call call;
@@ -110,19 +110,17 @@ struct Described {
   explicit Described(const Arguments& a)
       : n(a.numbering()), synapse(call.synapse, n, a.synapse), axon(call.axon, n, a.axon) {
     call.dtype = dtype_of(a.current);
-    call.steps = a.steps();
+    call.steps = a.length();
     call.neurons = n.neurons;
     call.inverse_width = 1 / a.width;
-    call.surrogate = static_cast<int>(a.surrogate);
-    call.reset = static_cast<int>(a.reset);
-    call.reset_grad = static_cast<int>(a.reset_grad);
-    call.smooth = a.smooth;
+    static_cast<Options&>(call) = a.options();
     call.current = train(n, a.current, a.constant());
-    call.decay = per_neuron(n, a.decay, a.decay_value);
-    call.reset_decay = per_neuron(n, a.reset_decay, a.reset_decay_value);
-    call.threshold = per_neuron(n, a.threshold, a.threshold_value);
-    call.v = per_neuron(n, a.v);
-    call.r = per_neuron(n, a.r);
+#define HNN_DESCRIBE(name, Name) call.name = per_neuron(n, a.name, a.name##_value);
+    HNN_COEFFICIENTS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+#define HNN_DESCRIBE(name, Name) call.name = per_neuron(n, a.name);
+    HNN_STATES(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
     call.window = std::max<int64_t>(1, a.window());
   }
 };
@@ -145,11 +143,13 @@ Outputs layer_forward(const Arguments& a) {
   Outputs result = allocate_outputs(a);
   Described d(a);
   Call& call = d.call;
-  call.out = written(d.n, result.out, a.count);
-  call.last_v = per_neuron(d.n, result.v);
-  call.last_r = per_neuron(d.n, result.r);
-  d.synapse.forward(result.synapse);
-  d.axon.forward(result.axon);
+  call.out = written(d.n, result.out, a.count());
+#define HNN_DESCRIBE(name, Name) call.last_##name = per_neuron(d.n, result.name);
+  HNN_STATES(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+#define HNN_DESCRIBE(name, Name) d.name.forward(result.name);
+  HNN_FILTERS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
   if (result.checkpoints) call.checkpoints = result.checkpoints->data_ptr();
   over_tiles(call, false, [&](const Kernels& chosen, void* scratch, int64_t begin, int64_t end) {
     chosen.forward(call, scratch, begin, end);
@@ -161,38 +161,43 @@ Gradients layer_backward(const Incoming& incoming, const Arguments& a, int64_t n
   Gradients g = allocate_gradients(a, needs);
   Described d(a);
   Call& call = d.call;
-  if (incoming.out) call.grad_out = train(d.n, *incoming.out, a.count);
-  call.grad_last_v = per_neuron(d.n, incoming.v);
-  call.grad_last_r = per_neuron(d.n, incoming.r);
+  if (incoming.out) call.grad_out = train(d.n, *incoming.out, a.count());
+#define HNN_DESCRIBE(name, Name)                          \
+  call.grad_last_##name = per_neuron(d.n, incoming.name); \
+  call.grad_##name = per_neuron(d.n, g[k##Name]);
+  HNN_STATES(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
   if (g[kCurrent]) call.grad_current = written(d.n, *g[kCurrent], a.constant());
   call.grad_current.constant = a.constant();
-  call.grad_v = per_neuron(d.n, g[kV]);
-  call.grad_r = per_neuron(d.n, g[kR]);
   if (incoming.checkpoints) call.checkpoints = incoming.checkpoints->data_ptr();
 
   const int64_t state_bytes = call.dtype == kFloat64 ? 8 : 4;
-  constexpr Gradient kLearnt[] = {kDecay, kResetDecay, kThreshold};
-  PerNeuron* const places[] = {&call.partial_decay, &call.partial_reset_decay, &call.partial_threshold};
-  std::unique_ptr<char[]> partials[3];
-  for (int i = 0; i < 3; ++i) {
-    if (g[kLearnt[i]]) partials[i].reset(new char[d.n.neurons * state_bytes]);
-    *places[i] = PerNeuron::dense(partials[i].get(), d.n.neurons);
-  }
-  d.synapse.backward(incoming.synapse, g[kSynapseState], g[kSynapseFeedback], g[kSynapseFeedforward], state_bytes);
-  d.axon.backward(incoming.axon, g[kAxonState], g[kAxonFeedback], g[kAxonFeedforward], state_bytes);
+  std::unique_ptr<char[]> partials[kGradients];
+  const auto sums = [&](Gradient which) {
+    if (g[which]) partials[which].reset(new char[d.n.neurons * state_bytes]);
+    return PerNeuron::dense(partials[which].get(), d.n.neurons);
+  };
+#define HNN_DESCRIBE(name, Name) call.partial_##name = sums(k##Name);
+  HNN_COEFFICIENTS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+#define HNN_DESCRIBE(name, Name) \
+  d.name.backward(incoming.name, g[k##Name##State], g[k##Name##Feedback], g[k##Name##Feedforward], state_bytes);
+  HNN_FILTERS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
 
   over_tiles(call, true, [&](const Kernels& chosen, void* scratch, int64_t begin, int64_t end) {
     chosen.backward(call, scratch, begin, end);
   });
 
   const bool is_double = call.dtype == kFloat64;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < kGradients; ++i) {
     if (!partials[i]) continue;
-    const Tensor& sum = *g[kLearnt[i]];
+    const Tensor& sum = *g[i];
     reduce(partials[i].get(), is_double, d.n.neurons, lay_out(d.n, sum, 0), sum.data_ptr(), sum.numel());
   }
-  d.synapse.finish(is_double);
-  d.axon.finish(is_double);
+#define HNN_FINISH(name, Name) d.name.finish(is_double);
+  HNN_FILTERS(HNN_FINISH)
+#undef HNN_FINISH
   return g;
 }
 

@@ -1,8 +1,9 @@
-// What the host side hands to the CUDA kernels, as one kernel parameter: plain pointers and strides, no torch.
+// The calls that the host hands to the CUDA kernels, a kernel parameter each: plain pointers and strides, no torch.
 #pragma once
 
 #include <cstdint>
 
+#include "../layer.h"
 #include "../layout.h"
 
 namespace hnn::cuda {
@@ -51,22 +52,28 @@ struct Axes {
   bool few = false;  // the neurons can be counted in 32 bits
 };
 
-struct Call : Axes {
+struct Call : Axes, Options {
   int steps = 0;
   // A window is the steps from one checkpoint to the next. checkpoints: [windows - 1, depth, neurons], where depth is
-  // that of a whole state: v, r, and the histories of both filters.
-  int window = 0, windows = 1, depth = 2;
+  // that of a whole state: the membrane's, and the histories of the filters.
+  int window = 0, windows = 1, depth = kStates;
   void* checkpoints = nullptr;
-  int surrogate = 0, reset = 0, reset_grad = 0;
-  bool smooth = false;
   double inverse_width = 0;
   Train current;
-  Coefficient decay, reset_decay, threshold;
-  PerNeuron v, r;
-  Filter synapse, axon;
+#define HNN_DECLARE(name, Name) Coefficient name;
+  HNN_COEFFICIENTS(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(name, Name) PerNeuron name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
+#define HNN_DECLARE(name, Name) Filter name;
+  HNN_FILTERS(HNN_DECLARE)
+#undef HNN_DECLARE
   // What the kernels write per neuron, the state after the last step or the gradient of the first, is dense.
   int64_t dense[kMaxDims] = {};
-  void *after_v = nullptr, *after_r = nullptr;
+#define HNN_DECLARE(name, Name) void* after_##name = nullptr;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
 };
 
 struct ForwardCall : Call {
@@ -84,12 +91,18 @@ struct BackwardCall : Call {
   // Rows of shared memory for each step of a segment: V always comes first (but for a layer without a membrane), the
   // others lie this many elements behind it, or are not kept (-1).
   int rows = 0;
-  int row_r = -1, row_x = -1, row_y = -1,
-      row_f = -1;  // R, and what goes into the synapse, out of it and out of the axon
+#define HNN_DECLARE(name, Name) int row_##name = -1;
+  HNN_LATER_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
+  int row_x = -1, row_y = -1, row_f = -1;  // what goes into the synapse, out of it and out of the axon
   Train grad_out, grad_current;
-  PerNeuron grad_after_v, grad_after_r;
+#define HNN_DECLARE(name, Name) PerNeuron grad_after_##name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
   // Sums over time per neuron, in the numbering's order; null where not needed.
-  void *partial_decay = nullptr, *partial_reset_decay = nullptr, *partial_threshold = nullptr;
+#define HNN_DECLARE(name, Name) void* partial_##name = nullptr;
+  HNN_COEFFICIENTS(HNN_DECLARE)
+#undef HNN_DECLARE
 };
 
 // A tensor of the shape of a step, in the dtype of the call.

@@ -33,14 +33,18 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   if (m >= call.neurons) return;
   Offsets at = {};
   struct {
-    int64_t grad_out, grad_current, grad_after_v, grad_after_r;
+    int64_t grad_out, grad_current;
+#define HNN_DECLARE(name, Name) int64_t grad_after_##name;
+    HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
   } at_grad = {};
   each_axis(call, m, [&](int axis, int64_t index) {
     at.advance<Form>(call, axis, index);
     at_grad.grad_out += index * call.grad_out.stride[axis];
     at_grad.grad_current += index * call.grad_current.stride[axis];
-    at_grad.grad_after_v += index * call.grad_after_v.stride[axis];
-    at_grad.grad_after_r += index * call.grad_after_r.stride[axis];
+#define HNN_ADVANCE(name, Name) at_grad.grad_after_##name += index * call.grad_after_##name.stride[axis];
+    HNN_STATES(HNN_ADVANCE)
+#undef HNN_ADVANCE
   });
   Reader<IO, 1, !Form::kGeneral> current(call.current, at.current);
   Reader<IO, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
@@ -48,10 +52,13 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   Layer<C, Form, kLearns> layer(call, at, m);
   // A filter's coefficients are learnt from what was there before the segment, which the last one's start has too.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
-  const bool membrane = layer.reset != kNoMembrane, again = Form::kUsual || call.rows > 0;
-  const bool keeps_r = kLearns && (kIsPlain<Form> || call.row_r >= 0);
-  Adjoint<C> adjoint = {read<C>(call.grad_after_v, at_grad.grad_after_v),
-                        read<C>(call.grad_after_r, at_grad.grad_after_r)};
+  const bool membrane = layer.options.reset != kNoMembrane, again = Form::kUsual || call.rows > 0;
+#define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
+  HNN_LATER_STATES(HNN_KEEP)
+#undef HNN_KEEP
+#define HNN_READ(name, Name) read<C>(call.grad_after_##name, at_grad.grad_after_##name),
+  Adjoint<C> adjoint = {HNN_STATES(HNN_READ)};
+#undef HNN_READ
   layer.synapse.begin_backward(call.synapse, at.synapse);
   layer.axon.begin_backward(call.axon, at.axon);
   Coefficients<C> sum = {};
@@ -59,8 +66,10 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
 
   HNN_SHARED(C, shared);
   C* const v = shared + threadIdx.x;  // V[t] is v[(t - begin) * kRow], and likewise the others
-  C *const r = v + call.row_r, *const x_row = v + call.row_x, *const y_row = v + call.row_y,
-           *const f_row = v + call.row_f;
+#define HNN_ROW(name, Name) C* const name##_row = v + call.row_##name;
+  HNN_LATER_STATES(HNN_ROW)
+#undef HNN_ROW
+  C *const x_row = v + call.row_x, *const y_row = v + call.row_y, *const f_row = v + call.row_f;
   const int64_t n = call.neurons, state = call.depth * n;
   C* const starts = static_cast<C*>(call.starts) + m;
   if (call.windows > 1) layer.keep(starts + (call.slots - 1) * state, n);
@@ -100,7 +109,10 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       Trace<C> t = {};
       if (again) {
         current.each([&](C x) {
-          if (keeps_r) r[row] = layer.s.r;
+#define HNN_KEEP(name, Name) \
+  if (keeps_##name) name##_row[row] = layer.s.name;
+          HNN_LATER_STATES(HNN_KEEP)
+#undef HNN_KEEP
           t = layer.step(x);
           if (membrane) v[row] = t.potential;
           if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
@@ -117,7 +129,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         if constexpr (kLearns && kAxon) {
           if (call.axon.learns) {
             auto& axon = layer.axon;
-            const C* const history = start + (2 + layer.synapse.depth()) * n;
+            const C* const history = start + (kStates + layer.synapse.depth()) * n;
             const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
             C f = 0, spike = 0, unused;
             if (axon.feedback && call.row_f >= 0) f = row_or_history(f_row, oldest_f, history, n);
@@ -135,13 +147,15 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
           State<C> previous = {};
           const C spike_before = layer.replay(v_before, previous.v);
           if (!Form::kUsual && row == 0) previous.v = before;  // which went through its reset
-          if (keeps_r) previous.r = r[row];
+#define HNN_READ(name, Name) \
+  if (keeps_##name) previous.name = name##_row[row];
+          HNN_LATER_STATES(HNN_READ)
+#undef HNN_READ
           const Adjoint<C> after = adjoint;
           C through_spike = 0;
-          const C slope = density(layer.surrogate, v_t - layer.c.threshold, layer.inverse_width);
-          grad_y = backward_step(layer.reset, layer.reset_grad, adjoint, grad_spike, slope, v_t, spike_t, layer.c,
-                                 through_spike);
-          if constexpr (kLearns) accumulate(layer.reset, sum, grad_y, through_spike, spike_t, after, previous);
+          const C at_v = slope(layer.options, v_t - layer.c.threshold, layer.inverse_width);
+          grad_y = backward_step(layer.options, adjoint, grad_spike, at_v, v_t, spike_t, layer.c, through_spike);
+          if constexpr (kLearns) accumulate(layer.options, sum, grad_y, through_spike, spike_t, after, previous);
           v_t = v_before;
           spike_t = spike_before;
         }
@@ -149,7 +163,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         if constexpr (kLearns && kSynapse) {
           if (call.synapse.learns) {
             auto& synapse = layer.synapse;
-            const C* const history = start + 2 * n;
+            const C* const history = start + kStates * n;
             C y = 0, x = 0;
             if (synapse.feedback && call.row_y >= 0) {
               y = row_or_history(y_row, row - synapse.feedback * kRow, history, n);
@@ -168,14 +182,15 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   }
 
   if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Element<IO>::narrow(total));
-  write(call.after_v, at.dense, adjoint.v);
-  write(call.after_r, at.dense, adjoint.r);
+#define HNN_WRITE(name, Name) write(call.after_##name, at.dense, adjoint.name);
+  HNN_STATES(HNN_WRITE)
+#undef HNN_WRITE
   layer.synapse.end_backward(call.synapse, at.dense, n, m, kLearns);
   layer.axon.end_backward(call.axon, at.dense, n, m, kLearns);
   if constexpr (kLearns) {
-    write(call.partial_decay, m, sum.decay);
-    write(call.partial_reset_decay, m, sum.reset_decay);
-    write(call.partial_threshold, m, sum.threshold);
+#define HNN_WRITE(name, Name) write(call.partial_##name, m, sum.name);
+    HNN_COEFFICIENTS(HNN_WRITE)
+#undef HNN_WRITE
   }
 }
 

@@ -54,8 +54,7 @@ inline const Kernels& kernels_of(ScalarType dtype, Form form) {
 
 // The form whose constants the call has.
 inline Form form_of(const Arguments& a) {
-  const bool usual =
-      a.reset == hnn_cuda::kFilter && a.reset_grad == hnn_cuda::kFull && a.surrogate == hnn_cuda::kGaussian;
+  const bool usual = a.options().usual();
   if (a.smooth || (a.synapse.present() && a.axon.present())) return kGeneral;
   const auto orders = [](const FilterArguments& filter, int64_t feedback, int64_t feedforward) {
     return filter.taps_back() == feedback && filter.taps_forward() == feedforward + 1;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <initializer_list>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -12,7 +11,7 @@
 
 namespace hnn::cuda {
 
-// What the kernels are compiled for, with the names that their attributes are listed by.
+// The dtypes that there are kernels for, with the names that their attributes are listed by.
 constexpr std::pair<ScalarType, const char*> kDtypes[] = {{ScalarType::Double, "float64"},
                                                           {ScalarType::Float, "float32"},
                                                           {ScalarType::BFloat16, "bfloat16"},
@@ -113,38 +112,40 @@ struct Described : Base {
   }
 
   Described(const Arguments& a, const Numbering& n) {
-    const int64_t steps = a.steps();
+    const int64_t steps = a.length();
     STD_TORCH_CHECK(steps <= std::numeric_limits<int>::max(), "too many steps for the CUDA kernels: ", steps);
     this->neurons = n.neurons;
     this->steps = static_cast<int>(steps);
     this->window = static_cast<int>(a.window());
     this->windows = static_cast<int>(a.checkpoints()) + 1;
     this->depth = static_cast<int>(a.state_depth());
-    this->surrogate = static_cast<int>(a.surrogate);
-    this->reset = static_cast<int>(a.reset);
-    this->reset_grad = static_cast<int>(a.reset_grad);
-    this->smooth = a.smooth;
+    static_cast<Options&>(*this) = a.options();
     this->inverse_width = 1 / a.width;
     this->current = train(n, a.current, a.constant());
-    this->decay = coefficient(n, a.decay, a.decay_value);
-    this->reset_decay = coefficient(n, a.reset_decay, a.reset_decay_value);
-    this->threshold = coefficient(n, a.threshold, a.threshold_value);
-    per_neuron(this->v, n, a.v);
-    per_neuron(this->r, n, a.r);
-    filter(this->synapse, n, a.synapse, a.current);
-    filter(this->axon, n, a.axon, a.current);
+#define HNN_DESCRIBE(name, Name) this->name = coefficient(n, a.name, a.name##_value);
+    HNN_COEFFICIENTS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+#define HNN_DESCRIBE(name, Name) per_neuron(this->name, n, a.name);
+    HNN_STATES(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+#define HNN_DESCRIBE(name, Name) filter(this->name, n, a.name, a.current);
+    HNN_FILTERS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
     place_dense(this->dense, n);
   }
 
-  void merge_axes(const Numbering& n, std::initializer_list<Strides*> others) {
-    std::vector<Strides*> strides{
-        &this->current.stride, &this->decay.stride, &this->reset_decay.stride, &this->threshold.stride, &this->v.stride,
-        &this->r.stride,       &this->dense};
-    for (Filter* filter : {&this->synapse, &this->axon}) {
-      strides.insert(strides.end(), {&filter->feedback.stride, &filter->feedforward.stride, &filter->state.stride,
-                                     &filter->grad_after.stride});
-    }
-    strides.insert(strides.end(), others);
+  void merge_axes(const Numbering& n, const std::vector<Strides*>& others) {
+    std::vector<Strides*> strides{&this->current.stride, &this->dense};
+#define HNN_ADD(name, Name) strides.push_back(&this->name.stride);
+    HNN_COEFFICIENTS(HNN_ADD)
+    HNN_STATES(HNN_ADD)
+#undef HNN_ADD
+#define HNN_ADD(name, Name)                                                                   \
+  strides.insert(strides.end(), {&this->name.feedback.stride, &this->name.feedforward.stride, \
+                                 &this->name.state.stride, &this->name.grad_after.stride});
+    HNN_FILTERS(HNN_ADD)
+#undef HNN_ADD
+    strides.insert(strides.end(), others.begin(), others.end());
     hnn::cuda::merge_axes(*this, n, strides);
   }
 };

@@ -40,8 +40,9 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
     current.go_on(least(call.window, call.steps - (window + 1) * call.window));
   }
   if (call.out.constant) write(call.out.data, at.dense, Element<IO>::narrow(count));
-  write(call.after_v, at.dense, layer.s.v);
-  write(call.after_r, at.dense, layer.s.r);
+#define HNN_WRITE(name, Name) write(call.after_##name, at.dense, layer.s.name);
+  HNN_STATES(HNN_WRITE)
+#undef HNN_WRITE
   if (call.synapse.after) layer.synapse.keep(static_cast<C*>(call.synapse.after) + at.dense, call.neurons);
   if (call.axon.after) layer.axon.keep(static_cast<C*>(call.axon.after) + at.dense, call.neurons);
 }

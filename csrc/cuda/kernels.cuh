@@ -49,8 +49,7 @@ namespace HNN_NAMESPACE {
 
 // -- forms: what of a layer is constant in a kernel -------------------------------------------------------------------
 
-// kUsual: reset filter, full reset gradient, Gaussian and spikes are constants of the kernel. Where they are not, every
-// step branches on them.
+// kUsual: the usual options are constants of the kernel. Where they are not, every step branches on them.
 struct Plain {
   static constexpr bool kUsual = true, kGeneral = false;
   static constexpr int kDepth = 0;  // of the histories in registers
@@ -112,19 +111,22 @@ HNN_INLINE void each_axis(const hnn::cuda::Axes& call, int64_t m, F f) {
   }
 }
 
-// Where a neuron is in the operands that forward and backward share, and in what they write per neuron.
+// The place of a neuron in the operands that forward and backward share, and in what they write per neuron.
 struct Offsets {
-  int64_t current, decay, reset_decay, threshold, v, r, dense;
+  int64_t current, dense;
+#define HNN_DECLARE(name, Name) int64_t name;
+  HNN_COEFFICIENTS(HNN_DECLARE)
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
   FilterOffsets synapse, axon;
 
   template <class Form>
   HNN_INLINE void advance(const hnn::cuda::Call& call, int axis, int64_t index) {
     current += index * call.current.stride[axis];
-    decay += index * call.decay.stride[axis];
-    reset_decay += index * call.reset_decay.stride[axis];
-    threshold += index * call.threshold.stride[axis];
-    v += index * call.v.stride[axis];
-    r += index * call.r.stride[axis];
+#define HNN_ADVANCE(name, Name) name += index * call.name.stride[axis];
+    HNN_COEFFICIENTS(HNN_ADVANCE)
+    HNN_STATES(HNN_ADVANCE)
+#undef HNN_ADVANCE
     dense += index * call.dense[axis];
     if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, axis, index);
     if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, axis, index);
@@ -146,7 +148,7 @@ HNN_INLINE void write(void* data, int64_t at, C x) {
 
 // -- the layer, of one neuron -----------------------------------------------------------------------------------------
 
-// What one step computes on its way.
+// The intermediate results of one step.
 template <class C>
 struct Trace {
   C filtered, potential, spike, out;  // behind the synapse, in the membrane, behind it, behind the axon
@@ -155,8 +157,7 @@ struct Trace {
 // kAxonRuns: whether forward steps need the axon, which only its coefficients' gradients do in backward.
 template <class C, class Form, bool kAxonRuns>
 struct Layer {
-  int reset = kFilter, reset_grad = kFull, surrogate = kGaussian;
-  bool smooth = false;
+  Options options;
   Coefficients<C> c;
   C inverse_width;
   State<C> s;
@@ -164,24 +165,21 @@ struct Layer {
   typename Form::template Axon<C> axon;
 
   HNN_INLINE Layer(const hnn::cuda::Call& call, const Offsets& at, int64_t m)
-      : c{read<C>(call.decay, at.decay), read<C>(call.reset_decay, at.reset_decay),
-          read<C>(call.threshold, at.threshold)},
+#define HNN_READ(name, Name) read<C>(call.name, at.name),
+      : c{HNN_COEFFICIENTS(HNN_READ)},
         inverse_width(static_cast<C>(call.inverse_width)),
-        s{read<C>(call.v, at.v), read<C>(call.r, at.r)},
+        s{HNN_STATES(HNN_READ)},
+#undef HNN_READ
         synapse(call.synapse, at.synapse, call.neurons, m),
         axon(call.axon, at.axon, call.neurons, m) {
-    if constexpr (!Form::kUsual) {
-      reset = call.reset;
-      reset_grad = call.reset_grad;
-      surrogate = call.surrogate;
-    }
-    if constexpr (Form::kGeneral) smooth = call.smooth;
+    if constexpr (!Form::kUsual) options = call;
+    if constexpr (!Form::kGeneral) options.smooth = false;
   }
 
   HNN_INLINE Trace<C> step(C x) {
     Trace<C> t;
     t.filtered = synapse.step(x);
-    t.spike = forward_step(reset, smooth, surrogate, s, t.filtered, c, inverse_width, t.potential);
+    t.spike = forward_step(options, s, t.filtered, c, inverse_width, t.potential);
     t.out = kAxonRuns ? axon.step(t.spike) : t.spike;
     return t;
   }
@@ -190,23 +188,30 @@ struct Layer {
     if constexpr (Form::kUsual) return after = potential, potential >= c.threshold ? C(1) : C(0);
     State<C> state = {};
     C same;
-    const C spike = forward_step(reset == kFilter ? kNone : reset, smooth, surrogate, state, potential,
-                                 Coefficients<C>{C(0), C(0), c.threshold}, inverse_width, same);
+    Options without_r = options;
+    if (options.reset == kFilter) without_r.reset = kNone;
+    const C spike =
+        forward_step(without_r, state, potential, Coefficients<C>{C(0), C(0), c.threshold}, inverse_width, same);
     after = state.v;
     return spike;
   }
 
   // The whole state, to memory and from there.
   HNN_INLINE void keep(C* to, int64_t step) const {
-    to[0] = s.v;
-    to[step] = s.r;
-    synapse.keep(to + 2 * step, step);
-    if constexpr (kAxonRuns) axon.keep(to + (2 + synapse.depth()) * step, step);
+    int i = 0;
+#define HNN_KEEP(name, Name) to[i++ * step] = s.name;
+    HNN_STATES(HNN_KEEP)
+#undef HNN_KEEP
+    synapse.keep(to + kStates * step, step);
+    if constexpr (kAxonRuns) axon.keep(to + (kStates + synapse.depth()) * step, step);
   }
   HNN_INLINE void recall(const C* from, int64_t step) {
-    s = {from[0], from[step]};
-    synapse.recall(from + 2 * step, step);
-    if constexpr (kAxonRuns) axon.recall(from + (2 + synapse.depth()) * step, step);
+    int i = 0;
+#define HNN_RECALL(name, Name) s.name = from[i++ * step];
+    HNN_STATES(HNN_RECALL)
+#undef HNN_RECALL
+    synapse.recall(from + kStates * step, step);
+    if constexpr (kAxonRuns) axon.recall(from + (kStates + synapse.depth()) * step, step);
   }
 };
 

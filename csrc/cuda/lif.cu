@@ -31,16 +31,18 @@ Outputs forward(const Arguments& a) {
   const Numbering n = a.numbering();
   const Form form = form_of(a);
   Described<ForwardCall> call(a, n);
-  call.out = train(n, result.out, a.count);
-  call.after_v = data(result.v);
-  call.after_r = data(result.r);
+  call.out = train(n, result.out, a.count());
   call.checkpoints = data(result.checkpoints);
-  call.synapse.after = data(result.synapse);
-  call.axon.after = data(result.axon);
-  for (Filter* filter : {&call.synapse, &call.axon}) {
-    if (form != kGeneral || !filter->present) continue;
-    filter->workspace = call.workspace(a.current, slots(*filter, /*backward=*/false));
-  }
+#define HNN_DESCRIBE(name, Name) call.after_##name = data(result.name);
+  HNN_STATES(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+  const auto filter = [&](Filter& f, const Optional& after) {
+    f.after = data(after);
+    if (form == kGeneral && f.present) f.workspace = call.workspace(a.current, slots(f, /*backward=*/false));
+  };
+#define HNN_DESCRIBE(name, Name) filter(call.name, result.name);
+  HNN_FILTERS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
   call.merge_axes(n, {&call.out.stride});
   device.launch<ForwardCall>(kernels_of(a.current.scalar_type(), form).forward, n.neurons, kForwardBlock, 0, call);
   return result;
@@ -88,7 +90,14 @@ void divide(BackwardCall& call, const Arguments& a, int64_t needs) {
   const auto need = [&](Gradient which) { return (needs >> which & 1) != 0; };
   int rows = a.membrane() ? 1 : 0;
   const auto row = [&](bool kept) { return kept ? rows++ : -1; };
-  const int r = row(a.reset == hnn_cuda::kFilter && (need(kDecay) || need(kResetDecay) || need(kThreshold)));
+  bool learns = false;
+#define HNN_ADD(name, Name) learns |= need(k##Name);
+  HNN_COEFFICIENTS(HNN_ADD)
+#undef HNN_ADD
+  const auto reads = hnn_cuda::accumulate_reads(a.options());
+#define HNN_ADD(name, Name) const int row_##name = row(learns && reads.name);
+  HNN_LATER_STATES(HNN_ADD)
+#undef HNN_ADD
   const int x = row(need(kSynapseFeedforward)), y = row(need(kSynapseFeedback)), f = row(need(kAxonFeedback));
   call.rows = rows;
   if (rows == 0) {  // a filter alone, none of whose coefficients is learnt: nothing is computed again
@@ -99,7 +108,9 @@ void divide(BackwardCall& call, const Arguments& a, int64_t needs) {
   const int64_t most = rows ? std::min<int64_t>(kSharedBytes / step_bytes, call.window) : call.window;
   call.segment = static_cast<int>(std::max<int64_t>(most, 1));
   const auto place = [&](int& at, int index) { at = index < 0 ? -1 : index * call.segment * kBackwardBlock; };
-  place(call.row_r, r);
+#define HNN_PLACE(name, Name) place(call.row_##name, row_##name);
+  HNN_LATER_STATES(HNN_PLACE)
+#undef HNN_PLACE
   place(call.row_x, x);
   place(call.row_y, y);
   place(call.row_f, f);
@@ -111,13 +122,16 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
   const Numbering n = a.numbering();
   const Form form = form_of(a);
   Described<BackwardCall> call(a, n);
-  if (incoming.out) call.grad_out = train(n, *incoming.out, a.count);
-  per_neuron(call.grad_after_v, n, a.membrane() ? incoming.v : std::nullopt);
-  per_neuron(call.grad_after_r, n, a.membrane() ? incoming.r : std::nullopt);
+  if (incoming.out) call.grad_out = train(n, *incoming.out, a.count());
   const Optional grad_current = g[kCurrent];
   if (data(grad_current)) call.grad_current = train(n, *grad_current, a.constant());
-  call.after_v = data(g[kV]);
-  call.after_r = data(g[kR]);
+  std::vector<Strides*> strides{&call.grad_out.stride, &call.grad_current.stride};
+#define HNN_DESCRIBE(name, Name)                                                      \
+  per_neuron(call.grad_after_##name, n, a.membrane() ? incoming.name : std::nullopt); \
+  call.after_##name = data(g[k##Name]);                                               \
+  strides.push_back(&call.grad_after_##name.stride);
+  HNN_STATES(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
 
   std::vector<Partial> partials;
   const auto learn = [&](Gradient which, void*& to, bool leading) {
@@ -126,9 +140,9 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
     to = partials.emplace_back(*gradient, n, a.current, leading).values.data_ptr();
     return true;
   };
-  learn(kDecay, call.partial_decay, false);
-  learn(kResetDecay, call.partial_reset_decay, false);
-  learn(kThreshold, call.partial_threshold, false);
+#define HNN_DESCRIBE(name, Name) learn(k##Name, call.partial_##name, false);
+  HNN_COEFFICIENTS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
   const auto filter = [&](Filter& f, const Optional& grad_after, Gradient feedback, Gradient feedforward,
                           Gradient state) {
     if (!f.present) return;
@@ -138,10 +152,11 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
     f.learns |= learn(feedforward, f.partial_feedforward, true);
     if (form == kGeneral) f.workspace = call.workspace(a.current, slots(f, /*backward=*/true));
   };
-  filter(call.synapse, incoming.synapse, kSynapseFeedback, kSynapseFeedforward, kSynapseState);
-  filter(call.axon, incoming.axon, kAxonFeedback, kAxonFeedforward, kAxonState);
-  call.merge_axes(
-      n, {&call.grad_out.stride, &call.grad_current.stride, &call.grad_after_v.stride, &call.grad_after_r.stride});
+#define HNN_DESCRIBE(name, Name) \
+  filter(call.name, incoming.name, k##Name##Feedback, k##Name##Feedforward, k##Name##State);
+  HNN_FILTERS(HNN_DESCRIBE)
+#undef HNN_DESCRIBE
+  call.merge_axes(n, strides);
 
   divide(call, a, needs);
   if (call.windows > 1) call.checkpoints = incoming.checkpoints->data_ptr();

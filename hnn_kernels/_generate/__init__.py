@@ -1,1 +1,1 @@
-"""The writers of generated files: run by ``make surrogates``."""
+"""The writers of the generated files, which ``make generate`` runs."""

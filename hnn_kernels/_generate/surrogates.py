@@ -1,13 +1,11 @@
-"""Writes the formulas of :mod:`hnn_kernels.surrogates` as C++ and as Triton: ``make surrogates``.
+"""Write the formulas of :mod:`hnn_kernels.surrogates` as C++ and as Triton.
 
 A formula is called with symbols in the place of tensors, whose operators make an expression instead of a value.
 """
 
-import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -68,7 +66,7 @@ CHOICE, COMPARISON, SUM, PRODUCT, SIGN, ATOM = range(6)
 
 
 class Syntax(NamedTuple):
-    """How an operation is written: what of, how tight that binds, and how tight its operands have to."""
+    """The text of an operation, how tightly it binds, and how tightly each of its operands has to."""
 
     text: str
     binds: int
@@ -138,7 +136,7 @@ class Writer:
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
-_MARK = "Generated from hnn_kernels/surrogates.py by `make surrogates`."
+MARK = "Generated from hnn_kernels/surrogates.py by `make generate`."
 _FUNCTIONS = (("primitive", "p", "P(x)"), ("density", "p_prime", "P'(x)"))  # with the fields of a Surrogate
 
 
@@ -146,12 +144,12 @@ def cpp(surrogates: dict) -> str:
     """The text of ``csrc/surrogates.h``."""
     constants = ["k" + name.title().replace("_", "") for name in surrogates]
     lines = [
-        f"// {_MARK}",
-        "// P(x) and P'(x) of the distance x = V - V_th to the threshold, for neuron.h, and their names for anybody.",
+        f"// {MARK}",
+        "// P(x) and P'(x) of the distance x = V - V_th to the threshold.",
+        "#ifndef HNN_NAMESPACE",
+        '#error "included by neuron.h: see there"',
+        "#endif",
         "",
-        f'#define HNN_SURROGATES "{" ".join(surrogates)}"',
-        "",
-        "#ifdef HNN_NAMESPACE",
         "namespace HNN_NAMESPACE {",
         "",
         f"enum Surrogate {{ {', '.join(constants)}, kSurrogates }};  // the last counts them",
@@ -164,13 +162,13 @@ def cpp(surrogates: dict) -> str:
             body = Writer(_CPP, _cpp_number).body(getattr(surrogate, formula), "const auto ", ";")
             lines += [*(f"      {line}" for line in body), "    }"]
         lines += ["  }", "}"]
-    return "\n".join([*lines, "", "}  // namespace HNN_NAMESPACE", "#endif", ""])
+    return "\n".join([*lines, "", "}  // namespace HNN_NAMESPACE", ""])
 
 
 def triton(surrogates: dict) -> str:
     """The text of ``hnn_kernels/_triton/surrogates.py``."""
     lines = [
-        f"# {_MARK}",
+        f"# {MARK}",
         '"""The surrogates of the distance x = V - V_th to the threshold, as device functions."""',
         "",
         "import triton",
@@ -186,13 +184,3 @@ def triton(surrogates: dict) -> str:
             lines += [f"        {line}" for line in Writer(_TRITON, repr).body(getattr(surrogate, formula), "", "")]
         lines += ["    else:", f"        tl.static_assert(surrogate < {len(surrogates)})"]
     return "\n".join([*lines, ""])
-
-
-FILES = {"csrc/surrogates.h": cpp, "hnn_kernels/_triton/surrogates.py": triton}
-
-if __name__ == "__main__":
-    root = Path(__file__).resolve().parents[2]
-    # By its path: the package cannot be imported where a file that this writes is broken or gone.
-    surrogates = runpy.run_path(str(root / "hnn_kernels" / "surrogates.py"))["SURROGATES"]
-    for path, write in FILES.items():
-        (root / path).write_text(write(surrogates))

@@ -5,40 +5,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .layer import OUTPUTS, TENSORS, backward_ops, forward_ops
-
-
-class Settings(NamedTuple):
-    """What a call fixes besides its tensors, in the order of the operators' schema."""
-
-    steps: int | None
-    decay: float
-    reset_decay: float
-    threshold: float
-    synapse_feedback: list[float]
-    synapse_feedforward: list[float]
-    axon_feedback: list[float]
-    axon_feedforward: list[float]
-    width: float
-    surrogate: int
-    reset: int
-    reset_grad: int
-    count: bool
-    smooth: bool
-    return_state: bool
-    checkpoint_every: int
+from .._layer import INCOMING, TENSORS, Layer, Settings
+from .layer import backward_ops, forward_ops
 
 
 class Plan(NamedTuple):
-    """The backend, and which of :data:`OUTPUTS` the call has."""
+    """The backend, and the names of the outputs that the call has."""
 
     backend: str
-    outputs: tuple[int, ...]
+    outputs: tuple[str, ...]
 
 
-# The tensors of ops.TENSORS, the settings, the plan.
+# A layer's tensors, its settings, the plan.
 _INPUTS = len(TENSORS) + 2
-_CHECKPOINTS = OUTPUTS.index("checkpoints")
 
 
 class LayerFunction(torch.autograd.Function):
@@ -66,16 +45,14 @@ class LayerFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        incoming = [None] * _CHECKPOINTS
-        for i, grad in zip(ctx.plan.outputs, grads, strict=True):
-            if i != _CHECKPOINTS:
-                incoming[i] = grad
+        given = {f"grad_{name}": grad for name, grad in zip(ctx.plan.outputs, grads, strict=True)}
+        *tensors, given["checkpoints"] = ctx.saved_tensors
+        incoming = [given.get(name) for name in INCOMING]
         wanted = ctx.needs_input_grad[: len(TENSORS)]
         needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
         # A graph of this backward is being recorded: it must end in an error, not in a gradient that misses a part.
         gradient = LayerGradient.apply if torch.is_grad_enabled() else LayerGradient.forward
-        *tensors, checkpoints = ctx.saved_tensors
-        gradients = iter(gradient(*incoming, checkpoints, *tensors, ctx.settings, ctx.plan, needs))
+        gradients = iter(gradient(*incoming, *tensors, ctx.settings, ctx.plan, needs))
         return *(next(gradients) if needed else None for needed in wanted), None, None
 
 
@@ -91,10 +68,12 @@ class _PlainLayer(torch.autograd.Function):
     backward = LayerFunction.backward
 
 
-def apply(*inputs: Tensor | Settings | Plan | None) -> tuple[Tensor, ...]:
-    """:meth:`LayerFunction.forward`, differentiable: by autograd, torch.func and torch.compile."""
+def apply(layer: Layer, backend: str) -> dict[str, Tensor]:
+    """The outputs of a call by name, differentiable: by autograd, torch.func and torch.compile."""
+    plan = Plan(backend, layer.outputs())
     transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return (LayerFunction if transformed else _PlainLayer).apply(*inputs)
+    function = LayerFunction if transformed else _PlainLayer
+    return dict(zip(plan.outputs, function.apply(*layer.tensors(), layer.settings(), plan), strict=True))
 
 
 class LayerGradient(torch.autograd.Function):
@@ -104,8 +83,8 @@ class LayerGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Tensor | Settings | Plan | int | None) -> tuple[Tensor, ...]:
-        """``(*grads of OUTPUTS, checkpoints, *LayerFunction's inputs, needs)`` to the gradients needed."""
-        *tensors, settings, plan, needs = inputs[-len(OUTPUTS) - _INPUTS - 1 :]
+        """``(*INCOMING, *LayerFunction's inputs, needs)`` to the gradients needed."""
+        *tensors, settings, plan, needs = inputs[-len(INCOMING) - _INPUTS - 1 :]
         return tuple(backward_ops[plan.backend](*tensors, *settings, needs))
 
     @staticmethod

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .layer import KERNEL_BACKENDS, library
+from .layer import library
 
 # The seed is a tensor on the values' device: nothing waits for it, and a CUDA graph that is replayed reads a new one.
 _NOISE = "SymInt first_step, SymInt first_element"
@@ -49,13 +49,14 @@ def _refuse_vmap(info, dims, *arguments):
     )
 
 
-for _backend in KERNEL_BACKENDS:
-    for _name, _schema in SCHEMAS.items():
-        _qualified = f"{_name}_{_backend}"
-        library.define(_qualified + _schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.register_fake(f"hnn::{_qualified}", _FAKES[_name], lib=library)
-        torch.library.register_vmap(f"hnn::{_qualified}", _refuse_vmap, lib=library)
-        coding_ops[_name, _backend] = getattr(torch.ops.hnn, _qualified).default
+def define(backend: str) -> None:
+    """Define a backend's operators of the codings."""
+    for name, schema in SCHEMAS.items():
+        qualified = f"{name}_{backend}"
+        library.define(qualified + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.register_fake(f"hnn::{qualified}", _FAKES[name], lib=library)
+        torch.library.register_vmap(f"hnn::{qualified}", _refuse_vmap, lib=library)
+        coding_ops[name, backend] = getattr(torch.ops.hnn, qualified).default
 
 
 def implement(backend: str, **operators: Callable) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._ops.coding import allocate_gradients, allocate_train, implement
-from ..reference import state_dtype
+from ..state import state_dtype
 from .layout import collapse, opaque
 from .memory import offset_of
 from .noise import exp, group_noise

@@ -4,34 +4,50 @@ The order of the operations is that of :mod:`hnn_kernels.reference`, and the lau
 multiply-adds, so that the float32 potentials (and with them the spikes) are the reference's bits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from typing import Any
 
 import triton
 import triton.language as tl
 
+from .. import _layer
 from .surrogates import density, primitive
 
-FILTER = tl.constexpr(0)
-SUBTRACT = tl.constexpr(1)
-ZERO = tl.constexpr(2)
-NO_MEMBRANE = tl.constexpr(4)
+FILTER = tl.constexpr(_layer.RESETS["filter"])
+SUBTRACT = tl.constexpr(_layer.RESETS["subtract"])
+ZERO = tl.constexpr(_layer.RESETS["zero"])
+NO_MEMBRANE = tl.constexpr(_layer.NO_MEMBRANE)
 
-ONE_STEP = tl.constexpr(1)
-DETACH = tl.constexpr(2)
+ONE_STEP = tl.constexpr(_layer.RESET_GRADS["one_step"])
+DETACH = tl.constexpr(_layer.RESET_GRADS["detach"])
+
+# The membrane's coefficients and states: how many there are, and which of _layer.TENSORS the first is.
+COEFFICIENTS = tl.constexpr(len(_layer.MEMBRANE_COEFFICIENTS))
+FIRST_COEFFICIENT = tl.constexpr(_layer.TENSORS.index(_layer.MEMBRANE_COEFFICIENTS[0]))
+STATES = tl.constexpr(len(_layer.MEMBRANE_STATES))
+FIRST_STATE = tl.constexpr(_layer.TENSORS.index(_layer.MEMBRANE_STATES[0]))
 
 
-@dataclass(frozen=True)  # not a tuple, of which Triton 3.9 makes one of its own, without the properties
-class Options:
-    """What a kernel is compiled for. A filter's orders are its numbers of taps: (P, Q + 1), or (0, 0) for none."""
+# Dataclasses and not tuples, of which Triton 3.9 makes one of its own, without the properties.
+@dataclass(frozen=True)
+class Form:
+    """The constants of a kernel. A filter's orders are its numbers of taps: (P, Q + 1), or (0, 0) for none."""
 
     synapse: tuple[int, int]
     axon: tuple[int, int]
-    surrogate: int
-    reset: int
-    reset_grad: int
     constant: bool
-    count: bool
-    smooth: bool
+    readout: int
+
+    @property
+    def count(self) -> bool:
+        """The spikes are summed over time."""
+        return self.readout == _layer.READOUTS["count"]
+
+    @property
+    def keeps(self) -> tuple[bool, ...]:
+        """True for each of the membrane's states that this reset has."""
+        membrane = self.reset != _layer.NO_MEMBRANE
+        return membrane, membrane and self.reset == _layer.RESETS["filter"]
 
     @property
     def synapse_depth(self) -> int:
@@ -46,7 +62,11 @@ class Options:
     @property
     def depth(self) -> int:
         """Values per neuron in a checkpoint."""
-        return 2 + self.synapse_depth + self.axon_depth
+        return len(_layer.MEMBRANE_STATES) + self.synapse_depth + self.axon_depth
+
+
+# With them the options of a time step, by the names of _layer.py.
+Options = make_dataclass("Options", [(option.name, Any) for option in _layer.OPTIONS], bases=(Form,), frozen=True)
 
 
 @triton.jit

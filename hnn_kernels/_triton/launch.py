@@ -9,9 +9,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._ops import layer as ops
-from .._ops.layer import Layer
-from ..reference import state_dtype
+from .._layer import (
+    COEFFICIENTS,
+    FILTER_COEFFICIENTS,
+    FILTERS,
+    GRADIENTS,
+    INCOMING,
+    MEMBRANE,
+    MEMBRANE_STATES,
+    OPTIONS,
+    OUTPUTS,
+    TENSORS,
+    Layer,
+)
+from .._ops.layer import allocate_gradients, allocate_outputs, implement, present
+from ..state import state_dtype
 from .formula import Options
 from .layout import describe, opaque
 from .lif import lif_backward_kernel, lif_forward_kernel
@@ -26,10 +38,10 @@ LEARNT_FILTER_SEGMENTS = (8,)
 CHUNK = 8
 
 # A layer's tensors, or the floats in their place, and gradients; its outputs, or their gradients.
-Tensors = NamedTuple("Tensors", [(name, object) for name in ops.TENSORS])
-Outputs = NamedTuple("Outputs", [(name, object) for name in ops.OUTPUTS])
+Tensors = NamedTuple("Tensors", [(name, object) for name in TENSORS])
+Outputs = NamedTuple("Outputs", [(name, object) for name in OUTPUTS])
 
-_COEFFICIENTS = (*ops.COEFFICIENTS, *ops.FILTER_COEFFICIENTS)
+_LEARNABLE = (*COEFFICIENTS, *FILTER_COEFFICIENTS)
 
 
 class Launch(NamedTuple):
@@ -68,19 +80,10 @@ def scalar(value: float, dtype: torch.dtype) -> float | tuple[int, int]:
     return opaque(low + 2**32), opaque(high + 2**32)
 
 
-def _steps(layer: Layer) -> int:
-    return layer.current.shape[0] if layer.steps is None else layer.steps
-
-
-def _taps(layer: Layer, name: str) -> tuple[int, int]:
-    orders = layer.orders(name)
-    return (0, 0) if orders is None else (orders[0], orders[1] + 1)
-
-
 def _options(layer: Layer) -> Options:
     return Options(
-        _taps(layer, "synapse"), _taps(layer, "axon"), layer.surrogate, layer.reset, layer.reset_grad,
-        layer.steps is not None, layer.count, layer.smooth,
+        *(layer.taps(part) for part in FILTERS), constant=layer.steps is not None, readout=layer.readout,
+        **{option.name: getattr(layer, option.name) for option in OPTIONS},
     )  # fmt: skip
 
 
@@ -93,11 +96,11 @@ def _given(layer: Layer) -> Tensors:
     """The layer's tensors; in place of a coefficient that is none, its float or a tuple of them."""
     dtype = state_dtype(layer.current.dtype)
     given = []
-    for name in ops.TENSORS:
+    for name in TENSORS:
         value = getattr(layer, name)
-        if value is None and name in ops.COEFFICIENTS:
+        if value is None and name in COEFFICIENTS:
             value = scalar(getattr(layer, f"{name}_value"), dtype)
-        elif value is None and name in ops.FILTER_COEFFICIENTS:
+        elif value is None and name in FILTER_COEFFICIENTS:
             value = tuple(scalar(v, dtype) for v in getattr(layer, f"{name}_values")) or None
         elif name != "current":
             (value,) = _present((value,))
@@ -129,10 +132,10 @@ def _launch(kernel, layer: Layer, *arguments, **constants) -> None:
 def forward(*arguments) -> list[Tensor]:
     """``hnn::lif_forward_triton``."""
     layer = Layer(*arguments)
-    outputs = ops.allocate_outputs(layer)
+    outputs = allocate_outputs(layer)
     neurons = math.prod(layer.shape)
     if neurons == 0:
-        return ops.present(outputs)
+        return present(outputs)
     out, *kept = outputs
     written = Outputs(out, *_present(kept))
     given = _given(layer)
@@ -143,43 +146,43 @@ def forward(*arguments) -> list[Tensor]:
     _launch(
         lif_forward_kernel, layer,
         given, written, scalar(1 / layer.width, state_dtype(layer.current.dtype)),
-        _steps(layer), neurons, layer.checkpoint_every,
+        layer.length, neurons, layer.checkpoint_every,
         layer.current.stride(0) if layer.steps is None else 0, 0 if layer.count else out.stride(0), sizes, strides,
         CHUNK=CHUNK,
     )  # fmt: skip
-    return ops.present(outputs)
+    return present(outputs)
 
 
 def backward(*arguments) -> list[Tensor]:
     """``hnn::lif_backward_triton``."""
-    count = len(ops.OUTPUTS)
+    count = len(INCOMING)
     incoming, layer, needs = Outputs(*arguments[:count]), Layer(*arguments[count:-1]), arguments[-1]
     shape, dtype = layer.shape, state_dtype(layer.current.dtype)
     # The coefficients' gradients are computed per neuron, and summed afterwards: deterministic, unlike an atomic add.
-    learnt = {name for i, name in enumerate(ops.TENSORS) if needs >> i & 1 and name in _COEFFICIENTS}
-    others = sum(1 << i for i, name in enumerate(ops.TENSORS) if name not in learnt)
-    gradients = dict(zip(ops.TENSORS, ops.allocate_gradients(layer, needs & others), strict=True))
+    learnt = {name for i, name in enumerate(TENSORS) if needs >> i & 1 and name in _LEARNABLE}
+    others = sum(1 << i for i, name in enumerate(TENSORS) if name not in learnt)
+    gradients = dict(zip(TENSORS, allocate_gradients(layer, needs & others), strict=True))
     for name in learnt:
-        taps = getattr(layer, name).shape[:1] if name in ops.FILTER_COEFFICIENTS else ()
+        taps = getattr(layer, name).shape[:1] if name in FILTER_COEFFICIENTS else ()
         gradients[name] = layer.current.new_empty((*taps, *shape), dtype=dtype)
     if math.prod(shape):
         _launch_backward(incoming, layer, Tensors(*_present(gradients.values())), learnt)
     for name in learnt:
-        gradients[name] = _sum_to(gradients[name], getattr(layer, name).shape, name in ops.FILTER_COEFFICIENTS)
-    return ops.present(gradients.values())
+        gradients[name] = _sum_to(gradients[name], getattr(layer, name).shape, name in FILTER_COEFFICIENTS)
+    return present(gradients.values())
 
 
 def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: set[str]) -> None:
-    shape, dtype, steps, neurons = layer.shape, state_dtype(layer.current.dtype), _steps(layer), math.prod(layer.shape)
+    shape, dtype, steps, neurons = layer.shape, state_dtype(layer.current.dtype), layer.length, math.prod(layer.shape)
     given = _given(layer)
     incoming = Outputs(incoming.out, *_present(incoming[1:]))
     window = steps if incoming.checkpoints is None else layer.checkpoint_every
-    segment = segment_steps(window, not learnt.isdisjoint(ops.FILTER_COEFFICIENTS))
+    segment = segment_steps(window, not learnt.isdisjoint(FILTER_COEFFICIENTS))
     workspace = _workspace(layer, triton.cdiv(window, segment), learnt)
     sizes, strides = describe(
         shape,
         {"current": layer.current, "grad_current": gradients.current, "out": incoming.out,
-         **{f"grad_{name}": getattr(incoming, name) for name in ops.OUTPUTS[1:-1]}, "kept": _first(gradients[1:]),
+         **dict(zip(GRADIENTS[1:], incoming[1:], strict=False)), "kept": _first(gradients[1:]),
          **_tensors(given)},
     )  # fmt: skip
     constant = layer.steps is not None
@@ -195,10 +198,11 @@ def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt
 
 def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
     """Room for the state at the start of every segment of a window but the last; None where nothing is recomputed."""
-    synapse, axon = (any(name.startswith(part) for name in learnt) for part in ("synapse", "axon"))
-    if segments <= 1 or (layer.reset == ops.NO_MEMBRANE and not synapse):
+    # The axon is linear: only its coefficients' gradients ask for what went through it.
+    synapse, axon = (any(name.startswith(part) for name in learnt) for part in FILTERS)
+    if segments <= 1 or not (layer.has(MEMBRANE) or synapse):
         return None
-    slots = 2 + layer.depth("synapse") + (layer.depth("axon") if axon else 0)
+    slots = len(MEMBRANE_STATES) + layer.depth("synapse") + (layer.depth("axon") if axon else 0)
     dtype = state_dtype(layer.current.dtype)
     return layer.current.new_empty((segments - 1, slots, math.prod(layer.shape)), dtype=dtype)
 
@@ -211,4 +215,4 @@ def _sum_to(gradient: Tensor, shape: torch.Size, stacked: bool) -> Tensor:
     return gradient.sum_to_size((shape[0], *padding, *shape[1:])).reshape(shape).contiguous()
 
 
-ops.implement("triton", forward, backward)
+implement("triton", forward, backward)

@@ -1,47 +1,29 @@
-"""Where the operands of a call keep neuron m, in the form in which the kernels take it."""
+"""The place of neuron m in each operand of a call, in the form in which the kernels take it."""
 
 import functools
 import math
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import Tensor
 
-from .._ops import layer as ops
+from .._layer import COEFFICIENT, FILTER_COEFFICIENT, FILTER_STATE, OPERANDS, STATE_OPERANDS
 
+# Of the tensors that go in, and of the gradients that do.
+_INPUTS = {operand.name: operand.kind for operand in OPERANDS}
+_GRADIENTS = {f"grad_{operand.name}": operand.kind for operand in STATE_OPERANDS}
 # Operands with an axis in front: of taps, or of what a filter's state keeps.
-_STACKED = {*ops.FILTER_COEFFICIENTS, "synapse_state", "axon_state", "grad_synapse_state", "grad_axon_state"}
+_STACKED = {name for name, kind in (_INPUTS | _GRADIENTS).items() if kind in (FILTER_COEFFICIENT, FILTER_STATE)}
 # Operands that are floats where they have no strides.
-_COEFFICIENTS = {*ops.COEFFICIENTS, *ops.FILTER_COEFFICIENTS}
+_COEFFICIENTS = {name for name, kind in _INPUTS.items() if kind in (COEFFICIENT, FILTER_COEFFICIENT)}
 
-
-class Strides(NamedTuple):
-    """Per operand the strides over the collapsed dims of one step; None for a dense operand, and for none at all.
-
-    An operand of several blocks of neurons (taps, filter states) has one more, last, from block to block; where it is
-    None they lie one after another. ``kept`` stands for every tensor that the host allocated, the train and the
-    current's gradient apart.
-    """
-
-    current: tuple[int, ...] | None = None
-    out: tuple[int, ...] | None = None
-    kept: tuple[int, ...] | None = None
-    decay: tuple[int, ...] | None = None
-    reset_decay: tuple[int, ...] | None = None
-    threshold: tuple[int, ...] | None = None
-    v: tuple[int, ...] | None = None
-    r: tuple[int, ...] | None = None
-    synapse_feedback: tuple[int, ...] | None = None
-    synapse_feedforward: tuple[int, ...] | None = None
-    synapse_state: tuple[int, ...] | None = None
-    axon_feedback: tuple[int, ...] | None = None
-    axon_feedforward: tuple[int, ...] | None = None
-    axon_state: tuple[int, ...] | None = None
-    grad_current: tuple[int, ...] | None = None
-    grad_v: tuple[int, ...] | None = None
-    grad_r: tuple[int, ...] | None = None
-    grad_synapse_state: tuple[int, ...] | None = None
-    grad_axon_state: tuple[int, ...] | None = None
+# Per operand the strides over the collapsed dims of one step; None for a dense operand, and for none at all. An operand
+# of several blocks of neurons (taps, filter states) has one more, last, from block to block; where it is None they lie
+# one after another. ``kept`` stands for every tensor that the host allocated, the train and the current's gradient
+# apart.
+# The kernels find an input by its place in the list, too.
+_FIELDS = (*_INPUTS, "out", "kept", "grad_current", *_GRADIENTS)
+Strides = namedtuple("Strides", _FIELDS, defaults=(None,) * len(_FIELDS))  # type: ignore[misc]
 
 
 def _outer_first(one: tuple[int, list[int]], other: tuple[int, list[int]]) -> int:

@@ -1,7 +1,7 @@
 """The kernels: one program holds a block of neurons in registers and walks through time.
 
 Shapes below: T time steps, M neurons of one step. ``given``, ``gradients``, ``outputs`` and ``incoming`` are tuples of
-pointers with the names of ``ops.TENSORS`` and ``ops.OUTPUTS``; a pointer that is None is a tensor that is absent.
+pointers with the names of ``_layer.TENSORS`` and ``_layer.OUTPUTS``; a pointer that is None is a tensor that is absent.
 """
 
 import triton
@@ -9,6 +9,7 @@ import triton.language as tl
 
 from .formula import (
     FILTER,
+    STATES,
     SUBTRACT,
     add_products,
     filter_backward_step,
@@ -59,7 +60,7 @@ def lif_forward_kernel(
         for t in range(T):
             if outputs.checkpoints is not None:  # noqa: SIM102
                 if t == due:
-                    save_state(slot, state, M, mask, OPTIONS.reset)
+                    save_state(slot, state, M, mask, OPTIONS)
                     slot += OPTIONS.depth * M.to(tl.int64)
                     due += every
             state, y, _ = layer_step(state, x, membrane, synapse, axon, inverse_width, OPTIONS, DTYPE)
@@ -77,7 +78,7 @@ def lif_forward_kernel(
                 live = start + k < T
                 if outputs.checkpoints is not None:  # noqa: SIM102
                     if live & (start + k == due):
-                        save_state(slot, state, M, mask, OPTIONS.reset)
+                        save_state(slot, state, M, mask, OPTIONS)
                         slot += OPTIONS.depth * M.to(tl.int64)
                         due += every
                 after, y, _ = layer_step(
@@ -131,7 +132,7 @@ def lif_backward_kernel(
     else:
         AXON_DEPTH: tl.constexpr = 0  # noqa: N806
         recomputed_axon = ((), ())
-    slot_step = (2 + OPTIONS.synapse_depth + AXON_DEPTH) * M.to(tl.int64)
+    slot_step = (STATES + OPTIONS.synapse_depth + AXON_DEPTH) * M.to(tl.int64)
     current = given.current + offset_of(m, M, sizes, strides.current)
     x = tl.zeros([BLOCK], DTYPE)
     grad = tl.zeros([BLOCK], DTYPE)
@@ -175,7 +176,7 @@ def lif_backward_kernel(
             start_state = load_start(given, m, M, here, sizes, strides, OPTIONS.synapse_depth, AXON_DEPTH, DTYPE)
             later = tl.where(window > 0, mask, False)
             checkpoint = incoming.checkpoints + m + (window - 1) * (OPTIONS.depth * M.to(tl.int64))
-            saved = restore_state(checkpoint, start_state, M, later, OPTIONS.reset)
+            saved = restore_state(checkpoint, start_state, M, later, OPTIONS)
             start_state = state_where(window > 0, saved, start_state)
 
         segments = tl.cdiv(end - first, SEGMENT)
@@ -183,7 +184,7 @@ def lif_backward_kernel(
             state = start_state
             slot = workspace + m
             for s in range(segments - 1):
-                save_state(slot, state, M, mask, OPTIONS.reset)
+                save_state(slot, state, M, mask, OPTIONS)
                 slot += slot_step
                 if not OPTIONS.constant:
                     xs = load_steps(current, first + s * SEGMENT, end, current_step, mask, SEGMENT)
@@ -218,7 +219,7 @@ def lif_backward_kernel(
                 # What the next turn starts from (nothing, in the last). No barrier: a thread reads what it wrote.
                 slot -= slot_step
                 earlier = tl.where(start > first, mask, False)
-                start_state = restore_state(slot, start_state, M, earlier, OPTIONS.reset)
+                start_state = restore_state(slot, start_state, M, earlier, OPTIONS)
 
             for k in tl.static_range(SEGMENT - 1, -1, -1):
                 live = start + k < end

@@ -7,7 +7,7 @@ M neurons of one step (batch times features) are numbered in the order of the cu
 import triton
 import triton.language as tl
 
-from .formula import FILTER, NO_MEMBRANE, scalar
+from .formula import COEFFICIENTS, FIRST_COEFFICIENT, FIRST_STATE, STATES, scalar
 
 
 @triton.jit
@@ -127,15 +127,18 @@ def zeros(m, COUNT: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
     return blocks
 
 
-# -- a layer's operands: `given` and `kept` are tuples of pointers with the names of ops.TENSORS and ops.OUTPUTS -------
+# -- a layer's operands: `given` and `kept` are tuples of pointers with the names of _layer.TENSORS and .OUTPUTS -------
 
 
 @triton.jit
 def load_layer(given, m, M, mask, sizes, strides, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
     """The coefficients of membrane, synapse and axon, as :mod:`hnn_kernels._triton.formula` takes them."""
-    decay = load_coefficient(given.decay, m, M, mask, sizes, strides.decay, DTYPE)
-    reset_decay = load_coefficient(given.reset_decay, m, M, mask, sizes, strides.reset_decay, DTYPE)
-    threshold = load_coefficient(given.threshold, m, M, mask, sizes, strides.threshold, DTYPE)
+    membrane = ()
+    for i in tl.static_range(COEFFICIENTS):
+        value = load_coefficient(
+            given[FIRST_COEFFICIENT + i], m, M, mask, sizes, strides[FIRST_COEFFICIENT + i], DTYPE
+        )  # fmt: skip
+        membrane = membrane + (value,)  # noqa: RUF005
     synapse = (
         load_taps(
             given.synapse_feedback, m, M, mask, sizes, strides.synapse_feedback, OPTIONS.synapse[0], DTYPE
@@ -148,45 +151,46 @@ def load_layer(given, m, M, mask, sizes, strides, OPTIONS: tl.constexpr, DTYPE: 
         load_taps(given.axon_feedback, m, M, mask, sizes, strides.axon_feedback, OPTIONS.axon[0], DTYPE),
         load_taps(given.axon_feedforward, m, M, mask, sizes, strides.axon_feedforward, OPTIONS.axon[1], DTYPE),
     )
-    return (decay, reset_decay, threshold), synapse, axon
+    return membrane, synapse, axon
 
 
 @triton.jit
 def load_start(given, m, M, mask, sizes, strides, SYNAPSE: tl.constexpr, AXON: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
     """The state before the first step, as ``formula.layer_step`` takes it; SYNAPSE and AXON are the filters' depths."""
-    return (
-        load_state(given.v, m, M, mask, sizes, strides.v, DTYPE),
-        load_state(given.r, m, M, mask, sizes, strides.r, DTYPE),
+    states = ()
+    for i in tl.static_range(STATES):
+        value = load_state(given[FIRST_STATE + i], m, M, mask, sizes, strides[FIRST_STATE + i], DTYPE)
+        states = states + (value,)  # noqa: RUF005
+    return states + (  # noqa: RUF005
         load_blocks(given.synapse_state, m, M, mask, sizes, strides.synapse_state, SYNAPSE, DTYPE),
         load_blocks(given.axon_state, m, M, mask, sizes, strides.axon_state, AXON, DTYPE),
     )
 
 
 @triton.jit
-def save_state(pointer, state, M, mask, RESET: tl.constexpr):  # noqa: N803
-    """Store a state in the order of ops' checkpoints, without what the layer has not."""
-    v, r, synapse, axon = state
-    if RESET != NO_MEMBRANE:
-        tl.store(pointer, v, mask=mask)
-    pointer += M
-    if RESET == FILTER:
-        tl.store(pointer, r, mask=mask)
-    pointer += M
-    store_blocks(pointer, synapse + axon, M, mask)
+def save_state(pointer, state, M, mask, OPTIONS: tl.constexpr):  # noqa: N803
+    """Store a state in the order of _layer.STATE_OPERANDS, without what the layer has not."""
+    for i in tl.static_range(STATES):
+        if OPTIONS.keeps[i]:
+            tl.store(pointer, state[i], mask=mask)
+        pointer += M
+    store_blocks(pointer, state[STATES] + state[STATES + 1], M, mask)
 
 
 @triton.jit
-def restore_state(pointer, like, M, mask, RESET: tl.constexpr):  # noqa: N803
-    """What :func:`save_state` stored; ``like`` is any state with the parts wanted, and stands in for what was not."""
-    v, r, synapse, axon = like
-    if RESET != NO_MEMBRANE:
-        v = tl.load(pointer, mask=mask)
-    pointer += M
-    if RESET == FILTER:
-        r = tl.load(pointer, mask=mask)
-    pointer += M
+def restore_state(pointer, like, M, mask, OPTIONS: tl.constexpr):  # noqa: N803
+    """Load what :func:`save_state` stored; ``like``, a state with the parts wanted, stands in for the others."""
+    states = ()
+    for i in tl.static_range(STATES):
+        if OPTIONS.keeps[i]:  # noqa: SIM108  of constants, which only a block decides while compiling
+            states = states + (tl.load(pointer, mask=mask),)  # noqa: RUF005
+        else:
+            states = states + (like[i],)  # noqa: RUF005
+        pointer += M
+    synapse = like[STATES]
+    axon = like[STATES + 1]
     histories = ()
     for _ in tl.static_range(len(synapse) + len(axon)):
         histories = histories + (tl.load(pointer, mask=mask),)  # noqa: RUF005
         pointer += M
-    return v, r, histories[: len(synapse)], histories[len(synapse) :]
+    return states + (histories[: len(synapse)], histories[len(synapse) :])  # noqa: RUF005

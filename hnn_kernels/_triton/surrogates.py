@@ -1,4 +1,4 @@
-# Generated from hnn_kernels/surrogates.py by `make surrogates`.
+# Generated from hnn_kernels/surrogates.py by `make generate`.
 """The surrogates of the distance x = V - V_th to the threshold, as device functions."""
 
 import triton

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, filters
-from .._ops.layer import RESET_GRADS, RESETS
-from ..functional import READOUTS, lif
-from ..reference import LIFState
+from .._layer import COEFFICIENTS, READOUTS, RESET_GRADS, RESETS
+from ..functional import lif
+from ..state import LIFState
 from ..surrogates import SURROGATES
 from .iir import IIR
 
 # exp(-1 / tau) with the time constant of SNN-IIR (Fang et al. 2020), on which the paper's code is built: 4 steps.
 RESET_DECAY = math.exp(-1 / 4)
-COEFFICIENTS = ("decay", "reset_decay", "threshold")
 FILTERS = ("axon", "synapse")
 
 

@@ -18,7 +18,7 @@ from support.sources import files
 # Files of a run, of a data set, or of another program.
 ELSEWHERE = {"best.ckpt", "last.ckpt", "metrics.csv", "artificial/", "src/networks/mlp_networks.py", "src/utils.py"}
 COMPILED = {f"hnn_kernels.{name}" for name in ("_cpu", "_cuda", "_shim")}
-SUFFIXES = "py|md|h|cuh|cpp|cu|sh|toml|csv|json|yaml"
+SUFFIXES = "py|md|h|inl|cuh|cpp|cu|sh|toml|csv|json|yaml"
 PATH = re.compile(
     rf"(?:[\w.*-]+/)*[\w*-][\w.*-]*\.(?:{SUFFIXES})|\.?[\w*-]+(?:/[\w.*-]+)*/"
     r"|(?:csrc|docs|tests|benchmarks)(?:/[\w.*-]+)+"

@@ -7,7 +7,7 @@ import torch
 
 import hnn_kernels
 from hnn_kernels import IIR, LIFState
-from hnn_kernels._ops.layer import COEFFICIENTS, TENSORS
+from hnn_kernels._layer import COEFFICIENTS, TENSORS
 from support.comparisons import equal_bits
 from support.layers import PARAMETERS, inputs, replace, results, run, tensors
 from support.targets import Target

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hnn_kernels import IIR, LIFState
-from hnn_kernels._ops.layer import TENSORS
+from hnn_kernels._layer import TENSORS
 from support.comparisons import equal_bits, hold_derivative, hold_forward, hold_gradients, same_spikes
 from support.layers import (
     DTYPES,

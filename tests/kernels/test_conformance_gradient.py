@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hnn_kernels._ops.layer import RESET_GRADS
+from hnn_kernels._layer import RESET_GRADS
 from support.comparisons import equal_bits, hold_derivative, hold_gradients
 from support.layers import DTYPES, KINDS, LOW, THROUGH, gradients, inputs, replace, run, tensors
 from support.targets import dtype_id

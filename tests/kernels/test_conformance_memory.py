@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from hnn_kernels._ops.layer import (
-    TENSORS,
-)
+from hnn_kernels._layer import TENSORS
 from support.comparisons import equal_bits
 from support.guarded_memory import GuardedAllocations, call_below
 from support.layers import inputs, representable, results, run, tensors

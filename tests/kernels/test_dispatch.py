@@ -10,15 +10,16 @@ import torch
 import hnn_kernels
 from hnn_kernels import Backend
 from hnn_kernels import _dispatch as dispatch
-from hnn_kernels._ops.layer import KERNEL_BACKENDS
+from hnn_kernels._dispatch import KERNEL_BACKENDS
+from hnn_kernels._ops.layer import backward_ops, forward_ops
 
-REFERENCE = Backend("reference", ("any",), "")
-CPU = Backend("cpu", ("cpu",), "")
+REFERENCE = Backend("reference", ("any",), "", automatic=("any",))
+CPU = Backend("cpu", ("cpu",), "", automatic=("cpu",))
 NO_CPU = Backend("cpu", (), "the C++ kernels are not there")
-TRITON = Backend("triton", ("cuda",), "")
+TRITON = Backend("triton", ("cuda",), "", automatic=("cuda",))
 INTERPRETED = Backend("triton", ("cpu", "cuda"), "")
 NO_TRITON = Backend("triton", (), "triton cannot be imported")
-CUDA = Backend("cuda", ("cuda",), "")
+CUDA = Backend("cuda", ("cuda",), "", automatic=("cuda",))
 SHIM = Backend("cuda", ("cpu",), "")
 NO_CUDA = Backend("cuda", (), "the CUDA kernels are not there")
 
@@ -34,10 +35,12 @@ def test_backend_can_be_proved_here(name):
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretend that these are the backends."""
+    """Pretend that the probes found these backends."""
 
     def install(*backends):
-        monkeypatch.setattr(dispatch, "_BACKENDS", {b.name: b for b in (*backends, REFERENCE)})
+        found = {b.name: b for b in (*backends, REFERENCE)}
+        ranked = {entry.name: found[entry.name] for entry in dispatch.REGISTRY}
+        monkeypatch.setattr(dispatch, "_BACKENDS", ranked)
 
     return install
 
@@ -165,3 +168,20 @@ def test_an_instruction_set_that_is_not_there_is_an_error():
     assert done.returncode != 0
     assert "HNN_CPU_ISA must be one of" in done.stderr
     assert "got avx3" in done.stderr
+
+
+def test_a_backend_is_not_chosen_by_its_name(installed):
+    """Only its probe says for which devices it may be chosen."""
+    installed(Backend("cpu", ("cpu",), ""), TRITON, Backend("cuda", ("cuda",), ""))
+    assert dispatch.choose("cpu", None) == "reference"
+    assert dispatch.choose("cuda", None) == "triton"
+
+
+def test_the_registry_stands_for_what_is_there():
+    """Its order is the preference, and every entry with kernels has the operators."""
+    names = [entry.name for entry in dispatch.REGISTRY]
+    assert list(hnn_kernels.backends()) == names
+    assert names[-1] == "reference"
+    assert set(forward_ops) == set(backward_ops) == set(KERNEL_BACKENDS) == {*names} - {"reference"}
+    for backend in hnn_kernels.backends().values():
+        assert set(backend.automatic) <= set(backend.devices)

@@ -8,7 +8,7 @@ import torch
 
 import hnn_kernels
 from hnn_kernels import IIR, LIFState
-from hnn_kernels.reference import state_dtype
+from hnn_kernels.state import state_dtype
 from support.comparisons import equal_bits, hold_derivative
 from support.errors import refuses
 from support.layers import DTYPES, inputs, run

@@ -4,10 +4,10 @@ import pytest
 
 from support.imports import circles, graph, imports, modules, problems
 
-# From the bottom to the top: numbers and checks, the reference, the operators, the backends that implement them, the
-# choice of a backend, autograd and the functions, the modules, the package.
+# From the bottom to the top: numbers, lists and checks, the reference, the operators, the backends that implement them,
+# the choice of a backend, autograd and the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "_checks"],
+    ["version", "surrogates", "state", "_checks", "_layer"],
     ["_noise", "filters"],
     ["reference"],
     ["_ops.*"],

@@ -12,7 +12,7 @@ from torch import nn
 import hnn_kernels
 from hnn_kernels import IIR, LIFState
 from hnn_kernels import nn as hnn_nn
-from hnn_kernels._ops.layer import COEFFICIENTS
+from hnn_kernels._layer import COEFFICIENTS
 from hnn_kernels.nn import LIF, Duplicate
 from support.comparisons import equal_bits
 from support.layers import DTYPES, inputs

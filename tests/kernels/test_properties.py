@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import hnn_kernels
 from hnn_kernels import IIR, SURROGATES, LIFState
-from hnn_kernels._ops.layer import FILTER_COEFFICIENTS, RESETS
+from hnn_kernels._layer import FILTER_COEFFICIENTS, RESETS
 from support.comparisons import equal_bits
 from support.layers import inputs, replace, results, run, tensors
 

@@ -7,7 +7,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import hnn_kernels
-from hnn_kernels._ops.layer import COEFFICIENTS, TENSORS, backward_ops, forward_ops
+from hnn_kernels._layer import COEFFICIENTS, TENSORS
+from hnn_kernels._ops.layer import backward_ops, forward_ops
 from support.comparisons import equal_bits
 from support.layers import DTYPES, everything, gradients, inputs, replace, results, run, tensors
 from support.operators import every_need, raw_arguments

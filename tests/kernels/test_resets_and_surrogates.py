@@ -8,7 +8,7 @@ import torch
 
 import hnn_kernels
 from hnn_kernels import SURROGATES, LIFState
-from hnn_kernels._ops.layer import RESETS
+from hnn_kernels._layer import RESETS
 from support.comparisons import equal_bits, hold_derivative, hold_forward, hold_gradients, hold_smooth, potentials
 from support.errors import refuses
 from support.layers import DTYPES, KINDS, RESETS_AND_GRADS, WIDTHS, gradients, in_pieces, inputs, replace, run, tensors

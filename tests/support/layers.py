@@ -7,8 +7,8 @@ from torch import Tensor
 
 import hnn_kernels
 from hnn_kernels import IIR, LIFState
-from hnn_kernels._ops.layer import COEFFICIENTS, FILTER_COEFFICIENTS, RESET_GRADS, RESETS, TENSORS
-from hnn_kernels.reference import state_dtype
+from hnn_kernels._layer import COEFFICIENTS, FILTER_COEFFICIENTS, RESET_GRADS, RESETS, TENSORS
+from hnn_kernels.state import state_dtype
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 LOW = (torch.bfloat16, torch.float16)
@@ -91,7 +91,7 @@ def in_double(arguments: dict) -> dict:
 
 
 def _named(arguments: dict) -> dict:
-    """Everything that has a name in :data:`hnn_kernels._ops.layer.TENSORS`, be it a tensor or not."""
+    """Everything that has a name in :data:`hnn_kernels._layer.TENSORS`, be it a tensor or not."""
     state = arguments.get("state") or LIFState(None, None)
     named = {"current": arguments["current"], "v": state.v, "r": state.r}
     named |= {name: arguments.get(name) for name in COEFFICIENTS}

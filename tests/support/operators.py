@@ -3,17 +3,8 @@
 import torch
 
 from hnn_kernels import SURROGATES
-from hnn_kernels._ops.layer import (
-    COEFFICIENTS,
-    NO_MEMBRANE,
-    RESET_GRADS,
-    RESETS,
-    TENSORS,
-    Layer,
-    allocate_outputs,
-    backward_ops,
-    forward_ops,
-)
+from hnn_kernels._layer import COEFFICIENTS, NO_MEMBRANE, READOUTS, RESET_GRADS, RESETS, TENSORS, Layer
+from hnn_kernels._ops.layer import allocate_outputs, backward_ops, forward_ops
 from support.guarded_memory import among_nans
 from support.layers import FILTERS, inputs, replace, run, tensors
 
@@ -48,7 +39,8 @@ def raw_arguments(
         },
         steps=steps, width=0.4, surrogate=SURROGATES[surrogate].number, reset_grad=RESET_GRADS[reset_grad],
         reset=RESETS[arguments["reset"]] if "reset" in arguments else NO_MEMBRANE,
-        count=count, smooth=smooth, return_state=return_state, checkpoint_every=checkpoint_every,
+        readout=READOUTS["count" if count else "spikes"], smooth=smooth, return_state=return_state,
+        checkpoint_every=checkpoint_every,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(5)
     incoming = [

@@ -23,16 +23,8 @@ from triton.backends.compiler import GPUTarget
 import hnn_kernels._triton.coding as coding
 import hnn_kernels._triton.launch as launch
 from benchmarks.gpu.machine_code import disassemble, loops, resources
-from hnn_kernels._ops.layer import (
-    COEFFICIENTS,
-    FILTER_COEFFICIENTS,
-    LAYER,
-    NO_MEMBRANE,
-    RESET_GRADS,
-    TENSORS,
-    Layer,
-    allocate_outputs,
-)  # fmt: skip
+from hnn_kernels._layer import COEFFICIENTS, FILTER_COEFFICIENTS, NO_MEMBRANE, READOUTS, RESET_GRADS, TENSORS, Layer
+from hnn_kernels._ops.layer import allocate_outputs
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Two dims that do not merge, and a size that no vector width divides.
@@ -150,7 +142,8 @@ def compiled(
     if options.get("strided"):
         current, grad_out = (torch.cat([t, t], -1)[..., : shape[-1]] for t in (current, grad_out))
     values = {
-        "current": current, "steps": steps if constant else None, "width": 0.4, "surrogate": 0, "count": count,
+        "current": current, "steps": steps if constant else None, "width": 0.4, "surrogate": 0,
+        "readout": READOUTS["count" if count else "spikes"],
         "smooth": options.get("smooth", False), "return_state": True, "reset": options.get("reset", 0),
         "reset_grad": RESET_GRADS[options.get("reset_grad", "full")], "checkpoint_every": options.get("every", 0),
     }  # fmt: skip
@@ -165,7 +158,7 @@ def compiled(
             values[f"{name}_{part}_values"] = [value] * taps
             if options.get("learnt"):
                 values[f"{name}_{part}"] = torch.zeros((taps, *shape[1:]), dtype=state_kind) if taps else None
-    layer = Layer(*(values.get(name) for name in LAYER))
+    layer = Layer(**values)
     try:
         if direction == "forward":
             launch.forward(*layer)

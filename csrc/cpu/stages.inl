@@ -2,6 +2,11 @@
 // kTile neurons through up to kBlock rows with its state in registers, and hands rows that stay in the L1 cache to the
 // next, so options add up instead of multiplying. Rows come by reference and are copied inside: a copy in the caller,
 // of members written a moment ago, would wait for them to leave the store buffer.
+//
+// Included by body.inl, after ../neuron.h.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 
@@ -15,14 +20,20 @@ struct Membrane {
   Adjoint<Vector<C>> adjoint[n];
   Coefficients<Vector<C>> sum[n];  // the coefficients' gradients
   Vector<C> inverse_width;
+  Options options;
 };
 
-// What the membrane leaves behind for its adjoint, where asked: V[t], its spike, and the state before step t.
+// The rows that the membrane leaves for its adjoint, where asked: V[t], its spike, and the state before step t.
 template <class C>
 struct Trace {
-  Rows<C> v, spike, before_v, before_r;
+  Rows<C> v, spike;
+#define HNN_DECLARE(name, Name) Rows<C> before_##name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
 
-  Trace from(int64_t t) const { return {v.from(t), spike.from(t), before_v.from(t), before_r.from(t)}; }
+#define HNN_FROM(name, Name) before_##name.from(t),
+  Trace from(int64_t t) const { return {v.from(t), spike.from(t), HNN_STATES(HNN_FROM)}; }
+#undef HNN_FROM
 };
 
 // Vectors of a row that go through time together: enough to hide the recursion's latency, few enough for the registers,
@@ -68,18 +79,21 @@ struct Held {
   }
 };
 
-// What membrane_forward writes: the spikes alone, V alone, or whatever rows it is given; a branch for each vector
+// The rows that membrane_forward writes: the spikes alone, V alone, or those it is given; a branch for each vector
 // counts.
 enum Writes { kSpikes, kPotential, kGiven };
 
 // With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`; all coefficients
-// are then the same for all neurons. `surrogate` is read for kSmooth, which is for proofs and not for speed.
+// are then the same for all neurons. The options that are not constants here are for proofs and not for speed.
 template <class C, int kReset, bool kSmooth, int kWrites, int kP = -1, int kQ = 0>
-void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, const Rows<C>& of_current,
-                      const Rows<C>& to_spikes, const Trace<C>& trace, int64_t steps, const Ahead& then) {
+void membrane_forward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_current, const Rows<C>& to_spikes,
+                      const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
   constexpr int g = kP < 0 ? kWideGroup<C> : kGroup<C>;
   const V inverse_width = m.inverse_width;
+  Options options = m.options;
+  options.reset = kReset;
+  options.smooth = kSmooth;
   const Rows<C> current = of_current, spikes = to_spikes;
   const Trace<C> to = trace;
   Ahead ahead = then;
@@ -94,10 +108,12 @@ void membrane_forward(Membrane<C>& m, int surrogate, const Filter<C>& axon, cons
       unrolled<g>([&](auto k) HNN_LAMBDA {
         constexpr int own = kP < 0 ? k : 0;
         const int at = first + k;
-        if (kWrites == kGiven && to.before_v) to.before_v.set(t, at, state[k].v);
-        if (kWrites == kGiven && to.before_r) to.before_r.set(t, at, state[k].r);
+#define HNN_KEEP(name, Name) \
+  if (kWrites == kGiven && to.before_##name) to.before_##name.set(t, at, state[k].name);
+        HNN_STATES(HNN_KEEP)
+#undef HNN_KEEP
         V v;
-        V spike = forward_step(kReset, kSmooth, surrogate, state[k], current.get(t, at), c[own], inverse_width, v);
+        V spike = forward_step(options, state[k], current.get(t, at), c[own], inverse_width, v);
         if constexpr (kP >= 0) spike = filter_step(kP, kQ, filter.memory[k], spike, filter.c[own]);
         if (kWrites == kSpikes || (kWrites == kGiven && spikes)) spikes.put(t, at, spike);
         if (kWrites == kPotential || (kWrites == kGiven && to.v)) to.v.set(t, at, v);
@@ -116,12 +132,14 @@ void density_rows(const Membrane<C>& m, const Rows<C>& of_v, const Rows<C>& to_r
   constexpr int g = kGroup<C>;
   const Rows<C> v = of_v, result = to_result;
   const Vector<C> inverse_width = m.inverse_width;
+  Options options = m.options;
+  options.surrogate = kSurrogate;
   for (int first = 0; first < kVectors<C>; first += g) {
     Vector<C> threshold[g];
     unrolled<g>([&](auto k) HNN_LAMBDA { threshold[k] = m.c[first + k].threshold; });
     for (int64_t t = 0; t < steps; ++t) {
       unrolled<g>([&](auto k) HNN_LAMBDA {
-        result.set(t, first + k, density(kSurrogate, v.get(t, first + k) - threshold[k], inverse_width));
+        result.set(t, first + k, slope(options, v.get(t, first + k) - threshold[k], inverse_width));
       });
     }
   }
@@ -137,6 +155,10 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_
   using V = Vector<C>;
   constexpr int g = kLearns || kP >= 0 ? kGroup<C> : kWideGroup<C>;
   const V inverse_width = m.inverse_width;
+  Options options = m.options;
+  options.reset = kReset;
+  options.reset_grad = kResetGrad;
+  options.surrogate = kSurrogate;
   const Rows<C> grads = of_grads, densities = of_densities, grad_current = to_grad_current;
   const Trace<C> of = trace;
   Ahead ahead = then;
@@ -162,14 +184,15 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_
         const Adjoint<V> after = adjoint[k];
         const V v = kReset == kZero || kSurrogate != kFromRows ? of.v.get(t, at) : V{};
         const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, at) : V{};
-        const V slope =
-            kSurrogate == kFromRows ? densities.get(t, at) : density(kSurrogate, v - c[own].threshold, inverse_width);
+        const V at_v =
+            kSurrogate == kFromRows ? densities.get(t, at) : slope(options, v - c[own].threshold, inverse_width);
         V through_spike;
-        const V grad =
-            backward_step(kReset, kResetGrad, adjoint[k], grad_spike, slope, v, spike, c[own], through_spike);
+        const V grad = backward_step(options, adjoint[k], grad_spike, at_v, v, spike, c[own], through_spike);
         if constexpr (kLearns) {
-          const State<V> before{of.before_v.get(t, at), kReset == kFilter ? of.before_r.get(t, at) : V{}};
-          accumulate(kReset, sum[k], grad, through_spike, spike, after, before);
+#define HNN_READ(name, Name) accumulate_reads(options).name ? of.before_##name.get(t, at) : V{},
+          const State<V> before{HNN_STATES(HNN_READ)};
+#undef HNN_READ
+          accumulate(options, sum[k], grad, through_spike, spike, after, before);
         }
         grad_current.put(t, at, grad);
       });

@@ -1,11 +1,16 @@
 // The rows of a tile in memory: kTile neurons of one step, in any layout and dtype.
+//
+// Included by body.inl, after vector.inl.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 
 using hnn::kBlock;
 using hnn::kTile;
 
-// Where the tile's neurons lie in one operand: `base` and consecutive, or each at its own offset.
+// The place of the tile's neurons in one operand: `base` and consecutive, or each at its own offset.
 struct Place {
   int64_t base = 0;
   bool dense = false;

@@ -1,5 +1,10 @@
 // The vector type of the instruction set being compiled, its functions, and the element types. Included into
 // HNN_NAMESPACE once per instruction set (see kernels_*.cpp), which defines HNN_VECTOR_BYTES and HNN_INLINE.
+//
+// Included by body.inl, after the settings of kernels_*.cpp.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 

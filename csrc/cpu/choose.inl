@@ -1,4 +1,9 @@
 // From run-time options to the stages, and the kernels that the host calls.
+//
+// Included by body.inl, after backward.inl.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 
@@ -20,7 +25,7 @@ void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
   // The density beside the recursion instead of before it saves a sixth of backward, and costs as many functions again.
   constexpr bool kFuses = sizeof(C) == 4;
   const bool fused = kFuses && call.surrogate == kGaussian, learns = call.learns();
-  constant<kNoMembrane>(call.reset, [&](auto reset) {
+  constant<kResets>(call.reset, [&](auto reset) {
     constexpr int kReset = decltype(reset)::value;
     constant<2>(call.smooth, [&](auto smooth) {
       constexpr bool kSmooth = decltype(smooth)::value;
@@ -28,7 +33,7 @@ void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
       stages.advance = &membrane_forward<C, kReset, kSmooth, kGiven>;
       stages.recompute = Kept(call).only_v() ? &membrane_forward<C, kReset, kSmooth, kPotential> : stages.advance;
     });
-    constant<3>(call.reset_grad, [&](auto reset_grad) {
+    constant<kResetGrads>(call.reset_grad, [&](auto reset_grad) {
       constexpr int kGrad = decltype(reset_grad)::value, kInside = kFuses ? static_cast<int>(kGaussian) : kFromRows;
       stages.membrane_backward = fused    ? learns ? &membrane_backward<C, kReset, kGrad, true, kInside>
                                                    : &membrane_backward<C, kReset, kGrad, false, kInside>
@@ -63,7 +68,10 @@ void choose_filter(Filters& filters, const hnn::FilterCall& call) {
 }
 
 bool same_for_all(const hnn::Call& call) {
-  bool same = is_absent_or_one(call.decay) && is_absent_or_one(call.reset_decay) && is_absent_or_one(call.threshold);
+  bool same = true;
+#define HNN_ADD(name, Name) same &= is_absent_or_one(call.name);
+  HNN_COEFFICIENTS(HNN_ADD)
+#undef HNN_ADD
   for (int i = 0; i < call.axon.taps(); ++i) same &= is_absent_or_one(call.axon.coefficients[i]);
   return same;
 }
@@ -72,8 +80,10 @@ bool same_for_all(const hnn::Call& call) {
 // loop, a tenth faster.
 template <class C>
 void choose_fused_axon(Stages<C>& stages, const hnn::Call& call) {
-  if (sizeof(C) != 4 || !call.axon.present || call.axon.learns || call.learns() || call.smooth ||
-      call.reset != kFilter || call.surrogate != kGaussian || !same_for_all(call)) {
+  Options options = call;
+  options.reset_grad = Options().reset_grad;  // of which there is a function each
+  if (sizeof(C) != 4 || !call.axon.present || call.axon.learns || call.learns() || !options.usual() ||
+      !same_for_all(call)) {
     return;
   }
   with_orders(call.axon, [&](auto feedback, auto feedforward) {
@@ -81,7 +91,7 @@ void choose_fused_axon(Stages<C>& stages, const hnn::Call& call) {
     if constexpr (kP >= 0 && sizeof(C) == 4) {
       stages.fused_axon = true;
       stages.membrane_forward = &membrane_forward<C, kFilter, false, kSpikes, kP, kQ>;
-      constant<3>(call.reset_grad, [&](auto grad) {
+      constant<kResetGrads>(call.reset_grad, [&](auto grad) {
         stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, kP, kQ>;
       });
     }

@@ -2,24 +2,41 @@
 // need is kept in scratch that stays in the L2 cache; then the stages' adjoints walk back through it, block by block.
 // The two passes fetch for each other: the recomputation is short of work and asks for the gradients that the way back
 // reads next, and that, which is long, for the currents of the next recomputation.
+//
+// Included by body.inl, after forward.inl.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 
-// Which rows a segment leaves behind.
+// The rows that a segment leaves behind.
 struct Kept {
-  bool v, spike, before_v, before_r, synapse, axon;
+  bool v, spike, synapse, axon;
+#define HNN_DECLARE(name, Name) bool before_##name;
+  HNN_STATES(HNN_DECLARE)
+#undef HNN_DECLARE
 
   explicit Kept(const hnn::Call& call) {
     const bool immediate = call.reset == kSubtract || call.reset == kZero, learns = call.learns();
     v = call.reset != kNoMembrane;
     spike = call.reset == kZero || (call.reset == kSubtract && learns) || call.axon.learns;
-    before_v = learns && immediate;  // else it is V of the step before
-    before_r = learns && call.reset == kFilter;
+#define HNN_KEEP(name, Name) before_##name = learns && accumulate_reads(call).name;
+    HNN_STATES(HNN_KEEP)
+#undef HNN_KEEP
+    before_v &= immediate;  // else it is V of the step before
     synapse = call.synapse.learns;
     axon = call.axon.learns;
   }
-  bool only_v() const { return v && !spike && !before_v && !before_r && !axon; }  // of the membrane's
-  int rows() const { return v + spike + before_v + before_r + 2 * synapse + axon; }
+  int befores() const {
+    int count = 0;
+#define HNN_ADD(name, Name) count += before_##name;
+    HNN_STATES(HNN_ADD)
+#undef HNN_ADD
+    return count;
+  }
+  bool only_v() const { return v && !spike && !befores() && !axon; }  // of the membrane's
+  int rows() const { return v + spike + befores() + 2 * synapse + axon; }
   // Rows of history in front.
   int extra(const hnn::Call& call) const {
     return 1 + (synapse ? call.synapse.depth() : 0) + (axon ? call.axon.depth() : 0);
@@ -64,7 +81,9 @@ class Backward {
     trace_.v = rows(kept_.v, 1);
     trace_.spike = rows(kept_.spike, kept_.axon ? call.axon.feedforward : 0);
     trace_.before_v = kept_.before_v ? rows(true, 0) : call.learns() ? trace_.v.from(-1) : Rows<C>{};
-    trace_.before_r = rows(kept_.before_r, 0);
+#define HNN_TAKE(name, Name) trace_.before_##name = rows(kept_.before_##name, 0);
+    HNN_LATER_STATES(HNN_TAKE)
+#undef HNN_TAKE
     synapse_x_ = rows(kept_.synapse, call.synapse.feedforward);
     synapse_y_ = rows(kept_.synapse, call.synapse.feedback);
     axon_y_ = rows(kept_.axon, call.axon.feedback);
@@ -127,7 +146,7 @@ class Backward {
       if (call_.reset == kFilter || call_.reset == kNone) trace.before_v = {};  // V of the row before is there
       const Rows<C> spikes = keep && kept_.spike ? Rows<C>{} : call_.axon.learns ? block_[1] : Rows<C>{};
       const auto run = keep ? stages_.recompute : stages_.advance;
-      run(layer_.membrane, call_.surrogate, layer_.axon, input, spikes, trace, steps, ahead);
+      run(layer_.membrane, layer_.axon, input, spikes, trace, steps, ahead);
       if (call_.axon.learns) {  // else nobody asks for its output
         stages_.axon.forward(layer_.axon, keep ? trace.spike : spikes, keep ? axon_y_.from(t) : block_[2], steps, {});
       }
@@ -200,8 +219,9 @@ class Backward {
 
   void load_adjoints() {
     Membrane<C>& m = layer_.membrane;
-    load(call_.grad_last_v, [&](int k, Vector<C> x) { m.adjoint[k].v = x; });
-    load(call_.grad_last_r, [&](int k, Vector<C> x) { m.adjoint[k].r = x; });
+#define HNN_LOAD(name, Name) load(call_.grad_last_##name, [&](int k, Vector<C> x) { m.adjoint[k].name = x; });
+    HNN_STATES(HNN_LOAD)
+#undef HNN_LOAD
     if (call_.grad_current.constant) std::fill(total_, total_ + n, Vector<C>{});
     if (call_.learns()) std::fill(m.sum, m.sum + n, Coefficients<Vector<C>>{});
     load_adjoint(call_.synapse, layer_.synapse);
@@ -225,11 +245,12 @@ class Backward {
       set_row(grad_current_.rows(0), 0, [&](int k) { return total_[k]; });
       grad_current_.commit(0, 1);
     }
-    save(call_.grad_v, [&](int k) { return m.adjoint[k].v; });
-    save(call_.grad_r, [&](int k) { return m.adjoint[k].r; });
-    save(call_.partial_decay, [&](int k) { return m.sum[k].decay; });
-    save(call_.partial_reset_decay, [&](int k) { return m.sum[k].reset_decay; });
-    save(call_.partial_threshold, [&](int k) { return m.sum[k].threshold; });
+#define HNN_SAVE(name, Name) save(call_.grad_##name, [&](int k) { return m.adjoint[k].name; });
+    HNN_STATES(HNN_SAVE)
+#undef HNN_SAVE
+#define HNN_SAVE(name, Name) save(call_.partial_##name, [&](int k) { return m.sum[k].name; });
+    HNN_COEFFICIENTS(HNN_SAVE)
+#undef HNN_SAVE
     save_filter(call_.synapse, layer_.synapse);
     save_filter(call_.axon, layer_.axon);
   }

@@ -1,10 +1,15 @@
 // Tile after tile of neurons through all steps, forward, block by block through the stages.
+//
+// Included by body.inl, after stages.inl.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// The stages of a call, as functions (choose.h).
+// The stages of a call, as functions (choose.inl).
 template <class C>
 struct Stages {
   // Forward; again for what backward keeps; and again for the state alone.
@@ -53,6 +58,7 @@ struct Layer {
   Filter<C> synapse, axon;
 
   Layer(const hnn::Call& layer, Arena<C>& arena) : call(layer) {
+    membrane.options = call;
     membrane.inverse_width = broadcast<Vector<C>>(call.inverse_width);
     allocate(synapse, call.synapse, arena);
     allocate(axon, call.axon, arena);
@@ -69,23 +75,26 @@ struct Layer {
       if (!is_absent_or_one(operand)) gather<C>(operand, first, count, set);
     });
     if (call.reset != kNoMembrane) {
-      gather<C>(call.v, first, count, [&](int k, Vector<C> x) { membrane.state[k].v = x; });
-      gather<C>(call.r, first, count, [&](int k, Vector<C> x) { membrane.state[k].r = x; });
+#define HNN_LOAD(name, Name) \
+  gather<C>(call.name, first, count, [&](int k, Vector<C> x) { membrane.state[k].name = x; });
+      HNN_STATES(HNN_LOAD)
+#undef HNN_LOAD
     }
     load_history(synapse, call.synapse);
     load_history(axon, call.axon);
   }
 
-  // f(value, i) for each of the state's values, v, r and the histories: the order of a checkpoint.
+  // f(value, i) for each of the state's values, the membrane's and the histories: the order of a checkpoint.
   template <class F>
   HNN_INLINE void each_state(F f) {
     int i = 0;
     Vector<C> row[n];
-    for (int k = 0; k < n; ++k) row[k] = membrane.state[k].v;
-    f(row, i++);
-    for (int k = 0; k < n; ++k) membrane.state[k].v = row[k], row[k] = membrane.state[k].r;
-    f(row, i++);
-    for (int k = 0; k < n; ++k) membrane.state[k].r = row[k];
+#define HNN_VISIT(name, Name)                                  \
+  for (int k = 0; k < n; ++k) row[k] = membrane.state[k].name; \
+  f(row, i++);                                                 \
+  for (int k = 0; k < n; ++k) membrane.state[k].name = row[k];
+    HNN_STATES(HNN_VISIT)
+#undef HNN_VISIT
     for (int j = 0; j < synapse.depth(); ++j) f(synapse.history + j * n, i++);
     for (int j = 0; j < axon.depth(); ++j) f(axon.history + j * n, i++);
   }
@@ -107,9 +116,9 @@ struct Layer {
   template <class F>
   HNN_INLINE void each_coefficient(F f) {
     if (call.reset != kNoMembrane) {
-      f(call.decay, [&](int k, Vector<C> x) { membrane.c[k].decay = x; });
-      f(call.reset_decay, [&](int k, Vector<C> x) { membrane.c[k].reset_decay = x; });
-      f(call.threshold, [&](int k, Vector<C> x) { membrane.c[k].threshold = x; });
+#define HNN_VISIT(name, Name) f(call.name, [&](int k, Vector<C> x) { membrane.c[k].name = x; });
+      HNN_COEFFICIENTS(HNN_VISIT)
+#undef HNN_VISIT
     }
     const auto taps = [&](const Filter<C>& filter, const hnn::FilterCall& from) {
       if (!from.present) return;
@@ -184,8 +193,7 @@ class Forward {
     }
     const bool axon_apart = call_.axon.present && !stages_.fused_axon;
     if (call_.reset != kNoMembrane) {
-      stages_.membrane_forward(layer_.membrane, call_.surrogate, layer_.axon, input, axon_apart ? spikes_ : target, {},
-                               steps, ahead);
+      stages_.membrane_forward(layer_.membrane, layer_.axon, input, axon_apart ? spikes_ : target, {}, steps, ahead);
     }
     if (axon_apart) stages_.axon.forward(layer_.axon, spikes_, target, steps, {});
     if (call_.out.constant) {
@@ -198,8 +206,10 @@ class Forward {
   }
 
   void save() {
-    scatter<C>(call_.last_v, layer_.first, layer_.count, [&](int k) { return layer_.membrane.state[k].v; });
-    scatter<C>(call_.last_r, layer_.first, layer_.count, [&](int k) { return layer_.membrane.state[k].r; });
+#define HNN_SAVE(name, Name) \
+  scatter<C>(call_.last_##name, layer_.first, layer_.count, [&](int k) { return layer_.membrane.state[k].name; });
+    HNN_STATES(HNN_SAVE)
+#undef HNN_SAVE
     save_history(call_.synapse, layer_.synapse);
     save_history(call_.axon, layer_.axon);
   }

@@ -1,4 +1,9 @@
 // The codings: a tile of elements through all steps.
+//
+// Included by body.inl, after choose.inl.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
 
 namespace HNN_NAMESPACE {
 

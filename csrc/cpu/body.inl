@@ -1,0 +1,29 @@
+// The CPU kernels of one instruction set: kernels_*.cpp includes this file last, and this file includes the others that
+// are called .inl, and neuron.h and noise.h, into the namespace HNN_NAMESPACE. None of them stands alone: each is
+// written over those before it. To read one in an editor, open kernels_default.cpp first.
+//
+// The including file has set HNN_NAMESPACE, HNN_VECTOR_BYTES, where there are any HNN_INTRINSIC(name), HNN_FMA,
+// HNN_ROUND(x) and HNN_SCALE(x, n), and the target. It has included the standard headers before setting the target:
+// code of theirs compiled for a newer processor could otherwise be the copy that the linker keeps for all.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp; define HNN_NAMESPACE and HNN_VECTOR_BYTES as kernels_default.cpp does"
+#endif
+
+#define HNN_INLINE inline __attribute__((always_inline))
+#ifdef HNN_STREAM
+#define HNN_STREAM_FENCE _mm_sfence
+#else
+#define HNN_STREAM_FENCE() ((void)0)
+#endif
+
+// clang-format off
+#include "vector.inl"    // the vector type and its functions
+#include "rows.inl"      // a tile's rows in memory
+#include "../neuron.h"   // one step of the layer, and of its adjoint
+#include "../noise.h"    // the noise of the codings
+#include "stages.inl"    // the steps of a block, stage by stage
+#include "forward.inl"   // a tile through all steps
+#include "backward.inl"  // and back
+#include "choose.inl"    // from run-time options to the stages
+#include "coding.inl"    // the codings
+// clang-format on

@@ -1,0 +1,229 @@
+"""The one list of what a layer is made of: its tensors, its outputs, its settings, and the numbers of its options.
+
+Everything that has to agree on a layer is derived from this module: the operators' schemas, their fake kernels, their
+batching rule and autograd (``_ops/``), the Triton kernels' constants and operands (``_triton/``), and the C++ header
+``csrc/layer.h``, which ``make generate`` writes. A compiled module tells the :func:`digest` of the list that it was
+built for, and is not used with another.
+"""
+
+import hashlib
+import math
+from collections import namedtuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def _numbered(*names: str) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
+
+
+def name_of(option: dict[str, int], number: int) -> str:
+    """The name of an option's value."""
+    return next(name for name, known in option.items() if known == number)
+
+
+# The kernels know an option's value by its number, which is its place here. (The surrogates: surrogates.py.)
+RESETS = _numbered("filter", "subtract", "zero", "none")
+RESET_GRADS = _numbered("full", "one_step", "detach")
+READOUTS = _numbered("spikes", "count")
+# The `reset` of a layer that is nothing but its synapse filter (hnn_kernels.iir). Not a number that a reset can get.
+NO_MEMBRANE = -1
+
+# -- tensors -----------------------------------------------------------------------------------------------------------
+
+# Kinds. With B the batch and T the time steps:
+TRAIN = "train"  # [T, B, *features]; without T where it is constant in time, or summed over time
+COEFFICIENT = "coefficient"  # broadcasts against *features; a float takes its place where it is None
+FILTER_COEFFICIENT = "filter coefficient"  # [P, ...] or [Q + 1, ...], which broadcasts behind its first axis
+STATE = "state"  # [B, *features]
+FILTER_STATE = "filter state"  # [P + Q, B, *features]
+CHECKPOINTS = "checkpoints"  # [ceil(T / K) - 1, values of a whole state, neurons], in the order of the kernel
+
+
+class Operand(NamedTuple):
+    """A tensor that goes into a layer or comes out of it, and the part of the layer that it belongs to."""
+
+    name: str
+    kind: str
+    part: str
+
+
+LAYER = "layer"
+MEMBRANE = "membrane"
+MEMBRANE_COEFFICIENTS = ("decay", "reset_decay", "threshold")
+# The first is what decays into the membrane potential.
+MEMBRANE_STATES = ("v", "r")
+# In the order in which a train passes them; the membrane is between the two.
+FILTERS = ("synapse", "axon")
+FILTER_SIDES = ("feedback", "feedforward")
+
+
+def _filter(part: str) -> Iterable[Operand]:
+    yield from (Operand(f"{part}_{side}", FILTER_COEFFICIENT, part) for side in FILTER_SIDES)
+    yield Operand(f"{part}_state", FILTER_STATE, part)
+
+
+# What a layer is differentiated by. Bit i of an operator's `needs` asks for the gradient of the i-th.
+OPERANDS = (
+    Operand("current", TRAIN, LAYER),
+    *(Operand(name, COEFFICIENT, MEMBRANE) for name in MEMBRANE_COEFFICIENTS),
+    *(Operand(name, STATE, MEMBRANE) for name in MEMBRANE_STATES),
+    *(operand for part in FILTERS for operand in _filter(part)),
+)
+# The state: what goes in, comes out after the last step, and is the order of a checkpoint.
+STATE_OPERANDS = tuple(operand for operand in OPERANDS if operand.kind in (STATE, FILTER_STATE))
+# What forward can put out; an operator returns those that the call has (Layer.outputs), in this order.
+OUTPUT_OPERANDS = (
+    Operand("out", TRAIN, LAYER), *STATE_OPERANDS, Operand("checkpoints", CHECKPOINTS, LAYER),
+)  # fmt: skip
+
+
+def names(operands: Iterable[Operand], *kinds: str) -> tuple[str, ...]:
+    """The names of the ``operands``, or of those of these ``kinds``."""
+    return tuple(operand.name for operand in operands if not kinds or operand.kind in kinds)
+
+
+TENSORS = names(OPERANDS)
+OUTPUTS = names(OUTPUT_OPERANDS)
+COEFFICIENTS = names(OPERANDS, COEFFICIENT)
+FILTER_COEFFICIENTS = names(OPERANDS, FILTER_COEFFICIENT)
+STATES = names(STATE_OPERANDS)
+# What backward is given before the layer: a gradient of every output but the checkpoints, and these.
+GRADIENTS = tuple(f"grad_{name}" for name in OUTPUTS[:-1])
+INCOMING = (*GRADIENTS, OUTPUTS[-1])
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """An argument of the operators that is no tensor: its name, its type in a schema, and its default.
+
+    With ``step`` the formula of a time step (``csrc/neuron.h``, ``_triton/formula.py``) finds it among its options.
+    The default of such a setting is the usual layer's: some kernels have it as a constant.
+    """
+
+    name: str
+    type: str
+    default: Any
+    step: bool = False
+
+
+SETTINGS = (
+    # T of a current that is constant in time.
+    Setting("steps", "SymInt?", None),
+    # The float of a coefficient that is None, and the floats of a filter's. A filter that is absent has no feedforward
+    # coefficient in either form.
+    *(Setting(f"{name}_value", "float", math.nan) for name in COEFFICIENTS),
+    *(Setting(f"{name}_values", "float[]", ()) for name in FILTER_COEFFICIENTS),
+    # The surrogate's width, and its number.
+    Setting("width", "float", 1.0),
+    Setting("surrogate", "int", 0, step=True),
+    Setting("reset", "int", RESETS["filter"], step=True),
+    Setting("reset_grad", "int", RESET_GRADS["full"], step=True),  # means nothing forward
+    Setting("smooth", "bool", False, step=True),
+    Setting("readout", "int", READOUTS["spikes"]),
+    Setting("return_state", "bool", True),
+    # Forward keeps the state before the steps K, 2K, ... where this K is above 0.
+    Setting("checkpoint_every", "int", 0),
+)
+OPTIONS = tuple(setting for setting in SETTINGS if setting.step)
+
+# -- the operators' schemas --------------------------------------------------------------------------------------------
+
+_TYPES = {"current": "Tensor"}
+_ARGUMENTS = (
+    *(f"{_TYPES.get(name, 'Tensor?')} {name}" for name in TENSORS),
+    *(f"{setting.type} {setting.name}" for setting in SETTINGS),
+)
+# The results that the call has, in the order of OUTPUTS.
+FORWARD_SCHEMA = f"({', '.join(_ARGUMENTS)}) -> Tensor[]"
+# The gradients that are needed, in the order of TENSORS.
+BACKWARD_SCHEMA = f"({', '.join((*(f'Tensor? {name}' for name in INCOMING), *_ARGUMENTS, 'int needs'))}) -> Tensor[]"
+
+
+def digest(surrogates: Iterable[str]) -> str:
+    """A text that changes with everything that the kernels and Python have to agree on."""
+    agreed = (
+        FORWARD_SCHEMA, BACKWARD_SCHEMA, OPERANDS, OUTPUT_OPERANDS, NO_MEMBRANE, tuple(surrogates),
+        *(tuple(option.items()) for option in (RESETS, RESET_GRADS, READOUTS)),
+    )  # fmt: skip
+    return hashlib.sha256(repr(agreed).encode()).hexdigest()[:16]
+
+
+# -- one call ----------------------------------------------------------------------------------------------------------
+
+Settings = NamedTuple("Settings", [(setting.name, Any) for setting in SETTINGS])
+_FIELDS = (*TENSORS, *Settings._fields)
+_DEFAULTS = dict.fromkeys(TENSORS[1:]) | {setting.name: setting.default for setting in SETTINGS}
+if TYPE_CHECKING:
+    _Call = Any  # no checker knows fields that are computed
+else:
+    _Call = namedtuple("_Call", _FIELDS, defaults=[_DEFAULTS[name] for name in _FIELDS[1:]])
+
+
+class Layer(_Call):
+    """A call of a layer, every argument checked: the arguments that the operators share, by name.
+
+    The default of a tensor is None: a state of zeros, a filter that is absent.
+    """
+
+    __slots__ = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``[B, *features]``."""
+        return self.current.shape[1:] if self.steps is None else self.current.shape
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.current.shape[0] if self.steps is None else self.steps
+
+    @property
+    def count(self) -> bool:
+        """The readout is the sum of the spikes over time."""
+        return self.readout == READOUTS["count"]
+
+    # Methods from here on are traced by torch.compile, which has no properties of a named tuple.
+
+    def tensors(self) -> tuple:
+        """The values of :data:`TENSORS`."""
+        return tuple(self)[: len(TENSORS)]
+
+    def settings(self) -> Settings:
+        """The values of :data:`SETTINGS`."""
+        return Settings(*tuple(self)[len(TENSORS) :])
+
+    def has(self, part: str) -> bool:
+        """Tell if the layer has this part."""
+        if part in FILTERS:
+            return self._taps(part, "feedforward") > 0
+        return part == LAYER or self.reset != NO_MEMBRANE
+
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the :data:`OUTPUTS` that a forward call has."""
+        found = ["out"]
+        if self.return_state:
+            parts = [part for part in (MEMBRANE, *FILTERS) if self.has(part)]
+            found += [operand.name for operand in STATE_OPERANDS if operand.part in parts]
+        if self.checkpoint_every > 0:
+            found.append("checkpoints")
+        return tuple(found)
+
+    def taps(self, part: str) -> tuple[int, int]:
+        """The numbers of a filter's coefficients, (P, Q + 1); (0, 0) where it is absent."""
+        return (self._taps(part, "feedback"), self._taps(part, "feedforward")) if self.has(part) else (0, 0)
+
+    def _taps(self, part: str, side: str) -> int:
+        given = getattr(self, f"{part}_{side}")
+        return len(getattr(self, f"{part}_{side}_values")) if given is None else given.shape[0]
+
+    def depth(self, part: str) -> int:
+        """P + Q of a filter: the number of values that its state keeps; 0 where it is absent."""
+        return max(sum(self.taps(part)) - 1, 0)
+
+    def state_depth(self) -> int:
+        """The values of a neuron's whole state, which a checkpoint keeps."""
+        return len(MEMBRANE_STATES) + sum(self.depth(part) for part in FILTERS)
