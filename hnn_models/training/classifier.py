@@ -20,6 +20,7 @@ from ..network.wrappers import compiled_in, unwrapped
 from . import checkpoint
 from .finite import FiniteWatch, check_weights
 from .protocol import Protocol
+from .silence import SilenceWatch
 
 _EVALUATION = 2**32  # seeds validation and test where training has the epoch; no epoch has this number
 
@@ -66,6 +67,9 @@ class Classifier(lightning.LightningModule):
         self._logits = torch.compile(logits) if compiled else logits
         plain = not compiled and own is None and self.network._compiled_call_impl is None
         self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
+        self._from_features = from_features
+        self._silence = SilenceWatch(self.network)
+        self._loss: Tensor | None = None
         self._seconds_before = 0.0
         self._start = time.perf_counter()
 
@@ -141,6 +145,7 @@ class Classifier(lightning.LightningModule):
             logits, labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
         )
         self._watch.forward(logits, losses)
+        self._loss = losses.detach().mean()
         self.train_loss.update(losses.detach())
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
         return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
@@ -155,14 +160,30 @@ class Classifier(lightning.LightningModule):
         if self.network.code is not None:
             self.network.code.first_image = 0
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the gradients of the epoch's last step."""
+        if self.trainer.is_last_batch:
+            self._silence.gradients(self._loss, optimizer.defaults["eps"])
+
     def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch."""
+        """Log the mean loss of the epoch, and warn of layers that are silent."""
         self.log("train_loss", self.train_loss, prog_bar=True)
+        if self.trainer.is_global_zero:
+            epoch = self.current_epoch + 1
+            self._silence.warn(
+                epoch,
+                self.global_step,
+                self.protocol.lr,
+                last=epoch == self.protocol.epochs or self.trainer.should_stop,
+            )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log validation loss and accuracy."""
+        """Log validation loss and accuracy, and the firing rates on the first images."""
         self._place(_sampler(self.trainer.val_dataloaders), batch_index)
         self._evaluate(batch, "validation")
+        if batch_index == 0:
+            rates = self._silence.rates(batch[0], self._from_features)
+            self.log_dict(rates, prog_bar=True, sync_dist=True, batch_size=1)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         """Log test loss and accuracy."""

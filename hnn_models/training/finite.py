@@ -36,7 +36,7 @@ class FiniteWatch:
         self._advice = advice
         parameters = {name: p for name, p in network.named_parameters() if p.requires_grad and p.numel()}
         self._parameters = list(parameters.values())
-        self._layers = [layer.weights for layer in network.spiking] if currents else []
+        self._layers = [layer.neurons for layer in network.spiking] if currents else []
         forward = [f"the current of spiking.{number}" for number in range(len(self._layers))]
         self._forward = len(forward) + 2
         self._names = [*forward, "the logits", "the loss", *parameters]
@@ -55,7 +55,10 @@ class FiniteWatch:
         self._step += 1
         looked = self._layers if self._step % _EVERY == 1 else []
         self._current = []
-        hooks = [layer.register_forward_hook(lambda *call: self._current.append(_finite(call[-1]))) for layer in looked]
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, inputs: self._current.append(_finite(inputs[0])))
+            for layer in looked
+        ]
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.optim.swa_utils import AveragedModel
 
-from hnn_models import HybridNetwork, load
+from hnn_models import HybridNetwork, SpikingLayer, load
 from hnn_models.analysis import energy
 from hnn_models.analysis.activity import activity
 from hnn_models.network.wrappers import plain_state, unwrapped
@@ -221,3 +221,18 @@ def test_weight_decay_reaches_the_matrices_of_changed_layers_and_no_coefficient(
         "spiking.1.weights.parametrizations.weight.original1",
     }
     assert {names[id(p)] for p in free} == {name for name in names.values() if "bias" in name or "feed" in name}
+
+
+def test_training_looks_at_a_network_without_hooks_on_its_weights(few, tmp_path, monkeypatch):
+    """Such a hook would have the weights meet every step."""
+    folded, once = [], SpikingLayer.once
+
+    def recorded(layer, signal):
+        if signal.response is not None:
+            folded.append(once(layer, signal))
+        return once(layer, signal)
+
+    monkeypatch.setattr(SpikingLayer, "once", recorded)
+    train(build(input="axon"), few, tmp_path, ONE)
+    assert len(folded) > 5
+    assert all(folded)
