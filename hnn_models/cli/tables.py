@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..data.datasets import DATASETS
 from ..data.errors import DataError
 from ..paper import record
 from ..paper.cells import CELLS, Cell, select
@@ -36,7 +37,8 @@ def tables(
     ] = None,
     mnist_dir: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
     cifar10_dir: Annotated[
-        Path | None, typer.Option(help="Folder that holds cifar-10-batches-py, or images as train/<class>/....")
+        Path | None,
+        typer.Option(help=f"Folder that holds {DATASETS['cifar10'].holds}, or images as train/<class>/...."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/tables"),
     out: Annotated[Path, typer.Option(help="The record, a CSV file; its page has the suffix .md.")] = Path(

@@ -165,12 +165,14 @@ class _Survey:
         folders, files, odd = [], [], []
         try:
             for entry in os.scandir(folder):
+                # What a link leads to is asked for by name: an entry that leads to itself raises an error.
+                target = Path(entry.path) if entry.is_symlink() else entry
                 if entry.name.startswith(".") or entry.name.casefold() in SYSTEM:
                     if note:
                         self.left_out[entry.name] += 1
-                elif Path(entry.path).is_dir():
+                elif target.is_dir():
                     folders.append(entry.name)
-                elif Path(entry.path).is_file():
+                elif target.is_file():
                     files.append(entry.name)
                 else:
                     odd.append(f"{entry.path} ({'a link to nothing' if entry.is_symlink() else 'no regular file'})")

@@ -15,6 +15,7 @@ from ..analysis import energy
 from ..analysis.profile import profile
 from ..data import datasets
 from ..data.images import ImageSet
+from ..data.listing import SUFFIXES
 from ..network.network import HybridNetwork
 from ..training import checkpoint, provenance
 from ..training.device import device_name
@@ -49,7 +50,8 @@ class Source(NamedTuple):
     def of(cls, dataset: str, folder: Path | None) -> "Source":
         """Look into ``folder``: it holds the files of ``dataset`` that torchvision reads, or images as a copy of it."""
         if folder is not None and (folder / "train").is_dir():
-            image = next((path for path in folder.glob("train/*/[!.]*")), Path())
+            images = (path for path in folder.glob("train/*/[!.]*") if path.suffix.lower() in SUFFIXES)
+            image = min(images, default=Path())  # the first by name, on every file system
             kind = image.suffix[1:].upper().replace("JPG", "JPEG")
             return cls("folder", f"{dataset} ({kind} copy)", folder)
         return cls(dataset, dataset, folder)

@@ -70,6 +70,7 @@ class Classifier(lightning.LightningModule):
         self._from_features = from_features
         self._silence = SilenceWatch(self.network)
         self._loss: Tensor | None = None
+        self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
         self._seconds_before = 0.0
         self._start = time.perf_counter()
 
@@ -118,12 +119,28 @@ class Classifier(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Draw the same noise in every epoch."""
+        self._odd = []
         self._seed(_EVALUATION)
+
+    def on_validation_epoch_end(self) -> None:
+        """Stop if logits are not finite."""
+        self._check_logits(f"in the validation of epoch {self.current_epoch + 1}")
 
     def on_test_epoch_start(self) -> None:
         """Stop if the weights are not finite. Draw the same noise as in validation."""
         check_weights(self.network, "in the network that is tested")
+        self._odd = []
         self._seed(_EVALUATION)
+
+    def on_test_epoch_end(self) -> None:
+        """Stop if logits are not finite."""
+        self._check_logits("in the test")
+
+    def _check_logits(self, where: str) -> None:
+        if torch.stack(self._odd).any():
+            mixed = self.protocol.precision != "32-true"
+            advice = f": try precision '32-true', not {self.protocol.precision!r}" if mixed else ""
+            raise FloatingPointError(f"the logits are not finite {where}{advice}")
 
     def _seed(self, epoch: int) -> None:
         # All processes have the same seed. Each draws the noise of its own images.
@@ -193,6 +210,7 @@ class Classifier(lightning.LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
         inputs, labels = batch
         logits = self._logits(inputs)
+        self._odd.append(~logits.isfinite().all())
         self.accuracy[stage](logits, labels)
         self.log(f"{stage}_loss", nn.functional.cross_entropy(logits, labels), sync_dist=True, batch_size=len(labels))
         self.log(f"{stage}_accuracy", cast("Metric", self.accuracy[stage]), prog_bar=True, batch_size=len(labels))

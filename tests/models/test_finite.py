@@ -89,6 +89,30 @@ def test_currents(few, tmp_path, precision):
         train(network, few, tmp_path, precision)
 
 
+def test_logits_in_a_test(few):
+    """Finite weights whose product is not, so that a prediction would be made of NaN."""
+    network = build(activation="identity")
+    with torch.no_grad():
+        network.artificial[1].weight.fill_(1e38)
+    with pytest.raises(FloatingPointError, match=r"the logits are not finite in the test$"):
+        learning.evaluate(network, few, PROTOCOL, device="cpu", progress=False)
+    mixed = PROTOCOL._replace(precision="bf16-mixed")
+    with pytest.raises(FloatingPointError, match=r"in the test: try precision '32-true', not 'bf16-mixed'$"):
+        learning.evaluate(network, few, mixed, device="cpu", progress=False)
+
+
+def test_logits_in_validation(few, tmp_path, monkeypatch):
+    step = Classifier.validation_step
+
+    def poisoned(self, batch, batch_index):
+        step(self, (batch[0] * math.inf, batch[1]), batch_index)
+
+    monkeypatch.setattr(Classifier, "validation_step", poisoned)
+    with pytest.raises(FloatingPointError, match=r"the logits are not finite in the validation of epoch 1$"):
+        train(build(), few, tmp_path)
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
 def test_features_of_a_fixed_part(few, tmp_path):
     source, network = build("A16-A12-A10", activation="identity"), build(fixed_artificial=True, activation="identity")
     done = train(source, few, tmp_path / "source")
