@@ -1,4 +1,4 @@
-// The facts that every compiled module tells of its build.
+// The facts that every compiled module tells about its build.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -9,7 +9,7 @@
 
 namespace hnn {
 
-// For the kernels, too, which are in namespaces of their own.
+// Inline, so that the kernels, which have namespaces of their own, see it too.
 inline namespace options {
 
 // The ways to reset. kNoMembrane is a layer without a membrane: the output of its synapse goes straight out.
@@ -63,12 +63,12 @@ enum Gradient {
 #define HNN_STATES(X) \
   X(v, V)             \
   X(r, R)
-// Those after the first state, which is what decays into the membrane potential.
+// The states after the first one. The first one decays into the membrane potential.
 #define HNN_LATER_STATES(X) X(r, R)
 #define HNN_FILTERS(X) \
   X(synapse, Synapse)  \
   X(axon, Axon)
-// X(type, name) for each setting, those that stand in for a tensor apart.
+// X(type, name) for each setting, except those that stand in for a tensor.
 #define HNN_SETTINGS(X)            \
   X(std::optional<int64_t>, steps) \
   X(double, width)                 \
@@ -101,7 +101,7 @@ enum Gradient {
       axon_feedforward, axon_state, steps, decay_value, reset_decay_value, threshold_value, synapse_feedback_values,  \
       synapse_feedforward_values, axon_feedback_values, axon_feedforward_values, width, surrogate, reset, reset_grad, \
       smooth, readout, return_state, checkpoint_every
-// The arguments of backward before them.
+// The arguments of backward that stand before those.
 #define HNN_INCOMING_PARAMETERS                                                                               \
   Optional grad_out, Optional grad_v, Optional grad_r, Optional grad_synapse_state, Optional grad_axon_state, \
       Optional checkpoints

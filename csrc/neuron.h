@@ -39,7 +39,7 @@ struct Coefficients {
   HNN_COEFFICIENTS(HNN_DECLARE)
 };
 
-// v is what decays into V[t]: V[t-1] after its reset. r is R[t], passed through unless kFilter.
+// v decays into V[t]: it is V[t-1] after its reset. r is R[t], passed through unless kFilter.
 template <class V>
 struct State {
   HNN_STATES(HNN_DECLARE)
@@ -139,9 +139,9 @@ HNN_INLINE V filter_step(int feedback, int feedforward, History history, V x, Ta
   return y;
 }
 
-// `adjoint` holds what later steps say of y[t-p] and x[t-q], in the history's order (before the last step: dL/dstate;
-// after the first: the gradient of the initial state). Takes dL/dy[t] from outside, replaces it by the whole dL/dy[t],
-// which the coefficients' gradients need, and returns dL/dx[t].
+// `adjoint` holds the gradients of y[t-p] and x[t-q] from later steps, in the history's order. (Before the last step it
+// is dL/dstate; after the first it is the gradient of the initial state.) The function takes dL/dy[t] from outside,
+// replaces it by the whole dL/dy[t], which the gradients of the coefficients need, and returns dL/dx[t].
 template <class V, class History, class Taps>
 HNN_INLINE V filter_backward_step(int feedback, int feedforward, History adjoint, V& grad_y, Taps c) {
   if (feedback) grad_y = grad_y + adjoint[0];
@@ -156,7 +156,8 @@ HNN_INLINE V filter_backward_step(int feedback, int feedforward, History adjoint
   return grad_x;
 }
 
-// The coefficients' gradients of one step; `grad_y` is what filter_backward_step left, `history` that before step t.
+// The gradients of the coefficients of one step. `grad_y` is the one that filter_backward_step left, `history` that
+// before step t.
 template <class V, class Taps, class History>
 HNN_INLINE void filter_accumulate(int feedback, int feedforward, Taps sum, V grad_y, V x, History history) {
   for (int p = 0; p < feedback; ++p) sum[p] = fma_(grad_y, V(history[p]), sum[p]);

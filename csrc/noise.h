@@ -1,10 +1,10 @@
-// The noise of the codings, of one element (or of a vector of them) for four steps at a time: the bits of
-// hnn_kernels/_noise.py, which defines it, on every backend. So only operations that are rounded exactly, each once, in
-// that file's order; contraction into FMA is off. W holds words of Philox in its low 32 bits, V floats, U and I as many
-// unsigned and signed 32-bit integers.
+// The noise of the codings, of one element (or of a vector of them), for four steps at a time. hnn_kernels/_noise.py
+// defines it, and every backend has the same bits. So only operations that are rounded exactly are used, each rounded
+// once, in that file's order, and contraction into FMA is off. W holds words of Philox in its low 32 bits, V holds
+// floats, U and I as many unsigned and signed 32-bit integers.
 //
-// No include guard, as in neuron.h, which goes before. The including file has defined, for its types, multiply(W,
-// uint32_t, W& high, W& low), sqrt_(V), float_of(I) (the number), and as_int(V) and as_float(I) (the bits).
+// No include guard, as in neuron.h, which is included before. The including file has defined, for its types,
+// multiply(W, uint32_t, W& high, W& low), sqrt_(V), float_of(I) (the number), and as_int(V) and as_float(I) (the bits).
 #ifndef HNN_NAMESPACE
 #error "included by csrc/cpu/body.inl and csrc/cuda/coding.cuh, after neuron.h"
 #endif

@@ -1,5 +1,5 @@
-// The operators' arguments as structs, once for the CPU and the CUDA host, and the functions that unpack them. What
-// there is to unpack is in layer.h, from the list in hnn_kernels/_layer.py; the arguments were checked in Python.
+// The operators' arguments as structs, once for the CPU and the CUDA host, and the functions that unpack them. layer.h
+// has the arguments, from the list in hnn_kernels/_layer.py. They were checked in Python.
 #pragma once
 
 #include <algorithm>

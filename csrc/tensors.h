@@ -1,4 +1,4 @@
-// From torch tensors to plain pointers and layouts, shared by the CPU and the CUDA hosts. Only LibTorch's stable ABI.
+// Turns torch tensors into plain pointers and layouts, for the CPU and the CUDA host. Uses LibTorch's stable ABI alone.
 #pragma once
 
 #include <torch/csrc/stable/library.h>

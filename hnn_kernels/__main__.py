@@ -1,4 +1,4 @@
-"""``python -m hnn_kernels``: what is installed here, and which backend can be used."""
+"""Show what is installed here and which backends can be used: ``python -m hnn_kernels``."""
 
 import platform
 
@@ -17,7 +17,7 @@ def _triton_version() -> str:
 
 
 def main() -> None:
-    """Print versions, what was built and for what, and each backend's state."""
+    """Print the versions, the compiled modules with their settings, and the state of each backend."""
     print(f"hnn_kernels {__version__}, Python {platform.python_version()}, {platform.machine()} {platform.system()}")
     print(f"torch       {torch.__version__} (CUDA {torch.version.cuda or 'none'}), triton {_triton_version()}")
     if torch.cuda.is_available():

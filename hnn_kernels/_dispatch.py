@@ -1,4 +1,4 @@
-"""The one place that knows which backend runs where, and chooses one."""
+"""The backends: the devices that each takes here, and the choice among them."""
 
 import os
 from collections.abc import Callable
@@ -11,10 +11,14 @@ from ._ops import coding, layer
 
 
 class Backend(NamedTuple):
-    """A backend, the device types it takes, and, where that is none, why it cannot be used.
+    """A backend on this machine.
 
-    ``automatic`` are the device types on which it may be chosen when no backend is asked for: an interpreter or a host
-    shim is for proving a kernel, and has none.
+    Attributes:
+        name: the name that calls ask for.
+        devices: the device types that it takes; ``"any"`` stands for all of them.
+        reason: the reason why it cannot be used; empty if it can.
+        automatic: the device types on which it may be chosen when no backend is asked for. An interpreter or a host
+            shim is for proving a kernel, and has none.
     """
 
     name: str
@@ -56,9 +60,12 @@ def _triton() -> Backend:
 
 
 class Registration(NamedTuple):
-    """An entry of the registry: a backend, and the probe that finds out which devices it takes here.
+    """An entry of the registry.
 
-    ``kernels`` says that it implements the operators.
+    Attributes:
+        name: the name of the backend.
+        probe: finds out which devices the backend takes here.
+        kernels: True if the backend implements the operators.
     """
 
     name: str
@@ -66,10 +73,10 @@ class Registration(NamedTuple):
     kernels: bool = True
 
 
-# The registry. The place of a backend is its rank: with backend=None the first is chosen that is there for automatic
-# use on the device. On a GPU that is CUDA before Triton, from a count of bytes and instructions (docs/gpu.md: Triton
-# reads the current of 16 steps in 25 twice backward, CUDA from 97 on); the measurement is outstanding. The reference is
-# the truth, not a kernel: it is last, and explain() says when it is all there is.
+# The registry. The place of a backend is its rank: backend=None takes the first one that may be chosen on the device.
+# On a GPU, CUDA comes before Triton by a count of bytes and instructions (docs/gpu.md: backward, Triton reads the
+# current of 16 steps in 25 twice, CUDA only from 97 steps on). The measurement is outstanding. The reference is last,
+# because it is no kernel; explain() says so where it is all there is.
 REGISTRY = (
     Registration("cuda", _cuda),
     Registration("cpu", _cpu),
@@ -86,7 +93,7 @@ _BACKENDS = {entry.name: entry.probe() for entry in REGISTRY}
 
 
 def backends() -> dict[str, Backend]:
-    """Every backend by name, best first: the device types it takes here and, where there are none, why."""
+    """Return every backend by name, best first: the device types it takes here, or the reason why it takes none."""
     return dict(_BACKENDS)
 
 
@@ -99,7 +106,7 @@ def _why_not(backend: Backend, device_type: str) -> str:
 
 
 def choose(device_type: str, requested: str | None) -> str:
-    """The backend for tensors on ``device_type``: the one ``requested``, or the best usable one.
+    """Choose the backend for tensors on ``device_type``: the one ``requested``, or the best usable one.
 
     Raises:
         ValueError: ``requested`` is not a backend, or does not take tensors on ``device_type``.

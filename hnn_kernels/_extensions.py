@@ -1,7 +1,7 @@
-"""Load what was compiled. A module that is absent is a fact with a reason, never an import error.
+"""Load the compiled modules. A module that is absent is None with a reason, never an import error.
 
 Importing a module registers its kernels with torch's dispatcher, for the operators that ``_dispatch.py`` has defined
-before; its Python face (pybind11) tells how it was built.
+before. Its Python face (pybind11) tells how it was built.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import torch
 from . import _layer
 from .surrogates import SURROGATES
 
-# The list of what a layer is made of that a module has to be built for.
+# A module must have been built for the list of what a layer is made of that has this digest.
 DIGEST = _layer.digest(SURROGATES)
 
 
@@ -34,5 +34,5 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
 
 cpu, cpu_error = _load("_cpu")
 cuda, cuda_error = _load("_cuda")
-# The CUDA sources compiled for the host, for tests. Where there is a device, its kernels are what is to be proved.
+# The CUDA sources compiled for the host, for tests. With a device, the tests run the kernels on the device instead.
 shim, shim_error = _load("_shim") if cuda is None or not torch.cuda.is_available() else (None, "")

@@ -20,15 +20,15 @@ def _numbered(*names: str) -> dict[str, int]:
 
 
 def name_of(option: dict[str, int], number: int) -> str:
-    """The name of an option's value."""
+    """Return the name of the value that has this number."""
     return next(name for name, known in option.items() if known == number)
 
 
-# The kernels know an option's value by its number, which is its place here. (The surrogates: surrogates.py.)
+# The kernels know the value of an option by its number, which is its place here. (The surrogates have surrogates.py.)
 RESETS = _numbered("filter", "subtract", "zero", "none")
 RESET_GRADS = _numbered("full", "one_step", "detach")
 READOUTS = _numbered("spikes", "count")
-# The `reset` of a layer that is nothing but its synapse filter (hnn_kernels.iir). Not a number that a reset can get.
+# The `reset` of a layer without a membrane, its synapse filter alone (hnn_kernels.iir). No reset gets this number.
 NO_MEMBRANE = -1
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ CHECKPOINTS = "checkpoints"  # [ceil(T / K) - 1, values of a whole state, neuron
 
 
 class Operand(NamedTuple):
-    """A tensor that goes into a layer or comes out of it, and the part of the layer that it belongs to."""
+    """A tensor that goes into a layer or comes out of it, its kind, and the part of the layer that it belongs to."""
 
     name: str
     kind: str
@@ -53,9 +53,9 @@ class Operand(NamedTuple):
 LAYER = "layer"
 MEMBRANE = "membrane"
 MEMBRANE_COEFFICIENTS = ("decay", "reset_decay", "threshold")
-# The first is what decays into the membrane potential.
+# The first one decays into the membrane potential.
 MEMBRANE_STATES = ("v", "r")
-# In the order in which a train passes them; the membrane is between the two.
+# In the order in which a signal passes them. The membrane is between the two.
 FILTERS = ("synapse", "axon")
 FILTER_SIDES = ("feedback", "feedforward")
 
@@ -65,23 +65,23 @@ def _filter(part: str) -> Iterable[Operand]:
     yield Operand(f"{part}_state", FILTER_STATE, part)
 
 
-# What a layer is differentiated by. Bit i of an operator's `needs` asks for the gradient of the i-th.
+# The tensors that a layer is differentiated by. Bit i of an operator's `needs` asks for the gradient of the i-th.
 OPERANDS = (
     Operand("current", TRAIN, LAYER),
     *(Operand(name, COEFFICIENT, MEMBRANE) for name in MEMBRANE_COEFFICIENTS),
     *(Operand(name, STATE, MEMBRANE) for name in MEMBRANE_STATES),
     *(operand for part in FILTERS for operand in _filter(part)),
 )
-# The state: what goes in, comes out after the last step, and is the order of a checkpoint.
+# The state, in the order of a checkpoint. It goes in before the first step and comes out after the last.
 STATE_OPERANDS = tuple(operand for operand in OPERANDS if operand.kind in (STATE, FILTER_STATE))
-# What forward can put out; an operator returns those that the call has (Layer.outputs), in this order.
+# The possible outputs of forward. An operator returns those that the call has (Layer.outputs), in this order.
 OUTPUT_OPERANDS = (
     Operand("out", TRAIN, LAYER), *STATE_OPERANDS, Operand("checkpoints", CHECKPOINTS, LAYER),
 )  # fmt: skip
 
 
 def names(operands: Iterable[Operand], *kinds: str) -> tuple[str, ...]:
-    """The names of the ``operands``, or of those of these ``kinds``."""
+    """Return the names of the ``operands``, or of those that have one of the ``kinds``."""
     return tuple(operand.name for operand in operands if not kinds or operand.kind in kinds)
 
 
@@ -90,7 +90,7 @@ OUTPUTS = names(OUTPUT_OPERANDS)
 COEFFICIENTS = names(OPERANDS, COEFFICIENT)
 FILTER_COEFFICIENTS = names(OPERANDS, FILTER_COEFFICIENT)
 STATES = names(STATE_OPERANDS)
-# What backward is given before the layer: a gradient of every output but the checkpoints, and these.
+# The arguments of backward before the layer's: a gradient of every output but the checkpoints, and the checkpoints.
 GRADIENTS = tuple(f"grad_{name}" for name in OUTPUTS[:-1])
 INCOMING = (*GRADIENTS, OUTPUTS[-1])
 
@@ -98,10 +98,10 @@ INCOMING = (*GRADIENTS, OUTPUTS[-1])
 
 
 class Setting(NamedTuple):
-    """An argument of the operators that is no tensor: its name, its type in a schema, and its default.
+    """An argument of the operators that is not a tensor: its name, its type in a schema, and its default.
 
-    With ``step`` the formula of a time step (``csrc/neuron.h``, ``_triton/formula.py``) finds it among its options.
-    The default of such a setting is the usual layer's: some kernels have it as a constant.
+    With ``step`` it is an option of the formula of a time step (``csrc/neuron.h``, ``_triton/formula.py``). The default
+    of such a setting is that of the usual layer, which some kernels have as a constant.
     """
 
     name: str
@@ -113,15 +113,15 @@ class Setting(NamedTuple):
 SETTINGS = (
     # T of a current that is constant in time.
     Setting("steps", "SymInt?", None),
-    # The float of a coefficient that is None, and the floats of a filter's. A filter that is absent has no feedforward
-    # coefficient in either form.
+    # The float that stands for a coefficient whose tensor is None, and the floats for a filter's coefficients. A filter
+    # that is absent has no feedforward coefficient in either form.
     *(Setting(f"{name}_value", "float", math.nan) for name in COEFFICIENTS),
     *(Setting(f"{name}_values", "float[]", ()) for name in FILTER_COEFFICIENTS),
     # The surrogate's width, and its number.
     Setting("width", "float", 1.0),
     Setting("surrogate", "int", 0, step=True),
     Setting("reset", "int", RESETS["filter"], step=True),
-    Setting("reset_grad", "int", RESET_GRADS["full"], step=True),  # means nothing forward
+    Setting("reset_grad", "int", RESET_GRADS["full"], step=True),  # forward ignores it
     Setting("smooth", "bool", False, step=True),
     Setting("readout", "int", READOUTS["spikes"]),
     Setting("return_state", "bool", True),
@@ -137,14 +137,14 @@ _ARGUMENTS = (
     *(f"{_TYPES.get(name, 'Tensor?')} {name}" for name in TENSORS),
     *(f"{setting.type} {setting.name}" for setting in SETTINGS),
 )
-# The results that the call has, in the order of OUTPUTS.
+# Forward returns the outputs that the call has, in the order of OUTPUTS.
 FORWARD_SCHEMA = f"({', '.join(_ARGUMENTS)}) -> Tensor[]"
-# The gradients that are needed, in the order of TENSORS.
+# Backward returns the gradients that are needed, in the order of TENSORS.
 BACKWARD_SCHEMA = f"({', '.join((*(f'Tensor? {name}' for name in INCOMING), *_ARGUMENTS, 'int needs'))}) -> Tensor[]"
 
 
 def digest(surrogates: Iterable[str]) -> str:
-    """A text that changes with everything that the kernels and Python have to agree on."""
+    """Return a text that changes with everything that the kernels and Python must agree on."""
     agreed = (
         FORWARD_SCHEMA, BACKWARD_SCHEMA, OPERANDS, OUTPUT_OPERANDS, NO_MEMBRANE, tuple(surrogates),
         *(tuple(option.items()) for option in (RESETS, RESET_GRADS, READOUTS)),
@@ -158,52 +158,52 @@ Settings = NamedTuple("Settings", [(setting.name, Any) for setting in SETTINGS])
 _FIELDS = (*TENSORS, *Settings._fields)
 _DEFAULTS = dict.fromkeys(TENSORS[1:]) | {setting.name: setting.default for setting in SETTINGS}
 if TYPE_CHECKING:
-    _Call = Any  # no checker knows fields that are computed
+    _Call = Any  # type checkers do not know computed fields
 else:
     _Call = namedtuple("_Call", _FIELDS, defaults=[_DEFAULTS[name] for name in _FIELDS[1:]])
 
 
 class Layer(_Call):
-    """A call of a layer, every argument checked: the arguments that the operators share, by name.
+    """A call of a layer: the checked arguments that the operators share, by name.
 
-    The default of a tensor is None: a state of zeros, a filter that is absent.
+    The default of a tensor is None, which is a state of zeros or an absent filter.
     """
 
     __slots__ = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``[B, *features]``."""
+        """The shape of a step, ``[B, *features]``."""
         return self.current.shape[1:] if self.steps is None else self.current.shape
 
     @property
     def length(self) -> int:
-        """T."""
+        """The number of time steps, T."""
         return self.current.shape[0] if self.steps is None else self.steps
 
     @property
     def count(self) -> bool:
-        """The readout is the sum of the spikes over time."""
+        """True if the read-out is the sum of the spikes over time."""
         return self.readout == READOUTS["count"]
 
-    # Methods from here on are traced by torch.compile, which has no properties of a named tuple.
+    # torch.compile traces the methods below. It cannot trace properties of a named tuple, so these are methods.
 
     def tensors(self) -> tuple:
-        """The values of :data:`TENSORS`."""
+        """Return the values of :data:`TENSORS`."""
         return tuple(self)[: len(TENSORS)]
 
     def settings(self) -> Settings:
-        """The values of :data:`SETTINGS`."""
+        """Return the values of :data:`SETTINGS`."""
         return Settings(*tuple(self)[len(TENSORS) :])
 
     def has(self, part: str) -> bool:
-        """Tell if the layer has this part."""
+        """Return True if the layer has this part."""
         if part in FILTERS:
             return self._taps(part, "feedforward") > 0
         return part == LAYER or self.reset != NO_MEMBRANE
 
     def outputs(self) -> tuple[str, ...]:
-        """The names of the :data:`OUTPUTS` that a forward call has."""
+        """Return the names of the :data:`OUTPUTS` that the forward call has."""
         found = ["out"]
         if self.return_state:
             parts = [part for part in (MEMBRANE, *FILTERS) if self.has(part)]
@@ -213,7 +213,7 @@ class Layer(_Call):
         return tuple(found)
 
     def taps(self, part: str) -> tuple[int, int]:
-        """The numbers of a filter's coefficients, (P, Q + 1); (0, 0) where it is absent."""
+        """Return the numbers of a filter's coefficients, (P, Q + 1), or (0, 0) if it is absent."""
         return (self._taps(part, "feedback"), self._taps(part, "feedforward")) if self.has(part) else (0, 0)
 
     def _taps(self, part: str, side: str) -> int:
@@ -221,9 +221,9 @@ class Layer(_Call):
         return len(getattr(self, f"{part}_{side}_values")) if given is None else given.shape[0]
 
     def depth(self, part: str) -> int:
-        """P + Q of a filter: the number of values that its state keeps; 0 where it is absent."""
+        """Return P + Q of a filter, the number of values that its state keeps; 0 if it is absent."""
         return max(sum(self.taps(part)) - 1, 0)
 
     def state_depth(self) -> int:
-        """The values of a neuron's whole state, which a checkpoint keeps."""
+        """Return the number of values of a neuron's whole state, which a checkpoint keeps."""
         return len(MEMBRANE_STATES) + sum(self.depth(part) for part in FILTERS)

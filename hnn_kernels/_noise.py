@@ -105,7 +105,7 @@ class _Exp(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         n = torch.round(torch.clamp(x, -87.3, 88.72) * 1.4426950408889634)
-        # ln(2) in two parts, of which n times the first is exact.
+        # ln(2) in two parts; n times the first part is exact.
         f = x - n * 0.693359375 - n * -2.12194440e-4
         p = 1.0 + (f + f * f * _polynomial(f, _EXP))
         y = (p.view(torch.int32) + (n.to(torch.int32) << 23)).view(torch.float32)

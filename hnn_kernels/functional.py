@@ -34,7 +34,7 @@ def lif(
     checkpoint_every: int | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, LIFState | None]:
-    r"""A layer of leaky integrate-and-fire neurons, all time steps in one kernel.
+    r"""Run a layer of leaky integrate-and-fire neurons over all time steps, in one kernel.
 
     Per neuron, from zero state or from ``state`` (Muramatsu & Yu 2021, eq. 1; a tie fires)::
 
@@ -44,18 +44,18 @@ def lif(
 
     Backward is backpropagation through time with the surrogate ``exp(-(V - threshold)^2 / (2 sigma^2)) /
     (sqrt(2 pi) sigma)`` for dO/dV. It recomputes V from the current, so training keeps the current and nothing else,
-    whatever filters are attached and whatever is learnt. Layers in use, each a line::
+    whatever filters are attached and whatever is learnt. Common layers::
 
-        lif(x, 0.0, d, axon=IIR.dual_exponential(4, 1))     # the paper's ancestor SNN-IIR: d = exp(-1 / 4)
-        lif(x, 0.9, d, axon=IIR.dual_exponential(4, 1))     # the paper's, eq. 1 complete
+        lif(x, 0.0, d, axon=IIR.dual_exponential(4, 1))     # SNN-IIR (Fang et al. 2020): d = exp(-1 / 4)
+        lif(x, 0.9, d, axon=IIR.dual_exponential(4, 1))     # the paper, eq. 1 with every part
         lif(x, 0.9, None, reset="subtract", synapse=IIR.exponential(5))     # current-based LIF
 
     Args:
         current: ``[T, B, *features]``, or ``[B, *features]`` with ``steps`` (constant in time, read once);
             float64, float32, bfloat16 or float16. Dimensionless, in units of the threshold. Any strides.
         decay: membrane decay per step, ``exp(-1 / tau)`` with ``tau`` in steps; 0 for a neuron without a membrane
-            filter. This and the next two: a float, or a tensor that broadcasts against ``*features``, of the
-            current's or the state's dtype, which may require grad.
+            filter. It is a float, or a tensor that broadcasts against ``*features``. The tensor has the dtype of the
+            current or of the state, and may require a gradient. The same holds for the next two.
         reset_decay: decay of the reset variable per step; 0 subtracts the threshold once, in the step after the spike.
             None for every other ``reset`` than ``"filter"``.
         threshold: the firing threshold.
@@ -64,11 +64,11 @@ def lif(
         axon: an :class:`hnn_kernels.IIR` that filters the spike train (the paper's eq. 1d). ``out`` is then the
             filtered train F, and ``readout`` must be ``"spikes"``.
         synapse: an :class:`hnn_kernels.IIR` that filters the current before the membrane.
-        state: what an earlier call over the preceding steps returned; ``None`` starts from zero. Its tensors are
+        state: the state that a call over the preceding steps returned; None starts from zero. Its tensors are
             ``[B, *features]`` in float32 (float64 for a float64 current); see :class:`hnn_kernels.LIFState`.
-        reset: ``"filter"``, the equations above. The others have no R: ``"subtract"`` takes the threshold off at once
-            (what decays into the next step is ``V - threshold * O``), ``"zero"`` sets V to zero
-            (``V * (1 - O)``), ``"none"`` leaves it.
+        reset: ``"filter"`` is the equations above. The others have no R: ``"subtract"`` takes the threshold off at once
+            (``V - threshold * O`` decays into the next step), ``"zero"`` sets V to zero (``V * (1 - O)``), ``"none"``
+            leaves it.
         reset_grad: ``"full"`` is the exact chain rule; ``"one_step"`` drops the path R[t] -> R[t+1] (the paper's
             eq. 3 with 4b; only with ``reset="filter"``); ``"detach"`` drops the path from O[t] into the reset.
         surrogate: a name in :data:`hnn_kernels.SURROGATES`.
@@ -77,17 +77,17 @@ def lif(
         smooth: replace the step by the surrogate's integral, ``erfc((threshold - V) / (sqrt(2) sigma)) / 2`` for the
             Gaussian, so that forward and backward are a function and its true derivative (for
             ``torch.autograd.gradcheck``).
-        return_state: False where nothing continues this call: its state is then not written, which at T steps saves
-            one part in T of what forward moves, and more from a cache.
+        return_state: False if no later call continues this one. The state is then not written, which at T steps saves
+            one part in T of the bytes that forward moves, and more if they come from a cache.
         checkpoint_every: keep the state of every K-th step for backward, which then computes forward again from there
-            and not from the first step. It costs a state per K steps, beside the current; the result does not change.
-            Worth it on a GPU where T is long. ``None`` keeps nothing but the current.
-        backend: ``"reference"``, ``"cpu"``, ``"triton"``, ``"cuda"``, or None for the best there is
+            and not from the first step. It costs the memory of a state per K steps, and the result does not change. It
+            is worth it on a GPU where T is long. None keeps only the current.
+        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``"cuda"``; None takes the best one for the device
             (:func:`hnn_kernels.explain` tells which and why).
 
     Returns:
-        ``(out, state)``: ``out`` is ``[T, B, *features]`` (``[B, *features]`` for a count) in the current's dtype,
-        and ``state`` continues the layer in time: two calls over [0, t) and [t, T) equal one over [0, T). It is None
+        ``(out, state)``: ``out`` is ``[T, B, *features]`` (``[B, *features]`` for a count) in the dtype of the current.
+        ``state`` continues the layer in time: two calls over [0, t) and [t, T) equal one call over [0, T). It is None
         with ``return_state=False``.
 
     Raises:
@@ -155,7 +155,7 @@ def iir(
     return_state: bool = True,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """A linear filter of any order over time, all steps in one kernel (Muramatsu & Yu 2021, eq. 1d)::
+    """Run a linear filter of any order over all time steps, in one kernel (Muramatsu & Yu 2021, eq. 1d)::
 
         y[t] = sum_{q=0..Q} feedforward[q] * x[t-q] + sum_{p=1..P} feedback[p-1] * y[t-p]
 
@@ -163,14 +163,14 @@ def iir(
 
     Args:
         x: ``[T, B, *features]``; float64, float32, bfloat16 or float16. Any real values, any strides.
-        feedback: ``[P, ...]``, and
-        feedforward: ``[Q + 1, ...]``: as in :class:`hnn_kernels.IIR`.
-        state: what an earlier call over the preceding steps returned; ``None`` starts from zero.
+        feedback: ``[P, ...]``, as in :class:`hnn_kernels.IIR`.
+        feedforward: ``[Q + 1, ...]``, as in :class:`hnn_kernels.IIR`.
+        state: the state that a call over the preceding steps returned; None starts from zero.
         return_state, backend: as for :func:`lif`.
 
     Returns:
-        ``(y, state)``: ``y`` in the shape and dtype of ``x``; ``state``, ``[P + Q, B, *features]`` in the state dtype
-        (float64 for a float64 ``x``, else float32), is y[t-1], ..., y[t-P], x[t-1], ..., x[t-Q]; None with
+        ``(y, state)``: ``y`` has the shape and dtype of ``x``. ``state`` is ``[P + Q, B, *features]`` in the state
+        dtype (float64 for a float64 ``x``, else float32): y[t-1], ..., y[t-P], x[t-1], ..., x[t-Q]. It is None with
         ``return_state=False``.
 
     Raises:
@@ -186,20 +186,20 @@ def iir(
 
 
 def _call(layer: Layer, backend: str | None) -> dict[str, Any]:
-    """The outputs that the call has, by the names of _layer.py."""
+    """Run a call; return its outputs by the names of _layer.py."""
     chosen = _dispatch.choose(layer.current.device.type, backend)
     return reference.layer(layer) if chosen == "reference" else autograd.apply(layer, chosen)
 
 
 def _wants_checkpoints(every: int | None, current: Tensor, given: dict) -> bool:
-    """True where checkpoints are asked for, and a gradient can be asked for."""
+    """Return True if checkpoints are asked for and a gradient may be."""
     if every is None or not torch.is_grad_enabled():
         return False
     return current.requires_grad or any(isinstance(t, Tensor) and t.requires_grad for t in given.values())
 
 
 def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
-    """``state`` with the parts that this call needs, and no other; all None to start from zero."""
+    """Return ``state``, checked to have just the parts that the call needs; all None to start from zero."""
     if state is None:
         return LIFState(None, None)
     if not isinstance(state, tuple) or not 2 <= len(state) <= 4:
@@ -220,7 +220,10 @@ def _filter(
     shape: Sequence[int],
     like: Tensor,
 ) -> dict:
-    """A filter's fields of a :class:`Layer`; ``called`` are the prefix of its coefficients, and its state's name."""
+    """Return a filter's fields of a :class:`Layer`.
+
+    ``called`` holds the prefix of its coefficients and the name of its state, for messages.
+    """
     prefix, state_name = called
     given, depth = {}, -1
     for side, value, least in (("feedback", coefficients[0], 0), ("feedforward", coefficients[1], 1)):
@@ -242,7 +245,7 @@ def _filter(
 
 
 def _coefficients_of(name: str, part: object, shape: Sequence[int], like: Tensor) -> tuple[Sequence, list[float]]:
-    """A tensor of the state dtype and no floats, or the floats twice."""
+    """Return the coefficients as a tensor of the state dtype and no floats, or as floats twice."""
     dtype = state_dtype(like.dtype)
     if not isinstance(part, Tensor):
         if isinstance(part, str) or not isinstance(part, Sequence):
@@ -256,7 +259,7 @@ def _coefficients_of(name: str, part: object, shape: Sequence[int], like: Tensor
 
 
 def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
-    """Coefficients of which some are tensors, as one tensor."""
+    """Stack coefficients, some of which are tensors, to one tensor."""
     dtype = state_dtype(like.dtype)
     tensors = []
     for i, c in enumerate(part):

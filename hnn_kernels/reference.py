@@ -1,6 +1,6 @@
-"""The truth: the spiking layer and the filter as plain PyTorch loops, and the codings, differentiated by autograd.
+"""The reference: spiking layer and filter as plain PyTorch loops, and the codings, differentiated by autograd.
 
-Every kernel is proved against this file, so it favours being obviously right over being fast. The order of the
+Every kernel is proved against this file, so it is written to be obviously right, not to be fast. The order of the
 operations is part of the definition: the C++ kernel reproduces it bit for bit in float32.
 """
 
@@ -16,7 +16,7 @@ from .surrogates import SURROGATES
 
 
 class _Spike(torch.autograd.Function):
-    """Heaviside step forward (a tie fires), the surrogate's density backward."""
+    """The Heaviside step forward (a tie fires), and the surrogate's density backward."""
 
     @staticmethod
     def forward(distance: Tensor, fires: Tensor, width: float, surrogate: str) -> Tensor:
@@ -34,7 +34,7 @@ class _Spike(torch.autograd.Function):
 
 
 class Filter:
-    """``y[t] = sum_q b[q] x[t-q] + sum_p a[p] y[t-1-p]``, one step per call, with its history newest first."""
+    """A filter, one step per call: ``y[t] = sum_q b[q] x[t-q] + sum_p a[p] y[t-1-p]``. Its history is newest first."""
 
     def __init__(self, feedback: Sequence[Tensor], feedforward: Sequence[Tensor], state: Tensor | None, zero: Tensor):
         self.feedback, self.feedforward = feedback, feedforward
@@ -43,7 +43,7 @@ class Filter:
         self.y, self.x = history[: len(feedback)], history[len(feedback) :]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """y[t]."""
+        """Return y[t]."""
         y = self.feedforward[0] * x
         for b, past in zip(self.feedforward[1:], self.x, strict=True):
             y = y + b * past
@@ -54,7 +54,7 @@ class Filter:
         return y
 
     def state(self, zero: Tensor) -> Tensor:
-        """``[P + Q, B, *features]``: y[t-1..t-P], then x[t-1..t-Q]."""
+        """Return the state ``[P + Q, B, *features]``: y[t-1..t-P], then x[t-1..t-Q]."""
         history = [*self.y, *self.x]
         return torch.stack(history) if history else zero.new_empty((0, *zero.shape))
 
@@ -98,7 +98,7 @@ class _Membrane:
         self.reset, self.reset_grad = name_of(RESETS, call.reset), name_of(RESET_GRADS, call.reset_grad)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """O[t]."""
+        """Return O[t]."""
         potential = self.decay * self.v + x
         if self.reset == "filter":
             potential = potential - self.threshold * self.r
@@ -118,7 +118,7 @@ class _Membrane:
         return spike
 
     def spike(self, potential: Tensor) -> Tensor:
-        """The step at the threshold, or its smooth replacement."""
+        """Return the step at the threshold, or its smooth replacement."""
         if self.smooth:
             return SURROGATES[self.surrogate].primitive(potential - self.threshold, self.width)
         return _Spike.apply(potential - self.threshold, potential >= self.threshold, self.width, self.surrogate)
@@ -129,7 +129,7 @@ def _stack(train: list[Tensor], like: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def layer(call: Layer) -> dict[str, Tensor]:
-    """The outputs of a call by name: :func:`hnn_kernels.lif`, or :func:`hnn_kernels.iir` without a membrane."""
+    """Run a call of :func:`hnn_kernels.lif` or :func:`hnn_kernels.iir`; return its outputs by name."""
     current, dtype = call.current, state_dtype(call.current.dtype)
     # unbind, not current[t]: the backward of an index fills a whole [T, ...] tensor for every step.
     inputs = current.unbind(0) if call.steps is None else [current] * call.steps
@@ -150,7 +150,7 @@ def layer(call: Layer) -> dict[str, Tensor]:
     found = {"out": count.to(current.dtype) if call.count else _stack(train, current, call.shape)}
     if call.return_state:
         if membrane is not None:
-            # Copies, so that with no steps the state handed back is not the caller's own tensor.
+            # Copies, so that with no steps the returned state is not the caller's own tensor.
             found |= {name: getattr(membrane, name).clone() for name in MEMBRANE_STATES}
         for part, run in zip(FILTERS, (synapse, axon), strict=True):
             if run is not None:
@@ -159,7 +159,7 @@ def layer(call: Layer) -> dict[str, Tensor]:
 
 
 def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:
-    """:func:`hnn_kernels.encode_gaussian` with every argument checked and given."""
+    """Run :func:`hnn_kernels.encode_gaussian` with all arguments checked and given."""
     dtype = state_dtype(mean.dtype)
     eps = _noise.normal(seed, mean.numel(), steps, first_step=first_step, first_element=first_element)
     eps = eps.to(dtype).reshape(steps, *mean.shape)
@@ -167,7 +167,7 @@ def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step
 
 
 def poisson(probability: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:
-    """:func:`hnn_kernels.encode_poisson` with every argument but the values of ``probability`` checked and given."""
+    """Run :func:`hnn_kernels.encode_poisson`; all arguments are checked but the values of ``probability``."""
     _checks.probabilities("probability", probability)
     u = _noise.uniform(seed, probability.numel(), steps, first_step=first_step, first_element=first_element)
     return (u.reshape(steps, *probability.shape) < probability.to(state_dtype(probability.dtype))).to(probability.dtype)

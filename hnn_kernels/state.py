@@ -9,10 +9,12 @@ from torch import Tensor
 class LIFState(NamedTuple):
     """The state that a LIF layer carries from one call to the next, in the state dtype.
 
-    ``v`` and ``r`` are ``[B, *features]``.
-    ``v`` is what decays into the next step's membrane potential (V[t-1], after an immediate reset) and ``r`` the reset
-    variable R[t] that the next step subtracts (zeros with another reset than ``"filter"``). ``synapse`` and ``axon``
-    are the filters' states as :func:`hnn_kernels.iir` returns them, or None where the call has no such filter.
+    Attributes:
+        v: ``[B, *features]``, the value that decays into the next membrane potential: V[t-1], after an immediate reset.
+        r: ``[B, *features]``, the reset variable R[t] that the next step subtracts; zeros with another reset than
+            ``"filter"``.
+        synapse, axon: the states of the filters as :func:`hnn_kernels.iir` returns them, ``[P + Q, B, *features]``;
+            None if the call has no such filter.
     """
 
     v: Tensor
@@ -22,5 +24,5 @@ class LIFState(NamedTuple):
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of state and arithmetic for an input ``dtype``: float64 for float64, float32 otherwise."""
+    """Return the dtype of state and arithmetic for an input ``dtype``: float64 for float64, float32 otherwise."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,13 +1,13 @@
 """Surrogate gradients: the one list that every backend shares.
 
-A surrogate is a smooth step ``P(x)`` of the distance ``x = V - V_th`` to the threshold and its exact derivative
-``P'(x)``, of a width ``w`` in units of the current. The hard mode spikes with ``x >= 0`` and differentiates with
-``P'``; the smooth mode uses ``P`` itself.
+A surrogate is a smooth step ``P(x)`` of the distance ``x = V - V_th`` to the threshold, with its exact derivative
+``P'(x)``. Its width ``w`` is in units of the current. The hard mode spikes where ``x >= 0`` and differentiates with
+``P'``. The smooth mode uses ``P`` itself.
 
-To add one, write its two lines, ``P`` and ``P'``, and where they are from, and say ``make generate``, which writes
-them as C++ (``csrc/surrogates.h``) and Triton (``_triton/surrogates.py``). The tests go over the list. A line is a
-function of ``x``, of ``s = 1 / w`` and of a namespace ``m``, made of numbers, + - * /, comparisons, and what
-:class:`TensorMath` has.
+To add one, write ``P`` and ``P'``, a formula and a source at the end of the list, and run ``make generate``. It writes
+them as C++ (``csrc/surrogates.h``) and Triton (``_triton/surrogates.py``). The tests go over the list. ``P`` and ``P'``
+are functions of ``x``, of ``s = 1 / w`` and of a namespace ``m``. They are made of numbers, + - * /, comparisons, and
+the functions of :class:`TensorMath`.
 """
 
 import math

@@ -1,5 +1,5 @@
-// The calls that the host hands to the tile kernels: plain pointers and layouts, no torch, so that the kernels can be
-// compiled once per instruction set.
+// The calls that the host hands to the tile kernels: plain pointers and layouts, without torch, so that the kernels can
+// be compiled once per instruction set.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace hnn {
 enum DType { kFloat64, kFloat32, kBFloat16, kFloat16 };
 
 constexpr int kTile = 128;  // neurons that a kernel takes through time together
-constexpr int kBlock = 32;  // steps, at most, that one stage hands to the next: a row of each is in the L1 cache
+constexpr int kBlock = 32;  // most steps that one stage hands to the next; their rows stay in the L1 cache
 
 // A tensor over time and neurons; null where it is absent. `step` is the time stride in elements.
 struct Train {
@@ -65,8 +65,8 @@ struct Call : Options {
 #define HNN_DECLARE(name, Name) FilterCall name;
   HNN_FILTERS(HNN_DECLARE)
 #undef HNN_DECLARE
-  // The state before every `window` steps but the first, [windows - 1, its depth, neurons] in the numbering's order;
-  // null where there are none, and the window is the whole call.
+  // The state before each window of `window` steps but the first, [windows - 1, its depth, neurons] in the numbering's
+  // order. Null where the window is the whole call.
   void* checkpoints = nullptr;
   int64_t window = 0;
   // Forward.
@@ -74,7 +74,7 @@ struct Call : Options {
 #define HNN_DECLARE(name, Name) PerNeuron last_##name;
   HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
-  // Backward. What a segment's steps leave behind stays in scratch; the segments of a window start at its beginning.
+  // Backward. The rows of a segment stay in scratch. A window is cut into segments from its beginning.
   int64_t segment = 0;
   Train grad_out, grad_current;
 #define HNN_DECLARE(name, Name) PerNeuron grad_last_##name, grad_##name;
@@ -104,7 +104,7 @@ struct Call : Options {
 struct CodingCall {
   DType dtype;
   int64_t steps, neurons;
-  // Whose noise the call takes: element(m) is the number of neuron m in row-major order.
+  // The noise of the call: element(m) is the number of neuron m in row-major order.
   uint64_t seed;
   int64_t first_step, first_element;
   Layout element;
@@ -121,7 +121,7 @@ struct Kernels {
   void (*backward)(const Call&, void* scratch, int64_t begin, int64_t end);
   void (*encode_gaussian)(const CodingCall&, int64_t begin, int64_t end);
   void (*gaussian_backward)(const CodingCall&, int64_t begin, int64_t end);
-  // Whether all probabilities are in [0, 1].
+  // Returns true if all probabilities are in [0, 1].
   bool (*encode_poisson)(const CodingCall&, int64_t begin, int64_t end);
 };
 
@@ -131,8 +131,8 @@ extern const Kernels kDefaultKernels;
 extern const Kernels kAvx2Kernels, kAvx512Kernels;
 #endif
 
-// The best this processor runs, or the one that the environment variable HNN_CPU_ISA names; throws where it runs none
-// of that name.
+// The kernels of the best instruction set that this processor runs, or of the one that the environment variable
+// HNN_CPU_ISA names. Throws where the processor does not run it.
 const Kernels& kernels();
 
 }  // namespace hnn

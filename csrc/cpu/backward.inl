@@ -1,7 +1,8 @@
-// Tile after tile of neurons backward in time. A segment's steps are computed forward again, and what their adjoints
-// need is kept in scratch that stays in the L2 cache; then the stages' adjoints walk back through it, block by block.
-// The two passes fetch for each other: the recomputation is short of work and asks for the gradients that the way back
-// reads next, and that, which is long, for the currents of the next recomputation.
+// Leads tile after tile of neurons backward in time. The steps of a segment are computed forward again, and the values
+// that their adjoints need are kept in scratch that stays in the L2 cache. Then the adjoints of the stages walk back
+// through the segment, block by block. The two passes prefetch for each other. The recomputation has little work, and
+// asks for the gradients that the way back reads next. The way back is long, and asks for the currents of the next
+// recomputation.
 //
 // Included by body.inl, after forward.inl.
 #ifndef HNN_NAMESPACE
@@ -10,7 +11,7 @@
 
 namespace HNN_NAMESPACE {
 
-// The rows that a segment leaves behind.
+// The rows that the recomputation of a segment leaves for its adjoints.
 struct Kept {
   bool v, spike, synapse, axon;
 #define HNN_DECLARE(name, Name) bool before_##name;
@@ -47,7 +48,7 @@ inline int64_t segments_of(const hnn::Call& call) {
   return call.segment ? (call.window + call.segment - 1) / call.segment : 0;
 }
 
-// Half of a common L2 cache for what a segment leaves behind.
+// The rows of a segment may take half of a common L2 cache.
 constexpr int64_t kKeptBytes = 512 << 10;
 
 // Sets the call's segment.
@@ -111,7 +112,7 @@ class Backward {
 
  private:
   void window(int64_t from, int64_t to) {
-    // No division, which takes as long as a step, where there is one segment.
+    // Where there is one segment, no division is made: it takes as long as a step.
     const int64_t segments = to - from <= call_.segment ? 1 : (to - from + call_.segment - 1) / call_.segment;
     for (int64_t s = 0; s + 1 < segments; ++s) {
       keep_start(s);
@@ -147,7 +148,7 @@ class Backward {
       const Rows<C> spikes = keep && kept_.spike ? Rows<C>{} : call_.axon.learns ? block_[1] : Rows<C>{};
       const auto run = keep ? stages_.recompute : stages_.advance;
       run(layer_.membrane, layer_.axon, input, spikes, trace, steps, ahead);
-      if (call_.axon.learns) {  // else nobody asks for its output
+      if (call_.axon.learns) {  // otherwise nothing reads its output
         stages_.axon.forward(layer_.axon, keep ? trace.spike : spikes, keep ? axon_y_.from(t) : block_[2], steps, {});
       }
     }
@@ -189,7 +190,7 @@ class Backward {
     }
   }
 
-  // What lies before a segment's first step.
+  // Sets the rows from before a segment's first step.
   void start_traces() {
     if (trace_.before_v && !kept_.before_v) set_row(trace_.v, -1, [&](int k) { return layer_.membrane.state[k].v; });
     if (kept_.synapse) start_filter(layer_.synapse, synapse_x_, synapse_y_);

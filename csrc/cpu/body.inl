@@ -1,10 +1,10 @@
-// The CPU kernels of one instruction set: kernels_*.cpp includes this file last, and this file includes the others that
-// are called .inl, and neuron.h and noise.h, into the namespace HNN_NAMESPACE. None of them stands alone: each is
-// written over those before it. To read one in an editor, open kernels_default.cpp first.
+// The CPU kernels of one instruction set. kernels_*.cpp includes this file last, and this file includes neuron.h,
+// noise.h and the other .inl files into the namespace HNN_NAMESPACE. None of them compiles alone: each uses those
+// before it. To read one in an editor, open kernels_default.cpp first.
 //
-// The including file has set HNN_NAMESPACE, HNN_VECTOR_BYTES, where there are any HNN_INTRINSIC(name), HNN_FMA,
-// HNN_ROUND(x) and HNN_SCALE(x, n), and the target. It has included the standard headers before setting the target:
-// code of theirs compiled for a newer processor could otherwise be the copy that the linker keeps for all.
+// The including file has set HNN_NAMESPACE, HNN_VECTOR_BYTES and the target, and, where the instruction set has them,
+// HNN_INTRINSIC(name), HNN_FMA, HNN_ROUND(x) and HNN_SCALE(x, n). It has included the standard headers before it set
+// the target: otherwise the linker could keep their functions compiled for a newer processor as the one copy for all.
 #ifndef HNN_NAMESPACE
 #error "a part of csrc/cpu/kernels_*.cpp; define HNN_NAMESPACE and HNN_VECTOR_BYTES as kernels_default.cpp does"
 #endif

@@ -1,4 +1,4 @@
-// From run-time options to the stages, and the kernels that the host calls.
+// Turns run-time options into stages, and defines the kernels that the host calls.
 //
 // Included by body.inl, after backward.inl.
 #ifndef HNN_NAMESPACE
@@ -11,7 +11,7 @@ template <int kValue>
 struct Int {
   static constexpr int value = kValue;
 };
-// f with the number as a compile-time constant, 0 <= number < kCount.
+// Calls f with the number as a compile-time constant, 0 <= number < kCount.
 template <int kCount, int kFrom = 0, class F>
 auto constant(int number, F f) {
   if constexpr (kFrom + 1 < kCount) {
@@ -22,7 +22,8 @@ auto constant(int number, F f) {
 
 template <class C>
 void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
-  // The density beside the recursion instead of before it saves a sixth of backward, and costs as many functions again.
+  // Computing the density beside the recursion instead of before it saves a sixth of backward, and doubles the number
+  // of functions.
   constexpr bool kFuses = sizeof(C) == 4;
   const bool fused = kFuses && call.surrogate == kGaussian, learns = call.learns();
   constant<kResets>(call.reset, [&](auto reset) {
@@ -46,8 +47,8 @@ void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
   if (fused) stages.density = nullptr;
 }
 
-// f with a filter's orders as compile-time constants where they are in common use (exponential, dual exponential, and
-// that a step later), else with -1.
+// Calls f with the orders of a filter as compile-time constants where they are in common use (exponential, dual
+// exponential, and dual exponential one step later), otherwise with -1.
 template <class F>
 void with_orders(const hnn::FilterCall& call, F f) {
   const int P = call.feedback, Q = call.feedforward;
@@ -76,8 +77,8 @@ bool same_for_all(const hnn::Call& call) {
   return same;
 }
 
-// The default layer with an axon of common orders, all coefficients fixed and the same for all neurons: both in one
-// loop, a tenth faster.
+// The default layer with an axon of common orders, where all coefficients are fixed and the same for all neurons.
+// Membrane and axon are in one loop, which is a tenth faster.
 template <class C>
 void choose_fused_axon(Stages<C>& stages, const hnn::Call& call) {
   Options options = call;
@@ -129,7 +130,7 @@ int64_t scratch_bytes(hnn::Call& call, bool backward) {
   });
 }
 
-// f(first neuron, count) for each of the tiles.
+// Calls f(first neuron, count) for each tile.
 template <class F>
 void each_tile(int64_t neurons, int64_t begin, int64_t end, F f) {
   for (int64_t m = begin * kTile; m < end * kTile; m += kTile) f(m, static_cast<int>(least(neurons - m, kTile)));

@@ -12,7 +12,7 @@ HNN_INLINE VectorD exp_(VectorD x) {
   return each_lane(x, [](double y) { return std::exp(y); });
 }
 
-// A tile's noise, for the four steps of a group at a time.
+// The noise of a tile, in groups of four steps.
 class Noise {
  public:
   Noise(const hnn::CodingCall& call, int64_t first, int count) : seed_(call.seed) {
@@ -43,7 +43,7 @@ class Noise {
       for (int i = 0; i < 4; ++i) store(row_[i] + k * kLanes<float>, x[i]);
     }
   }
-  // The noise of the group's step i, for the tile's vector k.
+  // The noise of step i of the group, for vector k of the tile.
   template <class C>
   HNN_INLINE Vector<C> get(int i, int k) const {
     const float* const at = row_[i] + k * kLanes<C>;
@@ -55,12 +55,12 @@ class Noise {
 
  private:
   uint64_t seed_;
-  alignas(64) uint64_t element_[2][hnn::kTile / 2] = {};  // those of even and of odd places
+  alignas(64) uint64_t element_[2][hnn::kTile / 2] = {};  // the elements at even and at odd places
   alignas(64) float row_[4][hnn::kTile];
 };
 
-// begin(t, n) before and end(t, n) after each block of steps, and between them step(i, the place of t + i in its
-// group), for which `generate(group)` has been called.
+// Calls begin(t, n) before and end(t, n) after each block of steps. Between them it calls step(i, place), where `place`
+// is that of step t + i in its group of four, after generate(group).
 template <class Generate, class Begin, class Step, class End>
 HNN_INLINE void through_time(const hnn::CodingCall& call, Generate generate, Begin begin, Step step, End end) {
   for (int64_t t = 0; t < call.steps;) {
@@ -143,7 +143,7 @@ void gaussian_backward_tile(const hnn::CodingCall& call, int64_t first, int coun
   grad_log_std.commit(0, 1);
 }
 
-// f(first neuron, count, Type<IO>) for each of the tiles.
+// Calls f(first neuron, count, Type<IO>) for each tile.
 template <class F>
 void each_tile(const hnn::CodingCall& call, int64_t begin, int64_t end, F f) {
   choose_dtype(call.dtype, [&](auto type) {

@@ -1,4 +1,4 @@
-// Tile after tile of neurons through all steps, forward, block by block through the stages.
+// Leads tile after tile of neurons forward through all steps, block by block through the stages.
 //
 // Included by body.inl, after stages.inl.
 #ifndef HNN_NAMESPACE
@@ -12,18 +12,18 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 // The stages of a call, as functions (choose.inl).
 template <class C>
 struct Stages {
-  // Forward; again for what backward keeps; and again for the state alone.
+  // Forward; the same for the rows that backward keeps; and the same for the state alone.
   decltype(&membrane_forward<C, kFilter, false, kSpikes>) membrane_forward, recompute, advance;
   decltype(&density_rows<C, kGaussian>) density;  // null where membrane_backward computes it itself
   decltype(&membrane_backward<C, kFilter, kFull, false, kFromRows>) membrane_backward;
-  bool fused_axon = false;  // the axon goes with the membrane, but for a recomputation, which needs none of it
+  bool fused_axon = false;  // the axon is in the membrane's loop, except in a recomputation, which needs no axon
   struct {
     decltype(&filter_forward<C, 0, 0>) forward;
     decltype(&filter_backward<C, 0, 0, false>) backward;
   } synapse, axon;
 };
 
-// Scratch, handed out from front to back.
+// Scratch memory, handed out from front to back.
 template <class C>
 class Arena {
  public:
@@ -46,8 +46,8 @@ inline int64_t filter_vectors(const hnn::FilterCall& f, int vectors) {
   return f.present ? static_cast<int64_t>(vectors) * 2 * (f.taps() + f.depth()) : 0;
 }
 
-// The layer of one tile after another: the membrane and the filters with their coefficients and states, and nothing
-// learnt.
+// The layer of one tile after another: the membrane and the filters, with their coefficients and states. It learns
+// nothing.
 template <class C>
 struct Layer {
   static constexpr int n = kVectors<C>;
@@ -67,7 +67,7 @@ struct Layer {
     });
   }
 
-  // The state of this tile's neurons before the first step, and those coefficients that are not the same for all.
+  // Loads the state of this tile's neurons before the first step, and the coefficients that differ between neurons.
   void move_to(int64_t first_neuron, int neurons) {
     first = first_neuron;
     count = neurons;
@@ -84,7 +84,7 @@ struct Layer {
     load_history(axon, call.axon);
   }
 
-  // f(value, i) for each of the state's values, the membrane's and the histories: the order of a checkpoint.
+  // Calls f(value, i) for each value of the state: the membrane's, then the histories, in the order of a checkpoint.
   template <class F>
   HNN_INLINE void each_state(F f) {
     int i = 0;
@@ -136,7 +136,7 @@ struct Layer {
   }
 };
 
-// Steps of a block: `length` cut evenly into blocks of at most kBlock.
+// The steps of a block: `length` is cut evenly into blocks of at most kBlock.
 inline int64_t block_steps(int64_t length) {
   if (length <= kBlock) return length ? length : 1;
   const int64_t blocks = (length + kBlock - 1) / kBlock;

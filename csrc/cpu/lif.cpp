@@ -1,5 +1,5 @@
-// The operators hnn::lif_forward_cpu and hnn::lif_backward_cpu: allocate, describe the call, share the tiles among the
-// threads, and add up the coefficients' gradients. The arguments were checked in Python.
+// The operators hnn::lif_forward_cpu and hnn::lif_backward_cpu. They allocate, describe the call, share the tiles among
+// the threads, and sum the gradients of the coefficients. The arguments were checked in Python.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -22,7 +22,7 @@ PerNeuron per_neuron(const Numbering& n, const Optional& t, double value = 0) {
   }
   return result;
 }
-// The entries of a tensor's first axis; of none, `count` absent ones.
+// The entries of a tensor's first axis; `count` absent entries where there is no tensor.
 void append(std::vector<PerNeuron>& to, const Numbering& n, const Optional& t, int64_t count) {
   PerNeuron entry;
   if (t) entry.layout = lay_out(n, *t, 1);
@@ -70,7 +70,7 @@ class FilterOperands {
     }
     call_.partials = partials_.data();
   }
-  // Add the neurons' sums up to the coefficients' gradients.
+  // Sums the partial sums of the neurons to the gradients of the coefficients.
   void finish(bool is_double) const {
     size_t sum = 0;
     for (const auto& [gradient, taps] : learnt_) {
@@ -101,7 +101,7 @@ class FilterOperands {
   std::vector<std::unique_ptr<char[]>> sums_;
 };
 
-// The part that forward and backward share; the filters' operands live as long as the call.
+// The part of a call that forward and backward share. The operands of the filters live as long as the call.
 struct Described {
   Numbering n;
   Call call;
@@ -125,7 +125,8 @@ struct Described {
   }
 };
 
-// Share the tiles among the threads, each with scratch of its own. A thread is woken for some 32k neuron-steps: 10 us.
+// Shares the tiles among the threads, each with scratch of its own. A thread is woken for some 32k neuron-steps, which
+// take 10 us.
 template <class Run>
 void over_tiles(Call& call, bool backward, Run run) {
   const Kernels& chosen = kernels();  // here, because it may throw, which no thread of the loop may

@@ -10,7 +10,7 @@ namespace HNN_NAMESPACE {
 using hnn::kBlock;
 using hnn::kTile;
 
-// The place of the tile's neurons in one operand: `base` and consecutive, or each at its own offset.
+// The places of the tile's neurons in one operand: consecutive from `base` on, or each at its own offset.
 struct Place {
   int64_t base = 0;
   bool dense = false;
@@ -36,7 +36,7 @@ struct Place {
 
 inline bool is_absent_or_one(const hnn::PerNeuron& operand) { return !operand.data || operand.layout.uniform(); }
 
-// The tile's values of an operand of any layout, out of line because rare.
+// The tile's values of an operand of any layout. Not inlined, because it is rare.
 template <class C>
 __attribute__((noinline)) void gather_each(const hnn::PerNeuron& operand, int64_t first, int count, C* row) {
   Place place;
@@ -51,7 +51,8 @@ __attribute__((noinline)) void scatter_each(const hnn::PerNeuron& operand, int64
   for (int i = 0; i < count; ++i) static_cast<C*>(operand.data)[place.at(i)] = row[i];
 }
 
-// set(k, v) for the tile's kVectors<C> vectors of a per-neuron operand; past `count` they are anything finite.
+// Calls set(k, v) for the tile's kVectors<C> vectors of a per-neuron operand. Past `count` the values are arbitrary,
+// but finite.
 template <class C, class Set>
 HNN_INLINE void gather(const hnn::PerNeuron& operand, int64_t first, int count, Set set) {
   const C* data = static_cast<const C*>(operand.data);
@@ -69,7 +70,7 @@ HNN_INLINE void gather(const hnn::PerNeuron& operand, int64_t first, int count, 
   }
   unrolled<kVectors<C>>([&](auto k) HNN_LAMBDA { set(k, load(data + k * kLanes<C>)); });
 }
-// The tile's values from get(k), where the operand is there.
+// Writes the tile's values from get(k), if the operand is there.
 template <class C, class Get>
 HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count, Get get) {
   if (!operand.data) return;
@@ -80,16 +81,16 @@ HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count,
   if (!whole) scatter_each<C>(operand, first, count, row);
 }
 
-// kTile values per step, `stride` elements from one step to the next; null where a stage has none to read or to write.
+// kTile values per step, `stride` elements from one step to the next. Null where a stage reads or writes none.
 template <class C>
 struct Rows {
   C* data = nullptr;
   int64_t stride = kTile;
-  bool streaming = false;  // past the cache, by put()
+  bool streaming = false;  // put() stores past the cache
 
   HNN_INLINE Vector<C> get(int64_t t, int k) const { return load(data + t * stride + k * kLanes<C>); }
   HNN_INLINE void set(int64_t t, int k, Vector<C> v) const { store(data + t * stride + k * kLanes<C>, v); }
-  // A stage's last word on row t, which it does not read again.
+  // Writes vector k of row t, which the stage does not read again.
   HNN_INLINE void put(int64_t t, int k, Vector<C> v) const {
     C* const at = data + t * stride + k * kLanes<C>;
     if (__builtin_expect(streaming, 0)) {
@@ -102,8 +103,9 @@ struct Rows {
   HNN_INLINE Rows from(int64_t t) const { return {data ? data + t * stride : nullptr, stride, streaming}; }
 };
 
-// Rows to ask for, one with every step of another loop: the rows of a tile lie a whole step apart, which no hardware
-// prefetcher follows. Into the L2 cache, and for large trains only: one that is in the L3 cache comes soon enough.
+// Prefetches rows, one with every step of another loop. The rows of a tile lie a whole time step apart, which no
+// hardware prefetcher follows. They go into the L2 cache. Only large trains are prefetched: one in the L3 cache comes
+// soon enough.
 class Ahead {
  public:
   Ahead() = default;
@@ -121,7 +123,7 @@ class Ahead {
   size_t bytes_ = 0;
 };
 
-// Reads a tile of a train, up to kBlock steps at a time; a train that is absent reads as zeros.
+// Reads a tile of a train, up to kBlock steps at a time. A train that is absent reads as zeros.
 template <class IO>
 class Reader {
   using C = Compute<IO>;
@@ -142,7 +144,7 @@ class Reader {
     if (count < kTile) __builtin_memset(block_, 0, sizeof block_);  // so that all lanes are finite
     if (!varies_) fetch(0, block_);
   }
-  // Steps [t, t + steps): in place where they lie there as they are, else converted into a block of rows.
+  // Steps [t, t + steps): in place where layout and dtype allow it, otherwise converted into a block of rows.
   HNN_INLINE Rows<C> rows(int64_t t, int64_t steps) {
     if constexpr (sizeof(IO) == sizeof(C)) {
       if (in_place_) return {const_cast<C*>(data_) + t * step_ + place_.base, step_};
@@ -151,7 +153,7 @@ class Reader {
     for (int64_t i = 0; i < steps; ++i) fetch(t + i, block_ + i * kTile);
     return {block_};
   }
-  // Row t of this tile, or of the next one, which lies just behind it, and then `direction` steps on at a time.
+  // Prefetches row t of this tile (or of the next one, which lies just behind it), then row t + direction, and so on.
   HNN_INLINE Ahead ahead(int64_t t, int direction, bool next_tile) const {
     if (!whole_ || !train_.large) return {};
     return {data_ + t * step_ + place_.base + (next_tile ? kTile : 0),
@@ -178,7 +180,7 @@ class Reader {
   alignas(64) C block_[kTile * kBlock];
 };
 
-// Writes a tile of a train, up to kBlock steps at a time; a train that is absent takes its rows and drops them.
+// Writes a tile of a train, up to kBlock steps at a time. A train that is absent takes its rows and drops them.
 template <class IO>
 class Writer {
   using C = Compute<IO>;
@@ -195,7 +197,7 @@ class Writer {
     streaming_ = train_.large && whole_;
     in_place_ = kAsIs && whole_;
   }
-  // Where a stage puts the steps from t on; commit() after it.
+  // The rows into which a stage writes the steps from t on. commit() must follow.
   HNN_INLINE Rows<C> rows(int64_t t) {
     if constexpr (kAsIs) {
       if (in_place_) return {data_ + t * step_ + place_.base, step_, streaming_};

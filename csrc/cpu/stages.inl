@@ -1,7 +1,7 @@
-// The stages of a layer over a block of steps: the filters, the membrane, and their adjoints. Each takes a tile of
-// kTile neurons through up to kBlock rows with its state in registers, and hands rows that stay in the L1 cache to the
-// next, so options add up instead of multiplying. Rows come by reference and are copied inside: a copy in the caller,
-// of members written a moment ago, would wait for them to leave the store buffer.
+// The stages of a layer over a block of steps: the filters, the membrane, and their adjoints. Each leads a tile of
+// kTile neurons through up to kBlock rows with its state in registers. The rows that it hands to the next stage stay in
+// the L1 cache. So options add up instead of multiplying. Rows come by reference and are copied inside: a copy in the
+// caller, of members that were just written, would wait for them to leave the store buffer.
 //
 // Included by body.inl, after ../neuron.h.
 #ifndef HNN_NAMESPACE
@@ -23,7 +23,7 @@ struct Membrane {
   Options options;
 };
 
-// The rows that the membrane leaves for its adjoint, where asked: V[t], its spike, and the state before step t.
+// The rows that the membrane leaves for its adjoint, where wanted: V[t], its spike, and the state before step t.
 template <class C>
 struct Trace {
   Rows<C> v, spike;
@@ -36,8 +36,8 @@ struct Trace {
 #undef HNN_FROM
 };
 
-// Vectors of a row that go through time together: enough to hide the recursion's latency, few enough for the registers,
-// of which AVX-512 has twice as many. The membrane alone needs few, a filter or what is learnt more.
+// The vectors of a row that go through time together: enough to hide the latency of the recursion, few enough for the
+// registers, of which AVX-512 has twice as many. The membrane alone needs few registers, a filter or learning more.
 template <class C>
 constexpr int kGroup = kVectors<C> < 4 ? kVectors<C> : 4;
 template <class C>
@@ -45,7 +45,7 @@ constexpr int kWideGroup = HNN_VECTOR_BYTES < 64 ? kGroup<C>
                            : kVectors<C> < 8     ? kVectors<C>
                                                  : 8;
 
-// A filter over one tile: arrays [coefficient or value of history][vector], in scratch.
+// A filter over one tile. Its arrays, [coefficient or value of history][vector], are in scratch.
 template <class C>
 struct Filter {
   int feedback = 0, feedforward = 0;
@@ -61,7 +61,8 @@ struct Filter {
   HNN_INLINE Column column(Vector<C>* array, int k) const { return {array + k}; }
 };
 
-// A group's part of a filter of constant orders, in registers; `memory` is its history or its adjoint. kP < 0: none.
+// The part of a filter of constant orders for one group of vectors, in registers. `memory` is its history or its
+// adjoint. kP < 0 is no filter.
 template <class C, int kP, int kQ, int g = kGroup<C>>
 struct Held {
   static constexpr int taps = kP < 0 ? 0 : kP + kQ + 1, depth = kP < 0 ? 0 : kP + kQ, n = kVectors<C>;
@@ -79,8 +80,8 @@ struct Held {
   }
 };
 
-// The rows that membrane_forward writes: the spikes alone, V alone, or those it is given; a branch for each vector
-// counts.
+// The rows that membrane_forward writes: the spikes alone, V alone, or all rows that it is given. It is a template
+// argument, because a branch for each vector would cost time.
 enum Writes { kSpikes, kPotential, kGiven };
 
 // With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`; all coefficients
@@ -98,7 +99,7 @@ void membrane_forward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_c
   const Trace<C> to = trace;
   Ahead ahead = then;
   for (int first = 0; first < kVectors<C>; first += g) {
-    // Copies that nothing points to stay in registers.
+    // Local copies, to which nothing points, stay in registers.
     State<V> state[g];
     const Coefficients<V>* const c = m.c + first;
     unrolled<g>([&](auto k) HNN_LAMBDA { state[k] = m.state[first + k]; });
@@ -219,7 +220,7 @@ struct History {
   }
 };
 
-// With orders known at compile time, coefficients and history are registers; kP < 0 leaves both in scratch.
+// With orders known at compile time, coefficients and history are in registers. With kP < 0 both stay in scratch.
 template <class C, int kP, int kQ>
 void filter_forward(const Filter<C>& f, const Rows<C>& of_x, const Rows<C>& to_y, int64_t steps, const Ahead& then) {
   constexpr int n = kVectors<C>;

@@ -34,7 +34,7 @@ template <class V, class C>
 HNN_INLINE void store(C* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
-// Past the cache: the line is not read before it is written. `p` is aligned to the vector.
+// Stores past the cache: the line is not read before it is written. `p` is aligned to the vector.
 template <class V>
 HNN_INLINE void stream(void* p, V v) {
 #if defined(HNN_STREAM)
@@ -44,7 +44,8 @@ HNN_INLINE void stream(void* p, V v) {
 #endif
 }
 
-// a * b + c, rounded once where the instruction set can. Only for gradients: spikes are the same on every processor.
+// a * b + c, rounded once where the instruction set can do so. It serves gradients only, because spikes must be the
+// same on every processor.
 HNN_INLINE VectorF fma_(VectorF a, VectorF b, VectorF c) {
 #ifdef HNN_FMA
   return (VectorF)HNN_INTRINSIC(fmadd_ps)(a, b, c);
@@ -60,8 +61,8 @@ HNN_INLINE VectorD fma_(VectorD a, VectorD b, VectorD c) {
 #endif
 }
 
-// 2^x for x <= 0, within 3 ulp down to 2^-126 and that from there on: the integer part of x goes into the exponent, the
-// rest f into the polynomial that is nearest to 2^f on [-1/2, 1/2] (relative error 9e-8).
+// 2^x for x <= 0, within 3 ulp down to 2^-126; below, the result is 2^-126. The integer part of x goes into the
+// exponent, the rest f into the polynomial that is nearest to 2^f on [-1/2, 1/2] (relative error 9e-8).
 HNN_INLINE VectorF exp2_(VectorF x) {
   const auto c = [](float y) { return VectorF{} + y; };
   x = x < c(-126.0f) ? c(-126.0f) : x;
@@ -105,7 +106,7 @@ HNN_INLINE V atan_(V x) {
   return each_lane(x, [](auto y) { return std::atan(y); });
 }
 
-// -- what the noise is made of: 32-bit words, two vectors of which (the even ones and the odd ones) lie in 64 bits each
+// -- the noise: vectors of 32-bit words; the even and the odd words also lie in the low halves of 64 bits each
 
 using Words = Vector<uint32_t>;
 using WideWords = Vector<uint64_t>;
@@ -119,7 +120,7 @@ HNN_INLINE VectorF sqrt_(VectorF x) {
   return each_lane(x, [](float y) { return std::sqrt(y); });
 #endif
 }
-// The product of the low words; what is above the low word of an argument, or of `low`, means nothing.
+// The product of the low words. The bits above the low word of an argument, or of `low`, are arbitrary.
 HNN_INLINE void multiply(WideWords a, uint32_t b, WideWords& high, WideWords& low) {
 #ifdef HNN_INTRINSIC
   typedef long long Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
@@ -130,7 +131,8 @@ HNN_INLINE void multiply(WideWords a, uint32_t b, WideWords& high, WideWords& lo
   high = low >> 32;
 }
 
-// f(0), f(1) ... f(n - 1), each with its number as a constant: arrays that are only indexed by it live in registers.
+// Calls f(0), f(1) ... f(n - 1), each with its number as a constant. Arrays that are indexed by constants only live in
+// registers.
 template <class F, int... k>
 HNN_INLINE void unrolled(F& f, std::integer_sequence<int, k...>) {
   (f(std::integral_constant<int, k>{}), ...);

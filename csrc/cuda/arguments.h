@@ -25,7 +25,7 @@ struct PerNeuron {
 struct Coefficient : PerNeuron {
   double value = 0;  // where there is no tensor
 };
-// Longer lists of floats become a tensor, so that the kernel's parameter has a size.
+// Longer lists of floats become a tensor, so that the kernel's parameter has a fixed size.
 constexpr int kListed = 8;
 struct Taps : PerNeuron {
   int count = 0;
@@ -44,7 +44,8 @@ struct Filter {
   void *partial_feedback = nullptr, *partial_feedforward = nullptr;
 };
 
-// The axes of the numbering, outermost first, merged where all operands allow it: a division each but the first.
+// The axes of the numbering, outermost first, merged where all operands allow it. Each axis but the first costs a
+// division.
 struct Axes {
   int64_t neurons = 0;
   int64_t size[kMaxDims] = {};
@@ -69,7 +70,7 @@ struct Call : Axes, Options {
 #define HNN_DECLARE(name, Name) Filter name;
   HNN_FILTERS(HNN_DECLARE)
 #undef HNN_DECLARE
-  // What the kernels write per neuron, the state after the last step or the gradient of the first, is dense.
+  // The kernels' results per neuron (the state after the last step, the gradient of the first state) are dense.
   int64_t dense[kMaxDims] = {};
 #define HNN_DECLARE(name, Name) void* after_##name = nullptr;
   HNN_STATES(HNN_DECLARE)
@@ -81,8 +82,8 @@ struct ForwardCall : Call {
 };
 
 struct BackwardCall : Call {
-  // A window is cut into segments from its end, so that only its first may be shorter than `segment`: the last one's
-  // current is read once, all others' twice.
+  // A window is cut into segments from its end, so that only its first may be shorter than `segment`. The current of
+  // the last segment is read once, that of all others twice.
   int segment = 1;
   // States [slots, depth, neurons] at the segments' starts in a window; where there are several windows, the initial
   // state is in the last slot.
@@ -111,10 +112,10 @@ struct Operand {
   int64_t stride[kMaxDims] = {};
 };
 
-// A coding, forward or backward: what a kernel does not use is null.
+// A coding, forward or backward. Operands that a kernel does not use are null.
 struct CodingCall : Axes {
   int64_t steps = 0;
-  // Whose noise the call takes: `element` has the strides of a row-major tensor.
+  // The noise of the call: `element` has the strides of a row-major tensor.
   const int64_t* seed = nullptr;
   int64_t first_step = 0, first_element = 0;
   int64_t element[kMaxDims] = {};
@@ -123,7 +124,7 @@ struct CodingCall : Axes {
   Operand grad_mean, grad_log_std;
 };
 
-// Threads per block. Small ones spread a small layer over all multiprocessors; 64 still allow 2048 threads on each.
+// Threads per block. Small blocks spread a small layer over all multiprocessors; 64 still allow 2048 threads on each.
 constexpr int kForwardBlock = 128;
 constexpr int kBackwardBlock = 64;
 

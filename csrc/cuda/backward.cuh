@@ -6,9 +6,9 @@
 namespace HNN_NAMESPACE {
 
 // Blocks per multiprocessor that the registers must allow. The plain layer's 80 registers a thread let 768 threads run
-// (128 and 512 in float64); left alone, ptxas spills a few bytes to get a little lower, or takes 110 for a schedule of
-// no use here. The others have 96, or 128 where a filter of three histories is learnt, and no limit worth the name in
-// float64, or where anything may be asked for.
+// (128 registers and 512 threads in float64). Left alone, ptxas spills a few bytes to need a little less, or takes 110
+// for a schedule that is of no use here. The other forms have 96, or 128 where a filter of three histories is learnt.
+// In float64, and in the form for any filters, there is no real limit.
 template <class IO, class Form, bool kLearns>
 constexpr int kBackwardBlocks = kIsPlain<Form>                      ? (sizeof(IO) == 8 ? 8 : 12)
                                 : sizeof(IO) == 8 || Form::kGeneral ? 4
@@ -18,7 +18,7 @@ constexpr int kBackwardBlocks = kIsPlain<Form>                      ? (sizeof(IO
 // One neuron's rows of shared memory: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
 
-// Element `at` of a row; from before the segment, the history that its start kept, newest first.
+// Element `at` of a row. Before the segment, it is the history that the segment's start kept, newest first.
 template <class C>
 HNN_INLINE C row_or_history(const C* row, int at, const C* history, int64_t step) {
   return at >= 0 ? row[at] : history[(-at / kRow - 1) * step];
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   Reader<IO, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
   Writer<IO, -1> grad_current(call.grad_current, at_grad.grad_current);
   Layer<C, Form, kLearns> layer(call, at, m);
-  // A filter's coefficients are learnt from what was there before the segment, which the last one's start has too.
+  // The coefficients of a filter are learnt also from values before the segment, so the last one's start is kept too.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
   const bool membrane = layer.options.reset != kNoMembrane, again = Form::kUsual || call.rows > 0;
 #define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
     for (int i = segments - 1; i >= 0; --i) {
       const int begin = begin_of(i), end = begin_of(i + 1);
       if (again) current.start(begin, end - begin);
-      grad_out.start(end - 1, end - begin);  // before they are needed, so that their latency passes in the loop below
+      grad_out.start(end - 1, end - begin);  // early, so that their latency passes in the loop below
       grad_current.start(end - 1);
       const C* const start = starts + i * state;
       if (i + 1 < segments) layer.recall(start, n);

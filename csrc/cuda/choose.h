@@ -1,4 +1,4 @@
-// From run-time options to a kernel.
+// Chooses a kernel for run-time options.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// From tensors to the calls that the kernels take.
+// Describes tensors as the calls that the kernels take.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace hnn::cuda {
 
-// The dtypes that there are kernels for, with the names that their attributes are listed by.
+// The dtypes that the kernels are compiled for, and their names in lists of kernels.
 constexpr std::pair<ScalarType, const char*> kDtypes[] = {{ScalarType::Double, "float64"},
                                                           {ScalarType::Float, "float32"},
                                                           {ScalarType::BFloat16, "bfloat16"},
@@ -37,7 +37,7 @@ inline void place_dense(Strides& stride, const Numbering& n) {
   for (int i = 0; i < n.dims; ++i) stride[i] = strides[n.axis[i]];
 }
 
-// Set the axes: neighbours that advance together in every operand become one, and axes of size 1 none.
+// Sets the axes: neighbours that advance together in every operand become one, and axes of size 1 are dropped.
 inline void merge_axes(Axes& axes, const Numbering& n, const std::vector<Strides*>& strides) {
   axes.neurons = n.neurons;
   axes.few = n.neurons <= std::numeric_limits<uint32_t>::max();
@@ -106,7 +106,7 @@ struct Described : Base {
     taps(result.feedforward, n, a.feedforward, a.feedforward_values, current);
     per_neuron(result.state, n, a.state, 1);
   }
-  // Room for `slots` values of every neuron.
+  // Allocates `slots` values for every neuron.
   void* workspace(const Tensor& current, int64_t slots) {
     return new_scratch(current, {slots, this->neurons}).data_ptr();
   }

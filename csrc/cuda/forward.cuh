@@ -5,8 +5,8 @@
 
 namespace HNN_NAMESPACE {
 
-// Blocks per multiprocessor that the registers must allow: 48 registers a thread, 56 with a filter. No limit in
-// float64, or where anything may be asked for.
+// Blocks per multiprocessor that the registers must allow: 48 registers a thread, 56 with a filter. There is no limit
+// in float64, or in the form for any filters.
 template <class IO, class Form>
 constexpr int kForwardBlocks = sizeof(IO) == 8 || Form::kGeneral ? 1
                                : Form::kDepth > 0                ? 9

@@ -1,10 +1,10 @@
-// The CUDA kernels: one thread takes one neuron through all steps, forward, and for the gradient forward again (what
-// the adjoint needs of a segment goes to shared memory) and then backward. Threads exchange nothing: a thread's column
-// of the shared memory is its own, so there is no synchronisation, and the host shim can run one thread after the
-// other.
+// The CUDA kernels: one thread takes one neuron through all steps. For the gradient it goes forward again, leaves the
+// values that the adjoint needs of a segment in shared memory, and then goes backward. Threads exchange nothing: a
+// thread's column of the shared memory is its own. So there is no synchronisation, and the host shim can run one thread
+// after the other.
 //
-// Shared memory rather than registers, because its rows may be indexed by a loop: the segment is as long as the call
-// needs, no unrolled step is wasted, and the registers are free for the loads in flight.
+// The values are in shared memory rather than in registers, because a loop may index its rows: the segment is as long
+// as the call needs, no unrolled step is wasted, and the registers are free for the loads in flight.
 #pragma once
 
 #include <cmath>
@@ -23,7 +23,7 @@ HNN_INLINE float fma_(float a, float b, float c) { return fmaf(a, b, c); }
 HNN_INLINE double fma_(double a, double b, double c) { return fma(a, b, c); }
 HNN_INLINE float abs_(float x) { return fabsf(x); }
 HNN_INLINE double abs_(double x) { return fabs(x); }
-// exp2f but for results below 2^-126, which become 0: three instructions less at every step backward.
+// exp2f, except that results below 2^-126 become 0. That is three instructions less at every step backward.
 HNN_INLINE float exp2_(float x) {
 #ifdef __CUDA_ARCH__
   float y;
@@ -47,7 +47,7 @@ HNN_INLINE double atan_(double x) { return atan(x); }
 
 namespace HNN_NAMESPACE {
 
-// -- forms: what of a layer is constant in a kernel -------------------------------------------------------------------
+// -- forms: the options of a layer that are constants of a kernel -----------------------------------------------------
 
 // kUsual: the usual options are constants of the kernel. Where they are not, every step branches on them.
 struct Plain {
@@ -79,7 +79,7 @@ struct OnlyAxon : NoFilters {
 struct UsualAxon20 : OnlyAxon<2, 0> {
   static constexpr bool kUsual = true;
 };
-// Any filters, and the smooth mode, whose functions would be large in every kernel.
+// Any filters, and the smooth mode, whose functions would make every kernel large.
 struct General {
   static constexpr bool kUsual = false, kGeneral = true;
   static constexpr int kDepth = 0;  // none in registers
@@ -101,7 +101,7 @@ HNN_INLINE void each_axis(const hnn::cuda::Axes& call, Unsigned m, F f) {
   }
   f(0, static_cast<int64_t>(m));
 }
-// f(axis, index of neuron m along it). The 32-bit division is several times as fast.
+// Calls f(axis, index of neuron m along it). The 32-bit division is several times as fast as the 64-bit one.
 template <class F>
 HNN_INLINE void each_axis(const hnn::cuda::Axes& call, int64_t m, F f) {
   if (call.few) {
@@ -111,7 +111,7 @@ HNN_INLINE void each_axis(const hnn::cuda::Axes& call, int64_t m, F f) {
   }
 }
 
-// The place of a neuron in the operands that forward and backward share, and in what they write per neuron.
+// The places of a neuron in the operands that forward and backward share, and in their results per neuron.
 struct Offsets {
   int64_t current, dense;
 #define HNN_DECLARE(name, Name) int64_t name;
@@ -154,7 +154,7 @@ struct Trace {
   C filtered, potential, spike, out;  // behind the synapse, in the membrane, behind it, behind the axon
 };
 
-// kAxonRuns: whether forward steps need the axon, which only its coefficients' gradients do in backward.
+// kAxonRuns: forward steps compute the axon. In backward only the gradients of its coefficients need that.
 template <class C, class Form, bool kAxonRuns>
 struct Layer {
   Options options;
@@ -196,7 +196,7 @@ struct Layer {
     return spike;
   }
 
-  // The whole state, to memory and from there.
+  // Store the whole state, and load it.
   HNN_INLINE void keep(C* to, int64_t step) const {
     int i = 0;
 #define HNN_KEEP(name, Name) to[i++ * step] = s.name;

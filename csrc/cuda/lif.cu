@@ -1,6 +1,6 @@
-// The operators hnn::lif_forward_cuda and hnn::lif_backward_cuda: allocate, describe the call, launch on the current
-// stream, and add up the coefficients' gradients. Nothing waits for the device and all memory comes from torch, so a
-// CUDA graph can capture a call. The arguments were checked in Python.
+// The operators hnn::lif_forward_cuda and hnn::lif_backward_cuda. They allocate, describe the call, launch on the
+// current stream, and sum the gradients of the coefficients. Nothing waits for the device and all memory comes from
+// torch, so a CUDA graph can capture a call. The arguments were checked in Python.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -50,13 +50,14 @@ Outputs forward(const Arguments& a) {
 
 // -- backward ---------------------------------------------------------------------------------------------------------
 
-// A coefficient's gradient of every neuron, to be added up; of a filter with its axis of taps in front (`leading`).
+// The gradient of a coefficient per neuron, before it is summed. That of a filter has its axis of taps in front
+// (`leading`).
 struct Partial {
   Tensor gradient;
   Tensor values;
   bool leading;
 
-  // Room in which neuron m (of each tap) is the m-th element.
+  // Memory in which neuron m (of each tap) is the m-th element.
   Partial(const Tensor& gradient, const Numbering& n, const Tensor& current, bool leading)
       : gradient(gradient), values(room(gradient, n, current, leading)), leading(leading) {}
 
@@ -65,7 +66,7 @@ struct Partial {
     return empty_in_order(current, n, state_dtype(current), taps);
   }
 
-  // Add up over the axes that the coefficient is broadcast over; B is always one of them. torch's sum takes the same
+  // Sums over the axes that the coefficient is broadcast over; B is always one of them. torch's sum takes the same
   // order every time, so equal calls give equal bits.
   void add_up() const {
     const auto sizes = gradient.sizes();

@@ -1,4 +1,4 @@
-"""``python -P hnn_kernels/_generate/__main__.py``: write the generated files, or those that are named."""
+"""Write the generated files, or those that are named: ``python -P hnn_kernels/_generate/__main__.py``."""
 
 import runpy
 import sys
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 if __name__ == "__main__":
     package = Path(__file__).resolve().parents[1]
-    # Not as hnn_kernels._generate: the package cannot be imported where a file that this writes is broken or gone.
+    # Not imported as hnn_kernels._generate: that fails if a file that this script writes is broken or missing.
     sys.path.append(str(package))
     from _generate.files import FILES
 

@@ -1,6 +1,6 @@
 """Write the list of :mod:`hnn_kernels._layer` as the C++ header ``csrc/layer.h``.
 
-The lists become macros that apply another macro to each entry, so that C++ that goes over all coefficients, states or
+The lists become macros that apply another macro to each entry. So C++ code that goes over all coefficients, states or
 filters names none of them.
 """
 
@@ -35,7 +35,7 @@ def _macro(name: str, parameters: str, entries: Iterable[str], separator: str = 
 
 
 def cpp(layer: SimpleNamespace | ModuleType, surrogates: Iterable[str]) -> str:
-    """The text of ``csrc/layer.h``, from the names of :mod:`hnn_kernels._layer` and of the surrogates."""
+    """Return the text of ``csrc/layer.h`` from the names of :mod:`hnn_kernels._layer` and the surrogates."""
     plain = [s for s in layer.SETTINGS if not s.name.endswith(("_value", "_values"))]
     arguments = [("Tensor" if name == layer.TENSORS[0] else "Optional", name) for name in layer.TENSORS]
     arguments += [(_TYPES[setting.type], setting.name) for setting in layer.SETTINGS]
@@ -52,7 +52,7 @@ def cpp(layer: SimpleNamespace | ModuleType, surrogates: Iterable[str]) -> str:
         "",
         "namespace hnn {",
         "",
-        "// For the kernels, too, which are in namespaces of their own.",
+        "// Inline, so that the kernels, which have namespaces of their own, see it too.",
         "inline namespace options {",
         "",
         "// The ways to reset. kNoMembrane is a layer without a membrane: the output of its synapse goes straight out.",
@@ -82,10 +82,10 @@ def cpp(layer: SimpleNamespace | ModuleType, surrogates: Iterable[str]) -> str:
         "// gradient of a coefficient or a state.",
         *_macro("HNN_COEFFICIENTS", "(X)", (f"X({n}, {_camel(n)})" for n in layer.COEFFICIENTS)),
         *_macro("HNN_STATES", "(X)", (f"X({n}, {_camel(n)})" for n in layer.MEMBRANE_STATES)),
-        "// Those after the first state, which is what decays into the membrane potential.",
+        "// The states after the first one. The first one decays into the membrane potential.",
         *_macro("HNN_LATER_STATES", "(X)", (f"X({n}, {_camel(n)})" for n in layer.MEMBRANE_STATES[1:])),
         *_macro("HNN_FILTERS", "(X)", (f"X({n}, {_camel(n)})" for n in layer.FILTERS)),
-        "// X(type, name) for each setting, those that stand in for a tensor apart.",
+        "// X(type, name) for each setting, except those that stand in for a tensor.",
         *_macro("HNN_SETTINGS", "(X)", (f"X({_TYPES[s.type]}, {s.name})" for s in plain)),
         "",
         "// X(type, name) for each of Options.",
@@ -94,7 +94,7 @@ def cpp(layer: SimpleNamespace | ModuleType, surrogates: Iterable[str]) -> str:
         "// The arguments that the operators share, as parameters and by name.",
         *_macro("HNN_LAYER_PARAMETERS", "", (f"{kind} {name}" for kind, name in arguments), ", "),
         *_macro("HNN_LAYER_ARGUMENTS", "", (name for _, name in arguments), ", "),
-        "// The arguments of backward before them.",
+        "// The arguments of backward that stand before those.",
         *_macro("HNN_INCOMING_PARAMETERS", "", (f"{kind} {name}" for kind, name in incoming), ", "),
         *_macro("HNN_INCOMING_ARGUMENTS", "", (name for _, name in incoming), ", "),
         "",

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 
 def _operator(operation: str) -> tuple[Callable, Callable]:
-    """The methods for ``self operation other`` and ``other operation self``."""
+    """Return the methods for ``self operation other`` and ``other operation self``."""
     return lambda a, b: Expression(operation, (a, b)), lambda b, a: Expression(operation, (a, b))
 
 
 @dataclass(frozen=True)
 class Expression:
-    """An operation on expressions and numbers; without operands, a variable."""
+    """An operation on expressions and numbers; without operands it is a variable."""
 
     operation: str
     operands: tuple = ()
@@ -45,7 +45,7 @@ def _call(function: str, *operands) -> Expression:
 
 
 def repeated(root: Expression) -> list[Expression]:
-    """The operations that an expression has more than once, inner ones first."""
+    """Return the operations that occur in an expression more than once, inner ones first."""
     inner_first: dict[Expression, int] = {}
 
     def visit(e):
@@ -61,12 +61,12 @@ def repeated(root: Expression) -> list[Expression]:
 
 # -- languages ---------------------------------------------------------------------------------------------------------
 
-# What binds tighter has the higher number: a call, a name or a number the highest.
+# An operation that binds tighter has a higher number. A call, a name and a number have the highest.
 CHOICE, COMPARISON, SUM, PRODUCT, SIGN, ATOM = range(6)
 
 
 class Syntax(NamedTuple):
-    """The text of an operation, how tightly it binds, and how tightly each of its operands has to."""
+    """The text of an operation, its binding strength, and those that its operands must have."""
 
     text: str
     binds: int
@@ -82,7 +82,7 @@ _OPERATORS = {"negative": Syntax("-{}", SIGN, (ATOM,))} | {
     for operations, binds in ((("<", ">", "<=", ">="), COMPARISON), ("+-", SUM), ("*/", PRODUCT))
     for operation in operations
 }
-# What hnn_kernels.surrogates.TensorMath has.
+# The functions of hnn_kernels.surrogates.TensorMath.
 _CPP = _OPERATORS | {
     "where": Syntax("{} ? {} : {}", CHOICE, (COMPARISON,) * 3),
     "abs": _calls("abs_"),
@@ -107,14 +107,14 @@ def _cpp_number(value: float) -> str:
 
 
 class Writer:
-    """Expressions in a language. What has been given a name is written by it from then on."""
+    """Writes expressions in a language. Once an expression has a name, it is written as that name."""
 
     def __init__(self, syntax: dict[str, Syntax], number: Callable[[float], str]):
         self.syntax, self.number = syntax, number
         self.names: dict[Expression, str] = {}
 
     def text(self, e: Expression | float, must_bind: int = CHOICE) -> str:
-        """An expression, in parentheses where it binds less tightly than it must."""
+        """Return the text of an expression, in parentheses if it binds less tightly than it must."""
         if not isinstance(e, Expression):
             return self.number(float(e))
         if e in self.names or not e.operands:
@@ -124,7 +124,7 @@ class Writer:
         return f"({text})" if how.binds < must_bind else text
 
     def body(self, formula: Callable, declaration: str, end: str) -> list[str]:
-        """The lines that compute a formula of ``x`` and ``inverse_width`` and return it, nothing computed twice."""
+        """Return the lines that compute a formula of ``x`` and ``inverse_width``, and nothing twice."""
         result = formula(Expression("x"), Expression("inverse_width"), _SYMBOLS)
         lines = []
         for e in repeated(result):
@@ -141,7 +141,7 @@ _FUNCTIONS = (("primitive", "p", "P(x)"), ("density", "p_prime", "P'(x)"))  # wi
 
 
 def cpp(surrogates: dict) -> str:
-    """The text of ``csrc/surrogates.h``."""
+    """Return the text of ``csrc/surrogates.h``."""
     constants = ["k" + name.title().replace("_", "") for name in surrogates]
     lines = [
         f"// {MARK}",
@@ -166,7 +166,7 @@ def cpp(surrogates: dict) -> str:
 
 
 def triton(surrogates: dict) -> str:
-    """The text of ``hnn_kernels/_triton/surrogates.py``."""
+    """Return the text of ``hnn_kernels/_triton/surrogates.py``."""
     lines = [
         f"# {MARK}",
         '"""The surrogates of the distance x = V - V_th to the threshold, as device functions."""',

@@ -1,4 +1,4 @@
-"""The autograd Functions between the public calls and a backend's pair of raw operators."""
+"""The autograd functions between the public calls and a backend's pair of raw operators."""
 
 from typing import NamedTuple
 
@@ -21,15 +21,15 @@ _INPUTS = len(TENSORS) + 2
 
 
 class LayerFunction(torch.autograd.Function):
-    """Forward and backward each one operator call; backward recomputes what it needs instead of storing it."""
+    """A layer whose forward and backward are one operator call each. Backward recomputes what it needs."""
 
     generate_vmap_rule = True
 
-    # One variadic parameter: Function.apply() binds its arguments to this signature, which costs 20 us for seven.
+    # One variadic parameter: Function.apply() binds its arguments to the signature, which costs 20 us for seven.
     @staticmethod
     def forward(*inputs: Tensor | Settings | Plan | None) -> tuple[Tensor, ...]:
-        """``(*tensors, settings, plan)`` to the plan's outputs."""
-        # The last ones: under Dynamo of torch 2.11 a symbolic `steps` is passed once more in front.
+        """Turn ``(*tensors, settings, plan)`` into the outputs of the plan."""
+        # Only the last ones: Dynamo of torch 2.11 passes a symbolic `steps` once more in front.
         *tensors, settings, plan = inputs[-_INPUTS:]
         return tuple(forward_ops[plan.backend](*tensors, *settings))
 
@@ -50,14 +50,15 @@ class LayerFunction(torch.autograd.Function):
         incoming = [given.get(name) for name in INCOMING]
         wanted = ctx.needs_input_grad[: len(TENSORS)]
         needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
-        # A graph of this backward is being recorded: it must end in an error, not in a gradient that misses a part.
+        # With gradients enabled, a graph of this backward is recorded. It must end in an error, not in a gradient that
+        # misses a part.
         gradient = LayerGradient.apply if torch.is_grad_enabled() else LayerGradient.forward
         gradients = iter(gradient(*incoming, *tensors, ctx.settings, ctx.plan, needs))
         return *(next(gradients) if needed else None for needed in wanted), None, None
 
 
 class _PlainLayer(torch.autograd.Function):
-    """:class:`LayerFunction` with forward and setup_context in one: 15 us less, but no transform can take it."""
+    """:class:`LayerFunction` with forward and setup_context in one: 15 us less, but no transform accepts it."""
 
     @staticmethod
     def forward(ctx, *inputs):
@@ -69,7 +70,7 @@ class _PlainLayer(torch.autograd.Function):
 
 
 def apply(layer: Layer, backend: str) -> dict[str, Tensor]:
-    """The outputs of a call by name, differentiable: by autograd, torch.func and torch.compile."""
+    """Return the outputs of a call by name, differentiable by autograd, torch.func and torch.compile."""
     plan = Plan(backend, layer.outputs())
     transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     function = LayerFunction if transformed else _PlainLayer
@@ -83,7 +84,7 @@ class LayerGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Tensor | Settings | Plan | int | None) -> tuple[Tensor, ...]:
-        """``(*INCOMING, *LayerFunction's inputs, needs)`` to the gradients needed."""
+        """Turn ``(*INCOMING, *LayerFunction's inputs, needs)`` into the needed gradients."""
         *tensors, settings, plan, needs = inputs[-len(INCOMING) - _INPUTS - 1 :]
         return tuple(backward_ops[plan.backend](*tensors, *settings, needs))
 

@@ -1,7 +1,7 @@
-"""The raw operators of the codings, and the autograd Function of the Gaussian one.
+"""The raw operators of the codings, and the autograd function of Gaussian coding.
 
 As for the layer (:mod:`hnn_kernels._ops.layer`), each backend implements them under its own name. They check nothing
-that :mod:`hnn_kernels.coding` has checked already. No noise is kept for backward: its operator makes it again.
+that :mod:`hnn_kernels.coding` has checked already. No noise is kept for backward: its operator makes the noise again.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from .layer import library
 
-# The seed is a tensor on the values' device: nothing waits for it, and a CUDA graph that is replayed reads a new one.
+# The seed is a tensor on the device of the values: nothing waits for it, and a replayed CUDA graph reads a new one.
 _NOISE = "SymInt first_step, SymInt first_element"
 SCHEMAS = {
     "gaussian_forward": f"(Tensor mean, Tensor log_std, Tensor seed, SymInt steps, {_NOISE}) -> Tensor",
-    # Bit 0 of `needs` asks for the gradient of the mean, bit 1 for that of log_std; those that are needed come back.
+    # Bit 0 of `needs` asks for the gradient of the mean, bit 1 for that of log_std. The needed gradients come back.
     "gaussian_backward": f"(Tensor grad_out, Tensor log_std, Tensor seed, {_NOISE}, int needs) -> Tensor[]",
     "poisson_forward": f"(Tensor probability, Tensor seed, SymInt steps, {_NOISE}) -> Tensor",
 }
@@ -24,12 +24,12 @@ coding_ops: dict[tuple[str, str], Callable] = {}
 
 
 def allocate_train(value: Tensor, steps: int) -> Tensor:
-    """Empty ``[steps, B, *features]``, each step laid out as ``value`` is."""
+    """Allocate ``[steps, B, *features]``, each step laid out in memory as ``value`` is."""
     return value.new_empty_strided((steps, *value.shape), (value.numel(), *torch.empty_like(value).stride()))
 
 
 def allocate_gradients(log_std: Tensor, needs: int) -> list[Tensor]:
-    """Empty gradients of the mean and of ``log_std``, those that are needed."""
+    """Allocate the needed gradients of the mean and of ``log_std``."""
     return [torch.empty_like(log_std) for bit in (1, 2) if needs & bit]
 
 
@@ -60,13 +60,13 @@ def define(backend: str) -> None:
 
 
 def implement(backend: str, **operators: Callable) -> None:
-    """Register a backend's operators that are written in Python, for every device."""
+    """Register the operators of a backend that are written in Python, for every device."""
     for name, operator in operators.items():
         library.impl(f"{name}_{backend}", operator, "CompositeExplicitAutograd")
 
 
 class GaussianFunction(torch.autograd.Function):
-    """``(mean, log_std, seed, steps, first_step, first_element, backend)`` to the train."""
+    """Gaussian coding: ``(mean, log_std, seed, steps, first_step, first_element, backend)`` to the train."""
 
     generate_vmap_rule = True
 
@@ -82,7 +82,7 @@ class GaussianFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_out):
         needs = ctx.needs_input_grad[0] + 2 * ctx.needs_input_grad[1]
-        # A graph of this backward is being recorded: it must end in an error.
+        # With gradients enabled, a graph of this backward is recorded. It must end in an error.
         gradient = GaussianGradient.apply if torch.is_grad_enabled() else GaussianGradient.forward
         gradients = iter(gradient(grad_out, *ctx.saved_tensors, *ctx.noise, needs, ctx.backend))
         return *(next(gradients) if needed else None for needed in ctx.needs_input_grad[:2]), *(None,) * 5

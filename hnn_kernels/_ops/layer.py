@@ -45,7 +45,7 @@ def _output_shape(layer: Layer, output: Operand) -> tuple[int, ...]:
 
 
 def allocate_outputs(layer: Layer) -> tuple[Tensor | None, ...]:
-    """Empty :data:`hnn_kernels._layer.OUTPUTS` of a forward call, None where it has none.
+    """Allocate the :data:`hnn_kernels._layer.OUTPUTS` of a forward call, None where it has none.
 
     The spike train takes the current's layout.
     """
@@ -65,7 +65,7 @@ def allocate_outputs(layer: Layer) -> tuple[Tensor | None, ...]:
 
 
 def allocate_gradients(layer: Layer, needs: int) -> tuple[Tensor | None, ...]:
-    """Empty gradients of :data:`hnn_kernels._layer.TENSORS`, None where one is not needed."""
+    """Allocate the gradients of :data:`hnn_kernels._layer.TENSORS`, None where one is not needed."""
     current = layer.current
     dtype = state_dtype(current.dtype)
     result: list[Tensor | None] = [torch.empty_like(current) if needs & 1 else None]
@@ -79,7 +79,7 @@ def allocate_gradients(layer: Layer, needs: int) -> tuple[Tensor | None, ...]:
 
 
 def present(tensors: Iterable[Tensor | None]) -> list[Tensor]:
-    """The tensors that are there, which an operator returns."""
+    """Return the tensors that are not None, which an operator returns."""
     return [tensor for tensor in tensors if tensor is not None]
 
 
@@ -100,7 +100,7 @@ _LEADING = {COEFFICIENT: 0, FILTER_COEFFICIENT: 1}
 
 
 def _feature_axis(operand: Operand, time: bool) -> int | None:
-    """The first axis of the features, with ``time`` that of a train over time; checkpoints have none."""
+    """Return the first axis of the features (of a train with a time axis if ``time``); None for checkpoints."""
     return {TRAIN: 1 + time, STATE: 1, FILTER_STATE: 2, CHECKPOINTS: None}[operand.kind]
 
 
@@ -112,7 +112,7 @@ def _to_position(tensor: Tensor, dim: int | None, size: int, position: int) -> T
 
 
 def _coefficient(tensor: Tensor, dim: int | None, size: int, features: int, lead: int) -> Tensor:
-    """``[*lead, size, 1, ..., *shape]``: the mapped axis in front of the right-aligned coefficient."""
+    """Reshape to ``[*lead, size, 1, ..., *shape]``: the mapped axis in front of the right-aligned coefficient."""
     tensor = _to_position(tensor, dim, size, lead)
     padding = (1,) * (features - (tensor.dim() - lead - 1))
     return tensor.reshape(*tensor.shape[: lead + 1], *padding, *tensor.shape[lead + 1 :])
@@ -130,7 +130,7 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
         features = layer.current.dim() - (given_dims["current"] is not None) - in_time - 1
 
         def fold(name, value):
-            """An argument with the mapped axis folded in."""
+            """Fold the mapped axis into an argument."""
             operand = operands.get(name)
             if not isinstance(value, Tensor) or operand is None:
                 return value
@@ -148,7 +148,7 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
         for operand, gradient in zip(needed, results, strict=True):
             lead = _LEADING.get(operand.kind)
             if lead is not None:
-                # It was padded to the features' rank; its gradient goes back to its own.
+                # The coefficient was padded to the rank of the features; its gradient gets its own rank.
                 shape, dim = list(getattr(layer, operand.name).shape), given_dims[operand.name]
                 if dim is not None:
                     del shape[dim]

@@ -129,7 +129,7 @@ def _launch(kernel, pointers, train: Tensor, seed: Tensor, first_step: int, firs
 
 
 def gaussian_forward(mean, log_std, seed, steps, first_step, first_element) -> Tensor:
-    """``hnn::gaussian_forward_triton``."""
+    """Implement ``hnn::gaussian_forward_triton``."""
     out = allocate_train(mean, steps)
     if steps:
         _launch(encode_kernel, (mean, log_std), out, seed, first_step, first_element)
@@ -137,7 +137,7 @@ def gaussian_forward(mean, log_std, seed, steps, first_step, first_element) -> T
 
 
 def gaussian_backward(grad_out, log_std, seed, first_step, first_element, needs) -> list[Tensor]:
-    """``hnn::gaussian_backward_triton``."""
+    """Implement ``hnn::gaussian_backward_triton``."""
     gradients = allocate_gradients(log_std, needs)
     left = iter(gradients)
     grad_mean, grad_log_std = (next(left) if needs & bit else None for bit in (1, 2))
@@ -148,7 +148,7 @@ def gaussian_backward(grad_out, log_std, seed, first_step, first_element, needs)
 
 
 def poisson_forward(probability, seed, steps, first_step, first_element) -> Tensor:
-    """``hnn::poisson_forward_triton``."""
+    """Implement ``hnn::poisson_forward_triton``."""
     _checks.probabilities("probability", probability)
     out = allocate_train(probability, steps)
     if steps:

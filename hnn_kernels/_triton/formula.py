@@ -28,10 +28,10 @@ STATES = tl.constexpr(len(_layer.MEMBRANE_STATES))
 FIRST_STATE = tl.constexpr(_layer.TENSORS.index(_layer.MEMBRANE_STATES[0]))
 
 
-# Dataclasses and not tuples, of which Triton 3.9 makes one of its own, without the properties.
+# Dataclasses and not named tuples: Triton 3.9 would turn those into tuples of its own, without the properties.
 @dataclass(frozen=True)
 class Form:
-    """The constants of a kernel. A filter's orders are its numbers of taps: (P, Q + 1), or (0, 0) for none."""
+    """The constants of a kernel. A filter has its numbers of taps: (P, Q + 1), or (0, 0) for none."""
 
     synapse: tuple[int, int]
     axon: tuple[int, int]
@@ -40,7 +40,7 @@ class Form:
 
     @property
     def count(self) -> bool:
-        """The spikes are summed over time."""
+        """True if the spikes are summed over time."""
         return self.readout == _layer.READOUTS["count"]
 
     @property
@@ -51,17 +51,17 @@ class Form:
 
     @property
     def synapse_depth(self) -> int:
-        """P + Q: the values that the filter's state keeps."""
+        """P + Q, the number of values that the filter's state keeps."""
         return max(sum(self.synapse) - 1, 0)
 
     @property
     def axon_depth(self) -> int:
-        """P + Q: the values that the filter's state keeps."""
+        """P + Q, the number of values that the filter's state keeps."""
         return max(sum(self.axon) - 1, 0)
 
     @property
     def depth(self) -> int:
-        """Values per neuron in a checkpoint."""
+        """The number of values per neuron in a checkpoint."""
         return len(_layer.MEMBRANE_STATES) + self.synapse_depth + self.axon_depth
 
 
@@ -71,7 +71,7 @@ Options = make_dataclass("Options", [(option.name, Any) for option in _layer.OPT
 
 @triton.jit
 def scalar(value, DTYPE: tl.constexpr):  # noqa: N803
-    """A float argument in the state dtype. Triton narrows floats to float32, so a float64 kernel gets their bits."""
+    """Return a float argument in the state dtype. Triton narrows floats, so a float64 kernel gets their bits."""
     if DTYPE == tl.float64:  # noqa: SIM300
         # In two halves, each as launch.scalar wrote it.
         low = (value[0] >> 2) & 0xFFFFFFFF
@@ -86,7 +86,7 @@ def scalar(value, DTYPE: tl.constexpr):  # noqa: N803
 
 @triton.jit
 def membrane_step(v, r, x, coefficients, inverse_width, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """``(V[t] before its reset, what decays into V[t+1], R[t+1], O[t])`` from the state before and the current."""
+    """Return V[t] before its reset, the value that decays into V[t+1], R[t+1] and O[t]."""
     decay, reset_decay, threshold = coefficients
     if OPTIONS.reset == NO_MEMBRANE:
         return x, v, r, x
@@ -148,7 +148,7 @@ def membrane_backward_step(
 
 @triton.jit
 def filter_step(history, x, filter):
-    """``(y[t], the history after the step)``."""
+    """Return ``(y[t], the history after the step)``."""
     a, b = filter
     if len(b) == 0:
         return x, history
@@ -163,7 +163,7 @@ def filter_step(history, x, filter):
 
 @triton.jit
 def shifted(history, y, x, P: tl.constexpr):  # noqa: N803
-    """The history one step later, with ``y`` and ``x`` as the newest of its two parts."""
+    """Return the history one step later, with ``y`` and ``x`` as the newest of its two parts."""
     after = ()
     for i in tl.static_range(len(history)):
         if i == 0 and P > 0:
@@ -209,7 +209,7 @@ def filter_backward_step(carried, grad_y, filter):
 
 @triton.jit
 def add_products(sums, grad_y, values, live):
-    """A filter's gradients on one side: ``sums[i] + grad_y * values[i]``, in a step that is ``live``.
+    """Add to the gradients of a filter's coefficients: ``sums[i] + grad_y * values[i]``, in a step that is ``live``.
 
     Steps from T on may hold anything, infinities included: they are selected away, not multiplied.
     """
@@ -226,7 +226,7 @@ def add_products(sums, grad_y, values, live):
 def layer_step(
     state, x, membrane, synapse, axon, inverse_width, OPTIONS: tl.constexpr, DTYPE: tl.constexpr  # noqa: N803
 ):  # fmt: skip
-    """``(the state after the step, what leaves the layer, (V[t] before its reset, O[t]))``.
+    """Return ``(the state after the step, the output, (V[t] before its reset, O[t]))``.
 
     The state is ``(v, r, the synapse's history, the axon's history)``.
     """
@@ -239,7 +239,7 @@ def layer_step(
 
 @triton.jit
 def state_where(condition, chosen, other):
-    """``tl.where`` over two states of :func:`layer_step`."""
+    """Apply ``tl.where`` to two states of :func:`layer_step`."""
     return (
         tl.where(condition, chosen[0], other[0]),
         tl.where(condition, chosen[1], other[1]),
@@ -250,7 +250,7 @@ def state_where(condition, chosen, other):
 
 @triton.jit
 def where(condition, chosen, other):
-    """``tl.where`` over tuples."""
+    """Apply ``tl.where`` to two tuples."""
     values = ()
     for i in tl.static_range(len(chosen)):
         values = values + (tl.where(condition, chosen[i], other[i]),)  # noqa: RUF005

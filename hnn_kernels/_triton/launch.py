@@ -28,16 +28,16 @@ from .formula import Options
 from .layout import describe, opaque
 from .lif import lif_backward_kernel, lif_forward_kernel
 
-# Steps whose potentials one backward pass over time holds in registers: all of T where it fits, else T in segments of
-# the last. A short list, so that another T compiles nothing; a short last one, since the kernel is unrolled over it:
-# 32 needs two to three times the registers of 16, and Triton (3.6 to 3.9) takes 4 to 6 times as long to compile it.
+# Steps whose potentials a backward pass holds in registers: all of T where one of these is enough, else T in segments
+# of the last. The list is short, so that another T compiles nothing. The last is small, because the kernel is unrolled
+# over it: 32 needs two to three times the registers of 16, and Triton (3.6 to 3.9) compiles it 4 to 6 times as long.
 SEGMENTS = (8, 16)
-# A filter whose coefficients are learnt has more to hold per step.
+# With a filter whose coefficients are learnt, a step has more to hold.
 LEARNT_FILTER_SEGMENTS = (8,)
-# Steps that forward loads together, one chunk ahead of the arithmetic.
+# Steps that forward loads together, one chunk ahead of the arithmetic that uses them.
 CHUNK = 8
 
-# A layer's tensors, or the floats in their place, and gradients; its outputs, or their gradients.
+# A layer's tensors (or the floats in their place) or the gradients of these; its outputs or their gradients.
 Tensors = NamedTuple("Tensors", [(name, object) for name in TENSORS])
 Outputs = NamedTuple("Outputs", [(name, object) for name in OUTPUTS])
 
@@ -45,32 +45,32 @@ _LEARNABLE = (*COEFFICIENTS, *FILTER_COEFFICIENTS)
 
 
 class Launch(NamedTuple):
-    """Neurons per program, and warps per program."""
+    """The neurons and the warps of a program."""
 
     block: int
     num_warps: int
 
 
 def launch_config(neurons: int) -> Launch:
-    """The launch of a kernel over ``neurons``: a function of their number alone, no measuring at run time.
+    """Return the launch of a kernel over ``neurons``, by their number alone: nothing is measured at run time.
 
-    One neuron per thread (the backward kernel counts on it), since a neuron's time steps already give every thread
-    several loads in flight. A small layer takes small blocks, so that its few neurons reach every multiprocessor (2^15
-    of them are 512 blocks of 64); a large one takes larger blocks, of which a multiprocessor has fewer to start. Not
-    yet measured on a GPU.
+    A thread has one neuron (the backward kernel relies on it), because the time steps of a neuron already give every
+    thread several loads in flight. A small layer takes small blocks, so that its few neurons reach every multiprocessor
+    (2^15 of them are 512 blocks of 64). A large layer takes larger blocks, so that a multiprocessor has fewer to start.
+    Not yet measured on a GPU.
     """
     block = 64 if neurons <= 2**17 else 128
     return Launch(block, block // 32)
 
 
 def segment_steps(steps: int, learnt_filter: bool) -> int:
-    """Steps per segment of a backward pass over ``steps``: all of them where a segment can hold them."""
+    """Return the steps per segment of a backward pass over ``steps``: all of them if a segment can hold them."""
     segments = LEARNT_FILTER_SEGMENTS if learnt_filter else SEGMENTS
     return next((s for s in segments if steps <= s), segments[-1])
 
 
 def scalar(value: float, dtype: torch.dtype) -> float | tuple[int, int]:
-    """A float argument as ``formula.scalar`` expects it: for float64 the halves of its bits.
+    """Return a float argument as ``formula.scalar`` expects it: for float64 the halves of its bits.
 
     They are of one type and specialize nothing, whatever the value: above 2^31, and opaque.
     """
@@ -88,12 +88,12 @@ def _options(layer: Layer) -> Options:
 
 
 def _present(operands) -> list[Tensor | None]:
-    """The operands, None for those that are empty: a pointer that is None compiles to nothing."""
+    """Return the operands, with None for empty ones: a pointer that is None compiles to nothing."""
     return [None if operand is None or operand.numel() == 0 else operand for operand in operands]
 
 
 def _given(layer: Layer) -> Tensors:
-    """The layer's tensors; in place of a coefficient that is none, its float or a tuple of them."""
+    """Return the layer's tensors; in place of a coefficient that is not a tensor, its float or a tuple of floats."""
     dtype = state_dtype(layer.current.dtype)
     given = []
     for name in TENSORS:
@@ -122,7 +122,7 @@ def _launch(kernel, layer: Layer, *arguments, **constants) -> None:
     block, num_warps = launch_config(neurons)
     dtype = tl.float64 if state_dtype(layer.current.dtype) == torch.float64 else tl.float32
     with torch.cuda.device_of(layer.current):
-        # Without contraction into multiply-adds, so that spikes are the reference's.
+        # No contraction into multiply-adds, so that the spikes are those of the reference.
         kernel[(triton.cdiv(neurons, block),)](
             *arguments, **constants, OPTIONS=_options(layer), DTYPE=dtype, BLOCK=block, num_warps=num_warps,
             enable_fp_fusion=False,
@@ -130,7 +130,7 @@ def _launch(kernel, layer: Layer, *arguments, **constants) -> None:
 
 
 def forward(*arguments) -> list[Tensor]:
-    """``hnn::lif_forward_triton``."""
+    """Implement ``hnn::lif_forward_triton``."""
     layer = Layer(*arguments)
     outputs = allocate_outputs(layer)
     neurons = math.prod(layer.shape)
@@ -154,11 +154,11 @@ def forward(*arguments) -> list[Tensor]:
 
 
 def backward(*arguments) -> list[Tensor]:
-    """``hnn::lif_backward_triton``."""
+    """Implement ``hnn::lif_backward_triton``."""
     count = len(INCOMING)
     incoming, layer, needs = Outputs(*arguments[:count]), Layer(*arguments[count:-1]), arguments[-1]
     shape, dtype = layer.shape, state_dtype(layer.current.dtype)
-    # The coefficients' gradients are computed per neuron, and summed afterwards: deterministic, unlike an atomic add.
+    # The gradients of coefficients are computed per neuron and summed afterwards: deterministic, unlike an atomic add.
     learnt = {name for i, name in enumerate(TENSORS) if needs >> i & 1 and name in _LEARNABLE}
     others = sum(1 << i for i, name in enumerate(TENSORS) if name not in learnt)
     gradients = dict(zip(TENSORS, allocate_gradients(layer, needs & others), strict=True))
@@ -197,8 +197,8 @@ def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt
 
 
 def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
-    """Room for the state at the start of every segment of a window but the last; None where nothing is recomputed."""
-    # The axon is linear: only its coefficients' gradients ask for what went through it.
+    """Allocate the states at the starts of a window's segments but the last; None where nothing is recomputed."""
+    # The axon is linear: only the gradients of its coefficients need the values that went through it.
     synapse, axon = (any(name.startswith(part) for name in learnt) for part in FILTERS)
     if segments <= 1 or not (layer.has(MEMBRANE) or synapse):
         return None
@@ -208,7 +208,7 @@ def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
 
 
 def _sum_to(gradient: Tensor, shape: torch.Size, stacked: bool) -> Tensor:
-    """A gradient per neuron summed to the coefficient's ``shape``, behind the axis of taps where it has one."""
+    """Sum a gradient per neuron to the coefficient's ``shape``, behind the axis of taps if it has one."""
     if not stacked:
         return gradient.sum_to_size(shape).contiguous()
     padding = (1,) * (gradient.dim() - len(shape))

@@ -9,34 +9,34 @@ from torch import Tensor
 
 from .._layer import COEFFICIENT, FILTER_COEFFICIENT, FILTER_STATE, OPERANDS, STATE_OPERANDS
 
-# Of the tensors that go in, and of the gradients that do.
+# The tensors that go in, and the gradients that go in.
 _INPUTS = {operand.name: operand.kind for operand in OPERANDS}
 _GRADIENTS = {f"grad_{operand.name}": operand.kind for operand in STATE_OPERANDS}
-# Operands with an axis in front: of taps, or of what a filter's state keeps.
+# Operands with an axis in front, over taps or over the values of a filter's state.
 _STACKED = {name for name, kind in (_INPUTS | _GRADIENTS).items() if kind in (FILTER_COEFFICIENT, FILTER_STATE)}
-# Operands that are floats where they have no strides.
+# Operands that are floats if they have no strides.
 _COEFFICIENTS = {name for name, kind in _INPUTS.items() if kind in (COEFFICIENT, FILTER_COEFFICIENT)}
 
-# Per operand the strides over the collapsed dims of one step; None for a dense operand, and for none at all. An operand
-# of several blocks of neurons (taps, filter states) has one more, last, from block to block; where it is None they lie
-# one after another. ``kept`` stands for every tensor that the host allocated, the train and the current's gradient
-# apart.
-# The kernels find an input by its place in the list, too.
+# The strides of each operand over the collapsed dims of one step; None for a dense operand, and an absent one. An
+# operand of several blocks of neurons (taps, filter states) has one more stride at the end, from block to block. If the
+# strides are None, the blocks lie one after another. ``kept`` stands for every tensor that the host allocated, except
+# the train and the gradient of the current.
+# The kernels find an input also by its place in the list.
 _FIELDS = (*_INPUTS, "out", "kept", "grad_current", *_GRADIENTS)
 Strides = namedtuple("Strides", _FIELDS, defaults=(None,) * len(_FIELDS))  # type: ignore[misc]
 
 
 def _outer_first(one: tuple[int, list[int]], other: tuple[int, list[int]]) -> int:
-    """Order two dims by the first operand, where both move in it; others stay in their order."""
+    """Compare two dims by their strides in the first operand; dims that have no stride there stay in their order."""
     a, b = one[1][0], other[1][0]
     return b - a if a and b else 0
 
 
 def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """The fewest dims, outermost first, that visit every element of all operands of ``shape``, and their strides.
+    """Return the fewest dims, outermost first, that visit all elements of operands of ``shape``, and their strides.
 
-    The order is that of the first operand's memory alone, so that forward and backward, whose other operands differ,
-    number the neurons of a checkpoint alike. Neighbouring dims that every operand runs through as one are merged.
+    The order is that of the first operand's memory alone. So forward and backward, whose other operands differ, number
+    the neurons of a checkpoint alike. Neighbouring dims that are contiguous in every operand are merged.
     """
     dims = [(size, [s[d] for s in strides]) for d, size in enumerate(shape) if size != 1]
     dims.sort(key=functools.cmp_to_key(_outer_first))
@@ -51,10 +51,10 @@ def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[li
 
 
 def opaque(number: int) -> int:
-    """``number`` as the kernels take it inside a tuple (``memory.plain`` takes it apart).
+    """Return ``number`` in the form that the kernels take inside a tuple (``memory.plain`` undoes it).
 
-    Triton compiles a kernel anew for every 1 and every multiple of 16 it finds in a tuple, do_not_specialize or not;
-    4 n + 3 is neither.
+    Triton compiles a kernel anew for every 1 and every multiple of 16 that it finds in a tuple, even with
+    do_not_specialize. 4 n + 3 is neither.
     """
     return 4 * number + 3
 
@@ -75,10 +75,10 @@ def _describe(
 
 
 def describe(shape: Sequence[int], operands: dict[str, Tensor | None]) -> tuple[tuple[int, ...] | None, Strides]:
-    """The kernels' ``(sizes, strides)`` of the ``operands``, each seen as one step of ``shape``.
+    """Return the kernels' ``(sizes, strides)`` of the ``operands``, each seen as one step of ``shape``.
 
-    An operand of more dims than ``shape`` has time or taps in front; a coefficient of fewer broadcasts. A coefficient
-    always has strides, since by them a kernel tells it from a float.
+    An operand with more dims than ``shape`` has time or taps in front. A coefficient with fewer dims broadcasts. A
+    coefficient that is a tensor always has strides, by which a kernel tells it from a float.
     """
     neurons = math.prod(shape)
     names, strides, blocks = [], [], []

@@ -38,8 +38,10 @@ def lif_forward_kernel(
     given, outputs, inverse_width, T, M, every, current_step, out_step, sizes, strides,  # noqa: N803
     OPTIONS: tl.constexpr, DTYPE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """``out`` [T, M] (its sum over time [M] for a count) and the state after the last step, from current [T, M]
-    ([M] for a constant one) and the state before the first. The state of every ``every``-th step goes to checkpoints.
+    """Write ``out`` [T, M] (its sum over time, [M], for a count) and the state after the last step.
+
+    They follow from the current [T, M] ([M] for a constant one) and the state before the first step. The state of every
+    ``every``-th step goes to the checkpoints.
     """
     m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = m < M
@@ -111,12 +113,12 @@ def lif_backward_kernel(
     T, M, every, grad_out_step, current_step, grad_current_step, sizes, strides,  # noqa: N803
     OPTIONS: tl.constexpr, DTYPE: tl.constexpr, SEGMENT: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """The gradients that have somewhere to go.
+    """Write the gradients whose pointers are not None.
 
-    Time is cut into windows, one for each of forward's checkpoints and the start, and a window into segments of SEGMENT
-    steps. Where it has more than one, a sweep stores the state at every segment's start in ``workspace``
-    [segments, slots, M]. The segments are then taken backwards: the potentials of one are recomputed into registers,
-    and the adjoints run through them. The gradients of the coefficients are per neuron, [M] or [taps, M].
+    Time is cut into windows, one for the start and one for each of forward's checkpoints. A window is cut into segments
+    of SEGMENT steps. Where it has more than one, a sweep stores the state at the start of every segment in
+    ``workspace`` [segments, slots, M]. Then the segments are taken backwards: the potentials of one are recomputed into
+    registers, and the adjoints run through them. The gradients of the coefficients are per neuron, [M] or [taps, M].
     """
     m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = m < M
@@ -125,7 +127,7 @@ def lif_backward_kernel(
     grad_current_step = grad_current_step.to(tl.int64)
     inverse_width = scalar(inverse_width, DTYPE)
     membrane, synapse, axon = load_layer(given, m, M, mask, sizes, strides, OPTIONS, DTYPE)
-    # The axon is linear: only its coefficients' gradients ask what went through it.
+    # The axon is linear: only the gradients of its coefficients need the values that went through it.
     if gradients.axon_feedback is not None or gradients.axon_feedforward is not None:
         AXON_DEPTH: tl.constexpr = OPTIONS.axon_depth  # noqa: N806
         recomputed_axon = axon
@@ -204,7 +206,7 @@ def lif_backward_kernel(
                 xs = load_steps(current, start, end, current_step, mask, SEGMENT)
             if not OPTIONS.count and incoming.out is not None:
                 grads = load_steps(grad_out, start, end, grad_out_step, mask, SEGMENT)
-            # Per step the state before it and what happened in it, of which the compiler keeps what is read below.
+            # For each step, the state before it and its potential and spike. The compiler keeps only those read below.
             states = (start_state,)
             inside = ()
             for k in tl.static_range(SEGMENT):
@@ -216,7 +218,7 @@ def lif_backward_kernel(
                 states = states + (after,)  # noqa: RUF005
                 inside = inside + (step,)  # noqa: RUF005
             if workspace is not None:
-                # What the next turn starts from (nothing, in the last). No barrier: a thread reads what it wrote.
+                # The start of the next turn (the last one has none). No barrier: a thread reads its own stores.
                 slot -= slot_step
                 earlier = tl.where(start > first, mask, False)
                 start_state = restore_state(slot, start_state, M, earlier, OPTIONS)

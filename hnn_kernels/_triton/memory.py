@@ -12,13 +12,13 @@ from .formula import COEFFICIENTS, FIRST_COEFFICIENT, FIRST_STATE, STATES, scala
 
 @triton.jit
 def plain(number):
-    """The number that ``layout.opaque`` wrote as 4 n + 3."""
+    """Return the number n that ``layout.opaque`` wrote as 4 n + 3."""
     return number >> 2
 
 
 @triton.jit
 def offset_of(m, M, sizes, strides):  # noqa: N803
-    """The element offset of neuron ``m`` in an operand; ``strides=None`` is an operand dense in the order of m."""
+    """Return the offset of neuron ``m`` in elements; ``strides=None`` is an operand dense in the order of m."""
     if strides is None:
         return m
     else:
@@ -27,8 +27,8 @@ def offset_of(m, M, sizes, strides):  # noqa: N803
 
 @triton.jit
 def _strided_offset(m, M, sizes, strides):  # noqa: N803
-    # M has 64 bits only where it must, and so has the division, which is dear in 64; the lanes past M, which may
-    # wrap, are masked.
+    # M has 64 bits only where it must, and so does the division, which is slow in 64 bits. Lanes past M may wrap; they
+    # are masked.
     rest = m.to(M.dtype)
     offset = tl.zeros_like(m)
     for d in tl.static_range(len(sizes) - 1, 0, -1):
@@ -40,7 +40,7 @@ def _strided_offset(m, M, sizes, strides):  # noqa: N803
 
 @triton.jit
 def block_step(M, sizes, strides):  # noqa: N803
-    """Elements from one block of neurons to the next in an operand of several (taps, or a filter's state)."""
+    """Return the stride between blocks of neurons in an operand of several blocks (taps, or a filter's state)."""
     if strides is None:
         return M.to(tl.int64)
     else:
@@ -49,7 +49,7 @@ def block_step(M, sizes, strides):  # noqa: N803
 
 @triton.jit
 def load_coefficient(coefficient, m, M, mask, sizes, strides, DTYPE: tl.constexpr):  # noqa: N803
-    """A coefficient in the state dtype: a float where it has no strides, else a value per neuron."""
+    """Load a coefficient in the state dtype: a float where it has no strides, else a value per neuron."""
     if strides is None:
         return scalar(coefficient, DTYPE)
     else:
@@ -58,7 +58,7 @@ def load_coefficient(coefficient, m, M, mask, sizes, strides, DTYPE: tl.constexp
 
 @triton.jit
 def load_taps(coefficients, m, M, mask, sizes, strides, TAPS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """A filter's coefficients on one side, as a tuple."""
+    """Load the feedback or the feedforward coefficients of a filter, as a tuple."""
     taps = ()
     if TAPS > 0:
         if strides is None:
@@ -71,7 +71,7 @@ def load_taps(coefficients, m, M, mask, sizes, strides, TAPS: tl.constexpr, DTYP
 
 @triton.jit
 def load_state(pointer, m, M, mask, sizes, strides, DTYPE: tl.constexpr):  # noqa: N803
-    """A ``[B, *features]`` tensor, or zeros where there is none."""
+    """Load a ``[B, *features]`` tensor, or zeros where there is none."""
     if pointer is None:
         return tl.zeros(m.shape, DTYPE)
     else:
@@ -80,7 +80,7 @@ def load_state(pointer, m, M, mask, sizes, strides, DTYPE: tl.constexpr):  # noq
 
 @triton.jit
 def load_blocks(pointer, m, M, mask, sizes, strides, COUNT: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """A ``[COUNT, B, *features]`` tensor as a tuple, or zeros where there is none."""
+    """Load a ``[COUNT, B, *features]`` tensor as a tuple, or zeros where there is none."""
     blocks = ()
     if COUNT > 0:
         if pointer is None:
@@ -96,11 +96,11 @@ def load_blocks(pointer, m, M, mask, sizes, strides, COUNT: tl.constexpr, DTYPE:
 
 @triton.jit
 def load_steps(pointer, start, T, step, mask, STEPS: tl.constexpr):  # noqa: N803
-    """The steps ``start + [0, STEPS)`` of ``pointer`` (at time 0) as a tuple in registers; anything from T on.
+    """Load the steps ``start + [0, STEPS)`` of ``pointer`` (at time 0) as a tuple in registers; from T on, any values.
 
-    One after another, with nothing between, so that all loads are in flight together: the compiler cannot move a load
-    before a store that might alias it. Values keep their dtype: a conversion would wait for the load. The pointer
-    walks, since an address computed from t costs a 64-bit multiplication per element.
+    The loads stand one after another with nothing between, so that all are in flight together: the compiler cannot move
+    a load before a store that might alias it. Values keep their dtype, because a conversion would wait for the load.
+    The pointer walks, because an address computed from t costs a 64-bit multiplication per element.
     """
     values = ()
     pointer += start * step
@@ -112,7 +112,7 @@ def load_steps(pointer, start, T, step, mask, STEPS: tl.constexpr):  # noqa: N80
 
 @triton.jit
 def store_blocks(pointer, blocks, M, mask):  # noqa: N803
-    """The blocks one after another, the first of them at ``pointer``."""
+    """Store the blocks one after another, the first at ``pointer``."""
     for i in tl.static_range(len(blocks)):
         tl.store(pointer, blocks[i], mask=mask)
         pointer += M
@@ -120,7 +120,7 @@ def store_blocks(pointer, blocks, M, mask):  # noqa: N803
 
 @triton.jit
 def zeros(m, COUNT: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """A tuple of ``COUNT`` blocks of zeros."""
+    """Return a tuple of ``COUNT`` blocks of zeros."""
     blocks = ()
     for _ in tl.static_range(COUNT):
         blocks = blocks + (tl.zeros(m.shape, DTYPE),)  # noqa: RUF005
@@ -132,7 +132,7 @@ def zeros(m, COUNT: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
 
 @triton.jit
 def load_layer(given, m, M, mask, sizes, strides, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """The coefficients of membrane, synapse and axon, as :mod:`hnn_kernels._triton.formula` takes them."""
+    """Load the coefficients of membrane, synapse and axon, as :mod:`hnn_kernels._triton.formula` takes them."""
     membrane = ()
     for i in tl.static_range(COEFFICIENTS):
         value = load_coefficient(
@@ -156,7 +156,7 @@ def load_layer(given, m, M, mask, sizes, strides, OPTIONS: tl.constexpr, DTYPE: 
 
 @triton.jit
 def load_start(given, m, M, mask, sizes, strides, SYNAPSE: tl.constexpr, AXON: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
-    """The state before the first step, as ``formula.layer_step`` takes it; SYNAPSE and AXON are the filters' depths."""
+    """Load the state before the first step for ``formula.layer_step``; SYNAPSE and AXON are the filters' depths."""
     states = ()
     for i in tl.static_range(STATES):
         value = load_state(given[FIRST_STATE + i], m, M, mask, sizes, strides[FIRST_STATE + i], DTYPE)
@@ -169,7 +169,7 @@ def load_start(given, m, M, mask, sizes, strides, SYNAPSE: tl.constexpr, AXON: t
 
 @triton.jit
 def save_state(pointer, state, M, mask, OPTIONS: tl.constexpr):  # noqa: N803
-    """Store a state in the order of _layer.STATE_OPERANDS, without what the layer has not."""
+    """Store a state in the order of _layer.STATE_OPERANDS, without the parts that the layer lacks."""
     for i in tl.static_range(STATES):
         if OPTIONS.keeps[i]:
             tl.store(pointer, state[i], mask=mask)
@@ -179,7 +179,7 @@ def save_state(pointer, state, M, mask, OPTIONS: tl.constexpr):  # noqa: N803
 
 @triton.jit
 def restore_state(pointer, like, M, mask, OPTIONS: tl.constexpr):  # noqa: N803
-    """Load what :func:`save_state` stored; ``like``, a state with the parts wanted, stands in for the others."""
+    """Load what :func:`save_state` stored; ``like``, a state with the wanted parts, stands in for the others."""
     states = ()
     for i in tl.static_range(STATES):
         if OPTIONS.keeps[i]:  # noqa: SIM108  of constants, which only a block decides while compiling

@@ -1,4 +1,4 @@
-"""What ARCHITECTURE's "Adding" says an option touches, counted: one is added to a copy of the sources, and works there.
+"""The files that an option touches are those that "Adding" in ARCHITECTURE.md names: a copy of the sources gets one.
 
 The option is a threshold that a membrane potential has to pass: with ``strict`` a tie does not fire.
 """
@@ -26,8 +26,8 @@ OPTION = {
     "hnn_kernels/functional.py": [
         ("    smooth: bool = False,\n", "    smooth: bool = False,\n    strict: bool = False,\n"),
         (
-            "        return_state: False where nothing continues",
-            "        strict: a tie does not fire.\n        return_state: False where nothing continues",
+            "        return_state: False if no later call",
+            "        strict: a tie does not fire.\n        return_state: False if no later call",
         ),
         (
             '    _checks.flag("smooth", smooth)\n',
