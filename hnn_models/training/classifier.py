@@ -69,7 +69,7 @@ class Classifier(lightning.LightningModule):
         self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
         self._from_features = from_features
         self._silence = SilenceWatch(self.network)
-        self._loss: Tensor | None = None
+        self._loss = torch.zeros(())
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
         self._seconds_before = 0.0
         self._start = time.perf_counter()

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..network.network import HybridNetwork
+
+if TYPE_CHECKING:
+    from ..network.layers import SpikingLayer
 
 _EVERY = 100  # steps: how often the currents are looked at, and how often a device other than the CPU is waited for
 
@@ -36,11 +40,11 @@ class FiniteWatch:
         self._advice = advice
         parameters = {name: p for name, p in network.named_parameters() if p.requires_grad and p.numel()}
         self._parameters = list(parameters.values())
-        self._layers = [layer.neurons for layer in network.spiking] if currents else []
+        self._layers = [cast("SpikingLayer", layer).neurons for layer in network.spiking] if currents else []
         forward = [f"the current of spiking.{number}" for number in range(len(self._layers))]
         self._forward = len(forward) + 2
         self._names = [*forward, "the logits", "the loss", *parameters]
-        self._first: Tensor | None = None
+        self._first = torch.empty(0)
         self._epoch = self._step = 0
         self._current: list[Tensor] = []
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from ..analysis.activity import activity_of_features
 from ..network.network import HybridNetwork
 from ..network.tokens import Token
+
+if TYPE_CHECKING:
+    from ..network.layers import SpikingLayer
 
 _IMAGES = 16  # of the first validation batch: enough for a rate, and far less work than a training step
 _PATIENCE = 200  # steps: a network may be silent at first
@@ -75,10 +79,9 @@ class SilenceWatch:
         """
         self._unmoved = []
         found = {name: largest for name, _, module in self._layers() if (largest := _largest(module)) is not None}
-        if found:
-            *largest, loss = torch.stack([*found.values(), loss.detach().to(next(iter(found.values())))]).tolist()
-            if loss > _LEARNT:
-                self._unmoved = [name for name, value in zip(found, largest, strict=True) if value < epsilon]
+        if found and loss.item() > _LEARNT:
+            values = torch.stack(list(found.values())).tolist()
+            self._unmoved = [name for name, value in zip(found, values, strict=True) if value < epsilon]
 
     def warn(self, epoch: int, step: int, lr: float, last: bool) -> None:
         """Warn of silent layers, unless that has been done or is too early.
@@ -109,19 +112,24 @@ class SilenceWatch:
 
     def _remedies(self, lr: float) -> Iterator[str]:
         config = self._network.settings
-        yield f"a larger gain of the initial weights (gain, --gain; it is {config.gain:g})"
-        if config.input == "direct" and config.axon is not None:
-            yield "axon input (input='axon', --input axon)"
-        threshold = self._network.spiking[-1].neurons.threshold if self._network.spiking else None
-        if isinstance(threshold, float):
-            yield f"a lower threshold (threshold; it is {threshold:g})"
+        if self._network.spiking:
+            yield f"a larger gain of the initial weights (gain, --gain; it is {config.gain:g})"
+            if config.input == "direct" and config.axon is not None:
+                yield "axon input (input='axon', --input axon)"
+            threshold = cast("SpikingLayer", self._network.spiking[-1]).neurons.threshold
+            if isinstance(threshold, float):
+                yield f"a lower threshold (threshold; it is {threshold:g})"
         yield f"more epochs, or a higher learning rate (lr, --lr; it is {lr:g})"
 
     def _layers(self) -> Iterator[tuple[str, Token, nn.Module]]:
         """The layers with weights: a name that says where the layer is, its token, the module of its weights."""
         layers = [(token, module) for token, _, module in self._network.modules_by_token() if token.weighted]
         for place, (token, module) in enumerate(layers, 1):
-            yield f"{token.text} (layer {place})", token, module.weights if token.spiking else module
+            yield (
+                f"{token.text} (layer {place})",
+                token,
+                cast("SpikingLayer", module).weights if token.spiking else module,
+            )
 
 
 def _largest(module: nn.Module) -> Tensor | None:
