@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.datasets import load_images
-    from .data.errors import DataError
     from .data.images import ImageSet
+    from .errors import DataError
     from .network.codings import CODINGS
     from .network.config import NetworkConfig
     from .network.layers import SpikingLayer
@@ -25,7 +25,7 @@ _PLACES = {
     "CODINGS": "network.codings",
     "Checkpoint": "training.checkpoint",
     "CheckpointError": "training.checkpoint",
-    "DataError": "data.errors",
+    "DataError": "errors",
     "HybridNetwork": "network.network",
     "ImageSet": "data.images",
     "NetworkConfig": "network.config",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..data.datasets import DATASETS
-from ..data.errors import DataError
+from ..errors import DataError
 from ..paper import record
 from ..paper.cells import CELLS, Cell, select
 from ..paper.plan import Plan

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError, MissingFilesError
 from . import files
-from .errors import DataError, MissingFilesError
 from .images import ImageSet
 
 Shape = tuple[int, int, int]

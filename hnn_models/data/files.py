@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DataError, MissingFilesError
+from ..errors import DataError, MissingFilesError
 from .images import ImageSet
 
 # The MD5 checksums of the unpacked files. torchvision has those of one edition of the packed files.

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..errors import DataError
 from ..plain import whole
+from ..room import require
 from .decoding import RefusedError, read
-from .errors import DataError
 from .images import ImageSet
 from .listing import some, survey
-from .room import require
 
 __all__ = ["DataError", "load_folder"]
 

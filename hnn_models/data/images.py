@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..plain import whole
+from ..room import require
 from .augmentation import augment
-from .room import require
 
 
 @dataclass(frozen=True, eq=False)

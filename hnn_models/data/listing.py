@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import DataError
+from ..errors import DataError
 
 # Spellings of the three parts, in lower case; separators do not count ("train-set", "Train Set").
 PARTS = {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR
 
-from ..data.room import require_bytes
+from ..room import require_bytes
 from . import build, table
 from .codings import KINDS, Coding
 from .config import NetworkConfig

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..data import datasets
-from ..data.errors import DataError
 from ..data.images import ImageSet
+from ..errors import DataError
 from ..network.network import HybridNetwork
 from ..network.wrappers import plain_state
 from .protocol import Protocol

@@ -13,9 +13,9 @@ from ..data.augmentation import Augmentation
 from ..data.batches import loader
 from ..data.images import FeatureSet, ImageSet, split
 from ..data.listing import some
-from ..data.room import require
 from ..network.network import HybridNetwork
 from ..network.wrappers import compiled_in, plain_state, unwrapped
+from ..room import require
 from . import checkpoint, footprint, trainer
 from .classifier import Classifier
 from .device import as_device

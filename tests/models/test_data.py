@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from hnn_models import room
 from hnn_models.data import batches as loading
 from hnn_models.data import images as data
-from hnn_models.data import room
 from hnn_models.data.augmentation import Augmentation
-from hnn_models.data.errors import TooLargeError
+from hnn_models.errors import TooLargeError
 
 
 def small(count=20, **options):

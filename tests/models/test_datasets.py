@@ -13,8 +13,8 @@ import torch
 pytest.importorskip("torchvision", reason="the data sets come through torchvision, in the extra 'models'")
 
 from hnn_models.data import datasets, files
-from hnn_models.data.errors import DataError
 from hnn_models.data.images import ImageSet
+from hnn_models.errors import DataError
 from hnn_models.training.protocol import Protocol
 
 

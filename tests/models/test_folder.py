@@ -8,9 +8,10 @@ pytest.importorskip("torchvision", reason="folders are listed by torchvision, in
 
 from PIL import Image
 
-from hnn_models.data import datasets, room
-from hnn_models.data.errors import DataError
+from hnn_models import room
+from hnn_models.data import datasets
 from hnn_models.data.folder import load_folder
+from hnn_models.errors import DataError
 
 
 def pixels(number, shape=(6, 5, 3)):

@@ -10,8 +10,8 @@ pytest.importorskip("PIL", reason="images are read by Pillow, in the extra 'mode
 
 from PIL import Image
 
-from hnn_models.data.errors import DataError
 from hnn_models.data.folder import load_folder
+from hnn_models.errors import DataError
 
 
 def put(path, number=None):

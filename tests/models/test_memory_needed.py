@@ -6,8 +6,7 @@ import re
 import pytest
 import torch
 
-from hnn_models import HybridNetwork
-from hnn_models.data import room
+from hnn_models import HybridNetwork, room
 from hnn_models.network.table import kept_for_backward, rows
 
 CPU = torch.device("cpu")

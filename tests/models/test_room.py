@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from hnn_models.data import room
-from hnn_models.data.errors import DataError
+from hnn_models import room
+from hnn_models.errors import DataError
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def test_without_figures_nothing_is_refused(monkeypatch):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is one of Linux")
 def test_the_limit_of_the_address_space():
     code = (
-        "import resource, torch; from hnn_models.data import room; "
+        "import resource, torch; from hnn_models import room; "
         "resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36)); "
         "print(room._address_space(), room.available(torch.device('cpu')))"
     )
