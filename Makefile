@@ -66,6 +66,7 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*' 'tests/native/*.cpp')
+	$(BIN)/mypy
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix .

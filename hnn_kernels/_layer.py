@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections import namedtuple
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 # -- options -----------------------------------------------------------------------------------------------------------
 
@@ -154,13 +154,16 @@ def digest(surrogates: Iterable[str]) -> str:
 
 # -- one call ----------------------------------------------------------------------------------------------------------
 
-Settings = NamedTuple("Settings", [(setting.name, Any) for setting in SETTINGS])
+
+def record(name: str, fields: Iterable[str], defaults: Iterable[Any] = ()) -> Any:
+    """Make a named tuple. A type checker takes it for ``Any``: it can only read fields that are written out."""
+    return namedtuple(name, tuple(fields), defaults=tuple(defaults))
+
+
+Settings: Any = record("Settings", (setting.name for setting in SETTINGS))
 _FIELDS = (*TENSORS, *Settings._fields)
 _DEFAULTS = dict.fromkeys(TENSORS[1:]) | {setting.name: setting.default for setting in SETTINGS}
-if TYPE_CHECKING:
-    _Call = Any  # type checkers do not know computed fields
-else:
-    _Call = namedtuple("_Call", _FIELDS, defaults=[_DEFAULTS[name] for name in _FIELDS[1:]])
+_Call: Any = record("_Call", _FIELDS, (_DEFAULTS[name] for name in _FIELDS[1:]))
 
 
 class Layer(_Call):

@@ -119,7 +119,7 @@ def lif(
     dtype, device = state_dtype(current.dtype), current.device
     shape = current.shape[1:] if steps is None else current.shape
     # A layer's tensors, and the floats that take their place, by the names of _layer.py.
-    given: dict = {}
+    given: dict[str, Any] = {}
     for name, value in (("decay", decay), ("reset_decay", reset_decay), ("threshold", threshold)):
         if isinstance(value, Tensor):
             _checks.coefficient(name, value, shape[1:], (current.dtype, dtype), device)
@@ -143,7 +143,8 @@ def lif(
         checkpoint_every=checkpoint_every if _wants_checkpoints(checkpoint_every, current, given) else 0,
     )  # fmt: skip
     found = _call(layer, backend)
-    return found["out"], LIFState(*map(found.get, STATES)) if return_state else None
+    after: list[Any] = [found.get(name) for name in STATES]
+    return found["out"], LIFState(*after) if return_state else None
 
 
 def iir(
@@ -201,7 +202,8 @@ def _wants_checkpoints(every: int | None, current: Tensor, given: dict) -> bool:
 def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
     """Return ``state``, checked to have just the parts that the call needs; all None to start from zero."""
     if state is None:
-        return LIFState(None, None)
+        nothing: Any = None
+        return LIFState(nothing, nothing)
     if not isinstance(state, tuple) or not 2 <= len(state) <= 4:
         raise TypeError(f"state must be a LIFState that an earlier call returned; got {type(state).__name__}")
     state = LIFState(*state)
@@ -225,7 +227,8 @@ def _filter(
     ``called`` holds the prefix of its coefficients and the name of its state, for messages.
     """
     prefix, state_name = called
-    given, depth = {}, -1
+    given: dict[str, Any] = {}
+    depth = -1
     for side, value, least in (("feedback", coefficients[0], 0), ("feedforward", coefficients[1], 1)):
         floats = _checks.plain_floats(value)
         if floats is None:
@@ -244,7 +247,7 @@ def _filter(
     return given
 
 
-def _coefficients_of(name: str, part: object, shape: Sequence[int], like: Tensor) -> tuple[Sequence, list[float]]:
+def _coefficients_of(name: str, part: Any, shape: Sequence[int], like: Tensor) -> tuple[Any, list[float]]:
     """Return the coefficients as a tensor of the state dtype and no floats, or as floats twice."""
     dtype = state_dtype(like.dtype)
     if not isinstance(part, Tensor):

@@ -2,11 +2,12 @@
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """A number or an array of NumPy as Python's number or list; anything else as it is."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 

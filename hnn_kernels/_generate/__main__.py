@@ -9,7 +9,7 @@ if __name__ == "__main__":
     package = Path(__file__).resolve().parents[1]
     # Not imported as hnn_kernels._generate: that fails if a file that this script writes is broken or missing.
     sys.path.append(str(package))
-    from _generate.files import FILES
+    from _generate.files import FILES  # type: ignore[import-not-found]
 
     layer = SimpleNamespace(**runpy.run_path(str(package / "_layer.py")))
     surrogates = runpy.run_path(str(package / "surrogates.py"))["SURROGATES"]

@@ -1,11 +1,11 @@
 """The autograd functions between the public calls and a backend's pair of raw operators."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._layer import INCOMING, TENSORS, Layer, Settings
+from .._layer import INCOMING, TENSORS, Layer
 from .layer import backward_ops, forward_ops
 
 
@@ -27,7 +27,7 @@ class LayerFunction(torch.autograd.Function):
 
     # One variadic parameter: Function.apply() binds its arguments to the signature, which costs 20 us for seven.
     @staticmethod
-    def forward(*inputs: Tensor | Settings | Plan | None) -> tuple[Tensor, ...]:
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
         """Turn ``(*tensors, settings, plan)`` into the outputs of the plan."""
         # Only the last ones: Dynamo of torch 2.11 passes a symbolic `steps` once more in front.
         *tensors, settings, plan = inputs[-_INPUTS:]
@@ -83,7 +83,7 @@ class LayerGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*inputs: Tensor | Settings | Plan | int | None) -> tuple[Tensor, ...]:
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
         """Turn ``(*INCOMING, *LayerFunction's inputs, needs)`` into the needed gradients."""
         *tensors, settings, plan, needs = inputs[-len(INCOMING) - _INPUTS - 1 :]
         return tuple(backward_ops[plan.backend](*tensors, *settings, needs))

@@ -5,6 +5,7 @@ that :mod:`hnn_kernels.coding` has checked already. No noise is kept for backwar
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def allocate_gradients(log_std: Tensor, needs: int) -> list[Tensor]:
     return [torch.empty_like(log_std) for bit in (1, 2) if needs & bit]
 
 
-_FAKES = {
+_FAKES: dict[str, Callable[..., Any]] = {
     "gaussian_forward": lambda mean, log_std, seed, steps, *noise: allocate_train(mean, steps),
     "gaussian_backward": lambda grad_out, log_std, seed, first_step, first_element, needs: allocate_gradients(
         log_std, needs
@@ -83,7 +84,7 @@ class GaussianFunction(torch.autograd.Function):
     def backward(ctx, grad_out):
         needs = ctx.needs_input_grad[0] + 2 * ctx.needs_input_grad[1]
         # With gradients enabled, a graph of this backward is recorded. It must end in an error.
-        gradient = GaussianGradient.apply if torch.is_grad_enabled() else GaussianGradient.forward
+        gradient: Callable[..., Any] = GaussianGradient.apply if torch.is_grad_enabled() else GaussianGradient.forward
         gradients = iter(gradient(grad_out, *ctx.saved_tensors, *ctx.noise, needs, ctx.backend))
         return *(next(gradients) if needed else None for needed in ctx.needs_input_grad[:2]), *(None,) * 5
 

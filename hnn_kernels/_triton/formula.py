@@ -66,7 +66,7 @@ class Form:
 
 
 # With them the options of a time step, by the names of _layer.py.
-Options = make_dataclass("Options", [(option.name, Any) for option in _layer.OPTIONS], bases=(Form,), frozen=True)
+Options: Any = make_dataclass("Options", [(option.name, Any) for option in _layer.OPTIONS], bases=(Form,), frozen=True)
 
 
 @triton.jit

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -21,6 +21,7 @@ from .._layer import (
     OUTPUTS,
     TENSORS,
     Layer,
+    record,
 )
 from .._ops.layer import allocate_gradients, allocate_outputs, implement, present
 from ..state import state_dtype
@@ -38,8 +39,8 @@ LEARNT_FILTER_SEGMENTS = (8,)
 CHUNK = 8
 
 # A layer's tensors (or the floats in their place) or the gradients of these; its outputs or their gradients.
-Tensors = NamedTuple("Tensors", [(name, object) for name in TENSORS])
-Outputs = NamedTuple("Outputs", [(name, object) for name in OUTPUTS])
+Tensors: Any = record("Tensors", TENSORS)
+Outputs: Any = record("Outputs", OUTPUTS)
 
 _LEARNABLE = (*COEFFICIENTS, *FILTER_COEFFICIENTS)
 
@@ -136,6 +137,7 @@ def forward(*arguments) -> list[Tensor]:
     neurons = math.prod(layer.shape)
     if neurons == 0:
         return present(outputs)
+    out: Any
     out, *kept = outputs
     written = Outputs(out, *_present(kept))
     given = _given(layer)
@@ -161,7 +163,7 @@ def backward(*arguments) -> list[Tensor]:
     # The gradients of coefficients are computed per neuron and summed afterwards: deterministic, unlike an atomic add.
     learnt = {name for i, name in enumerate(TENSORS) if needs >> i & 1 and name in _LEARNABLE}
     others = sum(1 << i for i, name in enumerate(TENSORS) if name not in learnt)
-    gradients = dict(zip(TENSORS, allocate_gradients(layer, needs & others), strict=True))
+    gradients: dict[str, Any] = dict(zip(TENSORS, allocate_gradients(layer, needs & others), strict=True))
     for name in learnt:
         taps = getattr(layer, name).shape[:1] if name in FILTER_COEFFICIENTS else ()
         gradients[name] = layer.current.new_empty((*taps, *shape), dtype=dtype)

@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections import namedtuple
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-from .._layer import COEFFICIENT, FILTER_COEFFICIENT, FILTER_STATE, OPERANDS, STATE_OPERANDS
+from .._layer import COEFFICIENT, FILTER_COEFFICIENT, FILTER_STATE, OPERANDS, STATE_OPERANDS, record
 
 # The tensors that go in, and the gradients that go in.
 _INPUTS = {operand.name: operand.kind for operand in OPERANDS}
@@ -23,7 +23,7 @@ _COEFFICIENTS = {name for name, kind in _INPUTS.items() if kind in (COEFFICIENT,
 # the train and the gradient of the current.
 # The kernels find an input also by its place in the list.
 _FIELDS = (*_INPUTS, "out", "kept", "grad_current", *_GRADIENTS)
-Strides = namedtuple("Strides", _FIELDS, defaults=(None,) * len(_FIELDS))  # type: ignore[misc]
+Strides: Any = record("Strides", _FIELDS, (None,) * len(_FIELDS))
 
 
 def _outer_first(one: tuple[int, list[int]], other: tuple[int, list[int]]) -> int:

@@ -1,8 +1,8 @@
 """The activity inside a network: the spikes of every layer, and its membrane potentials."""
 
 import copy
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ def activity_of_features(network: HybridNetwork, features: Tensor) -> Iterator[A
         return
     sent = network.code.encode(features)
     received = network.code.behind_axon(sent)
-    for layer in cast("Iterable[SpikingLayer]", network.spiking):
+    for layer in network.spiking:
         current = layer.current(received)
         spikes = _without_axon(layer.neurons)(current, steps=received.steps)
         yield Activity(layer, sent, received, current, spikes)

@@ -5,12 +5,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..network.layers import SpikingLayer
 from ..network.network import HybridNetwork
 from ..network.weights import refresh
 from ..network.wrappers import unwrapped
@@ -88,8 +87,7 @@ def currents(network: HybridNetwork, images: Tensor) -> list[tuple[nn.Module, Te
     def keep(module: nn.Module, args: tuple[Tensor], kwargs: dict) -> None:
         found.append((module, args[0].detach(), kwargs))
 
-    layers = cast("Iterable[SpikingLayer]", network.spiking)
-    hooks = [layer.neurons.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
+    hooks = [layer.neurons.register_forward_pre_hook(keep, with_kwargs=True) for layer in network.spiking]
     network(images)
     for hook in hooks:
         hook.remove()

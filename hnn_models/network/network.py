@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,19 @@ from ..room import require_bytes
 from . import build, table
 from .codings import KINDS, Coding
 from .config import NetworkConfig
-from .layers import Signal
+from .layers import Signal, SpikingLayer
 from .tokens import Shape, Token
 
 _LARGE = 2**30  # bytes; for a smaller tensor the system is not asked
 _WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+|(?<=\.)_orig_mod\.")
+
+
+if TYPE_CHECKING:
+
+    class _SpikingLayers(nn.ModuleList):
+        def __iter__(self) -> Iterator[SpikingLayer]: ...
+
+        def __getitem__(self, index: Any) -> Any: ...
 
 
 class HybridNetwork(nn.Module):
@@ -136,7 +144,7 @@ class HybridNetwork(nn.Module):
                 through = IIR(*filter_, learn="axon" in settings.learn, shape=shape, backend=backend)
             self.code = Coding(settings.coding, settings.steps, through, backend)
         spiking, of_spiking = build.spiking_part(settings, backend)
-        self.spiking = nn.ModuleList(spiking)
+        self.spiking = cast("_SpikingLayers", nn.ModuleList(spiking))
         # By name, so that a module in the place of another is found.
         names = {module: name for name, module in self.named_modules()}
         self._names_of_tokens = tuple(names[module] for module in (*of_artificial, *of_spiking))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..network.network import HybridNetwork
 
 if TYPE_CHECKING:
-    from ..network.layers import SpikingLayer
+    pass
 
 _EVERY = 100  # steps: how often the currents are looked at, and how often a device other than the CPU is waited for
 
@@ -40,7 +40,7 @@ class FiniteWatch:
         self._advice = advice
         parameters = {name: p for name, p in network.named_parameters() if p.requires_grad and p.numel()}
         self._parameters = list(parameters.values())
-        self._layers = [cast("SpikingLayer", layer).neurons for layer in network.spiking] if currents else []
+        self._layers = [layer.neurons for layer in network.spiking] if currents else []
         forward = [f"the current of spiking.{number}" for number in range(len(self._layers))]
         self._forward = len(forward) + 2
         self._names = [*forward, "the logits", "the loss", *parameters]
