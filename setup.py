@@ -25,6 +25,7 @@ CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno",
              "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi", *STABLE_ABI]  # fmt: skip
 NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-Xcompiler=-fvisibility=hidden", *STABLE_ABI]
 
+SANITIZERS = ("address", "undefined", "leak", "thread")
 SOURCES = {
     "cpu": ["lif.cpp", "coding.cpp", "kernels_default.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp", "module.cpp"],
     "cuda": ["lif.cu", "coding.cu", "module.cpp"],
@@ -44,15 +45,29 @@ def say(text: str) -> None:
     print(f"hnn_kernels: {text}", file=sys.stderr, flush=True)
 
 
+def checked(name: str, given: str, allowed: tuple[str, ...]) -> list[str]:
+    """The words, with commas between, that the variable ``name`` is set to. A word that is not allowed ends the build.
+
+    An empty variable is an unset one.
+    """
+    words = [word.strip() for word in given.split(",") if word.strip()]
+    for word in words:
+        if word not in allowed:
+            raise SystemExit(f"{name} must be {', '.join(allowed[:-1])} or {allowed[-1]}; got {word!r}")
+    return words
+
+
 def required() -> set[str]:
     """The modules that must build."""
-    return set(filter(None, os.environ.get("HNN_REQUIRE", "").split(",")))
+    return set(checked("HNN_REQUIRE", os.environ.get("HNN_REQUIRE", ""), tuple(SOURCES)))
 
 
 def find_compiler() -> str | None:
     """The C++ compiler's command."""
-    candidates = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
-    return next((c for c in candidates if shutil.which(c.split()[0])), None)
+    named = os.environ.get("CXX", "").strip()
+    if named and not shutil.which(named.split()[0]):
+        raise SystemExit(f"CXX must be the command of a C++ compiler; there is no {named!r}")
+    return named or next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
 
 
 def find_cuda() -> Path | None:
@@ -91,17 +106,19 @@ def nvcc_flags() -> list[str]:
 
 def plan() -> tuple[list[str], list[str]]:
     """What to build, and a line for every decision."""
-    limit = os.environ.get("HNN_BUILD", "cuda")
-    if limit not in ("python", "cpu", "cuda"):
-        raise SystemExit(f"HNN_BUILD must be python, cpu or cuda; got {limit!r}")
+    limits = checked("HNN_BUILD", os.environ.get("HNN_BUILD", ""), ("python", "cpu", "cuda")) or ["cuda"]
+    if len(limits) > 1:
+        raise SystemExit(f"HNN_BUILD must be python, cpu or cuda; got {','.join(limits)!r}")
+    (limit,) = limits
+    shim = checked("HNN_BUILD_SHIM", os.environ.get("HNN_BUILD_SHIM", ""), ("0", "1"))
     build, why = [], []
     try:
         import torch
     except ImportError as error:
         return [], [f"pure Python: torch cannot be imported here ({error}); pip needs --no-build-isolation to see it"]
-    compiler = find_compiler()
     if limit == "python":
         return [], ["pure Python: HNN_BUILD=python"]
+    compiler = find_compiler()
     if compiler is None:
         return [], ["pure Python: there is no C++ compiler (set CXX to name one)"]
     os.environ["CXX"] = compiler
@@ -120,10 +137,10 @@ def plan() -> tuple[list[str], list[str]]:
         )
     else:
         os.environ["CUDA_HOME"] = str(toolkit)
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(ARCHITECTURES))
+        os.environ["TORCH_CUDA_ARCH_LIST"] = os.environ.get("TORCH_CUDA_ARCH_LIST") or ";".join(ARCHITECTURES)
         build.insert(0, "cuda")  # first, because it is the one that may fail
         why.append(f"CUDA kernels: yes, with {toolkit} for {os.environ['TORCH_CUDA_ARCH_LIST']}")
-    if os.environ.get("HNN_BUILD_SHIM") == "1":
+    if shim == ["1"]:
         build.append("shim")
         why.append("CUDA sources for the host: yes, HNN_BUILD_SHIM=1")
     return build, why
@@ -134,7 +151,7 @@ def extension(name: str):
     import pybind11
     from torch.utils import cpp_extension
 
-    sanitize = os.environ.get("HNN_SANITIZE")
+    sanitize = ",".join(checked("HNN_SANITIZE", os.environ.get("HNN_SANITIZE", ""), SANITIZERS))
     cxx = [*CXX_FLAGS, *([f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"] if sanitize else [])]
     if name == "shim" or sanitize:
         # Unrolled for a GPU, or checked at every access, these kernels take the optimiser minutes.
@@ -180,7 +197,10 @@ def build_command():
 def limit_jobs() -> None:
     """One compiler process per core, but no more than memory allows (about 2 GB each)."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
-    os.environ.setdefault("MAX_JOBS", str(max(1, min(os.cpu_count() or 1, memory // (2 << 30)))))
+    given = os.environ.get("MAX_JOBS", "").strip()
+    if given and not (given.isascii() and given.isdigit() and int(given) > 0):
+        raise SystemExit(f"MAX_JOBS must be a whole number of at least 1; got {given!r}")
+    os.environ["MAX_JOBS"] = given or str(max(1, min(os.cpu_count() or 1, memory // (2 << 30))))
 
 
 chosen, reasons = plan()

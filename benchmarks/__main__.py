@@ -1,5 +1,8 @@
 """Run the suite: ``python -m benchmarks``."""
 
+from hnn_models import signals
+
+signals.end_at_once()  # the imports take seconds
 try:
     from .suite.command import main
 except ModuleNotFoundError as error:

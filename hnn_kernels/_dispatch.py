@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ._ops import coding, layer
 
+# The words that Triton takes for its own switches.
+_ON, _OFF = ("1", "true", "yes", "on", "y"), ("0", "false", "no", "off", "n")
+
 
 class Backend(NamedTuple):
     """A backend on this machine.
@@ -52,7 +55,10 @@ def _triton() -> Backend:
 
     if _triton.import_error is not None:
         return Backend("triton", (), f"triton cannot be imported: {_triton.import_error}")
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    switch = os.environ.get("TRITON_INTERPRET", "").strip()
+    if switch.lower() not in ("", *_ON, *_OFF):
+        return Backend("triton", (), f"TRITON_INTERPRET must be 0 or 1; got {switch!r}")
+    if _triton.interpreted:
         return Backend("triton", ("cpu", "cuda"), "")
     if not torch.cuda.is_available():
         return Backend("triton", (), "torch finds no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU)")

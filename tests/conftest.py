@@ -10,7 +10,7 @@ import torch
 
 # Before anything imports triton: a kernel is bound to the interpreter, or to the compiler, when it is decorated.
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+    os.environ["TRITON_INTERPRET"] = os.environ.get("TRITON_INTERPRET") or "1"
 
 import hnn_kernels
 from hnn_kernels._dispatch import KERNEL_BACKENDS
@@ -18,8 +18,12 @@ from support.targets import Target
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())
 
+EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() or "0"
+
 
 def pytest_configure(config):
+    if EVERY_CASE not in ("0", "1"):
+        raise pytest.UsageError(f"HNN_EVERY_CASE must be 0 or 1; got {EVERY_CASE!r}")
     config.addinivalue_line("markers", "large: needs tens of gigabytes of device memory (run only on a CUDA device)")
     # A run that requires a backend must not pass because that backend is absent.
     for name in REQUIRED:
@@ -59,7 +63,7 @@ def pytest_collection_modifyitems(config, items):
     The cases are drawn by the hash of their file's name and their own: always the same ones, whatever folder the file
     is in, and no option is tied to another by a stride. Compiled kernels run every case.
     """
-    if os.environ.get("HNN_EVERY_CASE") == "1":
+    if EVERY_CASE == "1":
         return
 
     def product(item) -> str | None:

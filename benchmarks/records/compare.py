@@ -15,8 +15,9 @@ the smallest of those measured. A figure that is gone, or new, is also such a ch
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
+
+from hnn_models import paths
 
 from ..core.operations import title
 from . import report
@@ -65,8 +66,10 @@ def select(where: str) -> list[Row]:
         OSError: there is no such file.
         ValueError: the file is no record, or has no such run or commit.
     """
-    path, _, which = where.partition("@")
-    rows = read(Path(path))
+    path, which = where, ""
+    if not paths.local(where, "record").is_file():  # a folder's name may have an @ too
+        path, _, which = where.rpartition("@") if "@" in where else (where, "", "")
+    rows = read(paths.file(path, "record"))
     chosen = [row for row in rows if not which or which in (row.run, row.commit)]
     if not chosen:
         known = ", ".join(dict.fromkeys(f"{row.run} ({row.commit})" for row in rows)) or "none"

@@ -3,6 +3,7 @@
 They show forward and backward together, with reused or rotated buffers, in the newest run of each setting and provider.
 """
 
+import io
 import math
 import re
 import statistics
@@ -14,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
+
+from hnn_models import paths
 
 from ..core.operations import title
 from . import report
@@ -48,7 +51,9 @@ def write(record: Path, folder: Path) -> list[Path]:
             figure = draw(shown, styles)
             if figure is not None:
                 written.append(folder / f"{name}_{draw.__name__}.png")
-                figure.savefig(written[-1], dpi=150)
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format="png", dpi=150)
+                paths.write(written[-1], drawn.getbuffer())
     return written
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from hnn_models import paths
+
 from ..core.operations import title
 from . import report
 from .record import is_record, read
@@ -33,7 +35,7 @@ def write_all(root: Path = ROOT) -> list[Path]:
     """
     wanted = generated(root)
     for path, text in wanted.items():
-        path.write_text(text, encoding="utf-8")
+        paths.write(path, text)
     return list(wanted)
 
 

@@ -1,10 +1,13 @@
 """The file of a record: CSV, one :class:`Row` per line. Rows are only ever appended."""
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
+
+from hnn_models import paths
 
 from .rows import Row
 
@@ -13,7 +16,7 @@ _TYPES = get_type_hints(Row)
 
 def is_record(path: Path) -> bool:
     """True if the file ``path`` has the columns of a record."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return tuple(next(csv.reader(file), ())) == Row._fields
 
 
@@ -26,7 +29,7 @@ def read(path: Path) -> list[Row]:
     if not is_record(path):
         raise ValueError(f"{path} is not a record of benchmarks: its columns must be {', '.join(Row._fields)}")
     rows = []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for number, line in enumerate(list(csv.reader(file))[1:], start=2):
             try:
                 rows.append(Row(*(_value(_TYPES[n], w) for n, w in zip(Row._fields, line, strict=True))))
@@ -38,17 +41,23 @@ def read(path: Path) -> list[Row]:
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Append ``rows``. A new file gets a header first.
 
+    The file is replaced in one step (:func:`hnn_models.paths.write`): whatever happens, it has all of these rows or
+    none. Processes that append to records of one folder take turns.
+
     Raises:
         ValueError: ``path`` exists and is not a record, or is damaged.
     """
-    new = not path.exists()
-    if not new:
-        read(path)
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
+    with paths.locked(path.parent, wait=True):
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        if path.exists():
+            read(path)
+            former = path.read_bytes().rstrip(b"\r\n") + b"\n"
+        else:
             writer.writerow(Row._fields)
+            former = b""
         writer.writerows(rows)
+        paths.write(path, former + text.getvalue().encode())
 
 
 def _value(kind: Any, word: str) -> Any:

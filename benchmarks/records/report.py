@@ -16,6 +16,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hnn_models import paths
+
 from ..core.cases import sizes
 from ..core.operations import MODES, OPS, counted, title
 from .record import read
@@ -50,7 +52,7 @@ def write(record: Path) -> Path:
     Raises:
         ValueError: the record or its reasons have another form, or a reason is for no case.
     """
-    page(record).write_text(text(record), encoding="utf-8")
+    paths.write(page(record), text(record))
     return page(record)
 
 

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from unittest.mock import patch
@@ -19,9 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
-from hnn_models.cli.output import BAD_INPUT, short_errors
+from hnn_models import paths, signals
+from hnn_models.cli.output import BAD_INPUT, Commands, interruptible, short_errors
 from hnn_models.training.device import device_name, resolve_device
 
 from ..core import memory
@@ -39,7 +40,7 @@ RESULTS = Path("benchmarks/results")  # in a clone
 PLANS = {True: Plan(turns=5, seconds=0.15, limit=0.5, first=30.0), False: Plan(turns=5, seconds=0.4, first=60.0)}
 
 
-class RunByDefault(TyperGroup):
+class RunByDefault(Commands):
     """A group of commands that passes options without a command to ``run``."""
 
     def parse_args(self, ctx, args):
@@ -73,10 +74,11 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU, else cpu.")] = "auto",
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="FILE",
             help=f"Append the rows to this CSV file. The default is bench_DEVICE.csv, in {RESULTS} if there is such a "
-            "folder, else in the current folder."
+            "folder, else in the current folder.",
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the cases and providers, and measure nothing.")] = False,
@@ -94,7 +96,10 @@ def run(
         measured = [known[name] for name in _chosen("--provider", provider, known)]
         if not cases:
             raise ValueError("there is no such case in this suite; --list shows all cases")
-        record = out or (RESULTS if RESULTS.is_dir() else Path()) / f"bench_{_slug(where)}.csv"
+        default = (RESULTS if RESULTS.is_dir() else Path()) / f"bench_{_slug(where)}.csv"
+        record = paths.file(default if out is None else out, "--out")
+        if record.suffix == ".md":
+            raise ValueError(f"--out must be a CSV file, its page has the suffix .md; got {out!r}")
         if record.exists():
             records.read(record)  # find a damaged record before the run, not after it
         elif not record.parent.is_dir():
@@ -108,12 +113,10 @@ def run(
     with warnings.catch_warnings(action="ignore"):  # warnings of libraries are for their authors
         minutes = runner.estimated_seconds(cases, measured, where, plan) / 60
     typer.echo(f"{len(cases)} cases, about {minutes:.0f} minutes; rows go to {record}", err=True)
-    try:
+    before = record.stat().st_mtime_ns if record.exists() else None
+    with short_errors((OSError,)), interruptible(partial(_kept, record, before)):
+        paths.ready(record.parent)  # find a folder that cannot be written before the run, not after it
         _run(cases, measured, where, plan, record, progress)
-    except KeyboardInterrupt:
-        kept = f"the finished cases are in {record}" if record.exists() else "no case was finished"
-        typer.echo(f"interrupted; {kept}", err=True)
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -138,7 +141,8 @@ def compare(
 @app.command()
 def report(
     record: Annotated[
-        Path | None, typer.Argument(help="A record. The default is all records of a clone, and its README.")
+        str | None,
+        typer.Argument(metavar="[RECORD]", help="A record; by default all of a clone, and its README."),
     ] = None,
 ) -> None:
     """Write the Markdown page of a record beside it."""
@@ -146,21 +150,27 @@ def report(
         from ..records.readme import write_all
         from ..records.report import write
 
-        for path in write_all() if record is None else [write(record)]:
+        for path in write_all() if record is None else [write(paths.file(record, "RECORD"))]:
             typer.echo(f"wrote {path}", err=True)
 
 
 @app.command()
 def plots(
-    record: Annotated[Path, typer.Argument(help="A record.")],
-    folder: Annotated[Path, typer.Argument(help="The folder for the PNG files.")],
+    record: Annotated[str, typer.Argument(help="A record.")],
+    folder: Annotated[str, typer.Argument(help="The folder for the PNG files.")],
 ) -> None:
     """Draw the time per neuron-step over the size, the bandwidth, and the time over ours."""
     with short_errors(BAD_INPUT):
         from ..records.plots import write
 
-        for path in write(record, folder):
+        for path in write(paths.file(record, "RECORD"), paths.folder(folder, "FOLDER")):
             typer.echo(f"wrote {path}", err=True)
+
+
+def _kept(record: Path, before: int | None) -> str:
+    """What an interrupted run leaves."""
+    now = record.stat().st_mtime_ns if record.exists() else None
+    return "no case was finished" if now == before else f"the finished cases are in {record}"
 
 
 def _run(
@@ -243,4 +253,5 @@ def _slug(device: torch.device) -> str:
 
 def main() -> None:
     """Run the command line as ``python -m benchmarks``."""
+    signals.end_with_exceptions()
     app(prog_name="python -m benchmarks")

@@ -42,7 +42,7 @@ const hnn::Kernels& hnn::kernels() {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable[count++] = &kAvx2Kernels;
 #endif
     usable[count++] = &kDefaultKernels;
-    if (const char* wanted = std::getenv("HNN_CPU_ISA")) {
+    if (const char* wanted = std::getenv("HNN_CPU_ISA"); wanted && *wanted) {
       for (int i = 0; i < count; ++i) {
         if (!std::strcmp(wanted, usable[i]->name)) return usable[i];
       }

@@ -20,5 +20,6 @@ def profile(found: Checkpoint, images: ImageSet, index: Tensor, device: torch.de
         device: the device to run on.
     """
     network = found.network.to(device).eval()
-    torch.manual_seed(found.protocol.seed)  # of the coding's noise
-    return energy.profile(network, (images[some][0].to(device) for some in index.split(_BATCH)))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(found.protocol.seed)  # of the coding's noise
+        return energy.profile(network, (images[some][0].to(device) for some in index.split(_BATCH)))

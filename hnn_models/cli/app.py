@@ -5,10 +5,13 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("hnn needs the extra 'models': pip install 'hnn-kernels[models]'") from error
 
+from .. import signals
 from ..training import memory
 from . import bench, demo, inspect, tables, train
+from .output import Commands
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -21,5 +24,6 @@ app.command(add_help_option=False, context_settings=bench.CONTEXT)(bench.bench)
 
 def main() -> None:
     """Run ``hnn``, which is the only thing that this process does."""
+    signals.end_with_exceptions()
     memory.keep_what_is_freed()
     app(prog_name="hnn")

@@ -7,6 +7,7 @@ import torch
 import typer
 from torch import Tensor
 
+from .. import paths
 from ..analysis import energy
 from ..analysis.profile import profile as profile_layers
 from ..data.datasets import SHAPES
@@ -15,7 +16,20 @@ from ..network.network import HybridNetwork
 from ..network.table import kept_for_backward, rows, show
 from ..training import checkpoint
 from ..training.device import resolve_device
-from .options import Architecture, Axon, Backend, Checkpoint, Coding, Device, Input, Json, Learn, Steps, axon_of
+from .options import (
+    Architecture,
+    Axon,
+    Backend,
+    Checkpoint,
+    Coding,
+    DataDir,
+    Device,
+    Input,
+    Json,
+    Learn,
+    Steps,
+    axon_of,
+)
 from .output import print_table, save_figures, short_errors
 
 
@@ -57,9 +71,11 @@ def describe(
 @short_errors()
 def profile(
     path: Checkpoint,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data set's files.")] = None,
+    data_dir: DataDir = None,
     images: Annotated[int | None, typer.Option(min=1, help="Test images to count on; all by default.")] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder for raster.png and membranes.png.")] = None,
+    plots: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder for raster.png and membranes.png.")
+    ] = None,
     image: Annotated[int, typer.Option(min=0, help="The number of the test image to plot, from 0.")] = 0,
     device: Device = "auto",
     backend: Backend = None,
@@ -72,6 +88,7 @@ def profile(
     from ..training import learning
 
     where = resolve_device(device)
+    folder = None if plots is None else paths.folder(plots, "--plots")
     found = checkpoint.load(path, backend=backend)
     every = checkpoint.load_images(found, data_dir)
     index = learning.parts(found.network, every, found.protocol)[2]
@@ -81,8 +98,8 @@ def profile(
     costs, network = profile_layers(found, every, index[:images], where), found.network
     lines = [_line(cost) for cost in [*costs, energy.total(costs), energy.all_artificial(network)]]
     print_table(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
-    if plots is not None:
-        _plot(network, every[index[image : image + 1]][0][0].to(where), found.protocol.seed, plots)
+    if folder is not None:
+        _plot(network, every[index[image : image + 1]][0][0].to(where), found.protocol.seed, folder)
 
 
 def _shape(dataset: str, input_shape: str | None) -> tuple[int, ...]:

@@ -1,6 +1,9 @@
-"""Options that several commands share."""
+"""Options that several commands share.
 
-from pathlib import Path
+Paths are words here: :mod:`hnn_models.paths` makes paths of them, which :class:`pathlib.Path` would have changed before
+(``""`` to ``.``, ``s3://`` to ``s3:/``).
+"""
+
 from typing import Annotated
 
 import typer
@@ -26,13 +29,13 @@ Gain = Annotated[float, typer.Option(help="Factor on the initial weights of the 
 
 # Data and training.
 DataDir = Annotated[
-    Path | None,
-    typer.Option(help=f"Folder of the data, which holds {_HELD}, or images in folders by class."),
+    str | None,
+    typer.Option(metavar="FOLDER", help=f"Folder of the data, which holds {_HELD}, or images in folders by class."),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing files into --data-dir.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per training step.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of the order of the batches.")]
-Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A best.ckpt or last.ckpt of a run.")]
+Checkpoint = Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A best.ckpt or last.ckpt of a run.")]
 
 # The machine, and the output.
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a CUDA device.")]

@@ -1,8 +1,8 @@
 """The output of the commands: results and tables on stdout, short errors on stderr."""
 
+import io
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,10 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
+
+from .. import paths
+from ..training.launch import launch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
 # Any other error is a fault of this package and keeps its stack trace.
 BAD_INPUT = (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError, MemoryError)
 BAD_RUN = (ValueError, OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError)
-
-FIRST = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun starts, the first one prints
 
 _LABELS = {
     "training_seconds": "training time",
@@ -33,6 +35,22 @@ _LABELS = {
     "neurons_reference_ms": "  plain PyTorch loop",
     "neurons_speedup": "  speed-up",
 }
+
+
+class Commands(TyperGroup):
+    """Commands that Ctrl-C ends with the code 130, as a shell reports it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+def is_first() -> bool:
+    """True in the process that prints: the first one of a launch."""
+    return launch().rank == 0
 
 
 @contextmanager
@@ -47,7 +65,7 @@ def short_errors(kinds: tuple[type[Exception], ...] = BAD_INPUT) -> Iterator[Non
 
 def report(as_json: bool, **results: Any) -> None:
     """Print results by name. Accuracies are fractions, names in ``_ms`` are milliseconds, speed-ups are ratios."""
-    if not FIRST:
+    if not is_first():
         return
     if as_json:
         typer.echo(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in results.items()}))
@@ -83,11 +101,24 @@ def print_table(title: str, lines: Sequence[dict[str, Any]], as_json: bool) -> N
     console.print(table)
 
 
+@contextmanager
+def interruptible(how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """If Ctrl-C, SIGTERM or SIGHUP interrupts what is inside, say how it goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if is_first():
+            typer.echo(f"interrupted; {how_to_go_on()}", err=True)
+        raise
+
+
 def save_figures(figures: Mapping[str, "Figure"], folder: Path) -> None:
     """Write each figure as ``NAME.png`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=120)
+        paths.write(folder / f"{name}.png", drawn.getbuffer())
         typer.echo(f"wrote {folder / name}.png", err=True)
 
 

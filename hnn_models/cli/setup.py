@@ -1,8 +1,6 @@
 """From the values of options to images and networks."""
 
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,17 +12,18 @@ from ..data.images import ImageSet
 from ..network.config import NetworkConfig
 from ..network.network import HybridNetwork
 from ..network.notation import parse
+from ..training.launch import launch
 
 
 def images_for(
     architecture: str,
     dataset: str,
-    data_dir: Path | None,
+    data_dir: str | None,
     download: bool,
     shape: tuple[int, ...] | None = None,
 ) -> ImageSet:
     """Load the images, once the architecture is known to be one: for a wrong one nothing is loaded or fetched."""
-    if download and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if download and launch().world > 1:
         raise ValueError("--download is for one process: fetch the data before several are started")
     parse(architecture)
     images = load_images(dataset, data_dir, download=download, shape=shape)

@@ -1,13 +1,12 @@
 """``hnn tables``: the paper's tables, cell by cell."""
 
-import os
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .. import paths
 from ..data.datasets import DATASETS
 from ..errors import DataError
 from ..paper import record
@@ -15,9 +14,10 @@ from ..paper.cells import CELLS, Cell, select
 from ..paper.plan import Plan
 from ..paper.runs import Reproduction, Source
 from ..training.device import resolve_device
+from ..training.launch import launch
 from ..training.protocol import PRECISIONS, RECIPES
 from .options import Backend, Device, Json, Progress
-from .output import BAD_RUN, print_table, save_figures, short_errors
+from .output import BAD_RUN, interruptible, print_table, save_figures, short_errors
 
 
 def tables(
@@ -35,16 +35,18 @@ def tables(
     precision: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}; the recipe's by default.")
     ] = None,
-    mnist_dir: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
+    mnist_dir: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder that holds MNIST/raw.")] = None,
     cifar10_dir: Annotated[
-        Path | None,
-        typer.Option(help=f"Folder that holds {DATASETS['cifar10'].holds}, or images as train/<class>/...."),
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help=f"Folder that holds {DATASETS['cifar10'].holds}, or images as train/<class>/...."
+        ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/tables"),
-    out: Annotated[Path, typer.Option(help="The record, a CSV file; its page has the suffix .md.")] = Path(
-        "benchmarks/results/tables.csv"
-    ),
-    plots: Annotated[Path | None, typer.Option(help="Folder for plots of all finished runs.")] = None,
+    runs: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the runs.")] = "runs/tables",
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="The record, a CSV file; its page has the suffix .md.")
+    ] = "benchmarks/results/tables.csv",
+    plots: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder for plots of all finished runs.")] = None,
     only_list: Annotated[bool, typer.Option("--list", help="Train nothing; show the cells and what is left.")] = False,
     device: Device = "auto",
     backend: Backend = None,
@@ -58,27 +60,31 @@ def tables(
     epochs, but not before 30.
     """
     with short_errors():
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        where = resolve_device(device)
+        if launch().world > 1:
             raise ValueError("tables is for one process; hnn train is for several")
         chosen = select(names or (), CELLS)
         numbers = _numbers(seeds)
         plan = Plan(recipe, epochs, patience, min_epochs, precision)
-        folders = {"mnist": mnist_dir, "cifar10": cifar10_dir}
-        sources = {name: Source.of(name, folder) for name, folder in folders.items() if folder is not None}
-        where = resolve_device(device)
-        work = Reproduction(CELLS, plan, out, runs, sources, where, backend, progress)
+        given = {"mnist": mnist_dir, "cifar10": cifar10_dir}
+        folders = {name: paths.folder(one, f"--{name}-dir") for name, one in given.items() if one is not None}
+        sources = {name: Source.of(name, folder) for name, folder in folders.items()}
+        table, run_dirs = paths.file(out, "--out"), paths.folder(runs, "--runs")
+        if table.suffix == ".md":
+            raise ValueError(f"--out must be a CSV file, its page has the suffix .md; got {out!r}")
+        drawings = None if plots is None else paths.folder(plots, "--plots")
+        work = Reproduction(CELLS, plan, table, run_dirs, sources, where, backend, progress)
         work.left(chosen, numbers)  # checks the plan and the record
     if not only_list:
-        with short_errors((*BAD_RUN, DataError)):
-            try:
-                work.fill(chosen, numbers)
-            except SystemExit:  # Lightning raises it on Ctrl-C
-                typer.echo("interrupted; the same command continues after the last full epoch", err=True)
-                raise
+        with (
+            short_errors((*BAD_RUN, DataError)),
+            interruptible(lambda: "the same command continues after the last full epoch"),
+        ):
+            work.fill(chosen, numbers)
     with short_errors():
         print_table(f"recipe {recipe}, accuracy in percent", _lines(work, chosen, numbers), as_json)
-        if plots is not None:
-            save_figures(_figures(work, chosen, numbers), plots)
+        if drawings is not None:
+            save_figures(_figures(work, chosen, numbers), drawings)
 
 
 def _numbers(text: str) -> list[int]:

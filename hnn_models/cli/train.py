@@ -1,12 +1,12 @@
 """``hnn train`` and ``hnn evaluate``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .. import paths
 from ..data.datasets import DATASETS
 from ..network.config import ACTIVATION, AXON, NetworkConfig
 from ..training import checkpoint
@@ -33,7 +33,7 @@ from .options import (
     Steps,
     axon_of,
 )
-from .output import BAD_RUN, FIRST, report, short_errors
+from .output import BAD_RUN, interruptible, is_first, report, short_errors
 
 _LEARNING = ("simultaneous", "separate")
 _PROTOCOL = Protocol("digits")  # for the defaults of its fields
@@ -59,7 +59,8 @@ def train(
         str, typer.Option(help="simultaneous, or separate: a purely artificial network first, then the spiking part.")
     ] = _LEARNING[0],
     pretrained: Annotated[
-        Path | None, typer.Option(help="For separate learning, the best.ckpt of a purely artificial network.")
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="For separate learning, the best.ckpt of a purely artificial network."),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help=f"Source of the values that are not given: {', '.join(RECIPES)}.")
@@ -91,8 +92,12 @@ def train(
     device: Device = "auto",
     backend: Backend = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATASET-ARCHITECTURE by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, if there is one.")] = False,
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder of the run; runs/DATASET-ARCHITECTURE by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out, if there is one; see docs/training.md.")
+    ] = False,
     progress: Progress = True,
     as_json: Json = False,
 ) -> None:
@@ -104,6 +109,7 @@ def train(
         from ..training import learning as training
 
         where = resolve_device(device)
+        named = None if out is None else paths.folder(out, "--out")
         given = {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -145,10 +151,10 @@ def train(
             backend=backend,
         )
         used = setup.backend_of(network, where, backend)
-        run_dir = out or Path("runs") / f"{dataset}-{architecture}"
-    if FIRST:
+        run_dir = named or paths.folder(f"runs/{dataset}-{architecture}", "--out")
+    if is_first():
         typer.echo(network, err=True)
-    with short_errors(BAD_RUN), _interruptible(run_dir):
+    with short_errors(BAD_RUN), interruptible(partial(_how_to_go_on, run_dir)):
         outcome = training.train(
             network,
             images,
@@ -197,12 +203,7 @@ def evaluate(
     report(as_json, test_accuracy=accuracy, backend=used)
 
 
-@contextmanager
-def _interruptible(run_dir: Path) -> Iterator[None]:
-    """If the run is interrupted, print how to continue it. Lightning turns Ctrl-C into SystemExit."""
-    try:
-        yield
-    except SystemExit:
-        if any((folder / "last.ckpt").exists() for folder in (run_dir, run_dir / "artificial")):
-            typer.echo("interrupted; the same command with --resume continues after the last full epoch", err=True)
-        raise
+def _how_to_go_on(run_dir: Path) -> str:
+    if any((folder / "last.ckpt").exists() for folder in (run_dir, run_dir / "artificial")):
+        return "the same command with --resume continues after the last full epoch"
+    return "no epoch is finished yet, the same command begins anew"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import paths
 from ..errors import DataError, MissingFilesError
 from . import files
 from .images import ImageSet
@@ -92,7 +93,7 @@ def find(name: str) -> Dataset:
 
 def load_images(
     name: str,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     *,
     download: bool = False,
     shape: Sequence[int] | None = None,
@@ -123,7 +124,7 @@ def load_images(
         return found.read()
     if data_dir is None:
         raise ValueError(f"dataset {name!r} needs data_dir (--data-dir), the folder that holds {found.holds}")
-    data_dir = Path(data_dir)
+    data_dir = paths.folder(data_dir, "data_dir")
     if download and found.torchvision is None:
         raise ValueError(f"dataset {name!r} is read from data_dir (--data-dir): there is nothing to download")
     options = () if found.shape is not None else (shape,)

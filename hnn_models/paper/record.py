@@ -2,13 +2,13 @@
 
 import csv
 import io
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import paths
 from ..training.protocol import RECIPES
 from .cells import Cell, title
 from .plan import CUTS, planned_epochs
@@ -117,8 +117,8 @@ def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([Row._fields, *rows])
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, text.getvalue())
-    _replace(path.with_suffix(".md"), markdown(rows, cells))
+    paths.write(path, text.getvalue())
+    paths.write(path.with_suffix(".md"), markdown(rows, cells))
 
 
 def conditions(recipe: str, dataset: str) -> str:
@@ -218,12 +218,3 @@ def _row(words: Sequence[str]) -> Row:
         if not 0 <= getattr(row, name) <= 100:
             raise ValueError(f"{name} is {getattr(row, name)}, not in percent")
     return row
-
-
-def _replace(path: Path, text: str) -> None:
-    part = Path(f"{path}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from .. import paths
 from ..analysis import energy
 from ..analysis.profile import profile
 from ..data import datasets
@@ -119,9 +120,14 @@ class Reproduction:
         for number, (cell, seed) in enumerate(left, start=1):
             _say(f"[{number}/{len(left)}] {cell.name}, seed {seed}")
             rows = record.read(self.record, self.cells)
-            row = self._shared(rows, cell, seed) or self._row(cell, seed, commit)
-            # The file is read again, because another process may have written it meanwhile.
-            record.write(self.record, record.put(record.read(self.record, self.cells), row), self.cells)
+            row = self._shared(rows, cell, seed)
+            if row is None:
+                self._load(cell.run.dataset)
+                paths.ready(self.record.parent)  # a record that cannot be written must not cost a run
+                row = self._row(cell, seed, commit)
+            with paths.locked(self.record.parent, wait=True):
+                # The file is read again, because another process may have written it meanwhile.
+                record.write(self.record, record.put(record.read(self.record, self.cells), row), self.cells)
             _say(f"{row.test_accuracy:.2f} %, the paper's {row.paper_accuracy:.2f} %")
 
     def run_dir(self, run: Run, seed: int) -> Path:

@@ -1,6 +1,6 @@
 """Checkpoints: Lightning's files, which also describe the network and its training. Reading one runs no code."""
 
-import os
+import io
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import paths
 from ..data import datasets
 from ..data.images import ImageSet
 from ..errors import DataError
@@ -34,6 +35,9 @@ class Checkpoint(NamedTuple):
         epoch: the epoch, from 1.
         validation_accuracy: at that epoch, a fraction.
         seconds: training time up to the end of that epoch.
+        flat: for how many epochs, up to that one, the validation accuracy has not risen; 0 without patience.
+        continued: for a finished run that was given more epochs, the number of epochs that it had before; several if it
+            was given more several times.
     """
 
     network: HybridNetwork
@@ -42,10 +46,17 @@ class Checkpoint(NamedTuple):
     epoch: int
     validation_accuracy: float
     seconds: float
+    flat: int = 0
+    continued: tuple[int, ...] = ()
 
 
 def describe(
-    network: HybridNetwork, protocol: Protocol, images: str, validation_accuracy: float, seconds: float
+    network: HybridNetwork,
+    protocol: Protocol,
+    images: str,
+    validation_accuracy: float,
+    seconds: float,
+    continued: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """The part of a checkpoint under :data:`KEY`, made of tensors and plain types alone.
 
@@ -61,18 +72,16 @@ def describe(
         "images": images,
         "validation_accuracy": validation_accuracy,
         "seconds": seconds,
+        **({"continued": continued} if continued else {}),
     }
 
 
 def write(content: dict[str, Any], path: Path | str) -> None:
-    """Write a checkpoint. At every moment ``path`` is the whole former file or the whole new one."""
-    # Lightning itself writes to the system's folder for temporary files. A move from there can be a copy.
-    part = Path(f"{path}.part")
-    with part.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    """Write a checkpoint in one step (:func:`hnn_models.paths.write`)."""
+    # In memory first: torch makes a RuntimeError, which names no file, of what a file raises.
+    whole = io.BytesIO()
+    torch.save(content, whole)
+    paths.write(Path(path), whole.getbuffer())
 
 
 def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
@@ -84,8 +93,9 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
 
     Raises:
         CheckpointError: there is no such file, it is damaged, or it is not a checkpoint of this package.
+        TypeError, ValueError: ``path`` is no path of this machine (:func:`hnn_models.paths.local`).
     """
-    path = Path(path)
+    path = paths.local(path, "path")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file")
     try:
@@ -113,6 +123,8 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
             int(content["epoch"]) + 1,
             float(found["validation_accuracy"]),
             float(found["seconds"]),
+            max((state.get("wait_count", 0) for state in content.get("callbacks", {}).values()), default=0),
+            tuple(found.get("continued", ())),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not hold a network that can be rebuilt: {error}") from error
@@ -123,7 +135,7 @@ def restore(network: HybridNetwork, path: Path) -> None:
     network.load_state_dict(_weights(_read(path)["state_dict"]))
 
 
-def load_images(found: Checkpoint, data_dir: Path | None = None) -> ImageSet:
+def load_images(found: Checkpoint, data_dir: Path | str | None = None) -> ImageSet:
     """Read the images that a network was trained on, in the same order, so that their split is the same.
 
     Args:

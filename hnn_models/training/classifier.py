@@ -4,14 +4,10 @@ import math
 import time
 from typing import Any, cast
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from hnn_kernels.nn import IIR, LIF
 
@@ -19,8 +15,15 @@ from ..data.batches import Batches
 from ..network.wrappers import compiled_in, unwrapped
 from . import checkpoint
 from .finite import FiniteWatch, check_weights
+from .launch import without_leftovers
 from .protocol import Protocol
 from .silence import SilenceWatch
+
+with without_leftovers():
+    import lightning
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from torchmetrics import MeanMetric, Metric
+    from torchmetrics.classification import MulticlassAccuracy
 
 _EVALUATION = 2**32  # seeds validation and test where training has the epoch; no epoch has this number
 
@@ -72,6 +75,7 @@ class Classifier(lightning.LightningModule):
         self._loss = torch.zeros(())
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
         self._seconds_before = 0.0
+        self._continued: tuple[int, ...] = ()
         self._start = time.perf_counter()
 
     @property
@@ -218,11 +222,16 @@ class Classifier(lightning.LightningModule):
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         """Add the description of the network and of its training."""
         accuracy = float(self.trainer.callback_metrics["validation_accuracy"])
-        content[checkpoint.KEY] = checkpoint.describe(self.network, self.protocol, self.images, accuracy, self.seconds)
+        content[checkpoint.KEY] = checkpoint.describe(
+            self.network, self.protocol, self.images, accuracy, self.seconds, self._continued
+        )
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
-        """Continue the clock."""
-        self._seconds_before = content[checkpoint.KEY]["seconds"]
+        """Continue the clock, and remember a run that ended before with fewer epochs."""
+        found = content[checkpoint.KEY]
+        self._seconds_before = found["seconds"]
+        ended = found["protocol"]["epochs"]
+        self._continued = (*found.get("continued", ()), *([ended] if ended < self.protocol.epochs else []))
 
 
 def _sampler(loader: Any) -> Batches:

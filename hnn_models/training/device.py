@@ -1,25 +1,28 @@
 """The device to compute on, and its name."""
 
-import os
 import platform
 from pathlib import Path
 
 import torch
+
+from .launch import launch
 
 
 def resolve_device(name: str) -> torch.device:
     """The device called ``name``: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is a CUDA device.
 
     Raises:
-        ValueError: any other name, or ``"cuda"`` without a CUDA device.
+        ValueError: any other name, ``"cuda"`` without a CUDA device, or half a launch of several processes
+            (:func:`hnn_models.training.launch.launch`).
     """
+    here = launch()
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' cannot be used: torch finds no CUDA device")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cuda", here.local_rank)
 
 
 def as_device(device: torch.device | str) -> torch.device:

@@ -1,7 +1,7 @@
 """Training, simultaneous or separate, in runs that can be continued; and evaluation."""
 
-import csv
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .. import paths
 from ..data.augmentation import Augmentation
 from ..data.batches import loader
 from ..data.images import FeatureSet, ImageSet, split
@@ -16,9 +17,11 @@ from ..data.listing import some
 from ..network.network import HybridNetwork
 from ..network.wrappers import compiled_in, plain_state, unwrapped
 from ..room import require
-from . import checkpoint, footprint, trainer
+from . import checkpoint, footprint, resume, trainer
 from .classifier import Classifier
 from .device import as_device
+from .launch import launch
+from .logs import history
 from .protocol import Protocol
 
 __all__ = ["Outcome", "evaluate", "history", "parts", "train"]
@@ -54,9 +57,9 @@ def train(
     images: ImageSet,
     protocol: Protocol,
     *,
-    run_dir: Path,
+    run_dir: Path | str,
     device: torch.device | str,
-    pretrained: Path | None = None,
+    pretrained: Path | str | None = None,
     resume: bool = False,
     progress: bool = True,
     compiled: bool = False,
@@ -66,14 +69,20 @@ def train(
     ``run_dir`` receives ``best.ckpt`` (the epoch of the highest validation accuracy, the first of equals),
     ``last.ckpt``, and ``logs/version_N`` with ``metrics.csv`` and TensorBoard's file. With ``resume``, a run that left
     ``last.ckpt`` there continues after its last full epoch. It ends in the weights of an uninterrupted run: bit for bit
-    with the same backend, device, ``compiled``, and numbers of threads and processes.
+    with the same backend, device, ``compiled``, and numbers of threads and processes. A finished run is tested again,
+    and not trained. It may be given more epochs if its schedule is ``"steps"``: the learning rate then stays where it
+    has fallen to, and the checkpoint keeps both numbers of epochs.
 
     A network with a fixed part (``fixed_artificial=True``) is learnt separately (section 3.1). The same architecture
     with all layers artificial is trained first, in ``run_dir/artificial``. Then the spiking part is trained behind the
     best of these layers up to the border. The output of the fixed layers is computed once and kept on the device. If
     images are augmented, it changes with every batch, and the fixed layers run each time.
 
-    Under torchrun every process calls this with the same arguments and takes its share of each batch.
+    Under torchrun every process calls this with the same arguments and takes its share of each batch. Which variables
+    form a launch is said in :mod:`hnn_models.training.launch`.
+
+    Torch's generators and settings, warnings' filters and signal handlers are afterwards as before. Of several threads
+    that call this or :func:`evaluate`, one trains at a time and the others wait.
 
     Args:
         network: the network, trained in place. It can be inside the wrappers of :func:`torch.compile`,
@@ -81,7 +90,7 @@ def train(
             layers can be pruned or parametrised: a checkpoint then also has the weights of the plain network.
         images: all images.
         protocol: the training protocol.
-        run_dir: folder of the run, made if it does not exist.
+        run_dir: folder of the run, made if it does not exist; ``~`` is the user's home.
         device: the device to train on, or its name: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA if there is a device.
         pretrained: for a network with a fixed part, the checkpoint of a purely artificial network to take the layers
             from instead. It must have been trained on the same split of the same images.
@@ -92,16 +101,36 @@ def train(
     Raises:
         TypeError: ``network`` is no such network.
         ValueError: an argument that is not allowed; a network that no checkpoint can describe, because it has other
-            modules than its arguments say; or ``run_dir`` holds a run, and ``resume`` is not given or the run
-            differs from this one.
+            modules than its arguments say; or ``run_dir`` holds a run, and ``resume`` is not given, the run differs
+            from this one, a file of it is missing, or another process trains there.
+        OSError: a file cannot be written or read; the error names it.
         MemoryError: it certainly does not fit into memory.
         FloatingPointError: the loss, the logits, a current or a weight is not finite; the error names the tensors, the
             epoch and the step.
+        KeyboardInterrupt: on Ctrl-C; with ``resume`` the run continues after its last full epoch.
+        SystemExit: on SIGTERM or SIGHUP in the main thread, with the code 128 + the signal's number, unless the program
+            handles these signals.
     """
-    given, network = network, unwrapped(network)
+    run_dir, device = paths.folder(run_dir, "run_dir"), as_device(device)
+    if pretrained is not None:
+        pretrained = paths.file(pretrained, "pretrained")
+    with trainer.undisturbed(device), paths.naming(run_dir):
+        return _train(network, images, protocol.checked(), run_dir, device, pretrained, resume, progress, compiled)
+
+
+def _train(
+    given: nn.Module,
+    images: ImageSet,
+    protocol: Protocol,
+    run_dir: Path,
+    device: torch.device,
+    pretrained: Path | None,
+    resumed: bool,
+    progress: bool,
+    compiled: bool,
+) -> Outcome:
+    network = unwrapped(given)
     plain_state(network, keep_dtypes=False)  # refuses, before training, a network that no checkpoint can describe
-    run_dir = Path(run_dir)
-    protocol, device = protocol.checked(), as_device(device)
     divided = parts(network, images, protocol)
     trainer.check_precision(protocol.precision, device)
     if pretrained is not None and not network.has_fixed_part:
@@ -109,26 +138,56 @@ def train(
             f"pretrained is for separate learning (fixed_artificial=True); {network.architecture} is learnt as a whole"
         )
     _name_unseen(images, divided[0])
-    share = trainer.share()
-    batch = -(-min(protocol.batch_size, len(divided[0])) // share.world)
+    batch = -(-min(protocol.batch_size, len(divided[0])) // launch().world)
     footprint.require(network, protocol, device, batch, compiled=compiled or compiled_in(given) is not None)
     digest = images.fingerprint()
-    last = _unfinished(run_dir, network, protocol, digest, resume)
-    artificial = None
-    if network.has_fixed_part:
-        if pretrained is None:
-            torch.manual_seed(protocol.seed)
-            source = HybridNetwork(**network.pretraining_config)
-            artificial = train(
-                source, images, protocol, run_dir=run_dir / "artificial", device=device, resume=resume,
-                progress=progress, compiled=compiled,
-            )  # fmt: skip
-        else:
-            source = _pretrained(pretrained, protocol, digest)
-        network.load_artificial(source)
-        if last is not None and not _same_fixed_part(network, checkpoint.load(last).network):
-            raise ValueError(f"the run in {run_dir} cannot be resumed, it has another pretrained network")
+    before = resume.stamps(run_dir)
+    earlier = resume.earlier(run_dir, network, protocol, digest, resumed)
+    if earlier is not None and network.has_fixed_part and pretrained is None:
+        resume.check_artificial(run_dir, earlier, protocol)
+    source = None if pretrained is None else _pretrained(pretrained, protocol, digest)
+    finished = earlier is not None and earlier.finished
+    if not finished:
+        paths.ready(run_dir)
+    with nullcontext() if finished or launch().rank > 0 else paths.locked(run_dir, wait=False):
+        if before != resume.stamps(run_dir):
+            raise ValueError(f"another process has trained in {run_dir} just now; resume its run (--resume)")
+        artificial = None
+        if network.has_fixed_part:
+            if source is None:
+                torch.manual_seed(protocol.seed)
+                source = HybridNetwork(**network.pretraining_config)
+                artificial = _train(
+                    source, images, protocol, run_dir / "artificial", device, None, resumed, progress, compiled
+                )
+            network.load_artificial(source)
+            if earlier is not None and not _same_fixed_part(network, earlier.found.network):
+                raise ValueError(f"the run in {run_dir} cannot be resumed, it has another pretrained network")
+        if not finished:
+            continued = None if earlier is None else earlier.path
+            _fit(given, images, divided, protocol, digest, run_dir, device, continued, progress, compiled)
+        kept, end = (checkpoint.load(run_dir / name) for name in (resume.BEST, resume.LAST))
+    checkpoint.restore(network, run_dir / resume.BEST)
+    accuracy = evaluate(network, images, protocol, device=device, progress=progress)
+    return Outcome(
+        accuracy, kept.validation_accuracy, kept.epoch, end.epoch, end.seconds, run_dir / resume.BEST, artificial
+    )
 
+
+def _fit(
+    given: nn.Module,
+    images: ImageSet,
+    divided: tuple[Tensor, Tensor, Tensor],
+    protocol: Protocol,
+    digest: str,
+    run_dir: Path,
+    device: torch.device,
+    continued: Path | None,
+    progress: bool,
+    compiled: bool,
+) -> None:
+    """Train all layers that are not fixed, from the beginning or from the checkpoint ``continued`` on."""
+    network = unwrapped(given)
     augmentation = Augmentation(protocol.shift, protocol.flip, protocol.warp)
     from_features = network.has_fixed_part and not any(augmentation)
     training, validation = (
@@ -136,16 +195,9 @@ def train(
         for index in divided[:2]
     )
     module = Classifier(given, protocol, digest, from_features=from_features, compiled=compiled)
-    batches = loader(training, protocol.batch_size, protocol.seed, augmentation, share)
-    with trainer.quiet_and_deterministic():
-        trainer.fitting(protocol, run_dir, device, progress).fit(
-            module, batches, _evaluation_loader(validation), ckpt_path=last, weights_only=True
-        )
-    kept, end = (checkpoint.load(run_dir / name) for name in ("best.ckpt", "last.ckpt"))
-    checkpoint.restore(network, run_dir / "best.ckpt")
-    accuracy = evaluate(network, images, protocol, device=device, progress=progress)
-    return Outcome(
-        accuracy, kept.validation_accuracy, kept.epoch, end.epoch, end.seconds, run_dir / "best.ckpt", artificial
+    batches = loader(training, protocol.batch_size, protocol.seed, augmentation, launch().share)
+    trainer.fitting(protocol, run_dir, device, progress).fit(
+        module, batches, _evaluation_loader(validation), ckpt_path=continued, weights_only=True
     )
 
 
@@ -169,23 +221,11 @@ def evaluate(
     """
     protocol, device = protocol.checked(), as_device(device)
     _, _, test = parts(unwrapped(network), images, protocol)
-    with trainer.quiet_and_deterministic():
+    with trainer.undisturbed(device):
         (metrics,) = trainer.testing(protocol, device, progress).test(
             Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False
         )
     return metrics["test_accuracy"]
-
-
-def history(run_dir: Path) -> list[dict[str, float]]:
-    """The logged figures of a run, one dictionary per epoch; ``epoch`` counts from 1."""
-    epochs: dict[int, dict[str, float]] = {}
-    logs = sorted((Path(run_dir) / "logs").glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:]))
-    for path in logs:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                figures = epochs.setdefault(int(row["epoch"]) + 1, {})
-                figures.update({k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")})
-    return [{"epoch": epoch, **figures} for epoch, figures in sorted(epochs.items())]
 
 
 def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
@@ -223,7 +263,7 @@ def _name_unseen(images: ImageSet, training: Tensor) -> None:
 def _evaluation_loader(images: ImageSet | FeatureSet) -> DataLoader:
     """Make batches of nearly equal size, because each process needs an image of the last batch too."""
     batches = -(-len(images) // _EVALUATION_BATCH)
-    return loader(images, -(-len(images) // batches), share=trainer.share())
+    return loader(images, -(-len(images) // batches), share=launch().share)
 
 
 @torch.no_grad()
@@ -262,35 +302,6 @@ def _pretrained(path: Path, protocol: Protocol, digest: str) -> HybridNetwork:
     if found.images != digest:
         raise ValueError(f"pretrained {path} was trained on other images: it may have seen the test images")
     return found.network
-
-
-def _unfinished(run_dir: Path, network: HybridNetwork, protocol: Protocol, digest: str, resume: bool) -> Path | None:
-    """The checkpoint in ``run_dir`` to continue from."""
-    present = [path for path in (run_dir / "last.ckpt", run_dir / "best.ckpt") if path.exists()]
-    if not present:
-        return None
-    if not resume:
-        raise ValueError(f"{run_dir} already holds a run; resume it (--resume) or name another folder (--out)")
-    for path in present:  # a run that is killed at the end of its first epoch can have a best epoch alone
-        found = checkpoint.load(path)
-        then = {**found.network.config, **found.protocol._asdict()}
-        now = {**network.config, **protocol._asdict()}
-        changed = [
-            f"{name} ({then.get(name)!r}, now {now.get(name)!r})"
-            for name in then | now
-            if not _same(then.get(name), now.get(name))
-        ]
-        if changed:
-            raise ValueError(f"the run in {run_dir} cannot be resumed, it has another {', '.join(changed)}")
-        if found.images != digest:
-            raise ValueError(f"the run in {run_dir} cannot be resumed, it has other images")
-    return present[0] if present[0].name == "last.ckpt" else None
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
-    return type(one) is type(other) and one == other
 
 
 def _same_fixed_part(one: HybridNetwork, other: HybridNetwork) -> bool:

@@ -14,7 +14,7 @@ def commit() -> str:
     clone the commit is the value of the environment variable HNN_COMMIT, or ``"unknown"``.
     """
     if not (_ROOT / ".git").exists():
-        return os.environ.get("HNN_COMMIT", "unknown")
+        return os.environ.get("HNN_COMMIT") or "unknown"
     dirty = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
     return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if dirty else "")
 

@@ -1,29 +1,26 @@
 """Lightning's trainer as this package sets it up: processes, checkpoints, logs, silenced messages."""
 
 import logging
-import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from ..data.batches import Share
-from . import checkpoint
+from .. import signals
+from . import checkpoint, logs
+from .launch import ALONE, Launch, launch, without_leftovers
 from .protocol import Protocol
 
-
-def share() -> Share:
-    """The share of every batch that this process takes: all of it, unless torchrun started several processes."""
-    if not torch.distributed.is_torchelastic_launched():
-        return Share()
-    return Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+with without_leftovers():
+    import lightning
+    from lightning.fabric.plugins import TorchCheckpointIO
+    from lightning.fabric.plugins.environments import ClusterEnvironment
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -34,7 +31,6 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: bool) -> lightning.Trainer:
     """Make a trainer that keeps its best and its last epoch in ``run_dir``, and logs there."""
-    csv = CSVLogger(run_dir, name="logs", flush_logs_every_n_steps=1)  # a killed run keeps its epochs' figures
     callbacks: list[Callback] = [
         # The best comes first, because its state is part of the last checkpoint.
         _Checkpoints(run_dir, "best", monitor="validation_accuracy", mode="max", enable_version_counter=False),
@@ -49,8 +45,8 @@ def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: b
         callbacks,
         max_epochs=protocol.epochs,
         min_epochs=protocol.min_epochs,
-        logger=[csv, TensorBoardLogger(run_dir, name="logs", version=csv.version)],
-        plugins=_AtomicCheckpoints(),
+        logger=logs.loggers(run_dir),
+        default_root_dir=run_dir,
         num_sanity_val_steps=0,
     )
 
@@ -64,21 +60,78 @@ def _trainer(
     protocol: Protocol, device: torch.device, progress: bool, callbacks: list[Callback], **options: Any
 ) -> lightning.Trainer:
     check_precision(protocol.precision, device)
-    world = share().world
-    if world > 1:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        options |= {"strategy": "ddp", "devices": local, "num_nodes": world // local}
-    else:
-        options["devices"] = 1
+    here = launch()
+    if here == ALONE:
+        options["devices"] = [_index(device)] if device.type == "cuda" else 1
+    else:  # as many as it takes for this process to find its own among them
+        options |= {"strategy": "ddp", "devices": here.local_rank + 1}
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         precision=cast("Any", protocol.precision),  # one of PRECISIONS, all of which Lightning has
-        callbacks=[*callbacks, *([RichProgressBar(console_kwargs={"stderr": True})] if progress else [])],
+        plugins=[_AtomicCheckpoints(), _Processes(here)],
+        callbacks=[
+            *callbacks,
+            _OwnSignals(),
+            *([RichProgressBar(console_kwargs={"stderr": True})] if progress else []),
+        ],
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,  # Batches takes this process's share
         **options,
     )
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+class _Processes(ClusterEnvironment):
+    """The processes as :mod:`hnn_models.training.launch` found them. Lightning looks at no variable itself."""
+
+    def __init__(self, here: Launch) -> None:
+        self._here = here
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Lightning starts no process."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """The machine at which the processes meet."""
+        return self._here.address
+
+    @property
+    def main_port(self) -> int:
+        """The port at which they meet."""
+        return self._here.port
+
+    @staticmethod
+    def detect() -> bool:
+        """Never chosen by Lightning itself."""
+        return False
+
+    def world_size(self) -> int:
+        """The number of processes."""
+        return self._here.world
+
+    def set_world_size(self, size: int) -> None:
+        """Keep the number of processes."""
+
+    def global_rank(self) -> int:
+        """The number of this process."""
+        return self._here.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """Keep the number of this process."""
+
+    def local_rank(self) -> int:
+        """The number of this process on its machine."""
+        return self._here.local_rank
+
+    def node_rank(self) -> int:
+        """The number of this machine; only its number of processes would say it, and nothing here asks."""
+        return 0
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
@@ -112,13 +165,62 @@ class _StopWhenFlat(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
 
 
+class _OwnSignals(Callback):
+    """Put our signal handlers in force again: Lightning sets its own just before it begins."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        signals.put_back()
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        signals.put_back()
+
+
+_one_at_a_time = threading.RLock()
+
+
 @contextmanager
-def quiet_and_deterministic() -> Iterator[None]:
-    """Make convolutions deterministic, and silence the messages about choices that are made on purpose."""
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Train inside, deterministically, and leave the process as it was.
+
+    Torch's generators, the grad mode, autocast, the flags of cuDNN, warnings' filters and signal handlers are as before
+    afterwards, however training ends. Of several threads one trains at a time, and the others wait: they share torch's
+    generator. Messages of Lightning about choices that are made on purpose are silenced.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C. (Lightning itself makes it a SystemExit.)
+        SystemExit: on SIGTERM and SIGHUP, with the code 128 + the signal's number, unless the user handles them.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with _one_at_a_time, signals.kept(), torch.random.fork_rng(cuda), _switches(), _quiet():
+        zero: Any = rank_zero_only  # Lightning keeps the number of the process there
+        rank, zero.rank = getattr(zero, "rank", 0), launch().rank
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+                yield
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            zero.rank = rank
+
+
+@contextmanager
+def _switches() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     log = logging.getLogger("lightning.pytorch")
-    level, deterministic = log.level, torch.backends.cudnn.deterministic
+    level = log.level
     log.setLevel(logging.WARNING)  # hints and the table of devices are of level INFO
-    torch.backends.cudnn.deterministic = True
     try:
         with warnings.catch_warnings():
             for message in (
@@ -126,9 +228,9 @@ def quiet_and_deterministic() -> Iterator[None]:
                 r"Checkpoint directory .* exists and is not empty",  # checked before
                 r"The number of training batches .* is smaller than the logging interval",  # one entry per epoch
                 r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call of torch
+                r"The `srun` command is available",  # launch() says when it is in the way
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
         log.setLevel(level)
-        torch.backends.cudnn.deterministic = deterministic

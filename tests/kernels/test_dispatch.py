@@ -159,6 +159,28 @@ def test_every_backend_has_devices_or_a_reason():
     assert hnn_kernels.backends()["reference"].devices == ("any",)
 
 
+def test_an_empty_variable_is_an_unset_one():
+    """And what Triton takes for its interpreter is what is reported."""
+    code = "import hnn_kernels; print(hnn_kernels.explain('cpu'), hnn_kernels.backends()['triton'].devices)"
+    told = []
+    for variables in ({}, {"HNN_CPU_ISA": "", "TRITON_INTERPRET": ""}, {"TRITON_INTERPRET": "0"}):
+        plain = {name: value for name, value in os.environ.items() if name not in ("HNN_CPU_ISA", "TRITON_INTERPRET")}
+        done = subprocess.run([sys.executable, "-c", code], env=plain | variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert told[0] == told[1] == told[2]
+
+
+@pytest.mark.parametrize(("value", "interpreted"), [("true", True), ("on", True), ("2", None), ("interpret", None)])
+def test_the_interpreter_is_on_where_triton_says_so(value, interpreted):
+    pytest.importorskip("triton")
+    code = "import hnn_kernels; b = hnn_kernels.backends()['triton']; print('cpu' in b.devices, b.reason)"
+    environment = os.environ | {"TRITON_INTERPRET": value}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    expected = "True " if interpreted else f"False TRITON_INTERPRET must be 0 or 1; got '{value}'"
+    assert done.stdout.strip("\n") == expected, done.stderr
+
+
 def test_an_instruction_set_that_is_not_there_is_an_error():
     if hnn_kernels.backends()["cpu"].reason:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)

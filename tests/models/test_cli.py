@@ -169,7 +169,7 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
     common = ["--dataset", "folder", "--data-dir", "images"]
     trained = hnn("train", "S2", *common, *SMALL, "--image-shape", "1,4,4", "--split", "given", "--json")
     path = json.loads(trained.stdout)["checkpoint"]
-    assert path == "runs/folder-S2/best.ckpt"
+    assert path == str(tmp_path / "runs" / "folder-S2" / "best.ckpt")
     assert checkpoint.load(path).network.input_shape == (1, 4, 4)
     evaluated = hnn("evaluate", path, "--data-dir", "images", "--device", "cpu", "--no-progress", "--json")
     assert json.loads(evaluated.stdout)["test_accuracy"] == json.loads(trained.stdout)["test_accuracy"]
@@ -180,7 +180,9 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
 
 
 def test_download_is_for_one_process(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launch = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
     error = refused("train", "A64-S10", "--dataset", "mnist", "--data-dir", tmp_path, "--download")
     assert "--download is for one process" in error
 

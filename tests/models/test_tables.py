@@ -296,7 +296,9 @@ def test_command_refuses(arguments, message, tmp_path, monkeypatch):
 
 
 def test_command_is_for_one_process(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launch = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
     assert "tables is for one process" in refused("tables", "--list")
 
 
