@@ -3,6 +3,7 @@
 import pytest
 
 from support.imports import circles, graph, imports, modules, problems
+from support.paths import TESTS
 
 # From the bottom to the top: numbers, lists and checks, the reference, the operators, the backends that implement them,
 # the choice of a backend, autograd and the functions, the modules, the package.
@@ -42,6 +43,12 @@ def test_networks_use_only_the_public_names_of_hnn_kernels():
     assert all(source in ("hnn_kernels", "hnn_kernels.nn") for source, _ in taken), taken
     names = [name for _, name in taken if name]
     assert all(not name.startswith("_") or name.startswith("__") for name in names), names
+
+
+def test_tests_import_no_test():
+    pairs = [(path, source) for path in TESTS.rglob("*.py") for source, _ in imports(path.stem, path)]
+    assert len(pairs) > 100
+    assert not [pair for pair in pairs if pair[1].split(".")[-1].startswith(("test_", "conftest"))]
 
 
 @pytest.fixture
