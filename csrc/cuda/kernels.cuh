@@ -187,11 +187,12 @@ struct Layer {
   HNN_INLINE C replay(C potential, C& after) const {
     if constexpr (Form::kUsual) return after = potential, potential >= c.threshold ? C(1) : C(0);
     State<C> state = {};
+    Coefficients<C> only = {};
+    only.threshold = c.threshold;
     C same;
     Options without_r = options;
     if (options.reset == kFilter) without_r.reset = kNone;
-    const C spike =
-        forward_step(without_r, state, potential, Coefficients<C>{C(0), C(0), c.threshold}, inverse_width, same);
+    const C spike = forward_step(without_r, state, potential, only, inverse_width, same);
     after = state.v;
     return spike;
   }
