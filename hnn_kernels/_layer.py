@@ -160,10 +160,26 @@ def record(name: str, fields: Iterable[str], defaults: Iterable[Any] = ()) -> An
     return namedtuple(name, tuple(fields), defaults=tuple(defaults))
 
 
-Settings: Any = record("Settings", (setting.name for setting in SETTINGS))
-_FIELDS = (*TENSORS, *Settings._fields)
+_FIELDS = (*TENSORS, *(setting.name for setting in SETTINGS))
 _DEFAULTS = dict.fromkeys(TENSORS[1:]) | {setting.name: setting.default for setting in SETTINGS}
 _Call: Any = record("_Call", _FIELDS, (_DEFAULTS[name] for name in _FIELDS[1:]))
+
+
+# The parts that have a state, and the bit of each in a call's kind; the bit after them stands for checkpoints.
+_BITS = {part: 1 << i for i, part in enumerate((MEMBRANE, *FILTERS))}
+_CHECKPOINTS = 1 << len(_BITS)
+
+
+def _outputs_of(kind: int) -> tuple[str, ...]:
+    states = (operand.name for operand in STATE_OPERANDS if kind & _BITS[operand.part])
+    return "out", *states, *(("checkpoints",) if kind & _CHECKPOINTS else ())
+
+
+# Where a call has each filter's feedforward coefficients, as a tensor and as floats: by position, which costs less.
+_FEEDFORWARD = tuple(
+    (_BITS[part], _FIELDS.index(f"{part}_feedforward"), _FIELDS.index(f"{part}_feedforward_values")) for part in FILTERS
+)
+_OUTPUTS = tuple(_outputs_of(kind) for kind in range(2 * _CHECKPOINTS))
 
 
 class Layer(_Call):
@@ -191,14 +207,6 @@ class Layer(_Call):
 
     # torch.compile traces the methods below. It cannot trace properties of a named tuple, so these are methods.
 
-    def tensors(self) -> tuple:
-        """Return the values of :data:`TENSORS`."""
-        return tuple(self)[: len(TENSORS)]
-
-    def settings(self) -> Settings:
-        """Return the values of :data:`SETTINGS`."""
-        return Settings(*tuple(self)[len(TENSORS) :])
-
     def has(self, part: str) -> bool:
         """Return True if the layer has this part."""
         if part in FILTERS:
@@ -207,13 +215,15 @@ class Layer(_Call):
 
     def outputs(self) -> tuple[str, ...]:
         """Return the names of the :data:`OUTPUTS` that the forward call has."""
-        found = ["out"]
+        kind = _CHECKPOINTS if self.checkpoint_every > 0 else 0
         if self.return_state:
-            parts = [part for part in (MEMBRANE, *FILTERS) if self.has(part)]
-            found += [operand.name for operand in STATE_OPERANDS if operand.part in parts]
-        if self.checkpoint_every > 0:
-            found.append("checkpoints")
-        return tuple(found)
+            if self.reset != NO_MEMBRANE:
+                kind |= _BITS[MEMBRANE]
+            for bit, tensor, values in _FEEDFORWARD:
+                given = self[tensor]
+                if (len(self[values]) if given is None else given.shape[0]) > 0:
+                    kind |= bit
+        return _OUTPUTS[kind]
 
     def taps(self, part: str) -> tuple[int, int]:
         """Return the numbers of a filter's coefficients, (P, Q + 1), or (0, 0) if it is absent."""

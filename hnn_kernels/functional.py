@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, _dispatch, reference
-from ._layer import NO_MEMBRANE, READOUTS, RESET_GRADS, RESETS, STATES, Layer
+from ._layer import FILTER_SIDES, FILTERS, NO_MEMBRANE, READOUTS, RESET_GRADS, RESETS, STATES, Layer
 from ._ops import autograd
 from .filters import IIR
 from .state import LIFState, state_dtype
@@ -120,31 +120,44 @@ def lif(
     shape = current.shape[1:] if steps is None else current.shape
     # A layer's tensors, and the floats that take their place, by the names of _layer.py.
     given: dict[str, Any] = {}
-    for name, value in (("decay", decay), ("reset_decay", reset_decay), ("threshold", threshold)):
+    for name, number, value in (
+        ("decay", "decay_value", decay),
+        ("reset_decay", "reset_decay_value", reset_decay),
+        ("threshold", "threshold_value", threshold),
+    ):
         if isinstance(value, Tensor):
             _checks.coefficient(name, value, shape[1:], (current.dtype, dtype), device)
             given[name] = value.to(dtype)
         else:
-            given[f"{name}_value"] = _checks.number(name, value)
-    before = _state(state, synapse is not None, axon is not None)
+            given[number] = _checks.number(name, value)
     if state is not None:
+        state = _state(state, synapse is not None, axon is not None)
         for name in ("v", "r"):
-            given[name] = value = getattr(before, name)
+            given[name] = value = getattr(state, name)
             _checks.state(f"state.{name}", value, shape, dtype, device)
-    for part, iir_filter in (("synapse", synapse), ("axon", axon)):
+    for part, called, iir_filter in (
+        ("synapse", ("synapse.", "state.synapse"), synapse),
+        ("axon", ("axon.", "state.axon"), axon),
+    ):
         if iir_filter is None:
             continue
         if not isinstance(iir_filter, tuple) or len(iir_filter) != 2:
             raise TypeError(f"{part} must be an IIR(feedback, feedforward) or None; got {type(iir_filter).__name__}")
-        given |= _filter(part, iir_filter, getattr(before, part), (f"{part}.", f"state.{part}"), shape, current)
+        history = None if state is None else getattr(state, part)
+        given |= _filter(part, iir_filter, history, called, shape, current)
+    if checkpoint_every is not None and not _differentiable(current, given):
+        checkpoint_every = None
     layer = Layer(
         current, **given, steps=steps, width=sigma, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
         reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], smooth=smooth, return_state=return_state,
-        checkpoint_every=checkpoint_every if _wants_checkpoints(checkpoint_every, current, given) else 0,
+        checkpoint_every=checkpoint_every or 0,
     )  # fmt: skip
-    found = _call(layer, backend)
+    out, *states = _call(layer, backend)
+    if not return_state:
+        return out, None
+    found: dict[str, Any] = dict(zip(layer.outputs()[1:], states, strict=False))  # which may end with checkpoints
     after: list[Any] = [found.get(name) for name in STATES]
-    return found["out"], LIFState(*after) if return_state else None
+    return out, LIFState(*after)
 
 
 def iir(
@@ -182,28 +195,25 @@ def iir(
     _checks.train("x", x)
     _checks.flag("return_state", return_state)
     given = _filter("synapse", (feedback, feedforward), state, ("", "state"), x.shape[1:], x)
-    found = _call(Layer(x, **given, reset=NO_MEMBRANE, return_state=return_state), backend)
-    return found["out"], found.get("synapse_state")
+    y, *states = _call(Layer(x, **given, reset=NO_MEMBRANE, return_state=return_state), backend)
+    return y, states[0] if return_state else None
 
 
-def _call(layer: Layer, backend: str | None) -> dict[str, Any]:
-    """Run a call; return its outputs by the names of _layer.py."""
+def _call(layer: Layer, backend: str | None) -> tuple[Any, ...]:
+    """Run a call; return its outputs in the order of ``layer.outputs()``."""
     chosen = _dispatch.choose(layer.current.device.type, backend)
     return reference.layer(layer) if chosen == "reference" else autograd.apply(layer, chosen)
 
 
-def _wants_checkpoints(every: int | None, current: Tensor, given: dict) -> bool:
-    """Return True if checkpoints are asked for and a gradient may be."""
-    if every is None or not torch.is_grad_enabled():
+def _differentiable(current: Tensor, given: dict) -> bool:
+    """Return True if a gradient of the call may be asked for."""
+    if not torch.is_grad_enabled():
         return False
     return current.requires_grad or any(isinstance(t, Tensor) and t.requires_grad for t in given.values())
 
 
-def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
-    """Return ``state``, checked to have just the parts that the call needs; all None to start from zero."""
-    if state is None:
-        nothing: Any = None
-        return LIFState(nothing, nothing)
+def _state(state: LIFState, synapse: bool, axon: bool) -> LIFState:
+    """Return ``state``, checked to have just the parts that the call needs."""
     if not isinstance(state, tuple) or not 2 <= len(state) <= 4:
         raise TypeError(f"state must be a LIFState that an earlier call returned; got {type(state).__name__}")
     state = LIFState(*state)
@@ -212,6 +222,16 @@ def _state(state: LIFState | None, synapse: bool, axon: bool) -> LIFState:
             wanted = f"a tensor, since the call has a {name}" if has else f"None, since the call has no {name}"
             raise ValueError(f"state.{name} must be {wanted}")
     return state
+
+
+# Of each filter: a side, its fields of a Layer, and how many coefficients it has at least.
+_SIDES = {
+    part: tuple(
+        (side, f"{part}_{side}", f"{part}_{side}_values", least)
+        for side, least in zip(FILTER_SIDES, (0, 1), strict=True)
+    )
+    for part in FILTERS
+}
 
 
 def _filter(
@@ -226,23 +246,22 @@ def _filter(
 
     ``called`` holds the prefix of its coefficients and the name of its state, for messages.
     """
-    prefix, state_name = called
     given: dict[str, Any] = {}
     depth = -1
-    for side, value, least in (("feedback", coefficients[0], 0), ("feedforward", coefficients[1], 1)):
+    for value, (side, tensor, values, least) in zip(coefficients, _SIDES[part], strict=True):
         floats = _checks.plain_floats(value)
         if floats is None:
-            value, floats = _coefficients_of(prefix + side, value, shape, like)
+            value, floats = _coefficients_of(called[0] + side, value, shape, like)
         taps = len(value)
         if taps < least:
-            raise ValueError(f"{prefix}{side} must have at least one coefficient; got none")
+            raise ValueError(f"{called[0]}{side} must have at least one coefficient; got none")
         if isinstance(value, Tensor):
-            given[f"{part}_{side}"] = value
+            given[tensor] = value
         else:
-            given[f"{part}_{side}_values"] = floats
+            given[values] = floats
         depth += taps
     if state is not None:
-        _checks.state(state_name, state, (depth, *shape), state_dtype(like.dtype), like.device)
+        _checks.state(called[1], state, (depth, *shape), state_dtype(like.dtype), like.device)
         given[f"{part}_state"] = state
     return given
 

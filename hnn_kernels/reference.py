@@ -128,8 +128,11 @@ def _stack(train: list[Tensor], like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.stack([x.to(like.dtype) for x in train]) if train else like.new_empty((0, *shape))
 
 
-def layer(call: Layer) -> dict[str, Tensor]:
-    """Run a call of :func:`hnn_kernels.lif` or :func:`hnn_kernels.iir`; return its outputs by name."""
+def layer(call: Layer) -> tuple[Tensor, ...]:
+    """Run a call of :func:`hnn_kernels.lif` or :func:`hnn_kernels.iir`.
+
+    Return its outputs in the order of ``call.outputs()``, without checkpoints, which are of no use here.
+    """
     current, dtype = call.current, state_dtype(call.current.dtype)
     # unbind, not current[t]: the backward of an index fills a whole [T, ...] tensor for every step.
     inputs = current.unbind(0) if call.steps is None else [current] * call.steps
@@ -147,15 +150,13 @@ def layer(call: Layer) -> dict[str, Tensor]:
             count = count + x
         else:
             train.append(x if axon is None else axon(x))
-    found = {"out": count.to(current.dtype) if call.count else _stack(train, current, call.shape)}
+    results = [count.to(current.dtype) if call.count else _stack(train, current, call.shape)]
     if call.return_state:
         if membrane is not None:
             # Copies, so that with no steps the returned state is not the caller's own tensor.
-            found |= {name: getattr(membrane, name).clone() for name in MEMBRANE_STATES}
-        for part, run in zip(FILTERS, (synapse, axon), strict=True):
-            if run is not None:
-                found[f"{part}_state"] = run.state(zero)
-    return found
+            results += [getattr(membrane, name).clone() for name in MEMBRANE_STATES]
+        results += [run.state(zero) for run in (synapse, axon) if run is not None]
+    return tuple(results)
 
 
 def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:

@@ -1,23 +1,17 @@
 """The autograd functions between the public calls and a backend's pair of raw operators."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._layer import INCOMING, TENSORS, Layer
+from .._layer import INCOMING, OUTPUTS, TENSORS, Layer
 from .layer import backward_ops, forward_ops
 
-
-class Plan(NamedTuple):
-    """The backend, and the names of the outputs that the call has."""
-
-    backend: str
-    outputs: tuple[str, ...]
-
-
-# A layer's tensors, its settings, the plan.
-_INPUTS = len(TENSORS) + 2
+_PLACES = {name: place for place, name in enumerate(OUTPUTS)}
+# The inputs of a Function: a layer's tensors, its settings, and the plan, (backend, names of the outputs that it has).
+_TENSORS = len(TENSORS)
+_INPUTS = _TENSORS + 2
 
 
 class LayerFunction(torch.autograd.Function):
@@ -30,14 +24,14 @@ class LayerFunction(torch.autograd.Function):
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
         """Turn ``(*tensors, settings, plan)`` into the outputs of the plan."""
         # Only the last ones: Dynamo of torch 2.11 passes a symbolic `steps` once more in front.
-        *tensors, settings, plan = inputs[-_INPUTS:]
-        return tuple(forward_ops[plan.backend](*tensors, *settings))
+        *tensors, settings, (backend, _) = inputs[-_INPUTS:]
+        return tuple(forward_ops[backend](*tensors, *settings))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.settings, ctx.plan = inputs[-_INPUTS:]
         checkpoints = None
-        if ctx.settings.checkpoint_every:
+        if ctx.plan[1][-1] == "checkpoints":
             checkpoints = output[-1]
             ctx.mark_non_differentiable(checkpoints)
         ctx.save_for_backward(*tensors, checkpoints)
@@ -45,16 +39,20 @@ class LayerFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        given = {f"grad_{name}": grad for name, grad in zip(ctx.plan.outputs, grads, strict=True)}
-        *tensors, given["checkpoints"] = ctx.saved_tensors
-        incoming = [given.get(name) for name in INCOMING]
-        wanted = ctx.needs_input_grad[: len(TENSORS)]
-        needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
+        incoming = [None] * len(INCOMING)
+        for name, grad in zip(ctx.plan[1], grads, strict=True):
+            incoming[_PLACES[name]] = grad
+        *tensors, incoming[-1] = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:_TENSORS]
+        needs = 0
+        for i, needed in enumerate(wanted):
+            if needed:
+                needs |= 1 << i
         # With gradients enabled, a graph of this backward is recorded. It must end in an error, not in a gradient that
         # misses a part.
         gradient = LayerGradient.apply if torch.is_grad_enabled() else LayerGradient.forward
         gradients = iter(gradient(*incoming, *tensors, ctx.settings, ctx.plan, needs))
-        return *(next(gradients) if needed else None for needed in wanted), None, None
+        return *[next(gradients) if needed else None for needed in wanted], None, None
 
 
 class _PlainLayer(torch.autograd.Function):
@@ -69,12 +67,11 @@ class _PlainLayer(torch.autograd.Function):
     backward = LayerFunction.backward
 
 
-def apply(layer: Layer, backend: str) -> dict[str, Tensor]:
-    """Return the outputs of a call by name, differentiable by autograd, torch.func and torch.compile."""
-    plan = Plan(backend, layer.outputs())
+def apply(layer: Layer, backend: str) -> tuple[Tensor, ...]:
+    """Return the outputs of a call, differentiable by autograd, torch.func and torch.compile."""
     transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     function = LayerFunction if transformed else _PlainLayer
-    return dict(zip(plan.outputs, function.apply(*layer.tensors(), layer.settings(), plan), strict=True))
+    return function.apply(*layer[:_TENSORS], layer[_TENSORS:], (backend, layer.outputs()))
 
 
 class LayerGradient(torch.autograd.Function):
@@ -85,8 +82,8 @@ class LayerGradient(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
         """Turn ``(*INCOMING, *LayerFunction's inputs, needs)`` into the needed gradients."""
-        *tensors, settings, plan, needs = inputs[-len(INCOMING) - _INPUTS - 1 :]
-        return tuple(backward_ops[plan.backend](*tensors, *settings, needs))
+        *tensors, settings, (backend, _), needs = inputs[-len(INCOMING) - _INPUTS - 1 :]
+        return tuple(backward_ops[backend](*tensors, *settings, needs))
 
     @staticmethod
     def setup_context(ctx, inputs, output):

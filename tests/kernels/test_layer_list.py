@@ -58,7 +58,12 @@ def test_a_call_says_which_outputs_it_has(options, filters, reset):
     given = {f"{name}_feedforward_values": [0.5] for name in filters}
     given |= {f"{name}_value": 0.5 for name in COEFFICIENTS}
     layer = Layer(torch.zeros(2, 1, 3), **given, reset=reset, **options)
-    assert tuple(reference(layer)) == layer.outputs()
+    results = dict(zip(layer.outputs(), reference(layer), strict=True))
+    assert set(results) <= {"out", *STATES}
+    assert [name for name in STATES if name in results] == list(results)[1:]
+    assert ("v" in results) == ("r" in results) == (layer.return_state and reset != NO_MEMBRANE)
+    for name in FILTERS:
+        assert (f"{name}_state" in results) == (layer.return_state and name in filters)
 
 
 def test_the_number_of_no_membrane_is_no_resets():
