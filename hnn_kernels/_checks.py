@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -112,10 +113,11 @@ def same(name: str, value: Any, like_name: str, like: Tensor) -> None:
 def probabilities(name: str, value: Tensor) -> None:
     """Check that every element is in [0, 1].
 
-    Where Python must not wait for the elements (a GPU, a compiled graph), the check is an assertion there.
+    Where Python must not wait for the elements (a GPU, a compiled graph) or there are none (a fake tensor), the check
+    is an assertion there.
     """
     valid = ((value >= 0) & (value <= 1)).all()
-    if value.device.type != "cpu" or torch.compiler.is_compiling():
+    if value.device.type != "cpu" or torch.compiler.is_compiling() or isinstance(valid, FakeTensor):
         torch._assert_async(valid, f"{name} must lie in [0, 1]")
     elif not valid:
         low, high = (x.item() for x in value.aminmax())

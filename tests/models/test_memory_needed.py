@@ -68,6 +68,8 @@ def test_a_description_of_any_size_needs_no_memory():
     [
         ("A4C3-P2-S6C2-P2-S5", {"coding": "gaussian", "input": "axon", "learn": ("axon",)}),
         ("S6C3-P2-S7-S5", {"coding": "poisson"}),
+        ("S6C3-P2-S7-S5", {"coding": "poisson", "backend": "reference"}),
+        ("A12-S7-S5", {"coding": "gaussian", "backend": "reference"}),
         ("A12-S7-S5", {"input": "axon", "axon": "normalized"}),
         ("A12-S7-S5", {"fixed_artificial": True, "synapse": "exponential"}),
         ("A12-A5", {}),
