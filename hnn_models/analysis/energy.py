@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR, LIF
 
+from ..network.activity import Activity, activity
 from ..network.codings import KINDS
 from ..network.layers import SpikingLayer, shared
 from ..network.network import HybridNetwork
 from ..network.tokens import Shape, Token
 from ..network.wrappers import unwrapped
-from .activity import Activity, activity
 
 FLOAT = 4  # bytes
 

@@ -7,9 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from ..network.activity import Activity, activity, membrane
 from ..network.table import show
 from ..network.wrappers import unwrapped
-from .activity import Activity, activity, membrane
 
 _RASTER_NEURONS = 200
 _TRACES = 4

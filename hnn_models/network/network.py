@@ -1,7 +1,6 @@
 """The hybrid network: artificial layers, one coding, spiking layers."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,10 +14,10 @@ from . import build, table
 from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal, SpikingLayer
+from .state import bare_name, plain_state
 from .tokens import Shape, Token
 
 _LARGE = 2**30  # bytes; for a smaller tensor the system is not asked
-_WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+|(?<=\.)_orig_mod\.")
 
 
 if TYPE_CHECKING:
@@ -269,10 +268,24 @@ class HybridNetwork(nn.Module):
                 raise ValueError(
                     f"source must have the {what} {mine} of {self.architecture}; {source.architecture} has {other}"
                 )
-        from .wrappers import plain_state  # which needs this class
-
-        state = plain_state(source)
+        state = source.plain_state()
         self.artificial.load_state_dict({name: state[f"artificial.{name}"] for name in self.artificial.state_dict()})
+
+    def plain_state(self, *, keep_dtypes: bool = True) -> dict[str, Tensor]:
+        """The state of the plain network with the same weights: :attr:`config` rebuilds that network.
+
+        Pruning, parametrisations, weight and spectral normalisation make weights from other tensors; the state has the
+        weights that they make. A bias that was taken away is zero. Hooks are no state.
+
+        Args:
+            keep_dtypes: False to refuse a network of other dtypes than the plain one has when it is made.
+
+        Raises:
+            ValueError: the network has modules or tensors that :attr:`config` does not describe.
+        """
+        with torch.device("meta"):
+            plain = HybridNetwork.of(self.settings)
+        return plain_state(self, plain, keep_dtypes)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``torch.nn.Module.load_state_dict``, also for the state of a wrapped network.
@@ -316,11 +329,6 @@ def _check(name: str, value: Tensor, shape: Shape) -> None:
         raise TypeError(f"{name} must be a floating tensor; got {kind}")
     if value.shape[1:] != shape:
         raise ValueError(f"{name} must be [B, {', '.join(map(str, shape))}]; got {tuple(value.shape)}")
-
-
-def bare_name(name: str) -> str:
-    """The name of a parameter without what wrappers put into it."""
-    return _WRAPPERS.sub("", name)
 
 
 def _text(tokens: Sequence[Token]) -> str:

@@ -13,7 +13,6 @@ from ..data import datasets
 from ..data.images import ImageSet
 from ..errors import DataError
 from ..network.network import HybridNetwork
-from ..network.wrappers import plain_state
 from .protocol import Protocol
 
 KEY = "hnn"
@@ -61,9 +60,9 @@ def describe(
     """The part of a checkpoint under :data:`KEY`, made of tensors and plain types alone.
 
     It has the weights of the plain network where the network's own state is of another form
-    (:func:`hnn_models.network.wrappers.plain_state`).
+    (:meth:`hnn_models.HybridNetwork.plain_state`).
     """
-    weights = {} if network.is_plain else {"weights": plain_state(network)}
+    weights = {} if network.is_plain else {"weights": network.plain_state()}
     return {
         "version": VERSION,
         "network": network.config,

@@ -15,7 +15,7 @@ from ..data.batches import loader
 from ..data.images import FeatureSet, ImageSet, split
 from ..data.listing import some
 from ..network.network import HybridNetwork
-from ..network.wrappers import compiled_in, plain_state, unwrapped
+from ..network.wrappers import compiled_in, unwrapped
 from ..room import require
 from . import checkpoint, footprint, resume, trainer
 from .classifier import Classifier
@@ -130,7 +130,7 @@ def _train(
     compiled: bool,
 ) -> Outcome:
     network = unwrapped(given)
-    plain_state(network, keep_dtypes=False)  # refuses, before training, a network that no checkpoint can describe
+    network.plain_state(keep_dtypes=False)  # refuses, before training, a network that no checkpoint can describe
     divided = parts(network, images, protocol)
     trainer.check_precision(protocol.precision, device)
     if pretrained is not None and not network.has_fixed_part:
@@ -305,5 +305,5 @@ def _pretrained(path: Path, protocol: Protocol, digest: str) -> HybridNetwork:
 
 
 def _same_fixed_part(one: HybridNetwork, other: HybridNetwork) -> bool:
-    mine, theirs = plain_state(one), other.state_dict()
+    mine, theirs = one.plain_state(), other.state_dict()
     return all(torch.equal(mine[name].cpu(), theirs[name]) for name in mine if name.startswith("artificial."))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from ..analysis.activity import activity_of_features
+from ..network.activity import activity_of_features
 from ..network.network import HybridNetwork
 from ..network.tokens import Token
 

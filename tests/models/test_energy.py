@@ -6,7 +6,7 @@ from torch import nn
 
 from hnn_models import HybridNetwork
 from hnn_models.analysis import energy
-from hnn_models.analysis.activity import activity, membrane
+from hnn_models.network.activity import activity, membrane
 from support.looped_network import make
 
 # Weights of 1, no bias, no axon, a reset that takes the threshold off at once: a current of 0.5 fires at steps

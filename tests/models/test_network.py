@@ -8,7 +8,7 @@ from torch import nn
 
 import hnn_kernels
 from hnn_models import HybridNetwork, NotationError
-from hnn_models.analysis.activity import activity
+from hnn_models.network.activity import activity
 from support.looped_network import by_hand, make, record, weights
 
 SMALL = ["A12-A9-S5", "A12-S9-S5", "S12-S9-S5", "S5", "A5-S8-S7-S5"]

@@ -7,7 +7,7 @@ pytest.importorskip("matplotlib", reason="plots need the extra 'models'")
 import torch
 
 from hnn_models.analysis import plots
-from hnn_models.analysis.activity import activity
+from hnn_models.network.activity import activity
 from hnn_models.paper import plots as table_plots
 from support.looped_network import make
 from support.paper_cells import CELLS, row

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hnn_models.analysis.activity import activity
+from hnn_models.network.activity import activity
 from support.commands import hnn
 from support.small_network import CPU, PROTOCOL, build, saved_weights, train
 

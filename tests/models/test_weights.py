@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 import hnn_kernels
 from hnn_models import HybridNetwork
 from hnn_models.analysis import energy, timing
-from hnn_models.analysis.activity import activity
+from hnn_models.network.activity import activity
 from hnn_models.network.layers import Signal
 from hnn_models.network.table import kept_for_backward, rows
 from hnn_models.network.weights import affine

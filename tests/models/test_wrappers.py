@@ -8,8 +8,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from hnn_models import HybridNetwork, SpikingLayer, load
 from hnn_models.analysis import energy
-from hnn_models.analysis.activity import activity
-from hnn_models.network.wrappers import plain_state, unwrapped
+from hnn_models.network.activity import activity
+from hnn_models.network.wrappers import unwrapped
 from support.small_network import CPU, PROTOCOL, assert_same_weights, build, saved_weights, train
 
 learning = pytest.importorskip("hnn_models.training.learning", reason="training needs the extra 'models'")
@@ -145,12 +145,12 @@ def test_a_changed_network_trains_and_its_checkpoint_holds_the_weights_that_it_u
     assert network(images).sum() > 0
     torch.testing.assert_close(loaded(images), network(images))
     assert learning.evaluate(loaded, few, PROTOCOL, device=CPU, progress=False) == outcome.test_accuracy
-    assert_same_weights(loaded.state_dict(), plain_state(network))
+    assert_same_weights(loaded.state_dict(), network.plain_state())
     # A run that is continued has the same change, and goes on with its tensors.
     again = build(gain=6.0)
     change(again)
     train(again, few, tmp_path / "run", PROTOCOL._replace(epochs=2), resume=True)
-    assert_same_weights(plain_state(again), plain_state(network))
+    assert_same_weights(again.plain_state(), network.plain_state())
 
 
 class Adapter(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import LIF
 
-from ..network.layers import Signal, SpikingLayer
-from ..network.network import HybridNetwork
-from ..network.wrappers import unwrapped
+from .layers import Signal, SpikingLayer
+from .network import HybridNetwork
+from .wrappers import unwrapped
 
 
 class Activity(NamedTuple):
