@@ -11,8 +11,22 @@ from typing import Any
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+_received: int | None = None
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
+    global _received
+    _received = number
     raise SystemExit(128 + number)
+
+
+def leave_if_told() -> None:
+    """Raise the ``SystemExit`` of a signal once more.
+
+    Python drops an exception that is raised in a finalizer (``__del__``), and the handler may have run in one.
+    """
+    if _received is not None:
+        raise SystemExit(128 + _received)
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:
@@ -51,7 +65,7 @@ def kept() -> Iterator[None]:
     Handlers of the user stay in force, and afterwards all are as they were. Outside the main thread nothing is changed:
     only the main thread gets signals.
     """
-    global _wanted
+    global _received, _wanted
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -63,7 +77,7 @@ def kept() -> Iterator[None]:
         put_back()
         yield
     finally:
-        _wanted = outer
+        _received, _wanted = None, outer
         _set(before)
 
 

@@ -146,6 +146,8 @@ def _train(
     if earlier is not None and network.has_fixed_part and pretrained is None:
         resume.check_artificial(run_dir, earlier, protocol)
     source = None if pretrained is None else _pretrained(pretrained, protocol, digest)
+    if source is not None:
+        network.load_artificial(source)  # refuses another network before the folder of the run is made
     finished = earlier is not None and earlier.finished
     if not finished:
         paths.ready(run_dir)
@@ -160,7 +162,7 @@ def _train(
                 artificial = _train(
                     source, images, protocol, run_dir / "artificial", device, None, resumed, progress, compiled
                 )
-            network.load_artificial(source)
+                network.load_artificial(source)
             if earlier is not None and not _same_fixed_part(network, earlier.found.network):
                 raise ValueError(f"the run in {run_dir} cannot be resumed, it has another pretrained network")
         if not finished:

@@ -168,6 +168,9 @@ class _StopWhenFlat(EarlyStopping):
 class _OwnSignals(Callback):
     """Put our signal handlers in force again: Lightning sets its own just before it begins."""
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        signals.leave_if_told()
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         signals.put_back()
 
