@@ -36,7 +36,7 @@ def main() -> None:
         takes = f"usable on {', '.join(backend.devices)}" if backend.devices else f"not usable: {backend.reason}"
         print(f"backend     {backend.name}: {takes}")
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        print(f"default     {device} tensors take {_dispatch.find(device, None)}")
+        print(f"default     {device} tensors take {_dispatch.choose(device, None)}")
 
 
 if __name__ == "__main__":

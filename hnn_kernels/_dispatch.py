@@ -1,14 +1,13 @@
 """The backends: the devices that each takes here, and the choice among them."""
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._ops import autograd, coding, layer
+from ._ops import coding, layer
 
 # The words that Triton takes for its own switches.
 _ON, _OFF = ("1", "true", "yes", "on", "y"), ("0", "false", "no", "off", "n")
@@ -94,7 +93,6 @@ KERNEL_BACKENDS = tuple(entry.name for entry in REGISTRY if entry.kernels)
 # The operators come before those that implement them, which the probes import.
 for _name in KERNEL_BACKENDS:
     layer.define(_name)
-    autograd.differentiate(_name)
     coding.define(_name)
 # Established at import: a call may be traced by torch.compile.
 _BACKENDS = {entry.name: entry.probe() for entry in REGISTRY}
@@ -113,42 +111,8 @@ def _why_not(backend: Backend, device_type: str) -> str:
     return backend.reason or f"it takes {' and '.join(backend.devices)} tensors, not {device_type}"
 
 
-class ReferenceWarning(UserWarning):
-    """The reference, a slow loop in plain PyTorch, runs where kernels were expected."""
-
-
-_warned = False
-
-
 def choose(device_type: str, requested: str | None) -> str:
-    """:func:`find`, for a call: it warns once where the reference takes the place of kernels that were expected."""
-    chosen = find(device_type, requested)
-    if chosen == "reference" and requested is None and not _warned and not torch.compiler.is_compiling():
-        _warn(device_type)
-    return chosen
-
-
-def _warn(device_type: str) -> None:
-    from . import _extensions
-
-    global _warned
-    module = getattr(_extensions, device_type, None)
-    if device_type not in ("cpu", "cuda") or not (
-        reason := _extensions.missing(device_type, module, getattr(_extensions, f"{device_type}_error"))
-    ):
-        return
-    _warned = True
-    warnings.warn(
-        f"hnn_kernels runs its reference, a slow loop in plain PyTorch, on {device_type} tensors: {reason}. "
-        "backend='reference' asks for it without this warning, and so does "
-        "warnings.filterwarnings('ignore', category=hnn_kernels.ReferenceWarning)",
-        ReferenceWarning,
-        stacklevel=5,  # the caller of lif, iir or a coding
-    )
-
-
-def find(device_type: str, requested: str | None) -> str:
-    """The backend for tensors on ``device_type``: the one ``requested``, or the best usable one.
+    """Choose the backend for tensors on ``device_type``: the one ``requested``, or the best usable one.
 
     Raises:
         ValueError: ``requested`` is not a backend, or does not take tensors on ``device_type``.
@@ -156,8 +120,7 @@ def find(device_type: str, requested: str | None) -> str:
     """
     if requested is None:
         for name, backend in _BACKENDS.items():
-            # On the device "meta" nothing runs: any operator gives the shapes, and the reference would loop over time.
-            if _takes(backend.automatic, device_type) or (device_type == "meta" and backend.automatic):
+            if _takes(backend.automatic, device_type):
                 return name
     if not isinstance(requested, str) or requested not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))} or None; got {requested!r}")
@@ -190,7 +153,7 @@ def explain(current: Tensor | torch.device | str, *, backend: str | None = None)
         ValueError, RuntimeError: as the call itself would for this ``backend``.
     """
     device = current.device if isinstance(current, Tensor) else torch.device(current)
-    chosen = find(device.type, backend)
+    chosen = choose(device.type, backend)
     others = {}
     for other in _BACKENDS.values():
         if other.name == chosen:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, _dispatch, reference
-from ._ops.coding import coding_ops, gaussian
+from ._ops.coding import GaussianFunction, coding_ops
 
 
 def encode_duplicate(value: Tensor, steps: int) -> Tensor:
@@ -28,7 +28,7 @@ def encode_duplicate(value: Tensor, steps: int) -> Tensor:
         TypeError, ValueError: ``value`` is not a floating tensor, or ``steps`` is not an int of at least 0.
     """
     _checks.floating("value", value)
-    steps = _checks.steps_count("steps", steps)
+    _checks.steps_count("steps", steps)
     return value.expand(steps, *value.shape)
 
 
@@ -81,7 +81,7 @@ def encode_gaussian(
     chosen, noise = _noise(mean, steps, seed, first_step, first_element, backend)
     if chosen == "reference":
         return reference.gaussian(mean, log_std, *noise)
-    return gaussian(mean, log_std, *noise, chosen)
+    return GaussianFunction.apply(mean, log_std, *noise, chosen)
 
 
 def encode_poisson(
@@ -132,11 +132,10 @@ def encode_poisson(
 
 def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tuple[str, tuple]:
     """Check the arguments; return the backend and ``(seed as a tensor, steps, first_step, first_element)``."""
-    steps = _checks.steps_count("steps", steps)
-    first_step = _checks.steps_count("first_step", first_step, "the number of the first step")
-    first_element = _checks.steps_count("first_element", first_element, "the number of the first element")
-    _checks.fits(steps, like)
-    seed = _checks.seed(seed, like.device)
+    _checks.steps_count("steps", steps)
+    _checks.steps_count("first_step", first_step, "the number of the first step")
+    _checks.steps_count("first_element", first_element, "the number of the first element")
+    _checks.seed(seed, like.device)
     chosen = _dispatch.choose(like.device.type, backend)
     if seed is None:
         seed = torch.randint(2**63 - 1, (), device=like.device)

@@ -96,7 +96,7 @@ def lif(
         RuntimeError: a backend that is not usable here, or a gradient of the gradient.
     """
     if steps is not None:
-        steps = _checks.steps_count("steps", steps)
+        _checks.steps_count("steps", steps)
     _checks.current(current, steps)
     _checks.option("reset", reset, RESETS)
     _checks.option("reset_grad", reset_grad, RESET_GRADS)
@@ -104,11 +104,9 @@ def lif(
     _checks.option("readout", readout, READOUTS)
     _checks.flag("smooth", smooth)
     _checks.flag("return_state", return_state)
-    compiling = torch.compiler.is_compiling()
-    sigma_varies = compiling and _checks.varies(sigma)
     sigma = _checks.number("sigma", sigma, positive=True)
     if checkpoint_every is not None:
-        checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
+        _checks.positive_int("checkpoint_every", checkpoint_every)
     if reset != "filter":
         if reset_decay is not None:
             raise ValueError(f"reset_decay must be None with reset={reset!r}, which has no reset variable")
@@ -120,14 +118,8 @@ def lif(
 
     dtype, device = state_dtype(current.dtype), current.device
     shape = current.shape[1:] if steps is None else current.shape
-    if readout == "count":
-        _checks.countable(current.shape[0] if steps is None else steps, current.dtype, smooth)
-    elif steps is not None:
-        _checks.fits(steps, current)
     # A layer's tensors, and the floats that take their place, by the names of _layer.py.
-    given: dict[str, Any] = {"width": sigma}
-    if sigma_varies:
-        given = {"varying_width": _checks.as_tensor(sigma, torch.float64, "cpu")}
+    given: dict[str, Any] = {}
     for name, number, value in (
         ("decay", "decay_value", decay),
         ("reset_decay", "reset_decay_value", reset_decay),
@@ -136,8 +128,6 @@ def lif(
         if isinstance(value, Tensor):
             _checks.coefficient(name, value, shape[1:], (current.dtype, dtype), device)
             given[name] = value.to(dtype)
-        elif compiling and _checks.varies(value):
-            given[name] = _checks.as_tensor(_checks.number(name, value), dtype, device)
         else:
             given[number] = _checks.number(name, value)
     if state is not None:
@@ -158,7 +148,7 @@ def lif(
     if checkpoint_every is not None and not _differentiable(current, given):
         checkpoint_every = None
     layer = Layer(
-        current, **given, steps=steps, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
+        current, **given, steps=steps, width=sigma, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
         reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], smooth=smooth, return_state=return_state,
         checkpoint_every=checkpoint_every or 0,
     )  # fmt: skip
@@ -282,8 +272,7 @@ def _coefficients_of(name: str, part: Any, shape: Sequence[int], like: Tensor) -
     if not isinstance(part, Tensor):
         if isinstance(part, str) or not isinstance(part, Sequence):
             raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(part).__name__}")
-        compiling = torch.compiler.is_compiling()
-        if not any(isinstance(c, Tensor) or (compiling and _checks.varies(c)) for c in part):
+        if not any(isinstance(c, Tensor) for c in part):
             floats = [_checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
             return floats, floats
         part = _stack(name, part, shape, like)
@@ -299,8 +288,6 @@ def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like
         if isinstance(c, Tensor):
             _checks.coefficient(f"{name}[{i}]", c, shape[1:], (like.dtype, dtype), like.device)
             tensors.append(c.to(dtype))
-        elif torch.compiler.is_compiling() and _checks.varies(c):
-            tensors.append(_checks.as_tensor(_checks.number(f"{name}[{i}]", c), dtype, like.device))
         else:
             tensors.append(torch.tensor(_checks.number(f"{name}[{i}]", c), dtype=dtype, device=like.device))
     return torch.stack(torch.broadcast_tensors(*tensors))
