@@ -15,7 +15,8 @@ from hnn_models.training.memory import keep_what_is_freed
 
 from .workloads import Work
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler logs each start and stop
+# Otherwise the profiler logs each start and stop.
+os.environ["KINETO_LOG_LEVEL"] = os.environ.get("KINETO_LOG_LEVEL") or "99"
 
 
 class Watched:

@@ -1,5 +1,6 @@
 """The file of a record: CSV, one :class:`Row` per line. Rows are only ever appended."""
 
+import argparse
 import csv
 import io
 from collections.abc import Iterable
@@ -12,6 +13,18 @@ from hnn_models import paths
 from .rows import Row
 
 _TYPES = get_type_hints(Row)
+
+
+def csv_file(text: str) -> Path:
+    """The file that a program's option names, for ``type`` of :mod:`argparse`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no file of this machine, or a folder.
+    """
+    try:
+        return paths.file(text, "the record")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def is_record(path: Path) -> bool:

@@ -9,7 +9,6 @@ calls, on one thread. The figures are medians, in microseconds.
 import argparse
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ import hnn_kernels
 
 from ..core.cases import Case
 from ..core.timing import CPUClock, Plan, Variant, figures, interleave
-from ..records.record import append
+from ..records.record import append, csv_file
 from ..records.rows import Run
 
 
@@ -50,7 +49,7 @@ def main() -> None:
     """Print a line for each form of the layer. With ``--csv``, append the rows to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=60, help="turns of each variant (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="append the rows to this file")
+    parser.add_argument("--csv", type=csv_file, help="append the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     current = torch.zeros(1, 1, 1, requires_grad=True)

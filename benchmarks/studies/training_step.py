@@ -18,7 +18,6 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from hnn_models.network.config import INPUTS
 from ..core.cases import Case
 from ..core.memory import buffers
 from ..core.timing import CPUClock, Plan, Variant, figures, interleave
-from ..records.record import append
+from ..records.record import append, csv_file
 from ..records.rows import Run
 from .ancestor import Ancestor
 
@@ -134,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input", choices=INPUTS, nargs="+", default=INPUTS, help="the inputs (default: both)")
     parser.add_argument("--repeats", type=int, default=15, help="turns of each variant (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="append the rows to this file")
+    parser.add_argument("--csv", type=csv_file, help="append the rows to this file")
     arguments = parser.parse_args()
 
     device = torch.device("cpu")

@@ -1,5 +1,6 @@
 """The run that a folder holds: whether it may be continued, and from where."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from ..network.network import HybridNetwork
 from . import checkpoint
 from .checkpoint import Checkpoint
+from .logs import history
 from .protocol import Protocol
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -56,13 +58,15 @@ def earlier(run_dir: Path, network: HybridNetwork, protocol: Protocol, digest: s
             f"the run in {run_dir} cannot be resumed, {BEST} is missing, its best epoch so far: put that file back, or "
             "begin anew in another folder (--out)"
         )
-    if LAST not in there and found[BEST].epoch > 1:
+    # A run that is killed between the two files of its first epoch has the best alone; both are the same there.
+    if LAST not in there and max(found[BEST].epoch, len(history(run_dir))) > 1:
         raise ValueError(
             f"the run in {run_dir} cannot be resumed, {LAST} is missing: put that file back; or copy {BEST} to {LAST}, "
             f"to go on after epoch {found[BEST].epoch}; or begin anew in another folder (--out)"
         )
-    # A run that is killed between the two files of its first epoch has the best alone; both are the same there.
     name = LAST if LAST in there else BEST
+    if name == BEST:
+        warnings.warn(f"the run in {run_dir} has no {LAST} yet; it continues after epoch 1 of {BEST}", stacklevel=2)
     state = found[name]
     if state.protocol.epochs != protocol.epochs:
         _check_more_epochs(run_dir, state, protocol)

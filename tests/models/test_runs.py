@@ -110,9 +110,21 @@ def test_a_run_killed_between_the_files_of_its_first_epoch_goes_on(digits, tmp_p
             train(build(), digits, tmp_path / "cut", two)
     assert [path.name for path in (tmp_path / "cut").glob("*.ckpt")] == ["best.ckpt"]
     epochs.clear()
-    assert train(build(), digits, tmp_path / "cut", two, resume=True)[:4] == whole[:4]
+    with pytest.warns(UserWarning, match=r"has no last\.ckpt yet; it continues after epoch 1 of best\.ckpt"):
+        assert train(build(), digits, tmp_path / "cut", two, resume=True)[:4] == whole[:4]
     assert epochs == [2]
     assert_same_weights(saved_weights(tmp_path / "cut"), saved_weights(tmp_path / "whole"))
+
+
+def test_a_lost_last_epoch_is_said_though_the_first_is_the_best(digits, tmp_path, epochs):
+    protocol = PROTOCOL._replace(lr=1e-12)  # flat
+    train(build(), digits, tmp_path, protocol)
+    assert checkpoint.load(tmp_path / "best.ckpt").epoch == 1
+    (tmp_path / "last.ckpt").unlink()
+    epochs.clear()
+    with pytest.raises(ValueError, match=r"last\.ckpt is missing: .* to go on after epoch 1; or"):
+        train(build(), digits, tmp_path, protocol, resume=True)
+    assert epochs == []
 
 
 def test_a_lost_best_epoch_is_said_before_training(digits, copy, epochs):
