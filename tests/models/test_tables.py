@@ -286,6 +286,10 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
         (["--seeds", "1,x"], "--seeds must be different numbers from 0 on, such as 0,1,2; got '1,x'"),
         (["--seeds", "1,1"], "got '1,1'"),
         (["--precision", "8"], "precision must be one of '32-true', 'bf16-mixed', '16-mixed'; got '8'"),
+        (["--out", "tables.md"], "--out must be a CSV file, its page has the suffix .md; got 'tables.md'"),
+        (["--out", "/"], "--out must be a file, but / is a folder"),
+        (["--runs", "s3://bucket"], "--runs must be a path of this machine, not an address; got 's3://bucket'"),
+        (["--mnist-dir", ""], "--mnist-dir must name a path; got an empty one"),
         (["--recipe", "old"], "recipe must be one of 'paper', 'modern'; got 'old'"),
     ],
 )
