@@ -7,30 +7,27 @@
 The environment variables that it reads are in docs/switches.md.
 """
 
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ARCHITECTURES = ("8.0", "9.0", "10.0+PTX")
-# LibTorch's stable ABI of 2.11: a module built against any torch from there on runs with any torch from there on.
-STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DTORCH_STABLE_ONLY"]
-# Contraction into FMA would change spikes between instruction sets. gcc vectorises selects only if comparisons are
-# known not to trap.
-CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
-             "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi", *STABLE_ABI]  # fmt: skip
-NVCC_FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-Xcompiler=-fvisibility=hidden", *STABLE_ABI]
+ROOT = Path(__file__).parent
+FLAGS = tomllib.loads((ROOT / "csrc/flags.toml").read_text())
+CXX_FLAGS = [*FLAGS["cxx"], *FLAGS["stable_abi"]]
+NVCC_FLAGS = [*FLAGS["nvcc"], *FLAGS["stable_abi"]]
+SOURCES = FLAGS["sources"]
 
 SANITIZERS = ("address", "undefined", "leak", "thread")
-SOURCES = {
-    "cpu": ["lif.cpp", "coding.cpp", "kernels_default.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp", "module.cpp"],
-    "cuda": ["lif.cu", "coding.cu", "module.cpp"],
-    "shim": ["lif.cpp", "coding.cpp", "module.cpp"],
-}
 
 
 def packages() -> list[str]:
@@ -146,6 +143,17 @@ def plan() -> tuple[list[str], list[str]]:
     return build, why
 
 
+def write_digest(name: str) -> str:
+    """Write the header with the digest of a module's sources; return its folder."""
+    digest = runpy.run_path(str(ROOT / "hnn_kernels/_sources.py"))["digest"](ROOT / "csrc", name)
+    header = ROOT / "build" / "sources" / name / "sources.h"
+    text = f'#define HNN_SOURCES "{digest}"\n'
+    if not header.exists() or header.read_text() != text:  # else what includes it would be compiled again
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_text(text)
+    return str(header.parent)
+
+
 def extension(name: str):
     """The setuptools extension for one compiled module."""
     import pybind11
@@ -160,15 +168,34 @@ def extension(name: str):
     result = make(
         f"hnn_kernels._{name}",
         [f"csrc/{name}/{source}" for source in SOURCES[name]],
-        include_dirs=[pybind11.get_include()],
+        include_dirs=[pybind11.get_include(), write_digest(name)],
         define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{os.environ.get("TORCH_CUDA_ARCH_LIST", "")}"')],
         extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags()} if name == "cuda" else {"cxx": cxx},
         extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],
-        depends=[str(p) for p in sorted(Path("csrc").rglob("*.*"))],
+        depends=[str(p) for p in sorted((ROOT / "csrc").rglob("*.*"))],
     )
     # The stable ABI needs none of torch's Python binding, whose symbols change with every release.
     result.libraries = [library for library in result.libraries if library != "torch_python"]
     return result
+
+
+def record(folder: Path, expected: list[str], why: str) -> None:
+    """Write what was expected of this build for hnn_kernels/_extensions.py, which warns where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "_build.json").write_text(json.dumps({"expected": expected, "why": why}) + "\n")
+
+
+class BuildPackages(build_py):
+    """``build_py`` that adds the record of the build to the package."""
+
+    def run(self) -> None:
+        super().run()
+        # Where there is a compiler, the CPU's kernels are expected, whatever else was missing.
+        wanted = os.environ.get("HNN_BUILD") != "python" and find_compiler() is not None
+        expected = chosen or (["cpu"] if wanted else [])
+        in_place = getattr(self, "editable_mode", False)
+        folder = ROOT if in_place else Path(self.build_lib)
+        record(folder / "hnn_kernels", [name for name in expected if name != "shim"], "; ".join(reasons))
 
 
 def build_command():
@@ -177,6 +204,8 @@ def build_command():
 
     class Build(BuildExtension):
         def build_extensions(self) -> None:
+            if self.inplace:  # without build_py
+                record(ROOT / "hnn_kernels", [name for name in chosen if name != "shim"], "; ".join(reasons))
             built = []
             for one in list(self.extensions):
                 self.extensions = [one]
@@ -214,7 +243,7 @@ if chosen:
     setup(
         packages=packages(),
         ext_modules=[extension(name) for name in chosen],
-        cmdclass={"build_ext": build_command()},
+        cmdclass={"build_ext": build_command(), "build_py": BuildPackages},
     )
 else:
-    setup(packages=packages())
+    setup(packages=packages(), cmdclass={"build_py": BuildPackages})

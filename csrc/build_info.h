@@ -7,6 +7,7 @@
 #include <string>
 
 #include "layer.h"
+#include "sources.h"  // HNN_SOURCES, which setup.py writes for each module
 
 namespace hnn {
 
@@ -20,6 +21,7 @@ inline pybind11::dict build_info() {
   info["torch"] = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +
                   std::to_string(TORCH_VERSION_PATCH);
   info["layer"] = HNN_LAYER;
+  info["sources"] = HNN_SOURCES;
   return info;
 }
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 // The list that a module was built for: hnn_kernels/_extensions.py refuses a module of another one.
-#define HNN_LAYER "2b428313025a6ef7"
+#define HNN_LAYER "3494bfcdd7026242"
 
 namespace hnn {
 
@@ -72,6 +72,7 @@ enum Gradient {
 #define HNN_SETTINGS(X)            \
   X(std::optional<int64_t>, steps) \
   X(double, width)                 \
+  X(Optional, varying_width)       \
   X(int64_t, surrogate)            \
   X(int64_t, reset)                \
   X(int64_t, reset_grad)           \
@@ -88,19 +89,19 @@ enum Gradient {
   X(bool, smooth)
 
 // The arguments that the operators share, as parameters and by name.
-#define HNN_LAYER_PARAMETERS                                                                                           \
-  Tensor current, Optional decay, Optional reset_decay, Optional threshold, Optional v, Optional r,                    \
-      Optional synapse_feedback, Optional synapse_feedforward, Optional synapse_state, Optional axon_feedback,         \
-      Optional axon_feedforward, Optional axon_state, std::optional<int64_t> steps, double decay_value,                \
-      double reset_decay_value, double threshold_value, std::vector<double> synapse_feedback_values,                   \
-      std::vector<double> synapse_feedforward_values, std::vector<double> axon_feedback_values,                        \
-      std::vector<double> axon_feedforward_values, double width, int64_t surrogate, int64_t reset, int64_t reset_grad, \
-      bool smooth, int64_t readout, bool return_state, int64_t checkpoint_every
-#define HNN_LAYER_ARGUMENTS                                                                                           \
-  current, decay, reset_decay, threshold, v, r, synapse_feedback, synapse_feedforward, synapse_state, axon_feedback,  \
-      axon_feedforward, axon_state, steps, decay_value, reset_decay_value, threshold_value, synapse_feedback_values,  \
-      synapse_feedforward_values, axon_feedback_values, axon_feedforward_values, width, surrogate, reset, reset_grad, \
-      smooth, readout, return_state, checkpoint_every
+#define HNN_LAYER_PARAMETERS                                                                                   \
+  Tensor current, Optional decay, Optional reset_decay, Optional threshold, Optional v, Optional r,            \
+      Optional synapse_feedback, Optional synapse_feedforward, Optional synapse_state, Optional axon_feedback, \
+      Optional axon_feedforward, Optional axon_state, std::optional<int64_t> steps, double decay_value,        \
+      double reset_decay_value, double threshold_value, std::vector<double> synapse_feedback_values,           \
+      std::vector<double> synapse_feedforward_values, std::vector<double> axon_feedback_values,                \
+      std::vector<double> axon_feedforward_values, double width, Optional varying_width, int64_t surrogate,    \
+      int64_t reset, int64_t reset_grad, bool smooth, int64_t readout, bool return_state, int64_t checkpoint_every
+#define HNN_LAYER_ARGUMENTS                                                                                          \
+  current, decay, reset_decay, threshold, v, r, synapse_feedback, synapse_feedforward, synapse_state, axon_feedback, \
+      axon_feedforward, axon_state, steps, decay_value, reset_decay_value, threshold_value, synapse_feedback_values, \
+      synapse_feedforward_values, axon_feedback_values, axon_feedforward_values, width, varying_width, surrogate,    \
+      reset, reset_grad, smooth, readout, return_state, checkpoint_every
 // The arguments of backward that stand before those.
 #define HNN_INCOMING_PARAMETERS                                                                               \
   Optional grad_out, Optional grad_v, Optional grad_r, Optional grad_synapse_state, Optional grad_axon_state, \

@@ -61,6 +61,7 @@ struct Arguments {
 #define HNN_TAKE(type, name) this->name = name;
     HNN_SETTINGS(HNN_TAKE)
 #undef HNN_TAKE
+    if (varying_width) this->width = *static_cast<const double*>(varying_width->data_ptr());
   }
 
   Options options() const {

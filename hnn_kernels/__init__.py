@@ -1,7 +1,7 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
 from . import nn
-from ._dispatch import Backend, Explanation, backends, explain
+from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
@@ -15,6 +15,7 @@ __all__ = [
     "Backend",
     "Explanation",
     "LIFState",
+    "ReferenceWarning",
     "__version__",
     "backends",
     "encode_duplicate",

@@ -1,6 +1,6 @@
 """Checks of public arguments. Every message names the argument, what was given and what is allowed."""
 
-import sys
+import os
 from collections.abc import Collection, Sequence
 from numbers import Real
 from typing import Any
@@ -28,57 +28,142 @@ def flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False; got {value!r}")
 
 
+def _plain(value: Any) -> Any:
+    """Return the Python number in a NumPy number, or in an array without axes; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, Tensor):
+        return value.item()
+    return value
+
+
 def number(name: str, value: Any, *, positive: bool = False) -> float:
-    """Return ``value``, a finite real number (with ``positive`` above zero), as a float."""
+    """Return ``value``, a finite real number (with ``positive`` above zero) of Python or NumPy, as a float."""
     kind = "a finite number above 0" if positive else "a finite number"
     if isinstance(value, Tensor):
         raise TypeError(f"{name} must be {kind}, not a tensor: no gradient is taken of it")
     # The plain types come first: a check against the abstract Real takes as long as all other checks of a call.
-    if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real | torch.SymFloat)):
-        raise TypeError(f"{name} must be {kind}; got {value!r} of type {type(value).__name__}")
+    if type(value) not in (float, int):
+        plain = _plain(value)
+        if isinstance(plain, bool) or not isinstance(plain, Real | torch.SymFloat):
+            raise TypeError(f"{name} must be {kind}; got {value!r} of type {type(value).__name__}")
+        value = plain
     value = float(value)
     # A comparison instead of math.isfinite, which torch.compile cannot trace for a float that varies. NaN fails it too.
-    if not abs(value) <= sys.float_info.max or (positive and value <= 0):
+    # A literal, since a limit by name becomes an input of a graph that is compiled with dynamic=True.
+    if not abs(value) <= 1.7976931348623157e308 or (positive and value <= 0):
         raise ValueError(f"{name} must be {kind}; got {value}")
     return value
+
+
+def varies(value: Any) -> bool:
+    """Tell if ``value`` is a float that the graph which is compiled takes as an input instead of a constant.
+
+    The call comes before that of :func:`number`, from which the graph learns that the value is finite.
+    """
+    return isinstance(value, float) and not torch.fx.experimental.symbolic_shapes.statically_known_true(
+        abs(value) <= 1.7976931348623157e308
+    )
+
+
+def as_tensor(value: float, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Return a float that :func:`varies` as a tensor without axes: an operator takes no other float that varies."""
+    return torch.ones((), dtype=dtype, device=device) * value
 
 
 def plain_floats(values: Any) -> list[float] | None:
     """Return ``values`` as a list if they are a tuple or list of finite floats, else None: a fast path."""
     if type(values) in (tuple, list):
+        compiling = torch.compiler.is_compiling()
         for value in values:
-            if type(value) is not float or not abs(value) <= sys.float_info.max:
+            if type(value) is not float or (compiling and varies(value)) or not abs(value) <= 1.7976931348623157e308:
                 return None
         return list(values)
     return None
 
 
-def steps_count(name: str, value: Any, what: str = "the number of time steps") -> None:
-    """Check that ``value``, which is ``what``, is an int of at least 0."""
+def _integer(name: str, value: Any, least: int, what: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise TypeError(f"{name} must be an int, {what}; got {value!r} of type {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} must be at least 0; got {value}")
+        plain = _plain(value)
+        if isinstance(plain, bool) or not isinstance(plain, int):
+            raise TypeError(f"{name} must be an int{what}; got {value!r} of type {type(value).__name__}")
+        value = plain
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+    return value
 
 
-def positive_int(name: str, value: Any) -> None:
-    """Check that ``value`` is an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value}")
+def steps_count(name: str, value: Any, what: str = "the number of time steps") -> int:
+    """Return ``value``, which is ``what``: an int of at least 0, of Python or NumPy."""
+    return _integer(name, value, 0, f", {what}")
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Return ``value``, an int of at least 1, of Python or NumPy."""
+    return _integer(name, value, 1)
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
     """Return ``value``, a shape: a sequence of ints of at least 0, as a tuple."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a sequence of ints; got {value!r} of type {type(value).__name__}")
-    for size in value:
+    sizes = tuple(map(_plain, value))
+    for size in sizes:
         if isinstance(size, bool) or not isinstance(size, int):
             raise TypeError(f"{name} must be a sequence of ints; got {tuple(value)!r}")
         if size < 0:
             raise ValueError(f"{name} must be a sequence of ints of at least 0; got {tuple(value)!r}")
-    return tuple(value)
+    return sizes
+
+
+# Each dtype holds every whole number up to this one.
+EXACT = {torch.float64: 2**53, torch.float32: 2**24, torch.float16: 2**11, torch.bfloat16: 2**8}
+
+
+def countable(steps: int, dtype: torch.dtype, smooth: bool) -> None:
+    """Check that a count over so many steps is exact in ``dtype``; a smooth one, of no whole numbers, is finite."""
+    largest = int(torch.finfo(dtype).max) if smooth else EXACT[dtype]
+    if steps > largest:
+        kind = "no larger number is finite" if smooth else "a larger count need not be exact"
+        raise ValueError(
+            f"readout='count' takes at most {largest} steps in {_name(dtype)}, in which {kind}; got {steps} steps. A "
+            "current of a wider dtype takes more, and so do calls over parts of the time, whose counts are added"
+        )
+
+
+_LARGE = 2**32  # bytes; for a smaller train the system is not asked
+
+
+def fits(steps: int, value: Tensor) -> None:
+    """Check that a train of so many steps of ``value`` is not larger than the whole memory of its device.
+
+    Raises:
+        MemoryError: it is. The message names both numbers.
+    """
+    if torch.compiler.is_compiling() or type(steps) is not int:
+        return
+    needed = steps * value.numel() * value.itemsize
+    # A tensor of a subclass, such as a FakeTensor, may have no memory behind it.
+    if needed > _LARGE and type(value) in (Tensor, torch.nn.Parameter):
+        total = _memory(value.device)
+        if total is not None and needed > total:
+            raise MemoryError(
+                f"steps={steps} for a tensor of shape {tuple(value.shape)} asks for a train of "
+                f"{needed / 2**30:.3g} GiB, and {value.device} has {total / 2**30:.3g} GiB of memory"
+            )
+
+
+def _memory(device: torch.device) -> int | None:
+    """Return the bytes of a device's whole memory, with a CPU's swap space; None where they are not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type != "cpu" or not os.path.exists("/proc/meminfo"):
+        return None
+    with open("/proc/meminfo") as file:
+        lines = dict(line.split(":") for line in file)
+    return sum(int(lines[name].split()[0]) for name in ("MemTotal", "SwapTotal")) * 1024
+
+
+def _layout(value: Tensor) -> str:
+    return "a nested tensor" if value.is_nested else f"layout {value.layout}"
 
 
 def floating(name: str, value: Any) -> None:
@@ -88,8 +173,8 @@ def floating(name: str, value: Any) -> None:
     if value.dtype not in DTYPES:
         allowed = ", ".join(map(_name, DTYPES))
         raise TypeError(f"{name} must have one of the dtypes {allowed}; got {_name(value.dtype)}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{name} must be a dense tensor; got layout {value.layout}")
+    if value.layout is not torch.strided or value.is_nested:
+        raise TypeError(f"{name} must be a dense tensor; got {_layout(value)}")
 
 
 def batch(name: str, value: Any) -> None:
@@ -125,10 +210,10 @@ def probabilities(name: str, value: Tensor) -> None:
         raise ValueError(f"{name} must lie in [0, 1]; got {got}")
 
 
-def seed(value: Any, device: torch.device) -> None:
-    """Check that ``value`` is None, an int of 64 bits, or an int64 tensor without axes on ``device``."""
+def seed(value: Any, device: torch.device) -> Any:
+    """Return ``value``: None, an int of 64 bits, or an int64 tensor without axes on ``device``."""
     if value is None:
-        return
+        return value
     if isinstance(value, Tensor):
         if value.dtype != torch.int64:
             raise TypeError(f"seed must be an int64 tensor; got {_name(value.dtype)}")
@@ -136,11 +221,15 @@ def seed(value: Any, device: torch.device) -> None:
             raise ValueError(f"seed must be a tensor without axes; got shape {tuple(value.shape)}")
         if value.device != device:
             raise ValueError(f"seed must be on {device}, where the values are; got a tensor on {value.device}")
-        return
+        return value
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise TypeError(f"seed must be an int, a tensor or None; got {value!r} of type {type(value).__name__}")
+        plain = _plain(value)
+        if isinstance(plain, bool) or not isinstance(plain, int):
+            raise TypeError(f"seed must be an int, a tensor or None; got {value!r} of type {type(value).__name__}")
+        value = plain
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"seed must be at least -2^63 and below 2^63; got {value}")
+    return value
 
 
 def train(name: str, value: Any) -> None:

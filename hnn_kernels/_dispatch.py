@@ -1,13 +1,14 @@
 """The backends: the devices that each takes here, and the choice among them."""
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._ops import coding, layer
+from ._ops import autograd, coding, layer
 
 # The words that Triton takes for its own switches.
 _ON, _OFF = ("1", "true", "yes", "on", "y"), ("0", "false", "no", "off", "n")
@@ -93,6 +94,7 @@ KERNEL_BACKENDS = tuple(entry.name for entry in REGISTRY if entry.kernels)
 # The operators come before those that implement them, which the probes import.
 for _name in KERNEL_BACKENDS:
     layer.define(_name)
+    autograd.differentiate(_name)
     coding.define(_name)
 # Established at import: a call may be traced by torch.compile.
 _BACKENDS = {entry.name: entry.probe() for entry in REGISTRY}
@@ -167,3 +169,31 @@ def explain(current: Tensor | torch.device | str, *, backend: str | None = None)
         else:
             others[other.name] = "usable for proving kernels on the CPU; only taken when asked for by name"
     return Explanation(chosen, others)
+
+
+class ReferenceWarning(UserWarning):
+    """The reference, a slow loop in plain PyTorch, runs in place of kernels that were expected."""
+
+
+_warned = False
+
+
+def warn_of_the_reference(device_type: str, requested: str | None) -> None:
+    """Warn once in a process if a call runs the reference without being asked to, and kernels were expected."""
+    global _warned
+    if _warned or requested is not None or device_type not in ("cpu", "cuda") or torch.compiler.is_compiling():
+        return
+    from . import _extensions
+
+    module, error = (getattr(_extensions, name) for name in (device_type, f"{device_type}_error"))
+    reason = _extensions.missing(device_type, module, error)
+    if not reason:
+        return
+    _warned = True
+    warnings.warn(
+        f"hnn_kernels runs its reference, a slow loop in plain PyTorch, on {device_type} tensors: {reason}. There is "
+        "no warning with backend='reference', nor after "
+        "warnings.filterwarnings('ignore', category=hnn_kernels.ReferenceWarning)",
+        ReferenceWarning,
+        stacklevel=4,  # the call of lif, iir or a coding
+    )

@@ -5,34 +5,109 @@ before. Its Python face (pybind11) tells how it was built.
 """
 
 import importlib
+import importlib.metadata
+import json
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import torch
 
-from . import _layer
+from . import _layer, _sources
 from .surrogates import SURROGATES
 
 # A module must have been built for the list of what a layer is made of that has this digest.
 DIGEST = _layer.digest(SURROGATES)
+PACKAGE = Path(__file__).parent
+# Where the sources are: a clone. An installed package has none, and its modules are of its own version.
+CSRC = PACKAGE.parent / "csrc"
+CLONE = (CSRC / "layer.h").exists()
+_WHAT = f"-e {PACKAGE.parent}" if CLONE else "--force-reinstall --no-deps, of what was installed here"
+BUILD_AGAIN = f"build again: pip install -v --no-build-isolation {_WHAT}"
+
+
+def _there(name: str) -> bool:
+    """Tell if the module is a file of this package; another clone that is installed may have one of that name."""
+    return PathFinder.find_spec(f"hnn_kernels.{name}", [str(PACKAGE)]) is not None
 
 
 def _load(name: str) -> tuple[ModuleType | None, str]:
+    if f"hnn_kernels.{name}" not in sys.modules and not _there(name):
+        return None, "this installation was built without them"
     try:
         module = importlib.import_module(f"hnn_kernels.{name}")
-    except ModuleNotFoundError:
-        return None, "this installation was built without them"
     except ImportError as error:
         return None, f"{name} was built but cannot be loaded: {error}"
-    built_for = module.build_info().get("layer")
-    if built_for != DIGEST:
-        return None, (
-            f"{name} was built for another list of what a layer is made of ({built_for}, not {DIGEST}: _layer.py and "
-            "surrogates.py); `make generate`, and build it again"
+    reason = _stale(name, module.build_info())
+    return (None, reason) if reason else (module, "")
+
+
+def _stale(name: str, info: dict[str, str]) -> str:
+    """Tell why a module does not belong to this package; nothing if it does."""
+    if info.get("layer") != DIGEST:
+        return (
+            f"{name} was built for another list of what a layer is made of ({info.get('layer')}, not {DIGEST}: "
+            f"_layer.py and surrogates.py); `make generate`, and {BUILD_AGAIN}"
         )
-    return module, ""
+    if CLONE and name[1:] in _sources.FOLDERS:
+        digest = _sources.digest(CSRC, name[1:])
+        if info.get("sources") != digest:
+            return (
+                f"{name} was built from other sources than those in {CSRC} ({info.get('sources')}, not {digest}); "
+                f"{BUILD_AGAIN}"
+            )
+    return ""
 
 
 cpu, cpu_error = _load("_cpu")
 cuda, cuda_error = _load("_cuda")
 # The CUDA sources compiled for the host, for tests. With a device, the tests run the kernels on the device instead.
 shim, shim_error = _load("_shim") if cuda is None or not torch.cuda.is_available() else (None, "")
+
+
+def _installed_elsewhere() -> Path | None:
+    """Return the folder of an installed package with kernels that this one, further ahead in ``sys.path``, shadows."""
+    folders = [Path(entry or ".") for entry in sys.path]
+    try:
+        url = importlib.metadata.distribution("hnn-kernels").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        url = None
+    if url and (place := urlsplit(json.loads(url)["url"])).scheme == "file":  # an editable installation
+        folders.append(Path(url2pathname(place.path)))
+    for folder in folders:
+        other = folder / "hnn_kernels"
+        if any(other.glob("_cpu.*")) and other.resolve() != PACKAGE.resolve():
+            return other
+    return None
+
+
+def missing(name: str, module: ModuleType | None, error: str) -> str:
+    """Tell why a module that was expected is not there, and how to mend it.
+
+    It was expected where its file is there, where setup.py found a compiler, or where an installed package has it.
+
+    Args:
+        name: ``"cpu"`` or ``"cuda"``.
+        module: the module, or None.
+        error: the reason why there is none.
+
+    Returns:
+        Nothing where the module is there, or was never expected.
+    """
+    if module is not None:
+        return ""
+    if _there(f"_{name}"):
+        return error
+    record = PACKAGE / "_build.json"
+    built = json.loads(record.read_text()) if record.exists() else {}
+    if name in built.get("expected", ()):
+        return f"_{name} was not built when this package was ({built['why']}); {BUILD_AGAIN}"
+    if (other := _installed_elsewhere()) is not None:
+        return (
+            f"{PACKAGE}, which has no compiled modules, shadows the installed {other}, which has; start Python in "
+            f"another folder or with -P, or {BUILD_AGAIN}"
+        )
+    return ""

@@ -117,8 +117,10 @@ SETTINGS = (
     # that is absent has no feedforward coefficient in either form.
     *(Setting(f"{name}_value", "float", math.nan) for name in COEFFICIENTS),
     *(Setting(f"{name}_values", "float[]", ()) for name in FILTER_COEFFICIENTS),
-    # The surrogate's width, and its number.
+    # The surrogate's width, and its number. A width that varies between the calls of a compiled graph is a float64
+    # tensor without axes in the host's memory, which takes the place of the float.
     Setting("width", "float", 1.0),
+    Setting("varying_width", "Tensor?", None),
     Setting("surrogate", "int", 0, step=True),
     Setting("reset", "int", RESETS["filter"], step=True),
     Setting("reset_grad", "int", RESET_GRADS["full"], step=True),  # forward ignores it
@@ -206,6 +208,10 @@ class Layer(_Call):
         return self.readout == READOUTS["count"]
 
     # torch.compile traces the methods below. It cannot trace properties of a named tuple, so these are methods.
+
+    def surrogate_width(self) -> float | Any:
+        """The surrogate's width: a float, or a tensor without axes where it varies."""
+        return self.width if self.varying_width is None else self.varying_width
 
     def has(self, part: str) -> bool:
         """Return True if the layer has this part."""

@@ -12,6 +12,8 @@ Everything is float32, whatever dtype the coded values have. It is made of the o
 import torch
 from torch import Tensor
 
+from ._ops import pointwise
+
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10
 # Nearest polynomials: (ln(1 + f) - f) / f^2 on [sqrt(1/2) - 1, sqrt(2) - 1] (error 3e-8 of ln(1 + f)); (sin(d) - d) / d
@@ -97,31 +99,20 @@ def uniform(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_
     return _in_time([(w >> 8).to(torch.float32) * 2.0**-24 for w in words], steps, first_step)
 
 
-class _Exp(torch.autograd.Function):
-    """The exponential in float32, within 2 ulp: 0 below 2^-126, infinity from 3.4e38 on."""
+def _exp(x: Tensor) -> Tensor:
+    n = torch.round(torch.clamp(x, -87.3, 88.72) * 1.4426950408889634)
+    # ln(2) in two parts; n times the first part is exact.
+    f = x - n * 0.693359375 - n * -2.12194440e-4
+    p = 1.0 + (f + f * f * _polynomial(f, _EXP))
+    y = (p.view(torch.int32) + (n.to(torch.int32) << 23)).view(torch.float32)
+    y = torch.where(x > 88.72, torch.inf, torch.where(x < -87.3, 0.0, y))
+    return torch.where(x.isnan(), x, y)
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        n = torch.round(torch.clamp(x, -87.3, 88.72) * 1.4426950408889634)
-        # ln(2) in two parts; n times the first part is exact.
-        f = x - n * 0.693359375 - n * -2.12194440e-4
-        p = 1.0 + (f + f * f * _polynomial(f, _EXP))
-        y = (p.view(torch.int32) + (n.to(torch.int32) << 23)).view(torch.float32)
-        y = torch.where(x > 88.72, torch.inf, torch.where(x < -87.3, 0.0, y))
-        return torch.where(x.isnan(), x, y)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (y,) = ctx.saved_tensors
-        return grad * y
+# The exponential in float32, within 2 ulp: 0 below 2^-126, infinity from 3.4e38 on.
+_float32_exp = pointwise.define("exp", "(Tensor x) -> Tensor", _exp, lambda y, x: y)
 
 
 def exp(x: Tensor) -> Tensor:
     """Return ``exp(x)`` for float32 or float64, differentiable; in float32 the bits are the same everywhere."""
-    return torch.exp(x) if x.dtype == torch.float64 else _Exp.apply(x)
+    return torch.exp(x) if x.dtype == torch.float64 else _float32_exp(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, _dispatch, reference
-from ._ops.coding import GaussianFunction, coding_ops
+from ._ops.coding import coding_ops, gaussian
 
 
 def encode_duplicate(value: Tensor, steps: int) -> Tensor:
@@ -28,7 +28,7 @@ def encode_duplicate(value: Tensor, steps: int) -> Tensor:
         TypeError, ValueError: ``value`` is not a floating tensor, or ``steps`` is not an int of at least 0.
     """
     _checks.floating("value", value)
-    _checks.steps_count("steps", steps)
+    steps = _checks.steps_count("steps", steps)
     return value.expand(steps, *value.shape)
 
 
@@ -73,15 +73,19 @@ def encode_gaussian(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: a shape, device or value that is not allowed.
-        RuntimeError: a backend that is not usable here, a gradient of the gradient (``backend="reference"`` has it), or
-            ``torch.vmap``.
+        RuntimeError: a backend that is not usable here; a gradient of the gradient or a derivative in forward mode,
+            which ``backend="reference"`` has.
+        MemoryError: a train that is larger than the memory of the device.
+
+    Under ``torch.vmap`` the coding runs once for every index of the mapped axis, each time with the noise of its seed,
+    which does not depend on the mapped axis. Without a seed, vmap's ``randomness`` decides, as for torch's functions.
     """
     _checks.batch("mean", mean)
     _checks.same("log_std", log_std, "mean", mean)
     chosen, noise = _noise(mean, steps, seed, first_step, first_element, backend)
     if chosen == "reference":
         return reference.gaussian(mean, log_std, *noise)
-    return GaussianFunction.apply(mean, log_std, *noise, chosen)
+    return gaussian(chosen, mean, log_std, *noise)
 
 
 def encode_poisson(
@@ -111,7 +115,8 @@ def encode_poisson(
         ValueError: a shape, device or value that is not allowed. The kernel finds a probability outside [0, 1], or NaN.
             On the CPU it raises this error (a RuntimeError in a compiled graph). On a GPU, which the host does not wait
             for, it is a device-side assertion, as in ``torch.bernoulli``.
-        RuntimeError: ``probability`` requires a gradient, a backend that is not usable here, or ``torch.vmap``.
+        RuntimeError: ``probability`` requires a gradient, or a backend that is not usable here.
+        MemoryError: a train that is larger than the memory of the device.
     """
     _checks.batch("probability", probability)
     if torch.is_grad_enabled() and probability.requires_grad:
@@ -132,11 +137,14 @@ def encode_poisson(
 
 def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tuple[str, tuple]:
     """Check the arguments; return the backend and ``(seed as a tensor, steps, first_step, first_element)``."""
-    _checks.steps_count("steps", steps)
-    _checks.steps_count("first_step", first_step, "the number of the first step")
-    _checks.steps_count("first_element", first_element, "the number of the first element")
-    _checks.seed(seed, like.device)
+    steps = _checks.steps_count("steps", steps)
+    first_step = _checks.steps_count("first_step", first_step, "the number of the first step")
+    first_element = _checks.steps_count("first_element", first_element, "the number of the first element")
+    _checks.fits(steps, like)
+    seed = _checks.seed(seed, like.device)
     chosen = _dispatch.choose(like.device.type, backend)
+    if chosen == "reference":
+        _dispatch.warn_of_the_reference(like.device.type, backend)
     if seed is None:
         seed = torch.randint(2**63 - 1, (), device=like.device)
     elif not isinstance(seed, Tensor):

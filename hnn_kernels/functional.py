@@ -73,7 +73,9 @@ def lif(
             eq. 3 with 4b; only with ``reset="filter"``); ``"detach"`` drops the path from O[t] into the reset.
         surrogate: a name in :data:`hnn_kernels.SURROGATES`.
         readout: ``"spikes"`` for the train, ``"count"`` for its sum over time, which is accumulated in the state's
-            dtype and never writes the train.
+            dtype and never writes the train. A count is exact: more steps than the current's dtype counts to are
+            refused (2^53 in float64, 2^24 in float32, 2048 in float16, 256 in bfloat16). With ``smooth``, whose sums
+            are no whole numbers, they are refused only where the sum need not be finite (65504 in float16).
         smooth: replace the step by the surrogate's integral, ``erfc((threshold - V) / (sqrt(2) sigma)) / 2`` for the
             Gaussian, so that forward and backward are a function and its true derivative (for
             ``torch.autograd.gradcheck``).
@@ -93,10 +95,12 @@ def lif(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: a shape, device, value or name that is not allowed.
-        RuntimeError: a backend that is not usable here, or a gradient of the gradient.
+        RuntimeError: a backend that is not usable here; a gradient of the gradient or a derivative in forward mode,
+            which ``backend="reference"`` has.
+        MemoryError: a train of a constant current that is larger than the memory of the device.
     """
     if steps is not None:
-        _checks.steps_count("steps", steps)
+        steps = _checks.steps_count("steps", steps)
     _checks.current(current, steps)
     _checks.option("reset", reset, RESETS)
     _checks.option("reset_grad", reset_grad, RESET_GRADS)
@@ -104,9 +108,11 @@ def lif(
     _checks.option("readout", readout, READOUTS)
     _checks.flag("smooth", smooth)
     _checks.flag("return_state", return_state)
+    compiling = torch.compiler.is_compiling()
+    sigma_varies = compiling and _checks.varies(sigma)
     sigma = _checks.number("sigma", sigma, positive=True)
     if checkpoint_every is not None:
-        _checks.positive_int("checkpoint_every", checkpoint_every)
+        checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
     if reset != "filter":
         if reset_decay is not None:
             raise ValueError(f"reset_decay must be None with reset={reset!r}, which has no reset variable")
@@ -118,8 +124,14 @@ def lif(
 
     dtype, device = state_dtype(current.dtype), current.device
     shape = current.shape[1:] if steps is None else current.shape
+    if readout == "count":
+        _checks.countable(current.shape[0] if steps is None else steps, current.dtype, smooth)
+    elif steps is not None:
+        _checks.fits(steps, current)
     # A layer's tensors, and the floats that take their place, by the names of _layer.py.
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"width": sigma}
+    if sigma_varies:
+        given = {"varying_width": _checks.as_tensor(sigma, torch.float64, "cpu")}
     for name, number, value in (
         ("decay", "decay_value", decay),
         ("reset_decay", "reset_decay_value", reset_decay),
@@ -128,6 +140,8 @@ def lif(
         if isinstance(value, Tensor):
             _checks.coefficient(name, value, shape[1:], (current.dtype, dtype), device)
             given[name] = value.to(dtype)
+        elif compiling and _checks.varies(value):
+            given[name] = _checks.as_tensor(_checks.number(name, value), dtype, device)
         else:
             given[number] = _checks.number(name, value)
     if state is not None:
@@ -148,7 +162,7 @@ def lif(
     if checkpoint_every is not None and not _differentiable(current, given):
         checkpoint_every = None
     layer = Layer(
-        current, **given, steps=steps, width=sigma, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
+        current, **given, steps=steps, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
         reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], smooth=smooth, return_state=return_state,
         checkpoint_every=checkpoint_every or 0,
     )  # fmt: skip
@@ -199,10 +213,14 @@ def iir(
     return y, states[0] if return_state else None
 
 
-def _call(layer: Layer, backend: str | None) -> tuple[Any, ...]:
+def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
     """Run a call; return its outputs in the order of ``layer.outputs()``."""
-    chosen = _dispatch.choose(layer.current.device.type, backend)
-    return reference.layer(layer) if chosen == "reference" else autograd.apply(layer, chosen)
+    device_type = layer.current.device.type
+    chosen = _dispatch.choose(device_type, backend)
+    if chosen != "reference":
+        return autograd.apply(layer, chosen)
+    _dispatch.warn_of_the_reference(device_type, backend)
+    return reference.layer(layer)
 
 
 def _differentiable(current: Tensor, given: dict) -> bool:
@@ -272,7 +290,8 @@ def _coefficients_of(name: str, part: Any, shape: Sequence[int], like: Tensor) -
     if not isinstance(part, Tensor):
         if isinstance(part, str) or not isinstance(part, Sequence):
             raise TypeError(f"{name} must be a tensor or a sequence of coefficients; got {type(part).__name__}")
-        if not any(isinstance(c, Tensor) for c in part):
+        compiling = torch.compiler.is_compiling()
+        if not any(isinstance(c, Tensor) or (compiling and _checks.varies(c)) for c in part):
             floats = [_checks.number(f"{name}[{i}]", c) for i, c in enumerate(part)]
             return floats, floats
         part = _stack(name, part, shape, like)
@@ -288,6 +307,8 @@ def _stack(name: str, part: Sequence[float | Tensor], shape: Sequence[int], like
         if isinstance(c, Tensor):
             _checks.coefficient(f"{name}[{i}]", c, shape[1:], (like.dtype, dtype), like.device)
             tensors.append(c.to(dtype))
+        elif torch.compiler.is_compiling() and _checks.varies(c):
+            tensors.append(_checks.as_tensor(_checks.number(f"{name}[{i}]", c), dtype, like.device))
         else:
             tensors.append(torch.tensor(_checks.number(f"{name}[{i}]", c), dtype=dtype, device=like.device))
     return torch.stack(torch.broadcast_tensors(*tensors))

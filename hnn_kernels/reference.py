@@ -11,26 +11,23 @@ from torch import Tensor
 
 from . import _checks, _noise
 from ._layer import COEFFICIENTS, FILTER_SIDES, FILTERS, MEMBRANE, MEMBRANE_STATES, RESET_GRADS, RESETS, Layer, name_of
+from ._ops import pointwise
 from .state import state_dtype
 from .surrogates import SURROGATES
 
 
-class _Spike(torch.autograd.Function):
-    """The Heaviside step forward (a tie fires), and the surrogate's density backward."""
+def _density(_, distance: Tensor, fires: Tensor, width: float, varying_width: Tensor | None, surrogate: int) -> Tensor:
+    return _SURROGATES[surrogate].density(distance, width if varying_width is None else varying_width)
 
-    @staticmethod
-    def forward(distance: Tensor, fires: Tensor, width: float, surrogate: str) -> Tensor:
-        return fires.to(distance.dtype)
 
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        distance, _, ctx.width, ctx.surrogate = inputs
-        ctx.save_for_backward(distance)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (distance,) = ctx.saved_tensors
-        return grad * SURROGATES[ctx.surrogate].density(distance, ctx.width), None, None, None
+_SURROGATES = list(SURROGATES.values())
+# The Heaviside step forward (a tie fires), and the surrogate's density backward.
+_spike = pointwise.define(
+    "spike",
+    "(Tensor distance, Tensor fires, float width, Tensor? varying_width, int surrogate) -> Tensor",
+    lambda distance, fires, *_: fires.to(distance.dtype),
+    _density,
+)
 
 
 class Filter:
@@ -93,8 +90,9 @@ class _Membrane:
         for name in MEMBRANE_STATES:
             given = getattr(call, name)
             setattr(self, name, zero if given is None else given)
-        self.width, self.smooth = call.width, call.smooth
-        self.surrogate = list(SURROGATES)[call.surrogate]
+        self.width, self.smooth = call.surrogate_width(), call.smooth
+        self.widths = call.width, call.varying_width
+        self.surrogate = call.surrogate
         self.reset, self.reset_grad = name_of(RESETS, call.reset), name_of(RESET_GRADS, call.reset_grad)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -120,12 +118,26 @@ class _Membrane:
     def spike(self, potential: Tensor) -> Tensor:
         """Return the step at the threshold, or its smooth replacement."""
         if self.smooth:
-            return SURROGATES[self.surrogate].primitive(potential - self.threshold, self.width)
-        return _Spike.apply(potential - self.threshold, potential >= self.threshold, self.width, self.surrogate)
+            return _SURROGATES[self.surrogate].primitive(potential - self.threshold, self.width)
+        return _spike(potential - self.threshold, potential >= self.threshold, *self.widths, self.surrogate)
 
 
 def _stack(train: list[Tensor], like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.stack([x.to(like.dtype) for x in train]) if train else like.new_empty((0, *shape))
+
+
+def _attached(found: list[Tensor], call: Layer) -> tuple[Tensor, ...]:
+    """Return the outputs as those of one node of autograd's graph, which the operators' outputs are.
+
+    Each has a gradient with respect to every tensor of the call: zeros where it does not depend on the tensor, which
+    without a time step may be every one.
+    """
+    learnt = [t for t in call if isinstance(t, Tensor) and t.requires_grad] if torch.is_grad_enabled() else []
+    if not learnt:
+        return tuple(found)
+    nothing = [t.flatten()[:0].sum().to(found[0].device, torch.float64) for t in learnt]
+    one = 1 + torch.stack(nothing).sum()
+    return tuple(value * one.to(value.dtype) for value in found)
 
 
 def layer(call: Layer) -> tuple[Tensor, ...]:
@@ -156,7 +168,7 @@ def layer(call: Layer) -> tuple[Tensor, ...]:
             # Copies, so that with no steps the returned state is not the caller's own tensor.
             results += [getattr(membrane, name).clone() for name in MEMBRANE_STATES]
         results += [run.state(zero) for run in (synapse, axon) if run is not None]
-    return tuple(results)
+    return _attached(results, call)
 
 
 def gaussian(mean: Tensor, log_std: Tensor, seed: Tensor, steps: int, first_step: int, first_element: int) -> Tensor:

@@ -1,5 +1,6 @@
 """The state that a layer carries from one call to the next, and its dtype."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,18 +10,41 @@ from torch import Tensor
 class LIFState(NamedTuple):
     """The state that a LIF layer carries from one call to the next, in the state dtype.
 
-    Attributes:
-        v: ``[B, *features]``, the value that decays into the next membrane potential: V[t-1], after an immediate reset.
-        r: ``[B, *features]``, the reset variable R[t] that the next step subtracts; zeros with another reset than
-            ``"filter"``.
-        synapse, axon: the states of the filters as :func:`hnn_kernels.iir` returns them, ``[P + Q, B, *features]``;
-            None if the call has no such filter.
+    ``v`` and ``r`` are ``[B, *features]``.
+    ``v`` is what decays into the next step's membrane potential (V[t-1], after an immediate reset) and ``r`` the reset
+    variable R[t] that the next step subtracts (zeros with another reset than ``"filter"``). ``synapse`` and ``axon``
+    are the filters' states as :func:`hnn_kernels.iir` returns them, or None where the call has no such filter.
+
+    ``torch.save`` keeps it, and ``torch.load`` reads it as it is, where ``hnn_kernels`` is imported.
     """
 
     v: Tensor
     r: Tensor
     synapse: Tensor | None = None
     axon: Tensor | None = None
+
+    def detach(self) -> "LIFState":
+        """The same numbers without their history, for backpropagation through time that is truncated here."""
+        return self._each(Tensor.detach)
+
+    def clone(self) -> "LIFState":
+        """A copy, through which gradients flow."""
+        return self._each(Tensor.clone)
+
+    def to(self, *args, **kwargs) -> "LIFState":
+        """The state on another device or in another dtype; the arguments are those of :meth:`torch.Tensor.to`."""
+        return self._each(lambda tensor: tensor.to(*args, **kwargs))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "LIFState":
+        synapse, axon = (None if part is None else function(part) for part in self[2:])
+        return LIFState(function(self.v), function(self.r), synapse, axon)
+
+
+# The public name is what a file holds, and what torch.load finds without being told to trust it.
+LIFState.__module__ = "hnn_kernels"
+torch.serialization.add_safe_globals([LIFState])
+# torch.export.save writes the structure of a program's outputs by this name.
+torch.utils._pytree._register_namedtuple(LIFState, serialized_type_name="hnn_kernels.LIFState")
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:

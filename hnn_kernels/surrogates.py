@@ -42,6 +42,10 @@ class TensorMath:
         return a * b + c
 
 
+def _inverse(x: Tensor, w: float | Tensor) -> Tensor:
+    return (1 / w).to(x.device, x.dtype) if isinstance(w, Tensor) else x.new_full((), 1 / w)
+
+
 class Surrogate(NamedTuple):
     """A smooth step P and its derivative P', as formulas and for tensors.
 
@@ -58,13 +62,13 @@ class Surrogate(NamedTuple):
     formula: str
     source: str
 
-    def primitive(self, x: Tensor, w: float) -> Tensor:
+    def primitive(self, x: Tensor, w: float | Tensor) -> Tensor:
         """Return P(x) for the width ``w``, in the shape and dtype of ``x``."""
-        return self.p(x, x.new_full((), 1 / w), TensorMath)
+        return self.p(x, _inverse(x, w), TensorMath)
 
-    def density(self, x: Tensor, w: float) -> Tensor:
+    def density(self, x: Tensor, w: float | Tensor) -> Tensor:
         """Return P'(x) for the width ``w``, in the shape and dtype of ``x``."""
-        return self.p_prime(x, x.new_full((), 1 / w), TensorMath)
+        return self.p_prime(x, _inverse(x, w), TensorMath)
 
 
 _LOG2_E = math.log2(math.e)

@@ -1,35 +1,47 @@
-"""The autograd functions between the public calls and a backend's pair of raw operators."""
+"""The derivatives of a layer's operators, which the dispatcher finds at its key Autograd.
 
+So an operator is differentiable by itself, as torch's own are: torch.func, torch.compile and traced or exported
+programs call the operator. A plain call skips this detour through the dispatcher.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch.autograd.function import _SingleLevelFunction
 
 from .._layer import INCOMING, OUTPUTS, TENSORS, Layer
 from .layer import backward_ops, forward_ops
+from .library import operators
 
 _PLACES = {name: place for place, name in enumerate(OUTPUTS)}
 # The inputs of a Function: a layer's tensors, its settings, and the plan, (backend, names of the outputs that it has).
 _TENSORS = len(TENSORS)
-_INPUTS = _TENSORS + 2
 
 
-class LayerFunction(torch.autograd.Function):
+def call_backward(operator: Callable, *inputs: Any) -> Sequence[Tensor]:
+    """Call a backward operator. Where no graph of it is recorded, nothing has to refuse to be differentiated."""
+    if torch.is_grad_enabled():
+        return operator(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*inputs)
+
+
+class LayerFunction(_SingleLevelFunction):
     """A layer whose forward and backward are one operator call each. Backward recomputes what it needs."""
 
-    generate_vmap_rule = True
-
-    # One variadic parameter: Function.apply() binds its arguments to the signature, which costs 20 us for seven.
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
         """Turn ``(*tensors, settings, plan)`` into the outputs of the plan."""
-        # Only the last ones: Dynamo of torch 2.11 passes a symbolic `steps` once more in front.
-        *tensors, settings, (backend, _) = inputs[-_INPUTS:]
-        return tuple(forward_ops[backend](*tensors, *settings))
+        *tensors, settings, (backend, _) = inputs
+        with torch._C._AutoDispatchBelowAutograd():
+            return tuple(forward_ops[backend](*tensors, *settings))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.settings, ctx.plan = inputs[-_INPUTS:]
+        *tensors, ctx.settings, ctx.plan = inputs
         checkpoints = None
         if ctx.plan[1][-1] == "checkpoints":
             checkpoints = output[-1]
@@ -48,11 +60,15 @@ class LayerFunction(torch.autograd.Function):
         for i, needed in enumerate(wanted):
             if needed:
                 needs |= 1 << i
-        # With gradients enabled, a graph of this backward is recorded. It must end in an error, not in a gradient that
-        # misses a part.
-        gradient = LayerGradient.apply if torch.is_grad_enabled() else LayerGradient.forward
-        gradients = iter(gradient(*incoming, *tensors, ctx.settings, ctx.plan, needs))
+        gradients = iter(call_backward(backward_ops[ctx.plan[0]], *incoming, *tensors, *ctx.settings, needs))
         return *[next(gradients) if needed else None for needed in wanted], None, None
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise RuntimeError(
+            "hnn_kernels.lif and iir have no derivative in forward mode: use reverse mode (backward, torch.func.vjp or "
+            "jacrev), or backend='reference', a plain PyTorch loop, which has both"
+        )
 
 
 class _PlainLayer(torch.autograd.Function):
@@ -65,32 +81,61 @@ class _PlainLayer(torch.autograd.Function):
         return output
 
     backward = LayerFunction.backward
+    jvp = LayerFunction.jvp
 
 
-def apply(layer: Layer, backend: str) -> tuple[Tensor, ...]:
+def transformed() -> bool:
+    """Tell if a transform, a tracer or a dispatch mode is at work, which needs the operator itself."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def apply(layer: Layer, backend: str) -> Sequence[Tensor]:
     """Return the outputs of a call, differentiable by autograd, torch.func and torch.compile."""
-    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    function = LayerFunction if transformed else _PlainLayer
-    return function.apply(*layer[:_TENSORS], layer[_TENSORS:], (backend, layer.outputs()))
+    if transformed():
+        return forward_ops[backend](*layer)
+    return _PlainLayer.apply(*layer[:_TENSORS], layer[_TENSORS:], (backend, layer.outputs()))
 
 
-class LayerGradient(torch.autograd.Function):
-    """The backward operator as a function of its own, which refuses to be differentiated."""
-
-    generate_vmap_rule = True
+class Undifferentiable(_SingleLevelFunction):
+    """A backward operator, which refuses to be differentiated: its gradient would miss a part."""
 
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, ...]:
-        """Turn ``(*INCOMING, *LayerFunction's inputs, needs)`` into the needed gradients."""
-        *tensors, settings, (backend, _), needs = inputs[-len(INCOMING) - _INPUTS - 1 :]
-        return tuple(backward_ops[backend](*tensors, *settings, needs))
+    def forward(operator: Callable, name: str, *inputs: Any) -> tuple[Tensor, ...]:
+        """Call ``operator`` on ``inputs``; ``name`` is the public function that an error names."""
+        with torch._C._AutoDispatchBelowAutograd():
+            return tuple(operator(*inputs))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        pass
+        ctx.name = inputs[1]
 
     @staticmethod
     def backward(ctx, *grads):
-        raise RuntimeError(
-            "hnn_kernels.lif and iir cannot be differentiated twice; backend='reference', a plain PyTorch loop, can"
-        )
+        raise RuntimeError(f"{ctx.name} cannot be differentiated twice; backend='reference', plain PyTorch, can")
+
+    jvp = backward
+
+
+def apply_below(function: Any, *inputs: Any) -> Any:
+    """Apply a ``_SingleLevelFunction`` in a kernel at the key Autograd, to which torch.func dispatches each level."""
+    with enable_single_level_autograd_function():
+        return function.apply(*inputs)
+
+
+def differentiate(backend: str) -> None:
+    """Register the derivatives of a backend's pair of operators."""
+
+    def forward(*arguments) -> list[Tensor]:
+        plan = backend, Layer(*arguments).outputs()
+        return list(apply_below(LayerFunction, *arguments[:_TENSORS], arguments[_TENSORS:], plan))
+
+    def backward(*arguments) -> list[Tensor]:
+        return list(apply_below(Undifferentiable, backward_ops[backend], "hnn_kernels.lif and iir", *arguments))
+
+    operators.implement(f"lif_forward_{backend}", "Autograd", forward)
+    operators.implement(f"lif_backward_{backend}", "Autograd", backward)

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import _SingleLevelFunction
 
-from .layer import library
+from . import batching
+from .autograd import Undifferentiable, apply_below, call_backward, transformed
+from .library import operators
 
 # The seed is a tensor on the device of the values: nothing waits for it, and a replayed CUDA graph reads a new one.
 _NOISE = "SymInt first_step, SymInt first_element"
@@ -43,37 +46,30 @@ _FAKES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _refuse_vmap(info, dims, *arguments):
-    raise RuntimeError(
-        "encode_gaussian and encode_poisson cannot run under torch.vmap, since an element's noise goes by its place in "
-        "[B, *features]; make the mapped axis a part of B"
-    )
-
-
 def define(backend: str) -> None:
     """Define a backend's operators of the codings."""
     for name, schema in SCHEMAS.items():
         qualified = f"{name}_{backend}"
-        library.define(qualified + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.register_fake(f"hnn::{qualified}", _FAKES[name], lib=library)
-        torch.library.register_vmap(f"hnn::{qualified}", _refuse_vmap, lib=library)
-        coding_ops[name, backend] = getattr(torch.ops.hnn, qualified).default
+        coding_ops[name, backend] = op = operators.define(qualified, schema)
+        operators.implement(qualified, "Fake", _FAKES[name])
+        # An element's noise goes by its place in [B, *features], which a mapped axis is no part of.
+        batching.register(qualified, batching.one_by_one(op))
+    _differentiate(backend)
 
 
-def implement(backend: str, **operators: Callable) -> None:
+def implement(backend: str, **functions: Callable) -> None:
     """Register the operators of a backend that are written in Python, for every device."""
-    for name, operator in operators.items():
-        library.impl(f"{name}_{backend}", operator, "CompositeExplicitAutograd")
+    for name, function in functions.items():
+        operators.implement(f"{name}_{backend}", "CompositeExplicitAutograd", function)
 
 
-class GaussianFunction(torch.autograd.Function):
+class _Gaussian(_SingleLevelFunction):
     """Gaussian coding: ``(mean, log_std, seed, steps, first_step, first_element, backend)`` to the train."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(mean, log_std, seed, steps, first_step, first_element, backend):
-        return coding_ops["gaussian_forward", backend](mean, log_std, seed, steps, first_step, first_element)
+        with torch._C._AutoDispatchBelowAutograd():
+            return coding_ops["gaussian_forward", backend](mean, log_std, seed, steps, first_step, first_element)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -83,28 +79,32 @@ class GaussianFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_out):
         needs = ctx.needs_input_grad[0] + 2 * ctx.needs_input_grad[1]
-        # With gradients enabled, a graph of this backward is recorded. It must end in an error.
-        gradient: Callable[..., Any] = GaussianGradient.apply if torch.is_grad_enabled() else GaussianGradient.forward
-        gradients = iter(gradient(grad_out, *ctx.saved_tensors, *ctx.noise, needs, ctx.backend))
+        operator = coding_ops["gaussian_backward", ctx.backend]
+        gradients = iter(call_backward(operator, grad_out, *ctx.saved_tensors, *ctx.noise, needs))
         return *(next(gradients) if needed else None for needed in ctx.needs_input_grad[:2]), *(None,) * 5
 
-
-class GaussianGradient(torch.autograd.Function):
-    """The backward operator as a function of its own, which refuses to be differentiated."""
-
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(grad_out, log_std, seed, first_step, first_element, needs, backend):
-        operator = coding_ops["gaussian_backward", backend]
-        return tuple(operator(grad_out, log_std, seed, first_step, first_element, needs))
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    def backward(ctx, *grads):
+    def jvp(ctx, *tangents):
         raise RuntimeError(
-            "hnn_kernels.encode_gaussian cannot be differentiated twice; backend='reference', plain PyTorch, can"
+            "hnn_kernels.encode_gaussian has no derivative in forward mode: use reverse mode (backward, torch.func.vjp "
+            "or jacrev), or backend='reference', plain PyTorch, which has both"
         )
+
+
+def gaussian(backend: str, mean: Tensor, log_std: Tensor, *noise: Any) -> Tensor:
+    """Return the train of :func:`hnn_kernels.encode_gaussian`, differentiable by autograd, torch.func and compilers."""
+    if transformed():
+        return coding_ops["gaussian_forward", backend](mean, log_std, *noise)
+    return apply_below(_Gaussian, mean, log_std, *noise, backend)
+
+
+def _differentiate(backend: str) -> None:
+    def backward(*arguments) -> list[Tensor]:
+        operator = coding_ops["gaussian_backward", backend]
+        return list(apply_below(Undifferentiable, operator, "hnn_kernels.encode_gaussian", *arguments))
+
+    def forward(*arguments) -> Tensor:
+        return apply_below(_Gaussian, *arguments, backend)
+
+    operators.implement(f"gaussian_forward_{backend}", "Autograd", forward)
+    operators.implement(f"gaussian_backward_{backend}", "Autograd", backward)

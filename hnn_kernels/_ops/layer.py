@@ -28,8 +28,9 @@ from .._layer import (
     Operand,
 )
 from ..state import state_dtype
+from . import batching
+from .library import operators
 
-library = torch.library.Library("hnn", "DEF")
 # By backend.
 forward_ops: dict[str, Callable] = {}
 backward_ops: dict[str, Callable] = {}
@@ -118,6 +119,18 @@ def _coefficient(tensor: Tensor, dim: int | None, size: int, features: int, lead
     return tensor.reshape(*tensor.shape[: lead + 1], *padding, *tensor.shape[lead + 1 :])
 
 
+def _drop_checkpoints(arguments: dict) -> None:
+    """Drop the checkpoints from the arguments of a backward call where they do not cover all its neurons.
+
+    They come from a forward call that was not mapped as this call is. Backward then computes the states again, with the
+    same result.
+    """
+    checkpoints = arguments["checkpoints"]
+    neurons = math.prod(Layer(*(arguments[name] for name in Layer._fields)).shape)
+    if checkpoints is not None and checkpoints.shape[-1] < neurons:
+        arguments |= {"checkpoints": None, "checkpoint_every": 0}
+
+
 def _vmap_rule(op: Callable, gradients: bool) -> Callable:
     fields = (*INCOMING, *Layer._fields, "needs") if gradients else Layer._fields
     operands = _INPUTS | _GRADIENTS if gradients else _INPUTS
@@ -139,7 +152,10 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
             position = _feature_axis(operand, in_time if name == "current" else out_time)
             return value if position is None else _to_position(value, given_dims[name], size, position)
 
-        results = op(*(fold(name, value) for name, value in zip(fields, arguments, strict=True)))
+        folded = {name: fold(name, value) for name, value in zip(fields, arguments, strict=True)}
+        if gradients:
+            _drop_checkpoints(folded)
+        results = op(*folded.values())
         if not gradients:
             there = layer.outputs()
             return results, [_feature_axis(o, out_time) for o in OUTPUT_OPERANDS if o.name in there]
@@ -170,14 +186,12 @@ def define(backend: str) -> None:
         ("lif_backward", BACKWARD_SCHEMA, _backward_fake, backward_ops),
     ):
         qualified = f"{name}_{backend}"
-        library.define(qualified + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        op = getattr(torch.ops.hnn, qualified).default
-        torch.library.register_fake(f"hnn::{qualified}", fake, lib=library)
-        torch.library.register_vmap(f"hnn::{qualified}", _vmap_rule(op, ops is backward_ops), lib=library)
-        ops[backend] = op
+        ops[backend] = op = operators.define(qualified, schema)
+        operators.implement(qualified, "Fake", fake)
+        batching.register(qualified, _vmap_rule(op, ops is backward_ops))
 
 
 def implement(backend: str, forward: Callable, backward: Callable) -> None:
     """Register a Python implementation of a backend's pair of operators, for every device."""
-    library.impl(f"lif_forward_{backend}", forward, "CompositeExplicitAutograd")
-    library.impl(f"lif_backward_{backend}", backward, "CompositeExplicitAutograd")
+    operators.implement(f"lif_forward_{backend}", "CompositeExplicitAutograd", forward)
+    operators.implement(f"lif_backward_{backend}", "CompositeExplicitAutograd", backward)

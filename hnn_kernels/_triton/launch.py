@@ -81,6 +81,10 @@ def scalar(value: float, dtype: torch.dtype) -> float | tuple[int, int]:
     return opaque(low + 2**32), opaque(high + 2**32)
 
 
+def _inverse_width(layer: Layer) -> float | tuple[int, int]:
+    return scalar(1 / float(layer.surrogate_width()), state_dtype(layer.current.dtype))
+
+
 def _options(layer: Layer) -> Options:
     return Options(
         *(layer.taps(part) for part in FILTERS), constant=layer.steps is not None, readout=layer.readout,
@@ -147,7 +151,7 @@ def forward(*arguments) -> list[Tensor]:
     )
     _launch(
         lif_forward_kernel, layer,
-        given, written, scalar(1 / layer.width, state_dtype(layer.current.dtype)),
+        given, written, _inverse_width(layer),
         layer.length, neurons, layer.checkpoint_every,
         layer.current.stride(0) if layer.steps is None else 0, 0 if layer.count else out.stride(0), sizes, strides,
         CHUNK=CHUNK,
@@ -175,7 +179,7 @@ def backward(*arguments) -> list[Tensor]:
 
 
 def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: set[str]) -> None:
-    shape, dtype, steps, neurons = layer.shape, state_dtype(layer.current.dtype), layer.length, math.prod(layer.shape)
+    shape, steps, neurons = layer.shape, layer.length, math.prod(layer.shape)
     given = _given(layer)
     incoming = Outputs(incoming.out, *_present(incoming[1:]))
     window = steps if incoming.checkpoints is None else layer.checkpoint_every
@@ -190,7 +194,7 @@ def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt
     constant = layer.steps is not None
     _launch(
         lif_backward_kernel, layer,
-        incoming, given, gradients, workspace, scalar(1 / layer.width, dtype), steps, neurons, layer.checkpoint_every,
+        incoming, given, gradients, workspace, _inverse_width(layer), steps, neurons, layer.checkpoint_every,
         0 if incoming.out is None or layer.count else incoming.out.stride(0),
         0 if constant else layer.current.stride(0),
         0 if constant or gradients.current is None else gradients.current.stride(0), sizes, strides,

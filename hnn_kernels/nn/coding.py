@@ -1,5 +1,6 @@
 """The codings of :mod:`hnn_kernels.coding` as modules."""
 
+import torch
 from torch import Tensor, nn
 
 from .. import _checks
@@ -9,9 +10,21 @@ from ..coding import encode_duplicate, encode_gaussian, encode_poisson
 class _Coding(nn.Module):
     def __init__(self, steps: int, *, backend: str | None = None) -> None:
         super().__init__()
-        _checks.steps_count("steps", steps)
         self.steps = steps
         self.backend = backend
+
+    @property
+    def steps(self) -> int:
+        """The number of time steps."""
+        if not torch.compiler.is_dynamo_compiling():
+            return self._steps
+        # Dynamo takes an int of a module for a constant, and would compile again for every other number of steps.
+        with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):
+            return torch.sym_int(self._steps)
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        self._steps = _checks.steps_count("steps", value)
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}"

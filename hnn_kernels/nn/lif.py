@@ -93,7 +93,7 @@ class LIF(nn.Module):
         _checks.option("readout", readout, READOUTS)
         _checks.flag("smooth", smooth)
         if checkpoint_every is not None:
-            _checks.positive_int("checkpoint_every", checkpoint_every)
+            checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
         if reset == "filter":
             reset_decay = RESET_DECAY if reset_decay is None else reset_decay
         elif reset_decay is not None or "reset_decay" in learn:

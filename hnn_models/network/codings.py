@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import hnn_kernels
@@ -81,6 +82,19 @@ class Coding(nn.Module):
         self.axon = axon
         self.backend = backend
         self.first_image = 0
+
+    @property
+    def steps(self) -> int:
+        """The number of time steps T."""
+        if not torch.compiler.is_dynamo_compiling():
+            return self._steps
+        # Dynamo takes an int of a module for a constant, and would compile again for every other number of steps.
+        with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):
+            return torch.sym_int(self._steps)
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        self._steps = value
 
     @property
     def constant(self) -> bool:

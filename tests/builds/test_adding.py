@@ -43,9 +43,9 @@ OPTION = {
     "hnn_kernels/reference.py": [
         ("        self.width, ", "        self.strict = call.strict\n        self.width, "),
         (
-            "        return _Spike.apply(potential - self.threshold, potential >= self.threshold,",
+            "        return _spike(potential - self.threshold, potential >= self.threshold,",
             "        fires = potential > self.threshold if self.strict else potential >= self.threshold\n"
-            "        return _Spike.apply(potential - self.threshold, fires,",
+            "        return _spike(potential - self.threshold, fires,",
         ),
     ],
     "csrc/neuron.h": [

@@ -132,13 +132,19 @@ def test_a_gradient_through_poisson_coding_is_an_error(any_target):
     assert not encode_poisson(p.detach(), 4, backend=any_target.backend).requires_grad
 
 
-def test_vmap_is_an_error(target):
+def test_vmap_is_a_loop(target):
+    """Each call has the noise of its own seed: no element's number depends on the mapped axis."""
     mean, log_std, p = values((3, 2, 7), device=target.device)
     encode = functools.partial(encode_gaussian, steps=4, seed=1, backend=target.backend)
-    with pytest.raises(RuntimeError, match=r"cannot run under torch\.vmap"):
-        torch.func.vmap(encode)(mean, log_std)
-    with pytest.raises(RuntimeError, match=r"cannot run under torch\.vmap"):
-        torch.func.vmap(functools.partial(encode_poisson, steps=4, seed=1, backend=target.backend))(p)
+    spikes = functools.partial(encode_poisson, steps=4, seed=1, backend=target.backend)
+    equal_bits(torch.vmap(encode)(mean, log_std), torch.stack(list(map(encode, mean, log_std))), "gaussian")
+    equal_bits(torch.vmap(spikes)(p), torch.stack(list(map(spikes, p))), "poisson")
+    with pytest.raises(RuntimeError, match="randomness"):
+        torch.vmap(functools.partial(encode, seed=None))(mean, log_std)
+    drawn = torch.vmap(functools.partial(encode, seed=None), randomness="different")(
+        mean[:1].repeat(2, 1, 1), log_std[:2]
+    )
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 def test_func_grad(target):

@@ -5,13 +5,13 @@ import pytest
 from support.imports import circles, graph, imports, modules, problems
 from support.paths import TESTS
 
-# From the bottom to the top: numbers, lists and checks, the reference, the operators, the backends that implement them,
-# the choice of a backend, autograd and the functions, the modules, the package.
+# From the bottom to the top: numbers, lists and checks, the operators, the reference, the backends that implement them,
+# the choice of a backend, the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "state", "_checks", "_layer"],
+    ["version", "surrogates", "state", "_checks", "_layer", "_sources"],
+    ["_ops.*"],
     ["_noise", "filters"],
     ["reference"],
-    ["_ops.*"],
     ["_triton.*", "_extensions"],
     ["_dispatch"],
     ["functional", "coding"],
