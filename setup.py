@@ -102,7 +102,7 @@ def nvcc_flags() -> list[str]:
 
 
 def plan() -> tuple[list[str], list[str]]:
-    """What to build, and a line for every decision."""
+    """The modules to build, and a line for every decision."""
     limits = checked("HNN_BUILD", os.environ.get("HNN_BUILD", ""), ("python", "cpu", "cuda")) or ["cuda"]
     if len(limits) > 1:
         raise SystemExit(f"HNN_BUILD must be python, cpu or cuda; got {','.join(limits)!r}")

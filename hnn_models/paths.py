@@ -1,11 +1,16 @@
 """Files and folders that a user names: one rule for their names, writing in one step, one writer at a time."""
 
+import io
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Name = str | os.PathLike[str]
 
@@ -123,6 +128,13 @@ def write(path: Path, content: bytes | bytearray | memoryview | str) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_figure(path: Path, figure: "Figure", dots_per_inch: int) -> None:
+    """Write a figure of Matplotlib as a PNG file, as :func:`write` does."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dots_per_inch)
+    write(path, drawn.getbuffer())
 
 
 @contextmanager

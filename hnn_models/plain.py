@@ -1,6 +1,7 @@
-"""Plain numbers, as a checkpoint can hold them, from those that users have: NumPy's, or those of JSON and YAML."""
+"""Plain values, as a checkpoint can hold them, from those that users have: NumPy's, or those of JSON and YAML."""
 
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -29,6 +30,17 @@ def real(value: object, low: float, high: float) -> float | None:
     if isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high:
         return float(value)
     return None
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
+    """``value``, one of the names ``allowed``, as a plain str.
+
+    Raises:
+        ValueError: it is not one of them.
+    """
+    if isinstance(value, str) and value in tuple(allowed):
+        return str(value)
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
 def shown(value: object) -> str:

@@ -24,8 +24,8 @@ def require(
         TooLargeError: they do not. The message names both numbers.
     """
     needed = count * math.prod(shape) * dtype.itemsize
-    left = available(torch.device(device))
-    if left is not None and needed > left:
+    left = _too_little(needed, torch.device(device))
+    if left is not None:
         name = str(dtype).removeprefix("torch.")
         raise TooLargeError(
             f"{what} do not fit into memory: {count} x {tuple(shape)} in {name} are {_gigabytes(needed)}, and "
@@ -41,8 +41,8 @@ def require_bytes(purpose: str, needed: int, device: torch.device) -> None:
     """
     if needed < _ALWAYS_THERE:
         return
-    left = available(device)
-    if left is not None and needed > left:
+    left = _too_little(needed, device)
+    if left is not None:
         raise MemoryError(
             f"{purpose} needs at least {_gigabytes(needed)} of memory, and {_gigabytes(left)} are available on "
             f"{device.type}"
@@ -64,6 +64,12 @@ def available(device: torch.device) -> int | None:
     return max(min(bounds), 0) if bounds else None
 
 
+def _too_little(needed: int, device: torch.device) -> int | None:
+    """The bytes that are available, if they are fewer than ``needed``; else None."""
+    left = available(device)
+    return left if left is not None and left < needed else None
+
+
 def _system() -> int | None:
     try:
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
@@ -77,7 +83,7 @@ def _system() -> int | None:
 
 
 def _control_groups() -> Iterator[int]:
-    """What is left in each group that this process belongs to, in both versions of the interface."""
+    """The bytes that are left in each group that this process belongs to, in both versions of the interface."""
     try:
         lines = _CGROUP.read_text().splitlines()
     except OSError:
@@ -109,7 +115,7 @@ def _left(folder: Path, limit: str, usage: str, cached: str) -> int | None:
 
 
 def _address_space() -> int | None:
-    """What ``ulimit -v`` leaves."""
+    """The bytes that ``ulimit -v`` leaves."""
     try:
         import resource
 

@@ -17,16 +17,16 @@ _received: int | None = None
 def _leave(number: int, frame: FrameType | None) -> None:
     global _received
     _received = number
-    raise SystemExit(128 + number)
+    leave_if_told()
 
 
 def leave_if_told() -> None:
-    """Raise the ``SystemExit`` of a signal once more.
+    """Raise the exception of a signal once more: KeyboardInterrupt for Ctrl-C, ``SystemExit`` for another.
 
     Python drops an exception that is raised in a finalizer (``__del__``), and the handler may have run in one.
     """
     if _received is not None:
-        raise SystemExit(128 + _received)
+        raise KeyboardInterrupt if _received == signal.SIGINT else SystemExit(128 + _received)
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:
@@ -60,7 +60,7 @@ _wanted: dict[int, Any] = {}
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise ``SystemExit(128 + number)`` inside, where their action is the system's own.
+    """Ctrl-C, SIGTERM and SIGHUP raise what :func:`leave_if_told` raises, where the user has no handler of their own.
 
     Handlers of the user stay in force, and afterwards all are as they were. Outside the main thread nothing is changed:
     only the main thread gets signals.
@@ -71,13 +71,17 @@ def kept() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
     outer = _wanted
-    _wanted = {number: _leave if handler is signal.SIG_DFL else handler for number, handler in before.items()}
-    _wanted[signal.SIGINT] = before[signal.SIGINT]
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    _wanted = {number: _leave if handler in usual else handler for number, handler in before.items()}
+    if before[signal.SIGINT] is signal.SIG_DFL:  # the process wants to end without an exception
+        _wanted[signal.SIGINT] = signal.SIG_DFL
     try:
         put_back()
         yield
     finally:
-        _received, _wanted = None, outer
+        _wanted = outer
+        if not outer:  # an evaluation within a training run leaves the signal to the run
+            _received = None
         _set(before)
 
 

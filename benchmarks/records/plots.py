@@ -3,7 +3,6 @@
 They show forward and backward together, with reused or rotated buffers, in the newest run of each setting and provider.
 """
 
-import io
 import math
 import re
 import statistics
@@ -51,9 +50,7 @@ def write(record: Path, folder: Path) -> list[Path]:
             figure = draw(shown, styles)
             if figure is not None:
                 written.append(folder / f"{name}_{draw.__name__}.png")
-                drawn = io.BytesIO()
-                figure.savefig(drawn, format="png", dpi=150)
-                paths.write(written[-1], drawn.getbuffer())
+                paths.write_figure(written[-1], figure, 150)
     return written
 
 

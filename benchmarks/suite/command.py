@@ -168,7 +168,7 @@ def plots(
 
 
 def _kept(record: Path, before: int | None) -> str:
-    """What an interrupted run leaves."""
+    """Say what an interrupted run leaves in the record."""
     now = record.stat().st_mtime_ns if record.exists() else None
     return "no case was finished" if now == before else f"the finished cases are in {record}"
 

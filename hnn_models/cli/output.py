@@ -1,6 +1,5 @@
 """The output of the commands: results and tables on stdout, short errors on stderr."""
 
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -116,9 +115,7 @@ def save_figures(figures: Mapping[str, "Figure"], folder: Path) -> None:
     """Write each figure as ``NAME.png`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=120)
-        paths.write(folder / f"{name}.png", drawn.getbuffer())
+        paths.write_figure(folder / f"{name}.png", figure, 120)
         typer.echo(f"wrote {folder / name}.png", err=True)
 
 

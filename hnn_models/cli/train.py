@@ -9,6 +9,7 @@ import typer
 from .. import paths
 from ..data.datasets import DATASETS
 from ..network.config import ACTIVATION, AXON, NetworkConfig
+from ..plain import one_of
 from ..training import checkpoint
 from ..training.device import resolve_device
 from ..training.protocol import PRECISIONS, RECIPES, SCHEDULES, Protocol
@@ -132,8 +133,7 @@ def train(
             seed=seed,
             split_seed=split_seed,
         )
-        if learning not in _LEARNING:
-            raise ValueError(f"learning must be one of {', '.join(map(repr, _LEARNING))}; got {learning!r}")
+        one_of("learning", learning, _LEARNING)
         images = setup.images_for(architecture, dataset, data_dir, download, setup.image_shape(image_shape))
         network = setup.build(
             architecture,

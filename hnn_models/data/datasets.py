@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import paths
 from ..errors import DataError, MissingFilesError
+from ..plain import one_of
 from . import files
 from .images import ImageSet
 
@@ -86,9 +87,7 @@ def find(name: str) -> Dataset:
     Raises:
         ValueError: there is none.
     """
-    if name not in DATASETS:
-        raise ValueError(f"dataset must be one of {', '.join(map(repr, DATASETS))}; got {name!r}")
-    return DATASETS[name]
+    return DATASETS[one_of("dataset", name, DATASETS)]
 
 
 def load_images(

@@ -95,7 +95,7 @@ def _converted(image: Image.Image, shape: tuple[int, int, int], transparent: boo
 
 
 def _more_than_8_bits(image: ImageFile.ImageFile) -> bool:
-    """Whether the file has more bits per channel. Pillow reads some of them as 8 without a word."""
+    """True if the file has more than 8 bits per channel. Pillow reads some of them as 8 without a word."""
     if image.mode.startswith(("I", "F")):
         return True
     if image.format == "BMP":  # its 16 bits are those of a whole pixel

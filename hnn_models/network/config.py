@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels.nn import LIF
 
-from ..plain import plain
+from ..plain import one_of, plain
 from .codings import CODINGS, KINDS
 from .notation import Shape, artificial_twin, parse, shapes
 from .tokens import Token
@@ -70,7 +70,7 @@ class NetworkConfig:
         )
         parse(self.architecture, input_shape=self.input_shape)
         for name, allowed in (("coding", CODINGS), ("input", INPUTS), ("per", PER)):
-            _one_of(name, getattr(self, name), allowed)
+            one_of(name, getattr(self, name), allowed)
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps must be an int of at least 1, the number of time steps; got {self.steps!r}")
         if type(self.gain) not in (int, float) or not 0 < self.gain < math.inf:
@@ -161,11 +161,6 @@ class NetworkConfig:
             object.__setattr__(self, name, value)
 
 
-def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
-
-
 def _image_shape(value: Sequence[int]) -> Shape:
     given = plain(value)
     if isinstance(given, Sequence) and given and all(type(plain(size)) is int and size > 0 for size in given):
@@ -178,7 +173,7 @@ def _filter(name: str, given: Any) -> Filter | None:
     if given is None:
         return None
     if isinstance(given, str):
-        _one_of(name, given, tuple(AXONS))
+        one_of(name, given, AXONS)
         return _filter(name, AXONS[given])
     if not isinstance(given, Sequence) or len(given) != 2 or any(isinstance(part, Tensor) for part in given):
         raise TypeError(f"{name} must be a name, an IIR of floats or None; got {given!r}")
@@ -198,11 +193,11 @@ def _activations(given: str | Sequence[str], tokens: Sequence[Token], coding: st
         names = [given] * count
         if needed is not None:
             names[-1] = needed
-        _one_of("activation", given, tuple(ACTIVATIONS))
+        one_of("activation", given, ACTIVATIONS)
     else:
         names = list(given)
         for name in names:
-            _one_of("activation", name, tuple(ACTIVATIONS))
+            one_of("activation", name, ACTIVATIONS)
         if len(names) != count:
             raise ValueError(f"activation must have {count} names for {tokens[0].architecture!r}; got {len(names)}")
         if needed is not None and names[-1] != needed:

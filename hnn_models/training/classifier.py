@@ -72,7 +72,7 @@ class Classifier(lightning.LightningModule):
         self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
         self._from_features = from_features
         self._silence = SilenceWatch(self.network)
-        self._loss = torch.zeros(())
+        self._losses = torch.zeros(1)
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
         self._seconds_before = 0.0
         self._continued: tuple[int, ...] = ()
@@ -166,8 +166,8 @@ class Classifier(lightning.LightningModule):
             logits, labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
         )
         self._watch.forward(logits, losses)
-        self._loss = losses.detach().mean()
-        self.train_loss.update(losses.detach())
+        self._losses = losses.detach()
+        self.train_loss.update(self._losses)
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
         return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
 
@@ -184,7 +184,7 @@ class Classifier(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at the gradients of the epoch's last step."""
         if self.trainer.is_last_batch:
-            self._silence.gradients(self._loss, optimizer.defaults["eps"])
+            self._silence.gradients(self._losses.mean(), optimizer.defaults["eps"])
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, and warn of layers that are silent."""

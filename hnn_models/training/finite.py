@@ -1,4 +1,4 @@
-"""Where a value that is not finite enters training: in which step, and in which tensor."""
+"""Watch for values that are not finite: name the step and the tensor in which the first one enters training."""
 
 import math
 from collections.abc import Iterable, Iterator

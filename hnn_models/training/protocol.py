@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 from ..data.datasets import find
-from ..plain import plain, real, shown, whole
+from ..plain import one_of, plain, real, shown, whole
 
 SCHEDULES = ("steps", "one-cycle")
 SPLITS = ("pooled", "given")
@@ -75,8 +75,7 @@ class Protocol(NamedTuple):
             TypeError: a field that does not exist.
         """
         found = find(dataset)
-        if recipe not in RECIPES:
-            raise ValueError(f"recipe must be one of {', '.join(map(repr, RECIPES))}; got {recipe!r}")
+        recipe = one_of("recipe", recipe, RECIPES)
         values = {**found.recipes["paper"], **_RECIPES[recipe], **found.recipes[recipe]}
         return cls(dataset, recipe, **(values | changes)).checked()
 
@@ -91,10 +90,7 @@ class Protocol(NamedTuple):
         fields: dict[str, Any] = {"dataset": str(self.dataset)}
         choices = {"recipe": RECIPES, "schedule": SCHEDULES, "split": SPLITS, "precision": PRECISIONS}
         for name, allowed in choices.items():
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
-            fields[name] = str(value)
+            fields[name] = one_of(name, getattr(self, name), allowed)
         for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("patience", 1), ("min_epochs", 1)):
             value = getattr(self, name)
             fields[name] = None if name == "patience" and value is None else whole(name, value, least)

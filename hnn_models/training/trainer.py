@@ -166,9 +166,15 @@ class _StopWhenFlat(EarlyStopping):
 
 
 class _OwnSignals(Callback):
-    """Put our signal handlers in force again: Lightning sets its own just before it begins."""
+    """Keep our signal handlers in force: Lightning sets its own just before it begins. Heed what a finalizer hid."""
 
     def on_train_batch_start(self, *_: Any) -> None:
+        signals.leave_if_told()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        signals.leave_if_told()
+
+    def on_test_batch_start(self, *_: Any) -> None:
         signals.leave_if_told()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

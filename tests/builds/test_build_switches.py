@@ -12,7 +12,7 @@ NAMES = ("HNN_BUILD", "HNN_REQUIRE", "HNN_BUILD_SHIM", "HNN_SANITIZE", "CXX", "T
 
 
 def plan(**variables):
-    """What setup.py says when it is asked for the version."""
+    """The output of setup.py when it is asked for the version."""
     environment = {name: value for name, value in os.environ.items() if name not in NAMES} | variables
     return subprocess.run(
         [sys.executable, "setup.py", "--version"], cwd=ROOT, env=environment, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""What pages, docstrings and comments cite is there: files, headings, names."""
+"""Citations in pages, docstrings and comments are true: files, headings, names."""
 
 import ast
 import fnmatch
@@ -113,7 +113,7 @@ def defined(path: Path) -> dict[str, set[str]]:
 
 
 def resolves(name: str, path: Path) -> bool:
-    """Whether ``name``, in a docstring of the module at ``path``, is a module or something in one, of ours or not."""
+    """True if ``name``, in a docstring of the module at ``path``, is a module or something in one, of ours or not."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         module, inside = ".".join(parts[:length]), parts[length:]

@@ -46,7 +46,7 @@ def test_dense_network_by_hand():
 
 
 def test_mean_over_images_and_batches():
-    """Of the two images one fires at every step and the other never."""
+    """One of the two images fires at every step, the other never."""
     network = ones("S3-S2", (2,), steps=4, **INTEGRATOR)
     for batches in ([torch.tensor([[0.5, 0.5], [0.0, 0.0]])], [torch.full((1, 2), 0.5), torch.zeros(1, 2)]):
         first, last = energy.profile(network, batches)

@@ -1,4 +1,4 @@
-"""How a folder of images is listed: parts, classes, and what is left out, refused or named."""
+"""The listing of a folder of images: parts, classes, and what is left out, refused or named."""
 
 import os
 import warnings

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -183,22 +184,32 @@ def test_sigterm_in_python(digits, tmp_path, own):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_arrives_in_a_finalizer_is_not_lost():
+@pytest.mark.parametrize(
+    ("number", "usual", "error", "code"),
+    [
+        (signal.SIGTERM, signal.SIG_DFL, SystemExit, 143),
+        (signal.SIGHUP, signal.SIG_DFL, SystemExit, 129),
+        (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt, None),
+    ],
+)
+@pytest.mark.parametrize("within", [False, True], ids=["in training", "in an evaluation within it"])
+def test_a_signal_that_arrives_in_a_finalizer_is_not_lost(number, usual, error, code, within):
     """Python drops the exception of the handler there; the next step of training raises it."""
     from hnn_models import signals
 
     class Finalized:
         def __del__(self):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
-    former = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    former = signal.signal(number, usual)
     try:
         with signals.kept():
             signals.leave_if_told()
-            Finalized()
-            with pytest.raises(SystemExit) as caught:
+            with signals.kept() if within else nullcontext():
+                Finalized()
+            with pytest.raises(error) as caught:
                 signals.leave_if_told()
-        assert caught.value.code == 143
+        assert getattr(caught.value, "code", None) == code
         signals.leave_if_told()
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(number, former)

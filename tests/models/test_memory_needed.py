@@ -1,4 +1,4 @@
-"""What cannot fit into memory is refused before it is allocated, and a description allocates nothing."""
+"""A tensor that cannot fit into memory is refused before it is allocated, and a description allocates nothing."""
 
 import json
 import re
