@@ -44,6 +44,7 @@ def module(backend):
 def function(request, any_target):
     if any_target.device != "cpu":
         pytest.skip("what is proved here is above the device")
+    module(any_target.backend)  # its parameters are made before a tracer is active
     return functools.partial(FUNCTIONS[request.param], backend=any_target.backend)
 
 
