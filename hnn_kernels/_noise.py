@@ -12,7 +12,7 @@ Everything is float32, whatever dtype the coded values have. It is made of the o
 import torch
 from torch import Tensor
 
-from ._ops import pointwise
+from ._ops import generators, pointwise
 
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10
@@ -87,16 +87,28 @@ def _normals(radius: Tensor, angle: Tensor) -> list[Tensor]:
     return [torch.where(angle & 0x80000000 != 0, -first, first), torch.where(angle & 0x40000000 != 0, -second, second)]
 
 
-def normal(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_element: int = 0) -> Tensor:
-    """Return standard normal noise ``[steps, count]`` in float32."""
+def _normal(seed: Tensor, count: int, steps: int, first_step: int, first_element: int) -> Tensor:
     a, b, c, d = _groups(seed, count, steps, first_step, first_element)
     return _in_time(_normals(a, b) + _normals(c, d), steps, first_step)
 
 
-def uniform(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_element: int = 0) -> Tensor:
-    """Return noise ``[steps, count]`` in float32, uniform on the 2^24 multiples of 2^-24 in [0, 1)."""
+def _uniform(seed: Tensor, count: int, steps: int, first_step: int, first_element: int) -> Tensor:
     words = _groups(seed, count, steps, first_step, first_element)
     return _in_time([(w >> 8).to(torch.float32) * 2.0**-24 for w in words], steps, first_step)
+
+
+_normal_operator = generators.define("normal", _normal)
+_uniform_operator = generators.define("uniform", _uniform)
+
+
+def normal(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_element: int = 0) -> Tensor:
+    """Return standard normal noise ``[steps, count]`` in float32."""
+    return _normal_operator(seed, count, steps, first_step, first_element)
+
+
+def uniform(seed: Tensor, count: int, steps: int, *, first_step: int = 0, first_element: int = 0) -> Tensor:
+    """Return noise ``[steps, count]`` in float32, uniform on the 2^24 multiples of 2^-24 in [0, 1)."""
+    return _uniform_operator(seed, count, steps, first_step, first_element)
 
 
 def _exp(x: Tensor) -> Tensor:

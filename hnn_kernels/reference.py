@@ -132,7 +132,9 @@ def _attached(found: list[Tensor], call: Layer) -> tuple[Tensor, ...]:
     Each has a gradient with respect to every tensor of the call: zeros where it does not depend on the tensor, which
     without a time step may be every one.
     """
-    learnt = [t for t in call if isinstance(t, Tensor) and t.requires_grad] if torch.is_grad_enabled() else []
+    recorded = torch.jit.is_tracing()  # one trace serves calls with and without gradients
+    learns = torch.is_grad_enabled()
+    learnt = [t for t in call if isinstance(t, Tensor) and (recorded or (learns and t.requires_grad))]
     if not learnt:
         return tuple(found)
     nothing = [t.flatten()[:0].sum().to(found[0].device, torch.float64) for t in learnt]

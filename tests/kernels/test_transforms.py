@@ -171,9 +171,9 @@ def saved_and_loaded(save, load, program):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_traced_program_is_saved_loaded_and_trained(target, name, x):
-    function = functools.partial(FUNCTIONS[name], backend=target.backend)
-    program = copy.deepcopy(module(target.backend)) if name == "module" else Program(function)
+def test_a_traced_program_is_saved_loaded_and_trained(any_target, name, x):
+    function = functools.partial(FUNCTIONS[name], backend=any_target.backend)
+    program = copy.deepcopy(module(any_target.backend)) if name == "module" else Program(function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", FutureWarning)
