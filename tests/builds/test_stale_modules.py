@@ -70,10 +70,11 @@ def clone(tmp_path):
     return folder
 
 
-HIDE = """
+# An editable installation is a finder, or an entry of the path.
+HIDE = f"""
 import importlib.metadata, sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
-sys.path = [entry for entry in sys.path if "__editable__" not in entry]
+sys.path = [entry for entry in sys.path if "__editable__" not in entry and entry != {str(ROOT)!r}]
 def distribution(name):
     raise importlib.metadata.PackageNotFoundError(name)
 importlib.metadata.distribution = distribution
