@@ -14,9 +14,12 @@
 
 namespace hnn {
 
+// T is the type of a tensor: torch's, or the CPU's View of one (cpu/view.h).
+
 // A filter's coefficients are tensors [P, ...] and [Q + 1, ...], or lists of floats where those are null.
-struct FilterArguments {
-  Optional feedback, feedforward, state;
+template <class T>
+struct BasicFilterArguments {
+  std::optional<T> feedback, feedforward, state;
   std::vector<double> feedback_values, feedforward_values;
 
   int64_t taps_back() const { return feedback ? feedback->size(0) : static_cast<int64_t>(feedback_values.size()); }
@@ -27,7 +30,11 @@ struct FilterArguments {
   int64_t depth() const { return present() ? taps_back() + taps_forward() - 1 : 0; }  // P + Q
 };
 
-struct Arguments {
+template <class T>
+struct BasicArguments {
+  using Tensor = T;  // by these names the macros of layer.h know it
+  using Optional = std::optional<T>;
+
   Tensor current;
 #define HNN_DECLARE(name, Name) \
   Optional name;                \
@@ -37,14 +44,14 @@ struct Arguments {
 #define HNN_DECLARE(name, Name) Optional name;
   HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
-#define HNN_DECLARE(name, Name) FilterArguments name;
+#define HNN_DECLARE(name, Name) BasicFilterArguments<T> name;
   HNN_FILTERS(HNN_DECLARE)
 #undef HNN_DECLARE
 #define HNN_DECLARE(type, name) type name;
   HNN_SETTINGS(HNN_DECLARE)
 #undef HNN_DECLARE
 
-  explicit Arguments(HNN_LAYER_PARAMETERS) : current(std::move(current)) {
+  explicit BasicArguments(HNN_LAYER_PARAMETERS) : current(std::move(current)) {
 #define HNN_TAKE(name, Name)    \
   this->name = std::move(name); \
   this->name##_value = name##_value;
@@ -62,6 +69,22 @@ struct Arguments {
     HNN_SETTINGS(HNN_TAKE)
 #undef HNN_TAKE
     if (varying_width) this->width = *static_cast<const double*>(varying_width->data_ptr());
+  }
+
+  // Calls f for each tensor, an absent one included, in the order of Gradient.
+  template <class F>
+  void each_tensor(F f) {
+    f(current);
+#define HNN_EACH(name, Name) f(name);
+    HNN_COEFFICIENTS(HNN_EACH)
+    HNN_STATES(HNN_EACH)
+#undef HNN_EACH
+#define HNN_EACH(name, Name) \
+  f(name.feedback);          \
+  f(name.feedforward);       \
+  f(name.state);
+    HNN_FILTERS(HNN_EACH)
+#undef HNN_EACH
   }
 
   Options options() const {
@@ -94,28 +117,48 @@ struct Arguments {
   int64_t checkpoints() const { return length() ? (length() - 1) / window() : 0; }
 };
 
-#define HNN_DECLARE(name, Name) Optional name;
+#define HNN_DECLARE(name, Name) std::optional<T> name;
 // Gradients that come in, null where there is none, and the checkpoints that forward left: in the order of the
 // operator's arguments.
-struct Incoming {
-  Optional out;
+template <class T>
+struct BasicIncoming {
+  std::optional<T> out;
   HNN_STATES(HNN_DECLARE)
   HNN_FILTERS(HNN_DECLARE)
-  Optional checkpoints;
+  std::optional<T> checkpoints;
 };
 
 // The outputs of forward; null where the call has none.
-struct Outputs {
-  explicit Outputs(Tensor out) : out(std::move(out)) {}
+template <class T>
+struct BasicOutputs {
+  explicit BasicOutputs(T out) : out(std::move(out)) {}
 
-  Tensor out;
+  T out;
   HNN_STATES(HNN_DECLARE)
   HNN_FILTERS(HNN_DECLARE)
-  Optional checkpoints;
+  std::optional<T> checkpoints;
 };
 #undef HNN_DECLARE
 
-using Gradients = std::array<Optional, kGradients>;  // null where not needed
+// Calls f for each of a BasicIncoming or of BasicOutputs, an absent one included.
+template <class B, class F>
+void each_output(B& outputs, F f) {
+  f(outputs.out);
+#define HNN_EACH(name, Name) f(outputs.name);
+  HNN_STATES(HNN_EACH)
+  HNN_FILTERS(HNN_EACH)
+#undef HNN_EACH
+  f(outputs.checkpoints);
+}
+
+template <class T>
+using BasicGradients = std::array<std::optional<T>, kGradients>;  // null where not needed
+
+using FilterArguments = BasicFilterArguments<Tensor>;
+using Arguments = BasicArguments<Tensor>;
+using Incoming = BasicIncoming<Tensor>;
+using Outputs = BasicOutputs<Tensor>;
+using Gradients = BasicGradients<Tensor>;
 
 inline Outputs allocate_outputs(const Arguments& a) {
   const auto shape = a.shape();
@@ -168,15 +211,10 @@ inline Gradients allocate_gradients(const Arguments& a, int64_t needs) {
 template <Outputs (*forward)(const Arguments&)>
 std::vector<Tensor> forward_operator(HNN_LAYER_PARAMETERS) {
   Outputs o = forward(Arguments(HNN_LAYER_ARGUMENTS));
-  std::vector<Tensor> result{std::move(o.out)};
-  const auto add = [&](Optional& output) {
+  std::vector<Tensor> result;
+  each_output(o, [&](Optional output) {
     if (output) result.push_back(std::move(*output));
-  };
-#define HNN_ADD(name, Name) add(o.name);
-  HNN_STATES(HNN_ADD)
-  HNN_FILTERS(HNN_ADD)
-#undef HNN_ADD
-  add(o.checkpoints);
+  });
   return result;
 }
 

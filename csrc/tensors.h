@@ -24,7 +24,8 @@ inline ScalarType state_dtype(const Tensor& current) {
 }
 
 // The axes [B, *features] of one step: those of the current after `skip` leading ones (its time axis).
-inline Numbering number_neurons(const Tensor& current, int skip) {
+template <class T>
+Numbering number_neurons(const T& current, int skip) {
   const auto sizes = current.sizes();
   const auto strides = current.strides();
   const int dims = static_cast<int>(sizes.size()) - skip;
@@ -33,7 +34,8 @@ inline Numbering number_neurons(const Tensor& current, int skip) {
 }
 
 // `tensor`, after `skip` leading axes, is right-aligned with the axes of a step and broadcast over those it lacks.
-inline Layout lay_out(const Numbering& numbering, const Tensor& tensor, int skip) {
+template <class T>
+Layout lay_out(const Numbering& numbering, const T& tensor, int skip) {
   const auto sizes = tensor.sizes();
   const auto strides = tensor.strides();
   const int dims = static_cast<int>(sizes.size()) - skip, missing = numbering.dims - dims;

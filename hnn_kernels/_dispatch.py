@@ -178,8 +178,11 @@ class ReferenceWarning(UserWarning):
 _warned = False
 
 
-def warn_of_the_reference(device_type: str, requested: str | None) -> None:
-    """Warn once in a process if a call runs the reference without being asked to, and kernels were expected."""
+def warn_of_the_reference(device_type: str, requested: str | None, stacklevel: int) -> None:
+    """Warn once in a process if a call runs the reference without being asked to, and kernels were expected.
+
+    ``stacklevel`` is the place of the caller's own code, counted as by :func:`warnings.warn` in this function.
+    """
     global _warned
     if _warned or requested is not None or device_type not in ("cpu", "cuda") or torch.compiler.is_compiling():
         return
@@ -195,5 +198,5 @@ def warn_of_the_reference(device_type: str, requested: str | None) -> None:
         "no warning with backend='reference', nor after "
         "warnings.filterwarnings('ignore', category=hnn_kernels.ReferenceWarning)",
         ReferenceWarning,
-        stacklevel=4,  # the call of lif, iir or a coding
+        stacklevel=stacklevel,
     )

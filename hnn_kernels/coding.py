@@ -144,7 +144,7 @@ def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tup
     seed = _checks.seed(seed, like.device)
     chosen = _dispatch.choose(like.device.type, backend)
     if chosen == "reference":
-        _dispatch.warn_of_the_reference(like.device.type, backend)
+        _dispatch.warn_of_the_reference(like.device.type, backend, stacklevel=4)  # the call of a coding
     if seed is None:
         seed = torch.randint(2**63 - 1, (), device=like.device)
     elif not isinstance(seed, Tensor):

@@ -1,19 +1,44 @@
 """The public functions: check the arguments, choose the backend, call it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _checks, _dispatch, reference
+from . import _checks, _direct, _dispatch, reference
 from ._layer import FILTER_SIDES, FILTERS, NO_MEMBRANE, READOUTS, RESET_GRADS, RESETS, STATES, Layer
 from ._ops import autograd
 from .filters import IIR
 from .state import LIFState, state_dtype
 from .surrogates import SURROGATES
 
+# -- what a call returns, from the outputs of its layer --------------------------------------------------------------
 
+LIFResult = tuple[Tensor, LIFState | None]
+IIRResult = tuple[Tensor, Tensor | None]
+
+
+def _lif_packer(layer: Layer) -> Callable[[Sequence[Tensor]], LIFResult]:
+    """Return the function that makes the result of :func:`lif` from the outputs of ``layer``."""
+    if not layer.return_state:
+        return lambda outputs: (outputs[0], None)
+    names = layer.outputs()
+    places = [names.index(name) if name in names else None for name in STATES]
+
+    def pack(outputs: Sequence[Tensor]) -> LIFResult:
+        after: list[Any] = [None if place is None else outputs[place] for place in places]
+        return outputs[0], LIFState(*after)
+
+    return pack
+
+
+def _iir_packer(layer: Layer) -> Callable[[Sequence[Tensor]], IIRResult]:
+    """Return the function that makes the result of :func:`iir` from the outputs of ``layer``."""
+    return (lambda outputs: (outputs[0], outputs[1])) if layer.return_state else (lambda outputs: (outputs[0], None))
+
+
+@_direct.remembered(_lif_packer)
 def lif(
     current: Tensor,
     decay: float | Tensor,
@@ -166,14 +191,10 @@ def lif(
         reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], smooth=smooth, return_state=return_state,
         checkpoint_every=checkpoint_every or 0,
     )  # fmt: skip
-    out, *states = _call(layer, backend)
-    if not return_state:
-        return out, None
-    found: dict[str, Any] = dict(zip(layer.outputs()[1:], states, strict=False))  # which may end with checkpoints
-    after: list[Any] = [found.get(name) for name in STATES]
-    return out, LIFState(*after)
+    return _lif_packer(layer)(_call(layer, backend))
 
 
+@_direct.remembered(_iir_packer)
 def iir(
     x: Tensor,
     feedback: Tensor | Sequence[float | Tensor],
@@ -209,8 +230,8 @@ def iir(
     _checks.train("x", x)
     _checks.flag("return_state", return_state)
     given = _filter("synapse", (feedback, feedforward), state, ("", "state"), x.shape[1:], x)
-    y, *states = _call(Layer(x, **given, reset=NO_MEMBRANE, return_state=return_state), backend)
-    return y, states[0] if return_state else None
+    layer = Layer(x, **given, reset=NO_MEMBRANE, return_state=return_state)
+    return _iir_packer(layer)(_call(layer, backend))
 
 
 def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
@@ -218,8 +239,11 @@ def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
     device_type = layer.current.device.type
     chosen = _dispatch.choose(device_type, backend)
     if chosen != "reference":
-        return autograd.apply(layer, chosen)
-    _dispatch.warn_of_the_reference(device_type, backend)
+        outputs = autograd.apply(layer, chosen)
+        if chosen == "cpu" and not torch.compiler.is_compiling():
+            _direct.note(layer, outputs)
+        return outputs
+    _dispatch.warn_of_the_reference(device_type, backend, stacklevel=5)  # the call of the caller of lif or iir
     return reference.layer(layer)
 
 

@@ -19,7 +19,10 @@ constexpr int64_t kLargeBytes = 8 << 20;
 // before.
 constexpr int64_t kHugeBytes = 4 << 20;
 
-inline DType dtype_of(const Tensor& t) {
+// Below, T is the type of a tensor: torch's, or a View of one (view.h).
+
+template <class T>
+DType dtype_of(const T& t) {
   switch (t.scalar_type()) {
     case ScalarType::Double: return kFloat64;
     case ScalarType::Float: return kFloat32;
@@ -27,10 +30,14 @@ inline DType dtype_of(const Tensor& t) {
     default: return kFloat16;
   }
 }
-inline int64_t bytes_of(const Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
+template <class T>
+int64_t bytes_of(const T& t) {
+  return t.numel() * static_cast<int64_t>(t.element_size());
+}
 
 // A train over time; `constant` says that the tensor has no time axis.
-inline Train train(const Numbering& n, const Tensor& t, bool constant) {
+template <class T>
+Train train(const Numbering& n, const T& t, bool constant) {
   Train result;
   result.data = t.data_ptr();
   result.constant = constant;
@@ -41,7 +48,8 @@ inline Train train(const Numbering& n, const Tensor& t, bool constant) {
 }
 // A large tensor fresh from the system costs a page fault and a zeroed page per 4 KiB at the first write, more than the
 // kernel itself. Asking for huge pages first makes that one per 2 MiB. It has no effect on pages that are there.
-inline void prefer_huge_pages(const Tensor& t) {
+template <class T>
+void prefer_huge_pages(const T& t) {
 #ifdef __linux__
   constexpr uintptr_t kPage = 4096;
   if (bytes_of(t) < kHugeBytes) return;
@@ -51,7 +59,8 @@ inline void prefer_huge_pages(const Tensor& t) {
 }
 
 // A train to be written. It is written past the cache only where every row of a whole tile is aligned to a cache line.
-inline Train written(const Numbering& n, const Tensor& t, bool constant) {
+template <class T>
+Train written(const Numbering& n, const T& t, bool constant) {
   prefer_huge_pages(t);
   Train result = train(n, t, constant);
   result.large &= result.step * static_cast<int64_t>(t.element_size()) % 64 == 0 &&

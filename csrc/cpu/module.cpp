@@ -1,8 +1,10 @@
-// The Python face of the CPU kernels. It tells how they were built, and which instruction set this processor takes.
+// The Python face of the CPU kernels. It tells how they were built, which instruction set this
+// processor takes, and has the direct way of a call.
 #include <pybind11/pybind11.h>
 
 #include "../build_info.h"
 #include "arguments.h"
+#include "direct.h"
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "The C++ CPU kernels. Importing registers them with torch.";
@@ -11,4 +13,5 @@ PYBIND11_MODULE(_cpu, m) {
     info["instruction_set"] = hnn::kernels().name;
     return info;
   });
+  hnn::define_direct(m);
 }

@@ -29,6 +29,40 @@ def call_backward(operator: Callable, *inputs: Any) -> Sequence[Tensor]:
         return operator(*inputs)
 
 
+def gradients(
+    backend: str,
+    names: Sequence[str],
+    grads: Sequence[Tensor | None],
+    checkpoints: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    settings: Sequence[Any],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Call a backend's backward operator.
+
+    Args:
+        backend: the name of the backend.
+        names: the outputs that forward had.
+        grads: their gradients, in that order; None for zeros.
+        checkpoints: what forward kept, if it did.
+        tensors, settings: the arguments of the layer.
+        wanted: True for each of the tensors whose gradient is needed.
+
+    Returns:
+        A gradient for each of the tensors, None where none is needed.
+    """
+    incoming: list[Tensor | None] = [None] * len(INCOMING)
+    for name, grad in zip(names, grads, strict=True):
+        incoming[_PLACES[name]] = grad
+    incoming[-1] = checkpoints
+    needs = 0
+    for i, needed in enumerate(wanted):
+        if needed:
+            needs |= 1 << i
+    found = iter(call_backward(backward_ops[backend], *incoming, *tensors, *settings, needs))
+    return [next(found) if needed else None for needed in wanted]
+
+
 class LayerFunction(_SingleLevelFunction):
     """A layer whose forward and backward are one operator call each. Backward recomputes what it needs."""
 
@@ -51,17 +85,10 @@ class LayerFunction(_SingleLevelFunction):
 
     @staticmethod
     def backward(ctx, *grads):
-        incoming = [None] * len(INCOMING)
-        for name, grad in zip(ctx.plan[1], grads, strict=True):
-            incoming[_PLACES[name]] = grad
-        *tensors, incoming[-1] = ctx.saved_tensors
+        *tensors, checkpoints = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:_TENSORS]
-        needs = 0
-        for i, needed in enumerate(wanted):
-            if needed:
-                needs |= 1 << i
-        gradients = iter(call_backward(backward_ops[ctx.plan[0]], *incoming, *tensors, *ctx.settings, needs))
-        return *[next(gradients) if needed else None for needed in wanted], None, None
+        backend, names = ctx.plan
+        return *gradients(backend, names, grads, checkpoints, tensors, ctx.settings, wanted), None, None
 
     @staticmethod
     def jvp(ctx, *tangents):
