@@ -5,6 +5,7 @@ from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
+from .memory import PageFaultWarning, keep_what_is_freed
 from .state import LIFState
 from .surrogates import SURROGATES
 from .version import __version__
@@ -15,6 +16,7 @@ __all__ = [
     "Backend",
     "Explanation",
     "LIFState",
+    "PageFaultWarning",
     "ReferenceWarning",
     "__version__",
     "backends",
@@ -23,6 +25,7 @@ __all__ = [
     "encode_poisson",
     "explain",
     "iir",
+    "keep_what_is_freed",
     "lif",
     "nn",
 ]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _extensions
+from . import _extensions, memory
 from ._layer import OUTPUTS, TENSORS, Layer
 from ._ops import autograd
 from .filters import IIR
@@ -199,6 +199,18 @@ def _plan_of(tensors: tuple[Tensor, ...]) -> _Plan | None:
     return _Plan(layer, outputs, tensors, [-1 if t is None else given[id(t)] for t in own])
 
 
+def _watched(pack: Callable[[Sequence[Tensor]], R], outputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], R]:
+    """Return ``pack``; for a call of large ``outputs`` one that counts the call too, which costs the others nothing."""
+    if sum(output.numel() * output.itemsize for output in outputs) < memory.LARGE:
+        return pack
+
+    def watched(outputs: Sequence[Tensor]) -> R:
+        memory.watch(stacklevel=4)  # the caller of the decorated function
+        return pack(outputs)
+
+    return watched
+
+
 def remembered(
     packer: Callable[[Layer], Callable[[Sequence[Tensor]], R]],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -232,7 +244,7 @@ def remembered(
                 result = function(*args, **kwargs)
                 plan = _plan_of(tensors)
                 if plan is not None and _noted.call is not None:
-                    plan.result = packer(_noted.call[0])
+                    plan.result = _watched(packer(_noted.call[0]), _noted.call[1])
                     plans[key] = plan
             finally:
                 _noted.listens, _noted.call = False, None

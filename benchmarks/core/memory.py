@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from hnn_models.training.memory import keep_what_is_freed
+from hnn_kernels import keep_what_is_freed
 
 from .workloads import Work
 

@@ -5,8 +5,9 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit("hnn needs the extra 'models': pip install 'hnn-kernels[models]'") from error
 
+import hnn_kernels
+
 from .. import signals
-from ..training import memory
 from . import bench, demo, inspect, tables, train
 from .output import Commands
 
@@ -25,5 +26,5 @@ app.command(add_help_option=False, context_settings=bench.CONTEXT)(bench.bench)
 def main() -> None:
     """Run ``hnn``, which is the only thing that this process does."""
     signals.end_with_exceptions()
-    memory.keep_what_is_freed()
+    hnn_kernels.keep_what_is_freed()
     app(prog_name="hnn")

@@ -13,7 +13,7 @@ from ..paper import record
 from ..paper.cells import CELLS, Cell, select
 from ..paper.plan import Plan
 from ..paper.runs import Reproduction, Source
-from ..training.device import resolve_device
+from ..training.device import FAST_PRECISIONS, fast_precision, resolve_device
 from ..training.launch import launch
 from ..training.protocol import PRECISIONS, RECIPES
 from .options import Backend, Device, Json, Progress
@@ -33,7 +33,11 @@ def tables(
     ] = None,
     min_epochs: Annotated[int | None, typer.Option(min=1, help="The fewest epochs before --patience ends it.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}; the recipe's by default.")
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(PRECISIONS)}. By default what is fast here: bf16-mixed on a processor or GPU with "
+            "units for bfloat16, else 32-true; finished cells in either are kept."
+        ),
     ] = None,
     mnist_dir: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder that holds MNIST/raw.")] = None,
     cifar10_dir: Annotated[
@@ -65,7 +69,9 @@ def tables(
             raise ValueError("tables is for one process; hnn train is for several")
         chosen = select(names or (), CELLS)
         numbers = _numbers(seeds)
-        plan = Plan(recipe, epochs, patience, min_epochs, precision)
+        plan = Plan(recipe, epochs, patience, min_epochs, fast_precision(where) if precision is None else precision)
+        # A cell that was finished on another processor is not trained again, where the precision was left to this one.
+        alike = () if precision is not None else tuple(plan._replace(precision=other) for other in FAST_PRECISIONS)
         given = {"mnist": mnist_dir, "cifar10": cifar10_dir}
         folders = {name: paths.folder(one, f"--{name}-dir") for name, one in given.items() if one is not None}
         sources = {name: Source.of(name, folder) for name, folder in folders.items()}
@@ -73,7 +79,7 @@ def tables(
         if table.suffix == ".md":
             raise ValueError(f"--out must be a CSV file, its page has the suffix .md; got {out!r}")
         drawings = None if plots is None else paths.folder(plots, "--plots")
-        work = Reproduction(CELLS, plan, table, run_dirs, sources, where, backend, progress)
+        work = Reproduction(CELLS, plan, table, run_dirs, sources, where, backend, progress, alike)
         work.left(chosen, numbers)  # checks the plan and the record
     if not only_list:
         with (

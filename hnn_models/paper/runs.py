@@ -73,6 +73,7 @@ class Reproduction:
         sources: the place of the images, by the data set's name.
         device, progress: as for :func:`hnn_models.train`.
         backend: of the network's kernels, as for :func:`hnn_kernels.lif`.
+        alike: plans whose finished cells count as finished in ``plan``.
     """
 
     cells: Sequence[Cell]
@@ -83,6 +84,7 @@ class Reproduction:
     device: torch.device
     backend: str | None = None
     progress: bool = True
+    alike: Sequence[Plan] = ()
     _outcomes: dict[tuple[Run, int], "Outcome"] = field(default_factory=dict)
     _images: dict[str, ImageSet] = field(default_factory=dict)
 
@@ -96,12 +98,12 @@ class Reproduction:
         return [(cell, seed) for seed in seeds for cell in cells if self.finished(rows, cell, seed) is None]
 
     def finished(self, rows: Iterable[Row], cell: Cell, seed: int) -> Row | None:
-        """The row of this plan for ``cell`` and ``seed``; None if there is none."""
-        plan = self.plan.label(cell.run.dataset)
+        """The row of this plan, or of one that counts as this, for ``cell`` and ``seed``; None if there is none."""
+        plans = {plan.label(cell.run.dataset) for plan in (self.plan, *self.alike)}
         source = self.sources.get(cell.run.dataset)
         for row in rows:
             same_images = source is None or source.label == row.dataset
-            if row.is_of(cell) and (row.seed, row.recipe) == (seed, plan) and same_images:
+            if row.is_of(cell) and row.seed == seed and row.recipe in plans and same_images:
                 return row
         return None
 

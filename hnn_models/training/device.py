@@ -52,6 +52,28 @@ def as_device(device: torch.device | str) -> torch.device:
     return device
 
 
+def has_bfloat16_units(device: torch.device) -> bool:
+    """True unless it is known that ``device`` computes products of bfloat16 without instructions for them.
+
+    Then they run at a tenth of float32's speed. Known are x86 processors and GPUs.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = torch.cpu.get_capabilities()
+    if found.get("architecture") != "x86_64":
+        return True
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_1"))
+
+
+# Of hnn_models.training.protocol.PRECISIONS those that are the fastest of some device: with units for bfloat16, without.
+FAST_PRECISIONS = ("bf16-mixed", "32-true")
+
+
+def fast_precision(device: torch.device) -> str:
+    """The one of :data:`FAST_PRECISIONS` that trains fast on ``device``."""
+    return FAST_PRECISIONS[0 if has_bfloat16_units(device) else 1]
+
+
 def device_name(device: torch.device) -> str:
     """The name of the GPU, or that of the processor as Linux reports it."""
     if device.type == "cuda":

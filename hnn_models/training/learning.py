@@ -114,8 +114,10 @@ def train(
     run_dir, device = paths.folder(run_dir, "run_dir"), as_device(device)
     if pretrained is not None:
         pretrained = paths.file(pretrained, "pretrained")
+    protocol = protocol.checked()
+    trainer.warn_of_slow_precision(protocol.precision, device, stacklevel=3)  # the caller of this function
     with trainer.undisturbed(device), paths.naming(run_dir):
-        return _train(network, images, protocol.checked(), run_dir, device, pretrained, resume, progress, compiled)
+        return _train(network, images, protocol, run_dir, device, pretrained, resume, progress, compiled)
 
 
 def _train(

@@ -12,6 +12,7 @@ import torch
 
 from .. import signals
 from . import checkpoint, logs
+from .device import device_name, has_bfloat16_units
 from .launch import ALONE, Launch, launch, without_leftovers
 from .protocol import Protocol
 
@@ -27,6 +28,19 @@ def check_precision(precision: str, device: torch.device) -> None:
     """Raise ValueError if ``device`` cannot train with ``precision``. Lightning would silently take another one."""
     if precision == "16-mixed" and device.type != "cuda":
         raise ValueError(f"precision '16-mixed' needs a CUDA device; '32-true' and 'bf16-mixed' work on {device.type}")
+
+
+def warn_of_slow_precision(precision: str, device: torch.device, stacklevel: int) -> None:
+    """Warn, in one of the processes, if ``device`` has no instructions for the products of ``precision``.
+
+    ``stacklevel`` is the place of the caller's own code, counted as by :func:`warnings.warn` in this function.
+    """
+    if launch().rank == 0 and precision == "bf16-mixed" and not has_bfloat16_units(device):
+        warnings.warn(
+            f"precision 'bf16-mixed' is slow on {device_name(device)}, which multiplies no bfloat16 numbers by itself: "
+            "'32-true' is several times faster",
+            stacklevel=stacklevel,
+        )
 
 
 def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: bool) -> lightning.Trainer:

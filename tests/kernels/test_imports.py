@@ -8,17 +8,17 @@ from support.paths import TESTS
 # From the bottom to the top: numbers, lists and checks, the operators, the reference, the backends that implement them,
 # the choice of a backend, the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "state", "_checks", "_layer", "_sources"],
+    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "memory"],
     ["_ops.*"],
     ["_noise", "filters"],
     ["reference"],
     ["_triton.*", "_extensions"],
-    ["_dispatch"],
+    ["_dispatch", "_direct"],
     ["functional", "coding"],
     ["nn.*"],
     ["_generate.*", "__main__", ""],
 ]
-PUBLIC = {"functional", "coding", "filters", "surrogates", "state", "reference", "nn", "version", "__main__"}
+PUBLIC = {"functional", "coding", "filters", "surrogates", "state", "reference", "memory", "nn", "version", "__main__"}
 
 
 def test_imports_go_down_and_in_no_circle():

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from hnn_models.training.device import as_device, device_name, resolve_device
+from hnn_models.training.device import (
+    FAST_PRECISIONS,
+    as_device,
+    device_name,
+    fast_precision,
+    has_bfloat16_units,
+    resolve_device,
+)
+from hnn_models.training.protocol import PRECISIONS
 
 
 def test_device():
@@ -38,3 +46,31 @@ def test_a_device_or_its_name(device):
 def test_what_is_no_device(device, error, message):
     with pytest.raises(error, match=message):
         as_device(device)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "x86_64"}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True}, True),
+        ({"architecture": "x86_64", "amx_bf16": True}, True),
+        ({"architecture": "aarch64"}, True),  # not known to have none
+        ({}, True),
+    ],
+)
+def test_units_for_bfloat16(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert has_bfloat16_units(torch.device("cpu")) is expected
+    assert fast_precision(torch.device("cpu")) == ("bf16-mixed" if expected else "32-true")
+
+
+def test_units_for_bfloat16_of_a_gpu(monkeypatch):
+    for capability, expected in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert has_bfloat16_units(torch.device("cuda")) is expected
+
+
+def test_the_probe_of_this_torch_is_there():
+    assert "architecture" in torch.cpu.get_capabilities()
+    assert set(FAST_PRECISIONS) < set(PRECISIONS)

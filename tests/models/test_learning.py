@@ -237,6 +237,18 @@ def test_weights_that_are_not_finite_end_the_run(digits, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.ckpt"))
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize(("precision", "units"), [("bf16-mixed", False), ("bf16-mixed", True), ("32-true", False)])
+def test_a_precision_that_the_processor_is_slow_in(fixed, precision, units, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": units})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(build(fixed_artificial=fixed), digits, tmp_path, ONE._replace(precision=precision))
+    texts = [str(one.message) for one in caught if "is slow on" in str(one.message)]
+    assert len(texts) == (precision == "bf16-mixed" and not units)  # the artificial run of a fixed part has none
+    assert all("'32-true' is several times faster" in text for text in texts)
+
+
 def test_mixed_precision(digits, tmp_path):
     seen = []
     network = build()

@@ -14,8 +14,8 @@ from hnn_models.paper import runs as command
 from hnn_models.paper.cells import Cell, Run, select
 from hnn_models.paper.plan import Plan, planned_epochs
 from hnn_models.training import learning, provenance
-from hnn_models.training.device import device_name
-from hnn_models.training.protocol import Protocol
+from hnn_models.training.device import FAST_PRECISIONS, device_name
+from hnn_models.training.protocol import PRECISIONS, Protocol
 from support.commands import hnn, refused
 from support.paper_cells import CELLS, SEPARATE, reproduction, row
 
@@ -180,6 +180,34 @@ def test_finished_cells_are_kept_and_another_plan_replaces_them(trained, tmp_pat
     modern.fill(CELLS[:1], [0])
     assert [row.recipe for row in records(work)[:3]] == ["paper, 1 epoch", "paper, 2 epochs", "modern, 1 epoch"]
     assert len(records(work)) == 5
+
+
+def test_a_cell_that_was_finished_in_another_precision_is_kept(trained, tmp_path):
+    _, worked = trained
+    plans = [Plan(epochs=1, precision=precision) for precision in FAST_PRECISIONS]
+    for plan, seed in zip(plans, (0, 1), strict=True):
+        reproduction(tmp_path, plan).fill(CELLS[:1], [seed])
+    assert len(worked) == 2
+    assert [row.recipe for row in records(reproduction(tmp_path))] == ["paper, 1 epoch, bf16-mixed", "paper, 1 epoch"]
+    for plan in plans:
+        assert reproduction(tmp_path, plan, alike=plans).left(CELLS[:1], [0, 1, 2]) == [(CELLS[0], 2)]
+        assert len(reproduction(tmp_path, plan).left(CELLS[:1], [0, 1, 2])) == 2
+    assert reproduction(tmp_path, Plan(epochs=2), alike=[Plan(epochs=2)]).left(CELLS[:1], [0]) == [(CELLS[0], 0)]
+
+
+@pytest.mark.parametrize("units", [True, False])
+@pytest.mark.parametrize("given", [None, *PRECISIONS[:2]])
+def test_the_command_chooses_the_precision_by_the_processor(given, units, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": units})
+    made = []
+    left = command.Reproduction.left
+    monkeypatch.setattr(command.Reproduction, "left", lambda self, *of: (made.append(self), left(self, *of))[1])
+    asked = [] if given is None else ["--precision", given]
+    hnn("tables", "1a", "--list", "--out", tmp_path / "t.csv", "--device", "cpu", *asked)
+    work = made[0]
+    assert work.plan.precision == (given or ("bf16-mixed" if units else "32-true"))
+    assert [plan.precision for plan in work.alike] == ([] if given else list(FAST_PRECISIONS))
+    assert all(plan._replace(precision=None) == work.plan._replace(precision=None) for plan in work.alike)
 
 
 def test_a_finished_cell_serves_others_where_its_run_is_gone(trained, tmp_path):

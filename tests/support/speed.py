@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 
 import hnn_kernels
-from hnn_kernels import IIR, _extensions
-from hnn_models.training.memory import keep_what_is_freed
+from hnn_kernels import IIR, _extensions, keep_what_is_freed
 
 SHAPE = (25, 16, 512)
 _ATTEMPTS, _ROUNDS, _CALLS = 3, 15, 3
