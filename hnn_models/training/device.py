@@ -65,7 +65,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_1"))
 
 
-# Of hnn_models.training.protocol.PRECISIONS those that are the fastest of some device: with units for bfloat16, without.
+# Those of hnn_models.training.protocol.PRECISIONS that are fast on some device: with units for bfloat16, and without.
 FAST_PRECISIONS = ("bf16-mixed", "32-true")
 
 

@@ -390,7 +390,8 @@ def test_equal_numbers_of_other_bits_or_types_are_told_apart():
     values = [
         0.0, -0.0, 0, False, None, "0", "", (), [], (0.0,), [0.0], ((0.0,),), 1, 1.0, True, "1", (1.0, 2.0),
         IIR(1.0, 2.0), LIFState(1.0, 2.0), LIFState(x, x), IIR(x, x), (x, x), x, x.double(),
-        x.T, x.half(), x.bfloat16(), torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 1), torch.zeros(2, 1).expand(2, 3),
+        x.T, x.half(), x.bfloat16(), torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 1),
+        torch.zeros(2, 1).expand(2, 3),
     ]  # fmt: skip
     keys = [key(value) for value in values] + [key(a=value) for value in values] + [key(b=1.0), key(1.0, 1.0), key()]
     assert len(set(keys)) == len(keys)
