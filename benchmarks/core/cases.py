@@ -59,11 +59,13 @@ SCALING = (*((steps, 16, 2048) for steps in (4, 25, 100, 1000)), (25, 64, 512), 
 MAPS, LARGE_MAPS = ((4, 32, 32, 28, 28), (25, 32, 32, 28, 28)), ((25, 32, 32, 28, 28), (25, 256, 64, 28, 28))
 LIBRARIES = tuple((500, 16, n) for n in (512, 4096, 16384))
 DIGITS = ((25, 64, 784),)
+STEPPING = ((25, 4, 32), TYPICAL[0])
 
 SUITES: Mapping[str, tuple[Case, ...]] = {
     "quick": (
         *cases("lif", TYPICAL[:1], "float32", "bfloat16", brief=True),
         *cases("lif_axon_learnt", TYPICAL[:1], brief=True),
+        *cases("lif_stepping", STEPPING[:1], brief=True),
         *cases("conv", [(4, 8, 32, 28, 28)], brief=True),
         *cases("linear_lif", [(10, 64, 512)], brief=True),
         *cases("mlp_lif_step", [(4, 64, 784)], brief=True),
@@ -75,6 +77,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif_axon", TYPICAL),
         *cases("lif_axon", TYPICAL[1:2], "bfloat16", brief=True),
         *cases("lif_axon_learnt", TYPICAL),
+        *cases("lif_stepping", STEPPING, brief=True),
         *cases("conv", MAPS[:1]),
         *cases("conv", MAPS[1:], brief=True),
         *cases("linear_lif", [(25, 64, 512)], brief=True),

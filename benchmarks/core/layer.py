@@ -1,7 +1,7 @@
 """The contract between the suite and a provider: a layer of neurons, and the class that makes it."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Layer(NamedTuple):
         exact: True if it computes in the order of the reference, without contraction into FMA. Its spikes must then be
             equal bit for bit. Otherwise a few in ten thousand may fall on the other side of the threshold.
         note: a remark for the reader of its figures.
+        step: where a step can be a call of its own: a function from the current ``[1, B, *features]`` of a step and the
+            state, None at first, to the step's output and the state after it. A library without it has ``run`` only.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -35,6 +37,22 @@ class Layer(NamedTuple):
     learnt: tuple[Tensor, ...] = ()
     exact: bool = False
     note: str = ""
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]] | None = None
+
+    def stepping(self) -> "Layer":
+        """The same layer in a loop over time with a call per step; itself where a step is no call of its own."""
+        step = self.step
+        if step is None:
+            return self
+
+        def run(current: Tensor) -> Tensor:
+            train, state = [], None
+            for x in current.split(1):
+                out, state = step(x, state)
+                train.append(out)
+            return torch.cat(train)
+
+        return self._replace(run=run)
 
 
 MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]  # from the dynamics and the features
@@ -89,9 +107,20 @@ def axon_filter(
 
 def lif(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None, backend: str) -> Tensor:
     """The spike train of :func:`hnn_kernels.lif` with ``dynamics``, or the output of ``axon`` if there is one."""
-    out, _ = hnn_kernels.lif(
-        current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon,
+    return lif_step(current, None, dynamics, axon, backend, return_state=False)[0]
+
+
+def lif_step(
+    current: Tensor,
+    state: hnn_kernels.LIFState | None,
+    dynamics: Dynamics,
+    axon: hnn_kernels.IIR | None,
+    backend: str,
+    return_state: bool = True,
+) -> tuple[Tensor, hnn_kernels.LIFState | None]:
+    """What :func:`hnn_kernels.lif` returns with ``dynamics`` from ``state`` on."""
+    return hnn_kernels.lif(
+        current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon, state=state,
         reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate,
-        return_state=False, backend=backend,
+        return_state=return_state, backend=backend,
     )  # fmt: skip
-    return out

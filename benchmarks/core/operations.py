@@ -52,6 +52,7 @@ class Op(NamedTuple):
             which have a row of their own.
         formula: the tensors, or the products, that are counted.
         architecture: the network of a ``"step"``, in the paper's notation.
+        stepping: a call per step, with the state in and out, where a library has such calls.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Op(NamedTuple):
     elements_backward: int = 3  # reads the current and the train's gradient, writes the current's
     formula: str = "x, s | x, grad s, grad x"
     architecture: str = ""
+    stepping: bool = False
 
     @property
     def layers(self) -> int:
@@ -80,6 +82,7 @@ OPS: Mapping[str, Op] = {
         Op("lif", "LIF", Dynamics(), "neuron"),
         Op("lif_axon", "LIF with a dual-exponential axon", _AXON, "neuron"),
         Op("lif_axon_learnt", "LIF with a dual-exponential axon learnt per neuron", _LEARNT, "neuron"),
+        Op("lif_stepping", "LIF, a call per step with the state in and out", Dynamics(), "neuron", stepping=True),
         Op("conv", "LIF on the feature maps of a convolution", Dynamics(), "neuron"),
         Op("linear_lif", "Linear and LIF", Dynamics(), "linear", **_PRODUCTS),
         # The benchmark of open-neuromorphic.org ("SNN library benchmarks"), with a synchronisation before the clock is

@@ -82,6 +82,8 @@ class Workload:
     def work(self, make: MakeLayer) -> Work:
         """The operation with layers from ``make``. It must run under :meth:`precision`."""
         layer = make(self.op.dynamics, self.case.shape[2:])
+        if self.op.stepping:
+            layer = layer.stepping()
         weights = self.weights or nn.Identity()
         leaves = (*layer.learnt, *weights.parameters())
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 import hnn_kernels
+from hnn_kernels import LIFState
 
-from ..core.layer import Layer, Unsupported, axon_filter, lif
+from ..core.layer import Layer, Unsupported, axon_filter, lif, lif_step
 from ..core.operations import Dynamics
 
 
@@ -29,8 +30,11 @@ class Own:
         def run(current: Tensor) -> Tensor:
             return lif(current, wanted, axon, self.name)
 
+        def step(current: Tensor, state: LIFState | None) -> tuple[Tensor, LIFState | None]:
+            return lif_step(current, state, wanted, axon, self.name)
+
         # On a GPU spikes may differ within ulps of the threshold: see "Numbers" in ARCHITECTURE.md.
-        return Layer(run, wanted, learnt, exact=device.type == "cpu")
+        return Layer(run, wanted, learnt, exact=device.type == "cpu", step=step)
 
 
 PROVIDERS = tuple(Own(backend) for backend in ("cpu", "cuda", "triton", "reference"))

@@ -1,9 +1,10 @@
-"""The fixed cost of a call: forward and backward on one neuron, beside a no-op autograd Function.
+"""The fixed cost of a call: a small layer beside a no-op autograd Function, and a loop's step with its state.
 
     python -m benchmarks.studies.overhead [--turns 60] [--csv FILE]
 
-The no-op takes the same tensors as the layer, and returns gradients of their shapes. All variants run in turns of 50
-calls, on one thread. The figures are medians, in microseconds.
+The no-op takes the same tensors as the layer, and returns gradients of their shapes. Both run forward and backward. A
+step is one forward call with T = 1, with the state in and out, with a gradient (to the current) or under no_grad. All
+variants run in turns of 50 calls, on one thread. The figures are medians, in microseconds.
 """
 
 import argparse
@@ -20,6 +21,9 @@ from ..core.timing import CPUClock, Plan, Variant, figures, interleave
 from ..records.record import append, csv_file
 from ..records.rows import Run
 
+SHAPE = (4, 1, 32)
+NO_OP = "no-op"
+
 
 class NoOp(torch.autograd.Function):
     """The least work of a hand-written Function of these tensors."""
@@ -34,54 +38,85 @@ class NoOp(torch.autograd.Function):
         return tuple(torch.empty_like(t) for t in ctx.saved_tensors)
 
 
-def variant(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor) -> Variant:
-    """A function for the timing loop: ``call``, and its backward to ``leaves`` from the output's gradient ``grad``."""
+def both(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor) -> Callable[[], object]:
+    """A function of ``call``, and its backward to ``leaves`` from the output's gradient ``grad``."""
+    return lambda: torch.autograd.grad(call(), leaves, grad)
 
-    def run(lap: Callable[[], None]) -> None:
-        out = call()
-        lap()
-        torch.autograd.grad(out, leaves, grad)
 
-    return run
+def layers() -> dict[tuple[str, str], Callable[[], object]]:
+    """A small layer both ways, by the form of its axon, and the no-op of the same tensors."""
+    current = torch.zeros(SHAPE, requires_grad=True)
+    grad = torch.ones(SHAPE)
+    fixed = hnn_kernels.IIR.dual_exponential(4, 1)
+    learnt = tuple(torch.tensor(c)[:, None].requires_grad_() for c in fixed)
+    forms = {"lif": (None, ()), "lif_axon": (fixed, ()), "lif_axon_learnt": (hnn_kernels.IIR(*learnt), learnt)}
+    found: dict[tuple[str, str], Callable[[], object]] = {}
+    for op, (axon, coefficients) in forms.items():
+        leaves = (current, *coefficients)
+        found[op, "cpu"] = both(
+            lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, return_state=False, backend="cpu")[0],
+            leaves,
+            grad,
+        )
+        found[op, NO_OP] = both(lambda leaves=leaves: NoOp.apply(*leaves), leaves, grad)
+    return found
+
+
+def steps() -> dict[tuple[str, str], Callable[[], object]]:
+    """A step of the function and of the module, with a gradient and without."""
+    module = hnn_kernels.nn.LIF(0.7, 0.7, backend="cpu")
+    _, state = hnn_kernels.lif(torch.zeros(SHAPE), 0.7, 0.7)
+
+    def calls(current: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
+        return (
+            lambda: hnn_kernels.lif(current, 0.7, 0.7, state=state, backend="cpu"),
+            lambda: module(current, state=state, return_state=True),
+        )
+
+    def without(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            with torch.no_grad():
+                call()
+
+        return run
+
+    current = torch.zeros(1, *SHAPE[1:])
+    function, of_module = calls(current)
+    learning, learning_module = calls(current.clone().requires_grad_())
+    return {
+        ("step", "cpu"): learning, ("step_no_grad", "cpu"): without(function),
+        ("step_module", "cpu"): learning_module, ("step_module_no_grad", "cpu"): without(of_module),
+    }  # fmt: skip
 
 
 def main() -> None:
-    """Print a line for each form of the layer. With ``--csv``, append the rows to a file."""
+    """Print a line for each form of the layer and of a step. With ``--csv``, append the rows to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=60, help="turns of each variant (default: %(default)s)")
     parser.add_argument("--csv", type=csv_file, help="append the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    current = torch.zeros(1, 1, 1, requires_grad=True)
-    grad = torch.ones(1, 1, 1)
-    fixed = hnn_kernels.IIR.dual_exponential(4, 1)
-    learnt = tuple(torch.tensor(c)[:, None].requires_grad_() for c in fixed)
-    forms = {"lif": (None, ()), "lif_axon": (fixed, ()), "lif_axon_learnt": (hnn_kernels.IIR(*learnt), learnt)}
-    names = {"cpu": hnn_kernels.__version__, "no-op": torch.__version__}
-
-    variants: dict[tuple[str, str], Variant] = {}
-    for op, (axon, coefficients) in forms.items():
-        leaves = (current, *coefficients)
-        calls = (
-            lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, return_state=False, backend="cpu")[0],
-            lambda leaves=leaves: NoOp.apply(*leaves),
-        )
-        for name, call in zip(names, calls, strict=True):
-            variants[op, name] = variant(call, leaves, grad)
+    calls = layers() | steps()
+    variants: dict[tuple[str, str], Variant] = {name: lambda _, call=call: call() for name, call in calls.items()}
     laps, failed = interleave(variants, Plan(turns=arguments.turns, seconds=math.inf, most=50), CPUClock())
     for error in failed.values():
         raise error
 
     run = Run(torch.device("cpu"))
-    rows = [
-        run.row(Case(op, tuple(current.shape)), name, version=names[name], **figures(map(sum, calls)))
-        for (op, name), calls in laps.items()
-    ]
-    for own, none in zip(rows[::2], rows[1::2], strict=True):
-        micro = own.median_ms * 1e3, none.median_ms * 1e3
-        print(f"{own.op:16} {micro[0]:6.1f} us, no-op {micro[1]:5.1f} us: {micro[0] - micro[1]:5.1f} us more")
+    versions = {"cpu": hnn_kernels.__version__, NO_OP: torch.__version__}
+    rows = {
+        (op, name): run.row(Case(op, SHAPE), name, version=versions[name], **figures(map(sum, found)))
+        for (op, name), found in laps.items()
+    }
+    for (op, name), row in rows.items():
+        micro = row.median_ms * 1e3
+        if (op, NO_OP) not in rows:
+            print(f"{op:20} {micro:6.1f} us")
+        elif name != NO_OP:
+            none = rows[op, NO_OP].median_ms * 1e3
+            print(f"{op:20} {micro:6.1f} us, no-op {none:5.1f} us: {micro - none:5.1f} us more")
     if arguments.csv:
-        append(arguments.csv, rows)
+        append(arguments.csv, list(rows.values()))
 
 
 if __name__ == "__main__":

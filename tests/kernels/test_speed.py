@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hnn_kernels import _extensions
+from hnn_kernels import _direct, _extensions
 from support import speed
 from support.paths import environment
 
@@ -34,7 +34,16 @@ def test_ratios_to_a_plain_operation_are_about_those_saved():
     done = subprocess.run(
         [sys.executable, "-m", "support.speed"], env=environment(), capture_output=True, text=True, check=True
     )
-    assert not speed.too_slow(json.loads(done.stdout), saved[speed.instruction_set()], ALLOWED)
+    found = json.loads(done.stdout)
+    for kind in (speed.instruction_set(), speed.FIXED):
+        assert not speed.too_slow(found[kind], saved[kind], ALLOWED)
+
+
+def test_a_call_that_takes_the_operator_is_found(monkeypatch):
+    saved = json.loads(speed.BASELINE.read_text())[speed.FIXED]
+    monkeypatch.setattr(_direct, "plain", lambda: False)
+    found = speed.too_slow(speed.fixed_costs(), saved, 1.5)
+    assert found.keys() == saved.keys()
 
 
 def test_slower_operation_is_found():

@@ -2,10 +2,11 @@
 
 A thread's CPU time has no waiting for a processor in it. The two are timed in turns, so that anything that slows the
 machine slows both. It needs a process of its own whose allocator keeps the memory that is freed: otherwise most of the
-time is page faults, whose number depends on what ran before.
+time is page faults, whose number depends on what ran before. The fixed cost of a call is measured beside a no-op
+autograd Function (``benchmarks/studies/overhead.py``).
 
-    python tests/support/speed.py          # prints the ratios of the main operations
-    python tests/support/speed.py --save   # puts them in the place of those saved for this instruction set
+    python tests/support/speed.py          # prints the ratios of the main operations, and the fixed costs
+    python tests/support/speed.py --save   # puts them in the place of those saved for this instruction set, and for all
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from hnn_kernels import IIR, _extensions, keep_what_is_freed
 
 SHAPE = (25, 16, 512)
 _ATTEMPTS, _ROUNDS, _CALLS = 3, 15, 3
+_SMALL_CALLS = 50
+FIXED = "fixed cost"  # in the place of an instruction set
 BASELINE = Path(__file__).with_name("speed.json")
 
 Call = Callable[[], object]
@@ -49,6 +52,18 @@ def operations() -> dict[str, Call]:
         "encode_gaussian": lambda: hnn_kernels.encode_gaussian(rate, log_std, SHAPE[0], seed=1),
         "encode_poisson": lambda: hnn_kernels.encode_poisson(rate, SHAPE[0], seed=1),
     }
+
+
+def fixed_costs() -> dict[str, float]:
+    """The time of small calls over that of a no-op autograd Function both ways, by the names of the study."""
+    from benchmarks.studies import overhead
+
+    def repeated(call: Call) -> Call:
+        return lambda: [call() for _ in range(_SMALL_CALLS)]
+
+    small = overhead.layers() | overhead.steps()
+    plain = repeated(small["lif", overhead.NO_OP])
+    return {op: ratio(repeated(call), plain) for (op, name), call in small.items() if name != overhead.NO_OP}
 
 
 @contextlib.contextmanager
@@ -96,11 +111,14 @@ def main() -> None:
     calls = operations()
     plain = calls.pop("plain")
     ratios = {name: round(ratio(call, plain), 2) for name, call in calls.items()}
+    fixed = {name: round(value, 2) for name, value in fixed_costs().items()}
     if "--save" in sys.argv:
         saved = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-        BASELINE.write_text(json.dumps(saved | {instruction_set(): ratios}, indent=2, sort_keys=True) + "\n")
+        BASELINE.write_text(
+            json.dumps(saved | {instruction_set(): ratios, FIXED: fixed}, indent=2, sort_keys=True) + "\n"
+        )
     else:
-        print(json.dumps(ratios))
+        print(json.dumps({instruction_set(): ratios, FIXED: fixed}))
 
 
 if __name__ == "__main__":
