@@ -6,6 +6,8 @@ import time
 import warnings
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3) of glibc
+# The same settings for a process that is to be started.
+TUNABLES = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
 
 
 def keep_what_is_freed() -> bool:
@@ -65,9 +67,8 @@ class Watch:
         return (
             f"this process has {rate:,.0f} page faults per second, which take a part of the time of every step: the "
             "memory of freed tensors goes back to the system, and comes anew. hnn_kernels.keep_what_is_freed(), called "
-            "once, keeps it; so does the environment variable GLIBC_TUNABLES=glibc.malloc.hugetlb=1, with larger pages "
-            "instead. There is no warning after warnings.filterwarnings('ignore', "
-            "category=hnn_kernels.PageFaultWarning)"
+            f"once, keeps it; so does the environment variable {TUNABLES}. There is no warning after "
+            "warnings.filterwarnings('ignore', category=hnn_kernels.PageFaultWarning)"
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import hnn_kernels
 from hnn_kernels import memory
+from support.paths import ROOT
 
 # 64 MiB: glibc never serves as much from its heap unless it is asked to. Huge pages would be 32 faults. Its first calls
 # take new memory all the same: its cache of small blocks, 7 of a size, keeps what aligning a tensor cuts off.
@@ -28,14 +29,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(ask):
-    return int(subprocess.run([sys.executable, "-c", _FAULTS.format(ask=ask)], check=True, capture_output=True).stdout)
+def faults(ask, **environment):
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | environment
+    program = _FAULTS.format(ask=ask)
+    return int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, env=environment).stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="page faults of glibc")
 def test_freed_memory_is_used_again():
     asked = faults("assert memory.keep_what_is_freed()")
     assert asked < 32 < faults(""), asked
+    name, _, value = memory.TUNABLES.partition("=")
+    assert faults("", **{name: value}) < 32
+    assert memory.TUNABLES in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
@@ -79,7 +85,7 @@ def test_many_faults_are_told_once(watched):
     (text,) = watched(64, 800, 0.02)
     assert text.startswith("this process has 40,000 page faults per second")
     assert "keep_what_is_freed()" in text
-    assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in text
+    assert memory.TUNABLES in text
     assert memory._watch is None
     assert watched(1000, 800, 0.02) == []
 
