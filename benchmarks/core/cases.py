@@ -104,6 +104,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif_axon", LARGE, "float32", "bfloat16", brief=True),
         *cases("lif_axon_learnt", TYPICAL),
         *cases("lif_axon_learnt", LARGE, "float32", "bfloat16", brief=True),
+        *cases("lif_stepping", STEPPING, brief=True),
         *cases("conv", LARGE_MAPS, "float32", "bfloat16"),
         *cases("linear_lif", [(25, 64, n) for n in (512, 4096, 16384)], *DTYPES, brief=True),
         *cases("open_neuromorphic", LIBRARIES, *DTYPES),

@@ -82,6 +82,27 @@ def errors(layer: Layer, dtype: torch.dtype = torch.float32, shape: tuple[int, .
     return (out - right).abs().max().item(), max(gradients)
 
 
+@pytest.mark.parametrize("wanted", [Dynamics(), Dynamics(axon=True, learnt=True)], ids=name_of)
+def test_ours_in_steps(wanted):
+    layer = made(PROVIDERS["cpu"], wanted)
+    seen = []
+
+    def step(current, state):
+        seen.append((current.shape[0], state is None))
+        return layer.step(current, state)
+
+    stepping = layer._replace(step=step).stepping()
+    assert max(errors(stepping)) < 1e-5
+    assert seen == [(1, t == 0) for t in range(SHAPE[0])]
+    x = torch.randn(SHAPE) + 0.5
+    assert torch.equal(stepping.run(x), layer.run(x))
+
+
+def test_a_layer_without_a_step_runs_as_it_is():
+    layer = made(PROVIDERS["loop"], Dynamics())
+    assert layer.stepping() is layer
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 @pytest.mark.parametrize("wanted", DYNAMICS, ids=name_of)
 @pytest.mark.parametrize("name", OURS)
