@@ -71,7 +71,10 @@ def _describer() -> Callable[[tuple, dict, bool], tuple[bytes, tuple[Tensor, ...
     """Return the function that makes a call's key, its tensors, and True if a gradient is wanted."""
     if _extensions.cpu is None or not hasattr(Tensor, "__dlpack_c_exchange_api__"):
         return None
-    return _extensions.cpu.Describer([IIR, LIFState]).describe
+    try:
+        return _extensions.cpu.Describer([IIR, LIFState]).describe
+    except RuntimeError:  # a torch with another version of the interface: slower, and otherwise the same
+        return None
 
 
 _describe = _describer()

@@ -42,7 +42,7 @@ struct Torch {
     for (exchange = static_cast<const dlpack::Exchange*>(found); exchange && exchange->major != dlpack::kMajor;) {
       exchange = exchange->previous;
     }
-    if (!exchange) throw std::runtime_error("torch has another version of DLPack's C interface");
+    if (!exchange || !exchange->describe) throw std::runtime_error("torch has no such version of DLPack's C interface");
   }
 };
 
@@ -102,7 +102,9 @@ class Describer {
     }
   };
 
-  bool value(PyObject* v, Found& found) const {
+  static constexpr int kDeepest = 8;  // a list may hold itself
+
+  bool value(PyObject* v, Found& found, int depth = 0) const {
     if (v == Py_None) return found.key += 'N', true;
     if (v == Py_True) return found.key += 'T', true;
     if (v == Py_False) return found.key += 'F', true;
@@ -120,14 +122,15 @@ class Describer {
       found.key.append(text, size);
       return true;
     }
+    if (depth > kDeepest) return false;
     if (PyList_CheckExact(v)) {
       found.add('l', PyList_GET_SIZE(v));
       for (Py_ssize_t i = 0; i < PyList_GET_SIZE(v); ++i) {
-        if (!value(PyList_GET_ITEM(v, i), found)) return false;
+        if (!value(PyList_GET_ITEM(v, i), found, depth + 1)) return false;
       }
       return true;
     }
-    if (PyTuple_Check(v)) return is_known(Py_TYPE(v), found) && items(v, found);
+    if (PyTuple_Check(v)) return is_known(Py_TYPE(v), found) && items(v, found, depth + 1);
     return tensor(v, found);
   }
 
@@ -138,10 +141,10 @@ class Describer {
     }
     return false;
   }
-  bool items(PyObject* v, Found& found) const {
+  bool items(PyObject* v, Found& found, int depth) const {
     found.add('(', PyTuple_GET_SIZE(v));
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(v); ++i) {
-      if (!value(PyTuple_GET_ITEM(v, i), found)) return false;
+      if (!value(PyTuple_GET_ITEM(v, i), found, depth)) return false;
     }
     return true;
   }
