@@ -22,6 +22,12 @@ HNN_INLINE V broadcast(double x) {
   return V{} + static_cast<decltype(scalar_of(V{}))>(x);
 }
 
+// exp2_(x) * scale, for which a backend may have something faster.
+template <class V>
+HNN_INLINE V scaled_exp2_(V x, V scale) {
+  return exp2_(x) * scale;
+}
+
 }  // namespace HNN_NAMESPACE
 
 #include "surrogates.h"
@@ -96,7 +102,7 @@ HNN_INLINE V backward_step(const Options& o, Adjoint<V>& a, V grad_spike, V slop
   through_spike = slope * grad_spike;
   V grad_v = a.v;
   if (reset == kZero) grad_v = grad_v * (broadcast<V>(1) - spike);
-  grad_v = grad_v + through_spike;
+  grad_v = fma_(slope, grad_spike, grad_v);
   a.v = c.decay * grad_v;
   if (reset == kFilter) {
     a.r = reset_grad == kOneStep ? -c.threshold * grad_v : fma_(-c.threshold, grad_v, c.reset_decay * a.r);

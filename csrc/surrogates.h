@@ -51,8 +51,8 @@ template <class V>
 HNN_INLINE V density(int surrogate, V x, V inverse_width) {
   switch (surrogate) {
     default: {  // kGaussian
-      return exp2_(x * (inverse_width * inverse_width * broadcast<V>(-0.7213475204444817)) * x) *
-             (inverse_width * broadcast<V>(0.3989422804014327));
+      return scaled_exp2_(x * (inverse_width * inverse_width * broadcast<V>(-0.7213475204444817)) * x,
+                          inverse_width * broadcast<V>(0.3989422804014327));
     }
     case kSigmoid: {
       const auto a = exp2_(abs_(x * inverse_width) * broadcast<V>(-1.4426950408889634));

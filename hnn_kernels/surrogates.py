@@ -24,7 +24,8 @@ class TensorMath:
     """The functions that a formula may call, here for tensors. A kernel has functions of the same names.
 
     They are ``where(condition, a, b)``, where ``a`` or ``b`` must not be a plain number; ``abs``; ``exp2`` of arguments
-    up to 0; ``erfc``; ``atan``; and ``fma(a, b, c) = a * b + c``, which a kernel may round once.
+    up to 0; ``scaled_exp2(a, b) = exp2(a) * b`` for a positive ``b`` that does not depend on ``x``; ``erfc``; ``atan``;
+    and ``fma(a, b, c) = a * b + c``, which a kernel may round once.
     """
 
     where = staticmethod(torch.where)
@@ -36,6 +37,10 @@ class TensorMath:
     def abs(a):
         # As in the kernels. The derivative of torch.abs at 0 is 0, which would make that of P at the threshold 0 too.
         return torch.where(a < 0, -a, a)
+
+    @staticmethod
+    def scaled_exp2(a, b):
+        return torch.exp2(a) * b
 
     @staticmethod
     def fma(a, b, c):
@@ -95,7 +100,7 @@ _LIST = {
     "gaussian": (
         lambda x, s, m: 0.5 * m.erfc(x * s * -math.sqrt(0.5)),
         # A power of two, so that the parts that do not depend on x are one factor in the exponent and one outside.
-        lambda x, s, m: m.exp2(x * (s * s * (-0.5 * _LOG2_E)) * x) * (s * (1 / math.sqrt(2 * math.pi))),
+        lambda x, s, m: m.scaled_exp2(x * (s * s * (-0.5 * _LOG2_E)) * x, s * (1 / math.sqrt(2 * math.pi))),
         "P' = exp(-x^2 / 2w^2) / (sqrt(2 pi) w)",
         "Muramatsu & Yu 2021, eq. 5 and 6",
     ),

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "../layer.h"
 #include "../layout.h"
@@ -131,8 +133,12 @@ extern const Kernels kDefaultKernels;
 extern const Kernels kAvx2Kernels, kAvx512Kernels;
 #endif
 
-// The kernels of the best instruction set that this processor runs, or of the one that the environment variable
-// HNN_CPU_ISA names. Throws where the processor does not run it.
+// The kernels of the instruction sets that this processor runs, the best first.
+const std::vector<const Kernels*>& usable_kernels();
+// The kernels that calls take: the best ones, or those of the instruction set that the environment variable HNN_CPU_ISA
+// names. Throws where the processor does not run it.
 const Kernels& kernels();
+// Lets the calls from now on take those of another instruction set. Throws where the processor does not run it.
+void choose_kernels(const std::string& name);
 
 }  // namespace hnn

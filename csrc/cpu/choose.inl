@@ -77,26 +77,40 @@ bool same_for_all(const hnn::Call& call) {
   return same;
 }
 
-// The default layer with an axon of common orders, where all coefficients are fixed and the same for all neurons.
-// Membrane and axon are in one loop, which is a tenth faster.
+// The functions for the usual layer with fixed coefficients in float32. In groups of g vectors; with kP >= 0 the axon
+// of these orders is in the same loop.
+template <class C, int g, int kP = -1, int kQ = 0>
+void choose_usual(Stages<C>& stages, const hnn::Call& call) {
+  stages.membrane_forward = &membrane_forward<C, kFilter, false, kSpikes, g, kP, kQ>;
+  constant<kResetGrads>(call.reset_grad, [&](auto grad) {
+    stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, g, kP, kQ>;
+  });
+}
+
+// The usual layer has functions of its own for large trains, which take whole rows, and for an axon of common orders
+// whose coefficients are the same for all neurons: membrane and axon in one loop are a tenth faster.
 template <class C>
-void choose_fused_axon(Stages<C>& stages, const hnn::Call& call) {
+void choose_special(Stages<C>& stages, const hnn::Call& call) {
   Options options = call;
   options.reset_grad = Options().reset_grad;  // of which there is a function each
-  if (sizeof(C) != 4 || !call.axon.present || call.axon.learns || call.learns() || !options.usual() ||
-      !same_for_all(call)) {
-    return;
-  }
-  with_orders(call.axon, [&](auto feedback, auto feedforward) {
-    constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
-    if constexpr (kP >= 0 && sizeof(C) == 4) {
-      stages.fused_axon = true;
-      stages.membrane_forward = &membrane_forward<C, kFilter, false, kSpikes, kP, kQ>;
-      constant<kResetGrads>(call.reset_grad, [&](auto grad) {
-        stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, kP, kQ>;
-      });
+  if constexpr (sizeof(C) == 4) {
+    if (call.learns() || !options.usual()) return;
+    const bool whole = call.dtype == hnn::kFloat32 && (call.current.large || call.out.large);
+    if (whole && Kept(call).only_v()) {
+      stages.recompute = &membrane_forward<C, kFilter, false, kPotential, kWholeRow<C, false>>;
     }
-  });
+    if (whole && !call.axon.present) choose_usual<C, kWholeRow<C, false>>(stages, call);
+    if (!call.axon.present || call.axon.learns || !same_for_all(call)) return;
+    with_orders(call.axon, [&](auto feedback, auto feedforward) {
+      constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
+      if constexpr (kP >= 0) {
+        stages.fused_axon = true;
+        constant<2>(whole, [&](auto is_whole) {
+          choose_usual<C, decltype(is_whole)::value ? kWholeRow<C, true> : kGroup<C>, kP, kQ>(stages, call);
+        });
+      }
+    });
+  }
 }
 
 template <class C>
@@ -105,7 +119,7 @@ Stages<C> choose_stages(const hnn::Call& call) {
   if (call.reset != kNoMembrane) choose_membrane(stages, call);
   choose_filter<C>(stages.synapse, call.synapse);
   choose_filter<C>(stages.axon, call.axon);
-  choose_fused_axon(stages, call);
+  choose_special(stages, call);
   return stages;
 }
 

@@ -9,12 +9,10 @@
 
 #include "../tensors.h"
 #include "arguments.h"
+#include "cache.h"
 
 namespace hnn {
 
-// Trains of at least this size are fetched ahead, and written past the cache: in the cache they would evict the input,
-// and be gone before they are read.
-constexpr int64_t kLargeBytes = 8 << 20;
 // Outputs of at least this size ask for huge pages. Smaller ones get memory from the allocator that it has touched
 // before.
 constexpr int64_t kHugeBytes = 4 << 20;
@@ -43,7 +41,8 @@ Train train(const Numbering& n, const T& t, bool constant) {
   result.constant = constant;
   result.step = constant ? 0 : t.strides()[0];
   result.layout = lay_out(n, t, constant ? 0 : 1);
-  result.large = bytes_of(t) >= kLargeBytes;
+  static const int64_t limit = large_bytes();
+  result.large = bytes_of(t) >= limit;
   return result;
 }
 // A large tensor fresh from the system costs a page fault and a zeroed page per 4 KiB at the first write, more than the

@@ -44,6 +44,10 @@ template <class C>
 constexpr int kWideGroup = HNN_VECTOR_BYTES < 64 ? kGroup<C>
                            : kVectors<C> < 8     ? kVectors<C>
                                                  : 8;
+// The rows of large trains go through time whole: the memory gives and takes a row faster than its quarters, which is
+// worth more than the registers that the state then leaves for the L1 cache. Beside a filter only AVX2 gains.
+template <class C, bool kFiltered>
+constexpr int kWholeRow = !kFiltered || HNN_VECTOR_BYTES == 32 ? kVectors<C> : kGroup<C>;
 
 // A filter over one tile. Its arrays, [coefficient or value of history][vector], are in scratch.
 template <class C>
@@ -86,11 +90,10 @@ enum Writes { kSpikes, kPotential, kGiven };
 
 // With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`; all coefficients
 // are then the same for all neurons. The options that are not constants here are for proofs and not for speed.
-template <class C, int kReset, bool kSmooth, int kWrites, int kP = -1, int kQ = 0>
+template <class C, int kReset, bool kSmooth, int kWrites, int g = kWideGroup<C>, int kP = -1, int kQ = 0>
 void membrane_forward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_current, const Rows<C>& to_spikes,
                       const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
-  constexpr int g = kP < 0 ? kWideGroup<C> : kGroup<C>;
   const V inverse_width = m.inverse_width;
   Options options = m.options;
   options.reset = kReset;
@@ -150,11 +153,11 @@ constexpr int kFromRows = -1;
 
 // With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output; all coefficients
 // are then the same for all neurons.
-template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate, int kP = -1, int kQ = 0>
+template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate,
+          int g = kLearns ? kGroup<C> : kWideGroup<C>, int kP = -1, int kQ = 0>
 void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_grads, const Rows<C>& of_densities,
                        const Rows<C>& to_grad_current, const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
-  constexpr int g = kLearns || kP >= 0 ? kGroup<C> : kWideGroup<C>;
   const V inverse_width = m.inverse_width;
   Options options = m.options;
   options.reset = kReset;

@@ -61,11 +61,23 @@ HNN_INLINE VectorD fma_(VectorD a, VectorD b, VectorD c) {
 #endif
 }
 
-// 2^x for x <= 0, within 3 ulp down to 2^-126; below, the result is 2^-126. The integer part of x goes into the
-// exponent, the rest f into the polynomial that is nearest to 2^f on [-1/2, 1/2] (relative error 9e-8).
-HNN_INLINE VectorF exp2_(VectorF x) {
+// The larger of the two; `b` where one is not a number.
+HNN_INLINE VectorF max_(VectorF a, VectorF b) {
+#ifdef HNN_INTRINSIC
+  return (VectorF)HNN_INTRINSIC(max_ps)(a, b);  // for which compilers do not take the line below
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// scale * 2^x for x <= 0 and a positive scale that is the same for many x, within 4 ulp down to 2^-126; below, the
+// result is near 2^-126. The integer part of x goes into the exponent, the rest f into the polynomial that is nearest
+// to 2^f on [-1/2, 1/2] (relative error 9e-8). Its coefficients take the scale, which so costs nothing in a loop.
+HNN_INLINE VectorF scaled_exp2_(VectorF x, VectorF scale) {
+  typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
   const auto c = [](float y) { return VectorF{} + y; };
-  x = x < c(-126.0f) ? c(-126.0f) : x;
+  // So that the result's exponent is at least 1, the least of a normal number.
+  x = max_(__builtin_convertvector(1 - ((Int)scale >> 23), VectorF), x);
 #ifdef HNN_SCALE
   const VectorF whole = (VectorF)HNN_ROUND(x);
 #else
@@ -73,18 +85,18 @@ HNN_INLINE VectorF exp2_(VectorF x) {
   const VectorF shifted = x + shift, whole = shifted - shift;
 #endif
   const VectorF f = x - whole;
-  VectorF p = fma_(f, c(1.326472753262e-3f), c(9.671512709486e-3f));
-  p = fma_(p, f, c(5.550733742004e-2f));
-  p = fma_(p, f, c(2.402224208385e-1f));
-  p = fma_(p, f, c(6.931469776003e-1f));
-  p = fma_(p, f, c(1.0f));
+  VectorF p = fma_(f, scale * c(1.326472753262e-3f), scale * c(9.671512709486e-3f));
+  p = fma_(p, f, scale * c(5.550733742004e-2f));
+  p = fma_(p, f, scale * c(2.402224208385e-1f));
+  p = fma_(p, f, scale * c(6.931469776003e-1f));
+  p = fma_(p, f, scale);
 #ifdef HNN_SCALE
   return (VectorF)HNN_SCALE(p, whole);
 #else
-  typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
   return (VectorF)((Int)p + ((Int)shifted << 23));
 #endif
 }
+HNN_INLINE VectorF exp2_(VectorF x) { return scaled_exp2_(x, VectorF{} + 1.0f); }
 template <class V, class F>
 HNN_INLINE V each_lane(V x, F f) {
   for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = f(x[i]);

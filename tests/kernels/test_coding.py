@@ -219,7 +219,7 @@ def test_threads_change_no_bit():
 @pytest.mark.parametrize("columns", [256, 250])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 def test_large_trains_are_written_past_the_cache(dtype, columns):
-    """From 8 MiB on, the CPU kernels store past the cache. 250 columns leave tiles that are not full."""
+    """From 8 MiB on at the latest, the CPU kernels store past the cache. 250 columns leave tiles that are not full."""
     rows = 4000 // dtype.itemsize
     for got, expected in zip(trains((rows, columns), dtype), trains((rows, columns), dtype, "reference"), strict=True):
         equal_bits(got, expected, "train")

@@ -171,7 +171,7 @@ def test_instruction_sets_change_no_spike():
 @pytest.mark.parametrize("axon", [None, (2, 0)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_large_results_are_written_past_the_cache(dtype, axon):
-    """From 8 MiB on, the CPU kernels store past the cache. 250 columns leave tiles that are not full."""
+    """From 8 MiB on at the latest, the CPU kernels store past the cache. 250 columns leave tiles that are not full."""
     if "cpu" not in hnn_kernels.backends()["cpu"].devices:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)
     for columns in (256, 250):
