@@ -6,6 +6,7 @@ from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
 from .memory import PageFaultWarning, keep_what_is_freed
+from .products import spike_conv2d, spike_linear
 from .state import LIFState
 from .surrogates import SURROGATES
 from .version import __version__
@@ -28,4 +29,6 @@ __all__ = [
     "keep_what_is_freed",
     "lif",
     "nn",
+    "spike_conv2d",
+    "spike_linear",
 ]

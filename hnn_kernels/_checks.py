@@ -101,6 +101,11 @@ def positive_int(name: str, value: Any) -> int:
     return _integer(name, value, 1)
 
 
+def at_least(name: str, value: Any, least: int) -> int:
+    """Return ``value``, an int of at least ``least``, of Python or NumPy."""
+    return _integer(name, value, least)
+
+
 def shape(name: str, value: Any) -> tuple[int, ...]:
     """Return ``value``, a shape: a sequence of ints of at least 0, as a tuple."""
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -184,13 +189,17 @@ def batch(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be [B, *features]; got shape {tuple(value.shape)}")
 
 
+def same_dtype(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    """Check that ``value`` has the dtype of ``like``."""
+    if value.dtype != like.dtype:
+        raise TypeError(f"{name} must be {_name(like.dtype)}, as {like_name} is; got {_name(value.dtype)}")
+
+
 def same(name: str, value: Any, like_name: str, like: Tensor) -> None:
     """Check that ``value`` is a tensor of the shape, dtype and device of ``like``."""
     floating(name, value)
-    if value.dtype != like.dtype:
-        raise TypeError(f"{name} must be {_name(like.dtype)}, as {like_name} is; got {_name(value.dtype)}")
-    if value.device != like.device:
-        raise ValueError(f"{name} must be on {like.device}, where {like_name} is; got a tensor on {value.device}")
+    same_dtype(name, value, like_name, like)
+    same_device(name, value, like.device, like_name)
     if value.shape != like.shape:
         raise ValueError(f"{name} must have the shape {tuple(like.shape)} of {like_name}; got {tuple(value.shape)}")
 
@@ -201,13 +210,21 @@ def probabilities(name: str, value: Tensor) -> None:
     Where Python must not wait for the elements (a GPU, a compiled graph) or there are none (a fake tensor), the check
     is an assertion there.
     """
-    valid = ((value >= 0) & (value <= 1)).all()
+    _every(((value >= 0) & (value <= 1)).all(), f"{name} must lie in [0, 1]", value)
+
+
+def binary(name: str, value: Tensor) -> None:
+    """Check that every element is 0 or 1, as :func:`probabilities` checks."""
+    _every(((value == 0) | (value == 1)).all(), f"{name} must hold 0 and 1 only", value)
+
+
+def _every(valid: Tensor, message: str, value: Tensor) -> None:
     if value.device.type != "cpu" or torch.compiler.is_compiling() or isinstance(valid, FakeTensor):
-        torch._assert_async(valid, f"{name} must lie in [0, 1]")
+        torch._assert_async(valid, message)
     elif not valid:
         low, high = (x.item() for x in value.aminmax())
         got = "NaN" if low != low else f"values from {low} to {high}"
-        raise ValueError(f"{name} must lie in [0, 1]; got {got}")
+        raise ValueError(f"{message}; got {got}")
 
 
 def seed(value: Any, device: torch.device) -> Any:
@@ -250,10 +267,10 @@ def current(value: Any, steps: int | None) -> None:
         raise ValueError(f"current must be [B, *features] when steps is given; got shape {tuple(value.shape)}")
 
 
-def same_device(name: str, value: Tensor, device: torch.device) -> None:
-    """Check that ``value`` is on the device of the current."""
+def same_device(name: str, value: Tensor, device: torch.device, like_name: str = "current") -> None:
+    """Check that ``value`` is on ``device``, where ``like_name`` is."""
     if value.device != device:
-        raise ValueError(f"{name} must be on {device}, where current is; got a tensor on {value.device}")
+        raise ValueError(f"{name} must be on {device}, where {like_name} is; got a tensor on {value.device}")
 
 
 def coefficient(

@@ -1,7 +1,8 @@
-"""Spiking neurons, filters and codings as ``nn.Module``. They keep no state; state goes in and out on request."""
+"""Spiking neurons, filters, codings and products with spikes as ``nn.Module``. They keep no state; state goes in and out on request."""
 
 from .coding import Duplicate, Gaussian, Poisson
 from .iir import IIR
 from .lif import LIF
+from .products import SpikeConv2d, SpikeLinear
 
-__all__ = ["IIR", "LIF", "Duplicate", "Gaussian", "Poisson"]
+__all__ = ["IIR", "LIF", "Duplicate", "Gaussian", "Poisson", "SpikeConv2d", "SpikeLinear"]

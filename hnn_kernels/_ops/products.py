@@ -1,0 +1,287 @@
+"""The raw operators of products with spikes, their derivatives, and the ones made of torch's own products.
+
+An operator takes a spike train, which holds 0 and 1, and gives the product and the train as bits. Backward reads the
+bits. A row of bits is the last axis of a linear input, or a line of a convolution's input with the channels innermost;
+it begins with a byte of its own, lowest bit first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import _SingleLevelFunction
+from torch.nn import functional
+
+from . import batching
+from .autograd import Undifferentiable, apply_below, call_backward, transformed
+from .library import operators
+
+_WINDOW = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups"
+SCHEMAS = {
+    "spike_linear": "(Tensor input, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
+    # The gradient of the weight. `features` is the length of the last axis of the input.
+    "spike_linear_backward": "(Tensor grad_out, Tensor bits, SymInt features) -> Tensor",
+    "spike_conv2d": f"(Tensor input, Tensor weight, Tensor? bias, {_WINDOW}) -> (Tensor, Tensor)",
+    # `input_size` is that of the input, `kernel` the height and width of the weight.
+    "spike_conv2d_backward": f"(Tensor grad_out, Tensor bits, SymInt[] input_size, SymInt[] kernel, {_WINDOW})"
+    " -> Tensor",
+}
+# "cpu" is written in C++, "torch" is made of torch's products, for any device.
+KINDS = ("cpu", "torch")
+product_ops: dict[tuple[str, str], Callable] = {}
+
+NOT_BINARY = "input must hold 0 and 1 only"
+
+
+class Window(NamedTuple):
+    """The window of a convolution, each pair as (vertical, horizontal)."""
+
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
+
+    def sides(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
+        """Return height and width of the output."""
+        pairs = zip(image, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in pairs]
+
+
+# -- bits --------------------------------------------------------------------------------------------------------------
+
+
+def row_bytes(length: int) -> int:
+    """Return the bytes of a row of so many bits."""
+    return (length + 7) // 8
+
+
+def pack(rows: Tensor) -> Tensor:
+    """Return ``[*, n]``, in which everything but 0 is a spike, as bits ``[*, row_bytes(n)]``, uint8."""
+    length = rows.shape[-1]
+    spikes = functional.pad((rows != 0).to(torch.uint8), (0, 8 * row_bytes(length) - length))
+    places = torch.arange(8, device=rows.device, dtype=torch.uint8)
+    return (spikes.unflatten(-1, (-1, 8)) << places).sum(-1, dtype=torch.uint8)
+
+
+def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Return the rows ``[*, length]`` of 0 and 1 that :func:`pack` packed."""
+    places = torch.arange(8, device=bits.device, dtype=torch.uint8)
+    return ((bits.unsqueeze(-1) >> places) & 1).flatten(-2)[..., :length].to(dtype)
+
+
+def lines(image: Tensor) -> Tensor:
+    """Return ``[B, C, H, W]`` as ``[B, H, W * C]``."""
+    return image.permute(0, 2, 3, 1).flatten(2)
+
+
+def from_lines(rows: Tensor, size: Sequence[int]) -> Tensor:
+    """Return ``[B, H, W * C]`` as ``size`` ``[B, C, H, W]``, channels last in memory."""
+    return rows.unflatten(2, (size[3], size[1])).permute(0, 3, 1, 2)
+
+
+# -- torch's products --------------------------------------------------------------------------------------------------
+
+
+def _check(train: Tensor) -> None:
+    # Nothing waits for a GPU; there it is an assertion on the device.
+    torch._assert_async(((train == 0) | (train == 1)).all(), NOT_BINARY)
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    _check(input)
+    return functional.linear(input, weight, bias), pack(input)
+
+
+def _linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
+    rows = unpack(bits, features, grad_out.dtype)
+    return grad_out.reshape(-1, grad_out.shape[-1]).t() @ rows.reshape(-1, features)
+
+
+def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
+    _check(input)
+    out = functional.conv2d(input, weight, bias, *window)
+    return out.contiguous(memory_format=torch.channels_last), pack(lines(input))
+
+
+def _conv2d_backward(
+    grad_out: Tensor, bits: Tensor, input_size: Sequence[int], kernel: Sequence[int], *window: Any
+) -> Tensor:
+    image = from_lines(unpack(bits, input_size[3] * input_size[1], grad_out.dtype), input_size)
+    size = _weight_size(grad_out, input_size, kernel, window[3])
+    weight = grad_out.new_empty(1).expand(size)
+    return _convolution_backward(grad_out, image, weight, Window(*window), [False, True, False])[1].contiguous()
+
+
+def _weight_size(grad_out: Tensor, input_size: Sequence[int], kernel: Sequence[int], groups: int) -> list[int]:
+    return [grad_out.shape[1], input_size[1] // groups, *kernel]
+
+
+def _convolution_backward(
+    grad_out: Tensor, image: Tensor, weight: Tensor, window: Window, wanted: list[bool]
+) -> Sequence[Tensor]:
+    stride, padding, dilation, groups = window
+    return torch.ops.aten.convolution_backward(
+        grad_out, image, weight, None, stride, padding, dilation, False, [0, 0], groups, wanted
+    )
+
+
+# -- fake kernels ------------------------------------------------------------------------------------------------------
+
+
+def _fake_linear(input, weight, bias):
+    lead = input.shape[:-1]
+    bits = input.new_empty((*lead, row_bytes(input.shape[-1])), dtype=torch.uint8)
+    return weight.new_empty((*lead, weight.shape[0])), bits
+
+
+def _fake_conv2d(input, weight, bias, *window):
+    batch, channels, *image = input.shape
+    size = (batch, weight.shape[0], *Window(*window).sides(image, weight.shape[2:]))
+    out = weight.new_empty(size).contiguous(memory_format=torch.channels_last)
+    return out, input.new_empty((batch, image[0], row_bytes(image[1] * channels)), dtype=torch.uint8)
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "spike_linear": _fake_linear,
+    "spike_linear_backward": lambda grad_out, bits, features: grad_out.new_empty((grad_out.shape[-1], features)),
+    "spike_conv2d": _fake_conv2d,
+    "spike_conv2d_backward": lambda grad_out, bits, input_size, kernel, *window: grad_out.new_empty(
+        _weight_size(grad_out, input_size, kernel, window[3])
+    ),
+}
+_FUNCTIONS = {
+    "spike_linear": _linear, "spike_linear_backward": _linear_backward,
+    "spike_conv2d": _conv2d, "spike_conv2d_backward": _conv2d_backward,
+}  # fmt: skip
+
+# -- derivatives -------------------------------------------------------------------------------------------------------
+
+
+class _Linear(_SingleLevelFunction):
+    """``(input, weight, bias, kind)`` to ``(out, bits)``."""
+
+    @staticmethod
+    def forward(input, weight, bias, kind):
+        with torch._C._AutoDispatchBelowAutograd():
+            return product_ops["spike_linear", kind](input, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        input, weight, _, ctx.kind = inputs
+        ctx.features, ctx.dtype = input.shape[-1], input.dtype
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(weight, output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, grad_out, _):
+        if grad_out is None:
+            return (None,) * 4
+        weight, bits = ctx.saved_tensors
+        of_input, of_weight, of_bias, _ = ctx.needs_input_grad
+        return (
+            grad_out @ weight if of_input else None,
+            call_backward(product_ops["spike_linear_backward", ctx.kind], grad_out, bits, ctx.features)
+            if of_weight
+            else None,
+            grad_out.reshape(-1, grad_out.shape[-1]).sum(0) if of_bias else None,
+            None,
+        )
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise RuntimeError(_NO_FORWARD_MODE)
+
+
+class _Conv2d(_SingleLevelFunction):
+    """``(input, weight, bias, window, kind)`` to ``(out, bits)``."""
+
+    @staticmethod
+    def forward(input, weight, bias, window, kind):
+        with torch._C._AutoDispatchBelowAutograd():
+            return product_ops["spike_conv2d", kind](input, weight, bias, *window)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        input, weight, _, ctx.window, ctx.kind = inputs
+        ctx.size = list(input.shape)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(weight, output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, grad_out, _):
+        if grad_out is None:
+            return (None,) * 5
+        weight, bits = ctx.saved_tensors
+        of_input, of_weight, of_bias, *_ = ctx.needs_input_grad
+        grad_input = grad_weight = None
+        if of_input:
+            image = grad_out.new_empty(1).expand(ctx.size)
+            grad_input = _convolution_backward(grad_out, image, weight, ctx.window, [True, False, False])[0]
+        if of_weight:
+            arguments = grad_out, bits, ctx.size, list(weight.shape[2:]), *ctx.window
+            grad_weight = call_backward(product_ops["spike_conv2d_backward", ctx.kind], *arguments)
+        return grad_input, grad_weight, grad_out.sum((0, 2, 3)) if of_bias else None, None, None
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise RuntimeError(_NO_FORWARD_MODE)
+
+
+_NO_FORWARD_MODE = (
+    "hnn_kernels.spike_linear and spike_conv2d have no derivative in forward mode: use reverse mode (backward, "
+    "torch.func.vjp or jacrev), or backend='reference', torch's own product, which has both"
+)
+
+
+def linear(kind: str, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the product of :func:`hnn_kernels.spike_linear`, differentiable by autograd, torch.func and compilers."""
+    if transformed():
+        return product_ops["spike_linear", kind](input, weight, bias)[0]
+    return apply_below(_Linear, input, weight, bias, kind)[0]
+
+
+def conv2d(kind: str, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+    """Return the product of :func:`hnn_kernels.spike_conv2d`, differentiable as :func:`linear` is."""
+    if transformed():
+        return product_ops["spike_conv2d", kind](input, weight, bias, *window)[0]
+    return apply_below(_Conv2d, input, weight, bias, window, kind)[0]
+
+
+def define(kind: str) -> None:
+    """Define the operators of one of :data:`KINDS`."""
+    for name, schema in SCHEMAS.items():
+        qualified = f"{name}_{kind}"
+        product_ops[name, kind] = op = operators.define(qualified, schema)
+        operators.implement(qualified, "Fake", _FAKES[name])
+        batching.register(qualified, batching.one_by_one(op))
+        if kind == "torch":
+            operators.implement(qualified, "CompositeExplicitAutograd", _FUNCTIONS[name])
+    _differentiate(kind)
+
+
+def _differentiate(kind: str) -> None:
+    def refusing(name: str, public: str) -> Callable:
+        def backward(*arguments) -> Tensor:
+            operator = product_ops[name, kind]
+            return apply_below(Undifferentiable, lambda *inputs: (operator(*inputs),), public, *arguments)[0]
+
+        return backward
+
+    def forward_linear(*arguments):
+        return apply_below(_Linear, *arguments, kind)
+
+    def forward_conv2d(input, weight, bias, *window):
+        return apply_below(_Conv2d, input, weight, bias, Window(*window), kind)
+
+    operators.implement(f"spike_linear_{kind}", "Autograd", forward_linear)
+    operators.implement(f"spike_conv2d_{kind}", "Autograd", forward_conv2d)
+    for name in ("spike_linear", "spike_conv2d"):
+        backward = refusing(f"{name}_backward", f"hnn_kernels.{name}")
+        operators.implement(f"{name}_backward_{kind}", "Autograd", backward)
+
+
+for _kind in KINDS:
+    define(_kind)
