@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._ops import autograd, coding, layer
+from ._ops import autograd, coding, layer, products  # noqa: F401: products defines its operators
 
 # The words that Triton takes for its own switches.
 _ON, _OFF = ("1", "true", "yes", "on", "y"), ("0", "false", "no", "off", "n")

@@ -8,6 +8,7 @@
 
 #include "../layer.h"
 #include "../layout.h"
+#include "products.h"
 
 namespace hnn {
 
@@ -125,6 +126,7 @@ struct Kernels {
   void (*gaussian_backward)(const CodingCall&, int64_t begin, int64_t end);
   // Returns true if all probabilities are in [0, 1].
   bool (*encode_poisson)(const CodingCall&, int64_t begin, int64_t end);
+  ProductKernels products;
 };
 
 extern const Kernels kDefaultKernels;

@@ -26,4 +26,5 @@
 #include "backward.inl"  // and back
 #include "choose.inl"    // from run-time options to the stages
 #include "coding.inl"    // the codings
+#include "products.inl"  // products with spikes
 // clang-format on

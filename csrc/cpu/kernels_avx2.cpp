@@ -34,6 +34,7 @@ const hnn::Kernels hnn::kAvx2Kernels = {"avx2",
                                         hnn_avx2::backward,
                                         hnn_avx2::encode_gaussian,
                                         hnn_avx2::gaussian_backward,
-                                        hnn_avx2::encode_poisson};
+                                        hnn_avx2::encode_poisson,
+                                        hnn_avx2::kProducts};
 
 #endif

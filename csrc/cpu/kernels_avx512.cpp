@@ -38,6 +38,7 @@ const hnn::Kernels hnn::kAvx512Kernels = {"avx512",
                                           hnn_avx512::backward,
                                           hnn_avx512::encode_gaussian,
                                           hnn_avx512::gaussian_backward,
-                                          hnn_avx512::encode_poisson};
+                                          hnn_avx512::encode_poisson,
+                                          hnn_avx512::kProducts};
 
 #endif

@@ -28,7 +28,8 @@ const hnn::Kernels hnn::kDefaultKernels = {"default",
                                            hnn_default::backward,
                                            hnn_default::encode_gaussian,
                                            hnn_default::gaussian_backward,
-                                           hnn_default::encode_poisson};
+                                           hnn_default::encode_poisson,
+                                           hnn_default::kProducts};
 
 namespace {
 

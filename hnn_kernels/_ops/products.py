@@ -27,9 +27,22 @@ SCHEMAS = {
     "spike_conv2d_backward": f"(Tensor grad_out, Tensor bits, SymInt[] input_size, SymInt[] kernel, {_WINDOW})"
     " -> Tensor",
 }
-# "cpu" is written in C++, "torch" is made of torch's products, for any device.
+# "cpu" chooses by density between the kernels and torch's products; "torch" is torch's products, for any device.
 KINDS = ("cpu", "torch")
 product_ops: dict[tuple[str, str], Callable] = {}
+
+# The kernels, which are C++ and take what the operators above hand them: rows of bits, and channels-last images. The
+# number of spikes is -1 where there is another value than 0 and 1.
+RAW_SCHEMAS = {
+    "spike_pack": "(Tensor rows) -> (Tensor, int)",
+    "spike_count": "(Tensor bits) -> int",
+    "sparse_linear": "(Tensor bits, Tensor weight, Tensor? bias) -> Tensor",
+    "sparse_linear_backward": "(Tensor grad_out, Tensor bits, int features) -> Tensor",
+    "sparse_conv2d": "(Tensor bits, Tensor weight, Tensor? bias, int width, int[] padding) -> Tensor",
+    "sparse_conv2d_backward": "(Tensor grad_out, Tensor bits, int channels, int width, int[] kernel, int[] padding)"
+    " -> Tensor",
+}
+raw: dict[str, Callable] = {name: operators.define(name, schema) for name, schema in RAW_SCHEMAS.items()}
 
 NOT_BINARY = "input must hold 0 and 1 only"
 

@@ -1,0 +1,358 @@
+// Products with spikes: sums of the values that meet a spike.
+//
+// Included by body.inl, after coding.inl.
+#ifndef HNN_NAMESPACE
+#error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
+
+namespace HNN_NAMESPACE {
+
+// A block of outputs fills four registers, or eight of 16 bytes: enough sums to hide the latency of an addition, and
+// the values of kProductInputs inputs fit into the L1 cache.
+constexpr int kBlockBytes = HNN_VECTOR_BYTES < 32 ? 128 : 4 * HNN_VECTOR_BYTES;
+template <class C>
+constexpr int kOutputs = kBlockBytes / sizeof(C);
+template <class C>
+constexpr int kSums = kBlockBytes / HNN_VECTOR_BYTES;
+
+// sum += the block of outputs at base + event, for each event. Two events at a time halve the chain of additions.
+template <class C>
+HNN_INLINE void add_events(const C* base, const uint32_t* event, const uint32_t* end, Vector<C> (&sum)[kSums<C>]) {
+  for (; end - event >= 2; event += 2) {
+    const C *const p = base + event[0], *const q = base + event[1];
+    unrolled<kSums<C>>([&](auto k)
+                           HNN_LAMBDA { sum[k] += load(p + k * kLanes<C>) + load(q + k * kLanes<C>); });
+  }
+  if (event < end) {
+    const C* const p = base + *event;
+    unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] += load(p + k * kLanes<C>); });
+  }
+}
+
+// -- bits -------------------------------------------------------------------------------------------------------------
+
+// Up to 64 bits from a row, from a byte on; bytes behind the row are zeros.
+HNN_INLINE uint64_t bits_at(const uint8_t* row, int64_t row_bytes, int64_t byte) {
+  uint64_t word = 0;
+  if (row_bytes - byte >= 8) {
+    __builtin_memcpy(&word, row + byte, 8);
+  } else {
+    for (int64_t i = 0; i < row_bytes - byte; ++i) word |= static_cast<uint64_t>(row[byte + i]) << 8 * i;
+  }
+  return word;
+}
+
+template <class IO>
+bool pack_values(const IO* x, int64_t n, uint8_t* bits) {
+  bool valid = true;
+  alignas(64) uint8_t spikes[64];
+  for (int64_t i = 0; i < n; i += 64) {
+    const int count = static_cast<int>(least(64, n - i));
+    uint8_t other = 0;
+    if (count == 64) {
+      for (int j = 0; j < 64; ++j) {
+        const auto value = widen(x[i + j]);
+        spikes[j] = value != 0;
+        other |= (value != 0) & (value != 1);
+      }
+    } else {
+      __builtin_memset(spikes, 0, sizeof spikes);
+      for (int j = 0; j < count; ++j) {
+        const auto value = widen(x[i + j]);
+        spikes[j] = value != 0;
+        other |= (value != 0) & (value != 1);
+      }
+    }
+    valid &= !other;
+    for (int j = 0; j < (count + 7) / 8; ++j) {
+      // The product moves the lowest bit of byte k to bit 56 + k.
+      uint64_t eight;
+      __builtin_memcpy(&eight, spikes + 8 * j, 8);
+      bits[i / 8 + j] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
+    }
+  }
+  return valid;
+}
+bool pack(int dtype, const void* values, int64_t n, uint8_t* bits) {
+  bool valid = true;
+  choose_dtype(static_cast<hnn::DType>(dtype), [&](auto type) {
+    valid = pack_values(static_cast<const typename decltype(type)::type*>(values), n, bits);
+  });
+  return valid;
+}
+
+int64_t count(const uint8_t* bits, int64_t bytes) {
+  int64_t total = 0;
+  for (int64_t i = 0; i < bytes; i += 8) total += __builtin_popcountll(bits_at(bits, bytes, i));
+  return total;
+}
+
+// Transposes 64 words of 64 bits: swaps ever smaller squares beside the diagonal.
+HNN_INLINE void transpose_square(uint64_t (&word)[64]) {
+  uint64_t mask = 0xFFFFFFFFu;
+  for (int side = 32; side; side >>= 1, mask ^= mask << side) {
+    for (int i = 0; i < 64; i += 2 * side) {
+      for (int j = i; j < i + side; ++j) {
+        const uint64_t moved = (word[j] >> side ^ word[j + side]) & mask;
+        word[j] ^= moved << side;
+        word[j + side] ^= moved;
+      }
+    }
+  }
+}
+void transpose(const uint8_t* bits, int64_t rows, int64_t row_bytes, int64_t first, int64_t count, uint8_t* out,
+               int64_t out_bytes) {
+  alignas(64) uint64_t square[64];
+  for (int64_t r = 0; r < rows; r += 64) {
+    const int64_t height = least(64, rows - r), bytes = (height + 7) / 8;
+    for (int64_t c = 0; c < count; c += 64) {
+      for (int64_t i = 0; i < 64; ++i) {
+        square[i] = i < height ? bits_at(bits + (r + i) * row_bytes, row_bytes, (first + c) / 8) : 0;
+      }
+      transpose_square(square);
+      for (int64_t i = 0; i < least(64, count - c); ++i) {
+        __builtin_memcpy(out + (c + i) * out_bytes + r / 8, square + i, bytes);
+      }
+    }
+  }
+}
+
+// Writes offset + scale * i for each bit i < 64 of the word that is set, and returns the end.
+HNN_INLINE uint32_t* list(uint64_t word, uint32_t offset, uint32_t scale, uint32_t* to) {
+  for (; word; word &= word - 1) *to++ = offset + scale * static_cast<uint32_t>(__builtin_ctzll(word));
+  return to;
+}
+
+// -- products with matrices -------------------------------------------------------------------------------------------
+
+void arrange(const hnn::ArrangeCall& call, int64_t first_block, int64_t last_block) {
+  choose_dtype(static_cast<hnn::DType>(call.dtype), [&](auto type) {
+    using IO = typename decltype(type)::type;
+    using C = Compute<IO>;
+    constexpr int64_t n = kOutputs<C>;
+    const IO* const from = static_cast<const IO*>(call.from);
+    for (int64_t block = first_block; block < last_block; ++block) {
+      C* const to = static_cast<C*>(call.to) + block * call.inputs * n;
+      const int64_t outputs = least(n, call.outputs - block * n);
+      // Few inputs at a time, so that lines that are read across stay in the cache until all of them is read.
+      for (int64_t i = 0; i < call.inputs; i += 16) {
+        const int64_t inputs = least(16, call.inputs - i);
+        if (call.output_stride == 1) {
+          for (int64_t k = i; k < i + inputs; ++k) {
+            const IO* const at =
+                from + k % call.channels * call.input_stride + k / call.channels * call.window_stride + block * n;
+            for (int64_t j = 0; j < outputs; ++j) to[k * n + j] = widen(at[j]);
+          }
+        } else {
+          int64_t places[16];
+          for (int64_t k = 0; k < inputs; ++k) {
+            places[k] = (i + k) % call.channels * call.input_stride + (i + k) / call.channels * call.window_stride;
+          }
+          for (int64_t j = 0; j < outputs; ++j) {
+            const IO* const at = from + (block * n + j) * call.output_stride;
+            for (int64_t k = 0; k < inputs; ++k) to[(i + k) * n + j] = widen(at[places[k]]);
+          }
+        }
+        for (int64_t k = i; k < i + inputs; ++k) {
+          for (int64_t j = outputs; j < n; ++j) to[k * n + j] = 0;
+        }
+      }
+    }
+  });
+}
+
+template <class C, class IO>
+HNN_INLINE void start_from(const IO* bias, int64_t outputs, Vector<C> (&first)[kSums<C>]) {
+  alignas(64) C row[kOutputs<C>] = {};
+  for (int64_t j = 0; bias && j < outputs; ++j) row[j] = widen(bias[j]);
+  unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { first[k] = load(row + k * kLanes<C>); });
+}
+// The sums of a block of outputs, as many as there are.
+template <class IO, class C = Compute<IO>>
+HNN_INLINE void write(IO* to, int64_t outputs, const Vector<C> (&sum)[kSums<C>]) {
+  if constexpr (sizeof(IO) == sizeof(C)) {
+    if (outputs == kOutputs<C>) {
+      unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { store(to + k * kLanes<C>, sum[k]); });
+      return;
+    }
+  }
+  alignas(64) C row[kOutputs<C>];
+  unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { store(row + k * kLanes<C>, sum[k]); });
+  for (int64_t j = 0; j < outputs; ++j) to[j] = narrow<IO>(row[j]);
+}
+
+// For a block of outputs, and within it for some inputs, the values of both stay in the L1 cache while all rows pass.
+template <class IO>
+void product_of(const hnn::ProductCall& call) {
+  using C = Compute<IO>;
+  constexpr int64_t n = kOutputs<C>, kInputs = hnn::kProductInputs;
+  const int64_t parts = (call.inputs + kInputs - 1) / kInputs;
+  uint32_t *at = call.events, *start = call.starts;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t first = part * kInputs, last = least(call.inputs, first + kInputs);
+    for (int64_t r = 0; r < call.rows; ++r) {
+      *start++ = static_cast<uint32_t>(at - call.events);
+      for (int64_t i = first; i < last; i += 64) {
+        uint64_t word = bits_at(call.bits + r * call.row_bytes, call.row_bytes, i / 8);
+        if (last - i < 64) word &= ~(~uint64_t{0} << (last - i));
+        at = list(word, static_cast<uint32_t>(i * n), n, at);
+      }
+    }
+  }
+  *start = static_cast<uint32_t>(at - call.events);
+
+  const IO* const bias = static_cast<const IO*>(call.bias);
+  C* const sums = static_cast<C*>(call.sums);
+  for (int64_t block = 0; block * n < call.outputs; ++block) {
+    const C* const values = static_cast<const C*>(call.values) + block * call.inputs * n;
+    const int64_t outputs = least(n, call.outputs - block * n);
+    IO* const out = static_cast<IO*>(call.out) + block * n * call.output_stride;
+    Vector<C> first[kSums<C>];
+    start_from<C>(bias ? bias + block * n : nullptr, outputs, first);
+    for (int64_t part = 0; part < parts; ++part) {
+      const uint32_t* const starts = call.starts + part * call.rows;
+      for (int64_t r = 0; r < call.rows; ++r) {
+        Vector<C> sum[kSums<C>];
+        C* const kept = sums + r * n;
+        unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] = part ? load(kept + k * kLanes<C>) : first[k]; });
+        add_events<C>(values, call.events + starts[r], call.events + starts[r + 1], sum);
+        if (part + 1 == parts && call.output_stride == 1) {
+          write(out + r * call.row_stride, outputs, sum);
+        } else {
+          unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { store(kept + k * kLanes<C>, sum[k]); });
+        }
+      }
+    }
+    if (call.output_stride == 1) continue;
+    for (int64_t j = 0; j < outputs; ++j) {
+      IO* const to = out + j * call.output_stride;
+      for (int64_t r = 0; r < call.rows; ++r) to[r * call.row_stride] = narrow<IO>(sums[r * n + j]);
+    }
+  }
+}
+void product(const hnn::ProductCall& call) {
+  choose_dtype(static_cast<hnn::DType>(call.dtype),
+               [&](auto type) { product_of<typename decltype(type)::type>(call); });
+}
+
+// -- convolutions -----------------------------------------------------------------------------------------------------
+
+// Calls f(place in the row, word of up to 32 channels, first of them) for each pixel of a row of bits.
+template <class F>
+HNN_INLINE void each_pixel(const hnn::ConvolutionCall& call, const uint8_t* row, int64_t x, F f) {
+  for (int64_t c = 0; c < call.channels; c += 32) {
+    const int64_t bit = x * call.channels + c, here = least(32, call.channels - c);
+    f(bits_at(row, call.row_bytes, bit / 8) >> bit % 8 & (~uint64_t{0} >> (64 - here)), c);
+  }
+}
+
+// Each pixel's events are listed once. An output adds those of its window, row by row: they follow each other.
+template <class IO>
+void convolution_of(const hnn::ConvolutionCall& call) {
+  using C = Compute<IO>;
+  constexpr int64_t n = kOutputs<C>;
+  uint32_t *at = call.events, *start = call.starts;
+  for (int64_t y = 0; y < call.height; ++y) {
+    for (int64_t x = 0; x < call.width; ++x) {
+      *start++ = static_cast<uint32_t>(at - call.events);
+      each_pixel(call, call.bits + y * call.row_bytes, x, [&](uint64_t word, int64_t c) HNN_LAMBDA {
+        at = list(word, static_cast<uint32_t>((x * call.channels + c) * n), n, at);
+      });
+    }
+    *start++ = static_cast<uint32_t>(at - call.events);
+  }
+
+  const IO* const bias = static_cast<const IO*>(call.bias);
+  const int64_t inputs = call.kernel_height * call.kernel_width * call.channels;
+  for (int64_t block = 0; block * n < call.outputs; ++block) {
+    const C* const values = static_cast<const C*>(call.values) + block * inputs * n;
+    const int64_t outputs = least(n, call.outputs - block * n);
+    IO* out = static_cast<IO*>(call.out) + block * n;
+    Vector<C> first[kSums<C>];
+    start_from<C>(bias ? bias + block * n : nullptr, outputs, first);
+    for (int64_t y = 0; y < call.out_height; ++y) {
+      const int64_t above = y - call.top;
+      const int64_t from_row = above < 0 ? -above : 0, to_row = least(call.kernel_height, call.height - above);
+      for (int64_t x = 0; x < call.out_width; ++x, out += call.outputs) {
+        const int64_t before = x - call.left;
+        const int64_t from = before < 0 ? 0 : before, to = least(call.width, before + call.kernel_width);
+        Vector<C> sum[kSums<C>];
+        unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] = first[k]; });
+        for (int64_t row = from_row; row < to_row && from < to; ++row) {
+          const uint32_t* const starts = call.starts + (above + row) * (call.width + 1);
+          const C* const base = values + (row * call.kernel_width - before) * call.channels * n;
+          add_events<C>(base, call.events + starts[from], call.events + starts[to], sum);
+        }
+        write(out, outputs, sum);
+      }
+    }
+  }
+}
+void convolution(const hnn::ConvolutionCall& call) {
+  choose_dtype(static_cast<hnn::DType>(call.dtype),
+               [&](auto type) { convolution_of<typename decltype(type)::type>(call); });
+}
+
+// A spike meets a window's row of outputs, whose gradients follow each other from its right column to its left one.
+// With columns of zeros on both sides every spike meets a whole row.
+template <class IO>
+void convolution_backward_of(const hnn::ConvolutionCall& call) {
+  using C = Compute<IO>;
+  constexpr int64_t n = kOutputs<C>;
+  const int64_t side = call.kernel_width - 1, width = call.out_width + 2 * side;
+  const int64_t blocks = (call.kernel_width * call.outputs + n - 1) / n, places = call.height * call.width;
+  C *const sums = static_cast<C*>(call.sums), *const padded = static_cast<C*>(call.padded);
+  const IO* grad = static_cast<const IO*>(call.grad_out);
+  const uint8_t* bits = call.bits;
+  for (int64_t i = 0; i < call.channels * call.kernel_height * blocks * n; ++i) sums[i] = 0;
+  for (int64_t i = 0; i < call.out_height * width * call.outputs + n; ++i) padded[i] = 0;
+  for (int64_t image = 0; image < call.images; ++image) {
+    for (int64_t y = 0; y < call.out_height; ++y) {
+      C* const row = padded + (y * width + side) * call.outputs;
+      for (int64_t i = 0; i < call.out_width * call.outputs; ++i) row[i] = widen(*grad++);
+    }
+    uint32_t* const starts = call.starts;  // [height + 1, channels]
+    for (int64_t c = 0; c < call.channels; ++c) starts[c] = 0;
+    for (int64_t y = 0; y < call.height; ++y, bits += call.row_bytes) {
+      uint32_t* const ends = starts + (y + 1) * call.channels;
+      for (int64_t c = 0; c < call.channels; ++c) ends[c] = ends[c - call.channels];
+      for (int64_t x = 0; x < call.width; ++x) {
+        const uint32_t place = static_cast<uint32_t>((y * width + x) * call.outputs);
+        each_pixel(call, bits, x, [&](uint64_t word, int64_t c) HNN_LAMBDA {
+          for (; word; word &= word - 1) {
+            const int64_t channel = c + __builtin_ctzll(word);
+            call.events[channel * places + ends[channel]++] = place;
+          }
+        });
+      }
+    }
+    for (int64_t c = 0; c < call.channels; ++c) {
+      for (int64_t row = 0; row < call.kernel_height; ++row) {
+        // Rows of the image that meet an output through this row of the kernel.
+        const int64_t shift = call.top - row, from = shift < 0 ? -shift : 0;
+        const int64_t to = least(call.height, call.out_height - shift);
+        if (from >= to) continue;
+        const uint32_t* const events = call.events + c * places;
+        const uint32_t *const first = events + starts[from * call.channels + c],
+                              *const last = events + starts[to * call.channels + c];
+        for (int64_t block = 0; block < blocks; ++block) {
+          C* const kept = sums + ((c * call.kernel_height + row) * blocks + block) * n;
+          const C* const base = padded + (shift * width + call.left) * call.outputs + block * n;
+          Vector<C> sum[kSums<C>];
+          unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] = load(kept + k * kLanes<C>); });
+          add_events<C>(base, first, last, sum);
+          unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { store(kept + k * kLanes<C>, sum[k]); });
+        }
+      }
+    }
+  }
+}
+void convolution_backward(const hnn::ConvolutionCall& call) {
+  choose_dtype(static_cast<hnn::DType>(call.dtype),
+               [&](auto type) { convolution_backward_of<typename decltype(type)::type>(call); });
+}
+
+constexpr hnn::ProductKernels kProducts = {kBlockBytes, pack, count, transpose, arrange, product, convolution,
+                                           convolution_backward};
+
+}  // namespace HNN_NAMESPACE
