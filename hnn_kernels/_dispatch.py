@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._ops import autograd, coding, layer, products  # noqa: F401: products defines its operators
+from ._ops import autograd, coding, layer, products
 
 # The words that Triton takes for its own switches.
 _ON, _OFF = ("1", "true", "yes", "on", "y"), ("0", "false", "no", "off", "n")
@@ -96,6 +96,8 @@ for _name in KERNEL_BACKENDS:
     layer.define(_name)
     autograd.differentiate(_name)
     coding.define(_name)
+for _name in products.KINDS:
+    products.define(_name)
 # Established at import: a call may be traced by torch.compile.
 _BACKENDS = {entry.name: entry.probe() for entry in REGISTRY}
 

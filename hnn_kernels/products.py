@@ -11,15 +11,13 @@ from ._ops import products
 from ._ops.autograd import transformed
 
 
-def spike_linear(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: str | None = None
-) -> Tensor:
+def spike_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: str | None = None) -> Tensor:
     """``torch.nn.functional.linear`` for an input of 0 and 1: ``input @ weight.T + bias``.
 
     On a CPU, forward and the gradient of the weight add up the rows that meet a spike and leave out the others, where
-    the input holds few enough ones; otherwise they are torch's own products. Each call counts, and chooses by a measured
-    limit (docs/measured.md). The gradient of the input is torch's product. On a GPU all products are torch's. Backward
-    keeps the input as bits, 1/32 of its size in float32.
+    spikes are few enough; otherwise they are torch's own products. Each call counts, and chooses by a measured limit
+    (docs/measured.md). The gradient of the input is torch's product. On a GPU all products are torch's. Backward keeps
+    the input as bits, 1/32 of its size in float32.
 
     Args:
         input: ``[*, in]``, values 0 and 1 (-0 is 0); float64, float32, bfloat16 or float16.
@@ -53,11 +51,7 @@ def spike_linear(
     input, weight, bias = _autocast(input, weight, bias)
     if kind is None:
         return functional.linear(input, weight, bias)
-    try:
-        return products.linear(kind, input, weight, bias)
-    except RuntimeError as error:
-        _name_values(error, input)
-        raise
+    return products.linear(kind, input, weight, bias)
 
 
 def spike_conv2d(
@@ -115,11 +109,7 @@ def spike_conv2d(
     input, weight, bias = _autocast(input, weight, bias)
     if kind is None:
         return functional.conv2d(input, weight, bias, *window)
-    try:
-        return products.conv2d(kind, input, weight, bias, window)
-    except RuntimeError as error:
-        _name_values(error, input)
-        raise
+    return products.conv2d(kind, input, weight, bias, window)
 
 
 def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:
@@ -182,9 +172,3 @@ def _padded(
         (top, left), (bottom, right) = [n // 2 for n in total], [n - n // 2 for n in total]
         return functional.pad(input, (left, right, top, bottom)), (0, 0)
     return input, (total[0] // 2, total[1] // 2)
-
-
-def _name_values(error: RuntimeError, input: Tensor) -> None:
-    """Raise the error that has the values of the input, if ``error`` is about them."""
-    if products.NOT_BINARY in str(error) and not transformed():
-        _checks.binary("input", input)

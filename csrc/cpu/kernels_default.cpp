@@ -16,6 +16,7 @@
 #include <emmintrin.h>
 #define HNN_STREAM(p, v) _mm_stream_si128((__m128i*)(p), (__m128i)(v))
 #define HNN_INTRINSIC(name) _mm_##name
+#define HNN_SIGNS(x) _mm_movemask_ps((__m128)(x))
 #endif
 
 #define HNN_NAMESPACE hnn_default

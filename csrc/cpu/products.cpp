@@ -16,9 +16,10 @@ namespace {
 
 class Scratch {
  public:
-  explicit Scratch(int64_t bytes) : data_(std::aligned_alloc(64, bytes / 64 * 64 + 64), &std::free) {
+  explicit Scratch(int64_t bytes = 0) : data_(std::aligned_alloc(64, bytes / 64 * 64 + 64), &std::free), bytes_(bytes) {
     STD_TORCH_CHECK(data_, "out of memory: ", bytes, " bytes of scratch");
   }
+  int64_t bytes() const { return bytes_; }
   template <class T = void>
   T* as() const {
     return static_cast<T*>(data_.get());
@@ -26,20 +27,43 @@ class Scratch {
 
  private:
   std::unique_ptr<void, decltype(&std::free)> data_;
+  int64_t bytes_;
+};
+
+// Scratch that a thread keeps for its next call: fresh memory costs a page fault per 4 KiB, which for arranged values
+// is a tenth of a product. Larger scratch is given back.
+constexpr int64_t kKeptBytes = 16 << 20;
+class KeptScratch {
+ public:
+  explicit KeptScratch(int64_t bytes) {
+    if (kept().bytes() < bytes) kept() = Scratch(bytes);
+  }
+  KeptScratch(const KeptScratch&) = delete;
+  ~KeptScratch() {
+    if (kept().bytes() > kKeptBytes) kept() = Scratch();
+  }
+  void* get() const { return kept().as(); }
+
+ private:
+  static Scratch& kept() {
+    thread_local Scratch scratch;
+    return scratch;
+  }
 };
 
 const uint8_t* bytes_at(const Tensor& t) { return static_cast<const uint8_t*>(t.data_ptr()); }
 int64_t sum_bytes(const Tensor& t) { return t.scalar_type() == ScalarType::Double ? 8 : 4; }
 int64_t blocks_of(int64_t outputs, int64_t block) { return (outputs + block - 1) / block; }
 
-// Arranged values: [blocks, inputs, outputs of a block].
-Scratch arranged(ArrangeCall call, int64_t block, int64_t bytes) {
+int64_t arranged_bytes(int64_t inputs, int64_t outputs, int64_t bytes) {
+  return blocks_of(outputs, kBlockBytes / bytes) * inputs * kBlockBytes;
+}
+// Arranges values of `bytes` each.
+void arrange(ArrangeCall call, int64_t bytes, const KeptScratch& to) {
   const ProductKernels& chosen = kernels().products;
-  const int64_t blocks = blocks_of(call.outputs, block);
-  Scratch result(blocks * call.inputs * block * bytes);
-  call.to = result.as();
-  torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) { chosen.arrange(call, begin, end); });
-  return result;
+  call.to = to.get();
+  torch::stable::parallel_for(0, blocks_of(call.outputs, kBlockBytes / bytes), 1,
+                              [&](int64_t begin, int64_t end) { chosen.arrange(call, begin, end); });
 }
 
 // Rows of [rows, n] as bits [rows, bytes]; how many there are, or -1 if there is another value than 0 and 1.
@@ -75,7 +99,7 @@ void multiply(ProductCall call, const Tensor& bits, bool transposed, int64_t byt
   const ProductKernels& chosen = kernels().products;
   const int64_t each = rows_of_task(call.rows), parts = (call.inputs + kProductInputs - 1) / kProductInputs;
   torch::stable::parallel_for(0, (call.rows + each - 1) / each, 1, [&](int64_t begin, int64_t end) {
-    const Scratch starts(4 * (parts * each + 1)), sums(each * chosen.block_bytes);
+    const Scratch starts(4 * (parts * each + 1)), sums(each * kBlockBytes);
     const int64_t row_bytes = transposed ? (call.inputs + 7) / 8 : bits.stride(0);
     const Scratch columns(transposed ? each * row_bytes : 0);
     for (int64_t task = begin; task < end; ++task) {
@@ -102,7 +126,7 @@ void multiply(ProductCall call, const Tensor& bits, bool transposed, int64_t byt
 
 // bits [R, bytes] and a weight [N, K], a bias [N]: [R, N].
 Tensor linear(Tensor bits, Tensor weight, Optional bias) {
-  const int64_t outputs = weight.size(0), inputs = weight.size(1), block = kernels().products.block_bytes / sum_bytes(weight);
+  const int64_t outputs = weight.size(0), inputs = weight.size(1);
   Tensor out = new_empty_strided(weight, {bits.size(0), outputs}, {outputs, 1});
   ArrangeCall from{};
   from.dtype = dtype_of(weight);
@@ -111,13 +135,14 @@ Tensor linear(Tensor bits, Tensor weight, Optional bias) {
   from.from = weight.data_ptr();
   from.input_stride = weight.stride(1);
   from.output_stride = weight.stride(0);
-  const Scratch values = arranged(from, block, sum_bytes(weight));
+  const KeptScratch values(arranged_bytes(inputs, outputs, sum_bytes(weight)));
+  arrange(from, sum_bytes(weight), values);
   ProductCall call{};
   call.dtype = dtype_of(weight);
   call.rows = bits.size(0);
   call.inputs = inputs;
   call.outputs = outputs;
-  call.values = values.as();
+  call.values = values.get();
   call.bias = bias ? bias->data_ptr() : nullptr;
   call.out = out.data_ptr();
   call.row_stride = outputs;
@@ -128,7 +153,7 @@ Tensor linear(Tensor bits, Tensor weight, Optional bias) {
 
 // The gradient [N, K] of the weight, from grad_out [R, N] and bits [R, bytes].
 Tensor linear_backward(Tensor grad_out, Tensor bits, int64_t features) {
-  const int64_t outputs = grad_out.size(1), block = kernels().products.block_bytes / sum_bytes(grad_out);
+  const int64_t outputs = grad_out.size(1);
   Tensor grad = new_empty_strided(grad_out, {outputs, features}, {features, 1});
   ArrangeCall from{};
   from.dtype = dtype_of(grad_out);
@@ -137,13 +162,14 @@ Tensor linear_backward(Tensor grad_out, Tensor bits, int64_t features) {
   from.from = grad_out.data_ptr();
   from.input_stride = grad_out.stride(0);
   from.output_stride = grad_out.stride(1);
-  const Scratch values = arranged(from, block, sum_bytes(grad_out));
+  const KeptScratch values(arranged_bytes(grad_out.size(0), outputs, sum_bytes(grad_out)));
+  arrange(from, sum_bytes(grad_out), values);
   ProductCall call{};
   call.dtype = dtype_of(grad_out);
   call.rows = features;
   call.inputs = grad_out.size(0);
   call.outputs = outputs;
-  call.values = values.as();
+  call.values = values.get();
   call.out = grad.data_ptr();
   call.row_stride = 1;
   call.output_stride = features;
@@ -180,8 +206,8 @@ Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vec
   Tensor out = new_empty_strided(weight, {bits.size(0), outputs, call.out_height, call.out_width},
                                  {outputs * places, 1, outputs * call.out_width, outputs});
   // One row of the kernel after the other. Only a weight whose rows and columns merge has one stride for both.
-  const Tensor last = torch::stable::contiguous(torch::stable::transpose(
-      torch::stable::transpose(weight, 1, 2), 2, 3));  // [N, kh, kw, C]
+  const Tensor last = torch::stable::contiguous(
+      torch::stable::transpose(torch::stable::transpose(weight, 1, 2), 2, 3));  // [N, kh, kw, C]
   ArrangeCall from{};
   from.dtype = call.dtype;
   from.inputs = kernel[0] * window;
@@ -191,8 +217,9 @@ Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vec
   from.input_stride = 1;
   from.window_stride = channels;
   from.output_stride = from.inputs;
-  const Scratch values = arranged(from, chosen.block_bytes / bytes, bytes);
-  call.values = values.as();
+  const KeptScratch values(arranged_bytes(from.inputs, outputs, bytes));
+  arrange(from, bytes, values);
+  call.values = values.get();
   call.bias = bias ? bias->data_ptr() : nullptr;
   torch::stable::parallel_for(0, bits.size(0), 1, [&](int64_t begin, int64_t end) {
     const Scratch events(4 * call.height * width * channels), starts(4 * call.height * (width + 1));
@@ -208,22 +235,24 @@ Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vec
   return out;
 }
 
-// The gradient of the weight is a sum of so many partial sums at most, each over consecutive images, on any number of
-// threads.
-constexpr int64_t kPartialSums = 32;
+// The gradient of the weight is a sum of so many partial sums at most, each over as many consecutive images at least,
+// on any number of threads.
+constexpr int64_t kPartialSums = 32, kPartialImages = 4;
 
+// Adds the partial sums up, and puts the total in the order of the weight.
 template <class C>
-void add_up(const ConvolutionCall& call, const C* sums, int64_t parts, int64_t columns, C* grad) {
+void add_up(const ConvolutionCall& call, C* sums, int64_t parts, int64_t columns, C* grad) {
   const int64_t part = call.channels * call.kernel_height * columns;
+  for (int64_t i = 1; i < parts; ++i) {
+    for (int64_t j = 0; j < part; ++j) sums[j] += sums[i * part + j];
+  }
   for (int64_t n = 0; n < call.outputs; ++n) {
-    for (int64_t c = 0; c < call.channels; ++c) {
-      for (int64_t y = 0; y < call.kernel_height; ++y) {
-        for (int64_t x = 0; x < call.kernel_width; ++x) {
-          const C* at = sums + (c * call.kernel_height + y) * columns + (call.kernel_width - 1 - x) * call.outputs + n;
-          C total = 0;
-          for (int64_t i = 0; i < parts; ++i) total += at[i * part];
-          grad[((n * call.kernel_height + y) * call.kernel_width + x) * call.channels + c] = total;
-        }
+    for (int64_t y = 0; y < call.kernel_height; ++y) {
+      for (int64_t x = call.kernel_width; x-- > 0;) {
+        const C* const at = sums + y * columns + x * call.outputs + n;
+        C* const to =
+            grad + ((n * call.kernel_height + y) * call.kernel_width + call.kernel_width - 1 - x) * call.channels;
+        for (int64_t c = 0; c < call.channels; ++c) to[c] = at[c * call.kernel_height * columns];
       }
     }
   }
@@ -236,8 +265,8 @@ Tensor conv2d_backward(Tensor grad_out, Tensor bits, int64_t channels, int64_t w
   const ProductKernels& chosen = kernels().products;
   const int64_t outputs = grad_out.size(1), images = bits.size(0), bytes = sum_bytes(grad_out);
   const ConvolutionCall call = describe(grad_out, bits, channels, width, outputs, kernel, padding);
-  const int64_t block = chosen.block_bytes / bytes, columns = blocks_of(kernel[1] * outputs, block) * block;
-  const int64_t each = std::max<int64_t>(1, (images + kPartialSums - 1) / kPartialSums);
+  const int64_t block = kBlockBytes / bytes, columns = blocks_of(kernel[1] * outputs, block) * block;
+  const int64_t each = std::max(kPartialImages, (images + kPartialSums - 1) / kPartialSums);
   const int64_t parts = (images + each - 1) / each, part = channels * kernel[0] * columns;
   const Scratch sums(parts * part * bytes);
   torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
@@ -258,9 +287,9 @@ Tensor conv2d_backward(Tensor grad_out, Tensor bits, int64_t channels, int64_t w
     }
   });
   const int64_t in_row = channels * kernel[1];
-  Tensor grad = new_empty_strided(grad_out, {outputs, channels, kernel[0], kernel[1]},
-                                  {in_row * kernel[0], 1, in_row, channels},
-                                  bytes == 8 ? ScalarType::Double : ScalarType::Float);
+  Tensor grad =
+      new_empty_strided(grad_out, {outputs, channels, kernel[0], kernel[1]}, {in_row * kernel[0], 1, in_row, channels},
+                        bytes == 8 ? ScalarType::Double : ScalarType::Float);
   if (bytes == 8) {
     add_up(call, sums.as<double>(), parts, columns, static_cast<double*>(grad.data_ptr()));
   } else {

@@ -6,6 +6,9 @@
 
 namespace hnn {
 
+// The sums of a block of outputs. They fill two registers of 64 bytes, four of 32 or eight of 16: enough to hide the
+// latency of an addition. A block of an instruction set's own size was slower for 32 outputs with AVX-512.
+constexpr int64_t kBlockBytes = 128;
 // The inputs whose values for a block of outputs stay in the L1 cache, and the rows whose sums stay in the L2 cache.
 constexpr int64_t kProductInputs = 256, kProductRows = 512;
 
@@ -19,7 +22,7 @@ struct ProductCall {
   const void* bias;    // [outputs], or null
   void* out;           // element (row, output) at row * row_stride + output * output_stride
   int64_t row_stride, output_stride;
-  // Scratch: as many as there are spikes; rows * blocks of inputs, and one; rows * block_bytes.
+  // Scratch: as many as there are spikes; rows * blocks of inputs, and one; rows * kBlockBytes.
   uint32_t *events, *starts;
   void* sums;
 };
@@ -59,7 +62,6 @@ struct ConvolutionCall {
 };
 
 struct ProductKernels {
-  int64_t block_bytes;  // the sums of a block of outputs
   // Packs n values. Returns false if there is another one than 0 and 1.
   bool (*pack)(int dtype, const void* values, int64_t n, uint8_t* bits);
   int64_t (*count)(const uint8_t* bits, int64_t bytes);

@@ -7,21 +7,17 @@
 
 namespace HNN_NAMESPACE {
 
-// A block of outputs fills four registers, or eight of 16 bytes: enough sums to hide the latency of an addition, and
-// the values of kProductInputs inputs fit into the L1 cache.
-constexpr int kBlockBytes = HNN_VECTOR_BYTES < 32 ? 128 : 4 * HNN_VECTOR_BYTES;
 template <class C>
-constexpr int kOutputs = kBlockBytes / sizeof(C);
+constexpr int kOutputs = hnn::kBlockBytes / sizeof(C);
 template <class C>
-constexpr int kSums = kBlockBytes / HNN_VECTOR_BYTES;
+constexpr int kSums = hnn::kBlockBytes / HNN_VECTOR_BYTES;
 
 // sum += the block of outputs at base + event, for each event. Two events at a time halve the chain of additions.
 template <class C>
 HNN_INLINE void add_events(const C* base, const uint32_t* event, const uint32_t* end, Vector<C> (&sum)[kSums<C>]) {
   for (; end - event >= 2; event += 2) {
     const C *const p = base + event[0], *const q = base + event[1];
-    unrolled<kSums<C>>([&](auto k)
-                           HNN_LAMBDA { sum[k] += load(p + k * kLanes<C>) + load(q + k * kLanes<C>); });
+    unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] += load(p + k * kLanes<C>) + load(q + k * kLanes<C>); });
   }
   if (event < end) {
     const C* const p = base + *event;
@@ -42,34 +38,57 @@ HNN_INLINE uint64_t bits_at(const uint8_t* row, int64_t row_bytes, int64_t byte)
   return word;
 }
 
+// Packs whole words of 64 values, and returns how many values these are.
 template <class IO>
-bool pack_values(const IO* x, int64_t n, uint8_t* bits) {
-  bool valid = true;
+HNN_INLINE int64_t pack_words(const IO* x, int64_t n, uint8_t* bits, bool& valid) {
   alignas(64) uint8_t spikes[64];
-  for (int64_t i = 0; i < n; i += 64) {
-    const int count = static_cast<int>(least(64, n - i));
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
     uint8_t other = 0;
-    if (count == 64) {
-      for (int j = 0; j < 64; ++j) {
-        const auto value = widen(x[i + j]);
-        spikes[j] = value != 0;
-        other |= (value != 0) & (value != 1);
-      }
-    } else {
-      __builtin_memset(spikes, 0, sizeof spikes);
-      for (int j = 0; j < count; ++j) {
-        const auto value = widen(x[i + j]);
-        spikes[j] = value != 0;
-        other |= (value != 0) & (value != 1);
-      }
+    for (int j = 0; j < 64; ++j) {
+      const auto value = widen(x[i + j]);
+      spikes[j] = value != 0;
+      other |= (value != 0) & (value != 1);
     }
     valid &= !other;
-    for (int j = 0; j < (count + 7) / 8; ++j) {
+    for (int j = 0; j < 8; ++j) {
       // The product moves the lowest bit of byte k to bit 56 + k.
       uint64_t eight;
       __builtin_memcpy(&eight, spikes + 8 * j, 8);
       bits[i / 8 + j] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
     }
+  }
+  return i;
+}
+#ifdef HNN_SIGNS
+HNN_INLINE int64_t pack_words(const float* x, int64_t n, uint8_t* bits, bool& valid) {
+  Vector<int32_t> other = {};
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    uint64_t word = 0;
+    for (int j = 0; j < 64; j += kLanes<float>) {
+      const VectorF value = load(x + i + j);
+      const auto spike = value != VectorF{};
+      other |= spike & (value != VectorF{} + 1);
+      word |= static_cast<uint64_t>(static_cast<uint32_t>(HNN_SIGNS(spike))) << j;
+    }
+    store(bits + i / 8, word);
+  }
+  for (int k = 0; k < kLanes<float>; ++k) valid &= !other[k];
+  return i;
+}
+#endif
+template <class IO>
+bool pack_values(const IO* x, int64_t n, uint8_t* bits) {
+  bool valid = true;
+  for (int64_t i = pack_words(x, n, bits, valid); i < n; i += 8) {
+    uint8_t byte = 0;
+    for (int j = 0; j < least(8, n - i); ++j) {
+      const auto value = widen(x[i + j]);
+      byte |= (value != 0) << j;
+      valid &= value == 0 || value == 1;
+    }
+    bits[i / 8] = byte;
   }
   return valid;
 }
@@ -333,8 +352,9 @@ void convolution_backward_of(const hnn::ConvolutionCall& call) {
         const int64_t to = least(call.height, call.out_height - shift);
         if (from >= to) continue;
         const uint32_t* const events = call.events + c * places;
-        const uint32_t *const first = events + starts[from * call.channels + c],
-                              *const last = events + starts[to * call.channels + c];
+        const uint32_t *const first = events + starts[from * call.channels + c], *const last =
+                                                                                     events +
+                                                                                     starts[to * call.channels + c];
         for (int64_t block = 0; block < blocks; ++block) {
           C* const kept = sums + ((c * call.kernel_height + row) * blocks + block) * n;
           const C* const base = padded + (shift * width + call.left) * call.outputs + block * n;
@@ -352,7 +372,6 @@ void convolution_backward(const hnn::ConvolutionCall& call) {
                [&](auto type) { convolution_backward_of<typename decltype(type)::type>(call); });
 }
 
-constexpr hnn::ProductKernels kProducts = {kBlockBytes, pack, count, transpose, arrange, product, convolution,
-                                           convolution_backward};
+constexpr hnn::ProductKernels kProducts = {pack, count, transpose, arrange, product, convolution, convolution_backward};
 
 }  // namespace HNN_NAMESPACE

@@ -5,6 +5,7 @@ bits. A row of bits is the last axis of a linear input, or a line of a convoluti
 it begins with a byte of its own, lowest bit first.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 from torch.nn import functional
 
+from .. import _checks
 from . import batching
 from .autograd import Undifferentiable, apply_below, call_backward, transformed
 from .library import operators
@@ -43,8 +45,6 @@ RAW_SCHEMAS = {
     " -> Tensor",
 }
 raw: dict[str, Callable] = {name: operators.define(name, schema) for name, schema in RAW_SCHEMAS.items()}
-
-NOT_BINARY = "input must hold 0 and 1 only"
 
 
 class Window(NamedTuple):
@@ -96,13 +96,8 @@ def from_lines(rows: Tensor, size: Sequence[int]) -> Tensor:
 # -- torch's products --------------------------------------------------------------------------------------------------
 
 
-def _check(train: Tensor) -> None:
-    # Nothing waits for a GPU; there it is an assertion on the device.
-    torch._assert_async(((train == 0) | (train == 1)).all(), NOT_BINARY)
-
-
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    _check(input)
+    _checks.binary("input", input)
     return functional.linear(input, weight, bias), pack(input)
 
 
@@ -112,22 +107,32 @@ def _linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
 
 
 def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
-    _check(input)
-    out = functional.conv2d(input, weight, bias, *window)
-    return out.contiguous(memory_format=torch.channels_last), pack(lines(input))
+    _checks.binary("input", input)
+    return _channels_last(functional.conv2d(input, weight, bias, *window)), pack(lines(input))
 
 
 def _conv2d_backward(
     grad_out: Tensor, bits: Tensor, input_size: Sequence[int], kernel: Sequence[int], *window: Any
 ) -> Tensor:
     image = from_lines(unpack(bits, input_size[3] * input_size[1], grad_out.dtype), input_size)
-    size = _weight_size(grad_out, input_size, kernel, window[3])
-    weight = grad_out.new_empty(1).expand(size)
-    return _convolution_backward(grad_out, image, weight, Window(*window), [False, True, False])[1].contiguous()
+    weight = grad_out.new_empty(1).expand(_weight_size(grad_out, input_size, kernel, window[3]))
+    return _channels_last(_convolution_backward(grad_out, image, weight, Window(*window), [False, True, False])[1])
 
 
 def _weight_size(grad_out: Tensor, input_size: Sequence[int], kernel: Sequence[int], groups: int) -> list[int]:
     return [grad_out.shape[1], input_size[1] // groups, *kernel]
+
+
+def _empty_channels_last(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    _, channels, height, width = size
+    strides = channels * height * width, 1, channels * width, channels
+    return like.new_empty_strided(tuple(size), strides, dtype=dtype or like.dtype)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    """Return the image with exactly the strides of channels-last memory, which sides of 1 leave open."""
+    to = _empty_channels_last(image, image.shape)
+    return image if image.stride() == to.stride() else to.copy_(image)
 
 
 def _convolution_backward(
@@ -137,6 +142,62 @@ def _convolution_backward(
     return torch.ops.aten.convolution_backward(
         grad_out, image, weight, None, stride, padding, dilation, False, [0, 0], groups, wanted
     )
+
+
+# -- the kernels, or torch's products ----------------------------------------------------------------------------------
+
+
+def _sparse(count: int, size: int, rows: int, outputs: int) -> bool:
+    """Tell if sums over ``count`` spikes of ``size`` are faster than torch's product (docs/measured.md)."""
+    return size > 0 and count <= 0.35 * size
+
+
+def _packed(rows: Tensor) -> tuple[Tensor, int]:
+    """Return the rows ``[*, n]`` as bits, and the number of spikes."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    bits, count = raw["spike_pack"](flat if flat.stride(1) == 1 else flat.contiguous())
+    if count < 0:
+        _checks.binary("input", rows)
+    return bits.view(*rows.shape[:-1], bits.shape[1]), count
+
+
+def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    bits, count = _packed(input)
+    if not _sparse(count, input.numel(), input.numel() // max(1, input.shape[-1]), weight.shape[0]):
+        return functional.linear(input, weight, bias), bits
+    out = raw["sparse_linear"](bits.view(-1, bits.shape[-1]), weight, bias)
+    return out.view(*input.shape[:-1], out.shape[1]), bits
+
+
+def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
+    rows = bits.numel() // max(1, bits.shape[-1])
+    if not _sparse(raw["spike_count"](bits), rows * features, rows, grad_out.shape[-1]):
+        return _linear_backward(grad_out, bits, features)
+    return raw["sparse_linear_backward"](grad_out.reshape(rows, -1), bits.view(rows, -1), features)
+
+
+def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
+    window = Window(*window)
+    bits, count = _packed(lines(input))
+    if not (_taken(window) and _sparse(count, input.numel(), len(input), weight.shape[0])):
+        return _channels_last(functional.conv2d(input, weight, bias, *window)), bits
+    return raw["sparse_conv2d"](bits, weight, bias, input.shape[3], window.padding), bits
+
+
+def _cpu_conv2d_backward(
+    grad_out: Tensor, bits: Tensor, input_size: Sequence[int], kernel: Sequence[int], *window: Any
+) -> Tensor:
+    window = Window(*window)
+    size = math.prod(input_size)
+    if not (_taken(window) and _sparse(raw["spike_count"](bits), size, len(bits), grad_out.shape[1])):
+        return _conv2d_backward(grad_out, bits, input_size, kernel, *window)
+    arguments = _channels_last(grad_out), bits, input_size[1], input_size[3], kernel, window.padding
+    return raw["sparse_conv2d_backward"](*arguments).to(grad_out.dtype)
+
+
+def _taken(window: Window) -> bool:
+    """Tell if the kernels take such a window."""
+    return window.groups == 1 and all(one == 1 for one in (*window.stride, *window.dilation))
 
 
 # -- fake kernels ------------------------------------------------------------------------------------------------------
@@ -150,8 +211,7 @@ def _fake_linear(input, weight, bias):
 
 def _fake_conv2d(input, weight, bias, *window):
     batch, channels, *image = input.shape
-    size = (batch, weight.shape[0], *Window(*window).sides(image, weight.shape[2:]))
-    out = weight.new_empty(size).contiguous(memory_format=torch.channels_last)
+    out = _empty_channels_last(weight, (batch, weight.shape[0], *Window(*window).sides(image, weight.shape[2:])))
     return out, input.new_empty((batch, image[0], row_bytes(image[1] * channels)), dtype=torch.uint8)
 
 
@@ -159,14 +219,20 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "spike_linear": _fake_linear,
     "spike_linear_backward": lambda grad_out, bits, features: grad_out.new_empty((grad_out.shape[-1], features)),
     "spike_conv2d": _fake_conv2d,
-    "spike_conv2d_backward": lambda grad_out, bits, input_size, kernel, *window: grad_out.new_empty(
-        _weight_size(grad_out, input_size, kernel, window[3])
+    "spike_conv2d_backward": lambda grad_out, bits, input_size, kernel, *window: _empty_channels_last(
+        grad_out, _weight_size(grad_out, input_size, kernel, window[3])
     ),
 }
-_FUNCTIONS = {
-    "spike_linear": _linear, "spike_linear_backward": _linear_backward,
-    "spike_conv2d": _conv2d, "spike_conv2d_backward": _conv2d_backward,
-}  # fmt: skip
+_FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("spike_linear", "torch"): _linear,
+    ("spike_linear_backward", "torch"): _linear_backward,
+    ("spike_conv2d", "torch"): _conv2d,
+    ("spike_conv2d_backward", "torch"): _conv2d_backward,
+    ("spike_linear", "cpu"): _cpu_linear,
+    ("spike_linear_backward", "cpu"): _cpu_linear_backward,
+    ("spike_conv2d", "cpu"): _cpu_conv2d,
+    ("spike_conv2d_backward", "cpu"): _cpu_conv2d_backward,
+}
 
 # -- derivatives -------------------------------------------------------------------------------------------------------
 
@@ -270,8 +336,8 @@ def define(kind: str) -> None:
         product_ops[name, kind] = op = operators.define(qualified, schema)
         operators.implement(qualified, "Fake", _FAKES[name])
         batching.register(qualified, batching.one_by_one(op))
-        if kind == "torch":
-            operators.implement(qualified, "CompositeExplicitAutograd", _FUNCTIONS[name])
+        key = "CPU" if kind == "cpu" else "CompositeExplicitAutograd"
+        operators.implement(qualified, key, _FUNCTIONS[name, kind])
     _differentiate(kind)
 
 
@@ -294,7 +360,3 @@ def _differentiate(kind: str) -> None:
     for name in ("spike_linear", "spike_conv2d"):
         backward = refusing(f"{name}_backward", f"hnn_kernels.{name}")
         operators.implement(f"{name}_backward_{kind}", "Autograd", backward)
-
-
-for _kind in KINDS:
-    define(_kind)

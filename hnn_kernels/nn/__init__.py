@@ -1,4 +1,7 @@
-"""Spiking neurons, filters, codings and products with spikes as ``nn.Module``. They keep no state; state goes in and out on request."""
+"""Spiking neurons, filters, codings and products with spikes as ``nn.Module``.
+
+They keep no state; state goes in and out on request.
+"""
 
 from .coding import Duplicate, Gaussian, Poisson
 from .iir import IIR

@@ -53,8 +53,8 @@ class SpikeConv2d(nn.Conv2d):
 
     Args:
         in_channels, out_channels, kernel_size: as for ``nn.Conv2d``.
-        options: stride, padding, dilation, groups, bias, padding_mode, device and dtype of ``nn.Conv2d``, in its order or
-            by name.
+        options: stride, padding, dilation, groups, bias, padding_mode, device and dtype of ``nn.Conv2d``, in its order
+            or by name.
         backend: as for :func:`hnn_kernels.spike_conv2d`.
 
     Shape:
@@ -81,6 +81,4 @@ class SpikeConv2d(nn.Conv2d):
         if self.padding_mode != "zeros":
             input = functional.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
-        return spike_conv2d(
-            input, weight, bias, self.stride, padding, self.dilation, self.groups, backend=self.backend
-        )
+        return spike_conv2d(input, weight, bias, self.stride, padding, self.dilation, self.groups, backend=self.backend)
