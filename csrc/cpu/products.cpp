@@ -85,6 +85,20 @@ std::tuple<Tensor, int64_t> pack(Tensor rows) {
   return {bits, valid ? total.load() : -1};
 }
 
+// Bits [rows, bytes] as values [rows, n] of the dtype of `like`.
+Tensor unpack(Tensor bits, int64_t n, Tensor like) {
+  const ProductKernels& chosen = kernels().products;
+  Tensor rows = new_empty_strided(like, {bits.size(0), n}, {n, 1});
+  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, n)), stride = n * rows.element_size();
+  torch::stable::parallel_for(0, bits.size(0), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      void* const to = static_cast<char*>(rows.data_ptr()) + r * stride;
+      chosen.unpack(dtype_of(like), bytes_at(bits) + r * bits.stride(0), n, to);
+    }
+  });
+  return rows;
+}
+
 // The number of spikes in all rows of bits.
 int64_t count(Tensor bits) { return kernels().products.count(bytes_at(bits), bits.numel()); }
 
@@ -303,6 +317,7 @@ Tensor conv2d_backward(Tensor grad_out, Tensor bits, int64_t channels, int64_t w
 
 STABLE_TORCH_LIBRARY_IMPL(hnn, CPU, m) {
   m.impl("spike_pack", TORCH_BOX(&hnn::pack));
+  m.impl("spike_unpack", TORCH_BOX(&hnn::unpack));
   m.impl("spike_count", TORCH_BOX(&hnn::count));
   m.impl("sparse_linear", TORCH_BOX(&hnn::linear));
   m.impl("sparse_linear_backward", TORCH_BOX(&hnn::linear_backward));

@@ -64,6 +64,7 @@ struct ConvolutionCall {
 struct ProductKernels {
   // Packs n values. Returns false if there is another one than 0 and 1.
   bool (*pack)(int dtype, const void* values, int64_t n, uint8_t* bits);
+  void (*unpack)(int dtype, const uint8_t* bits, int64_t n, void* values);
   int64_t (*count)(const uint8_t* bits, int64_t bytes);
   // Columns first ... first + count - 1 of [rows, row_bytes] become rows of `out_bytes`; `first` is a multiple of 64.
   void (*transpose)(const uint8_t* bits, int64_t rows, int64_t row_bytes, int64_t first, int64_t count, uint8_t* out,

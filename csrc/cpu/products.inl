@@ -100,6 +100,23 @@ bool pack(int dtype, const void* values, int64_t n, uint8_t* bits) {
   return valid;
 }
 
+template <class IO>
+void unpack_values(const uint8_t* bits, int64_t n, IO* x) {
+  const IO one = narrow<IO>(1);
+  for (int64_t i = 0; i < n; i += 64) {
+    const uint64_t word = bits_at(bits, (n + 7) / 8, i / 8);
+    if (n - i >= 64) {
+      for (int j = 0; j < 64; ++j) x[i + j] = word >> j & 1 ? one : IO{};
+    } else {
+      for (int64_t j = 0; j < n - i; ++j) x[i + j] = word >> j & 1 ? one : IO{};
+    }
+  }
+}
+void unpack(int dtype, const uint8_t* bits, int64_t n, void* values) {
+  choose_dtype(static_cast<hnn::DType>(dtype),
+               [&](auto type) { unpack_values(bits, n, static_cast<typename decltype(type)::type*>(values)); });
+}
+
 int64_t count(const uint8_t* bits, int64_t bytes) {
   int64_t total = 0;
   for (int64_t i = 0; i < bytes; i += 8) total += __builtin_popcountll(bits_at(bits, bytes, i));
@@ -372,6 +389,7 @@ void convolution_backward(const hnn::ConvolutionCall& call) {
                [&](auto type) { convolution_backward_of<typename decltype(type)::type>(call); });
 }
 
-constexpr hnn::ProductKernels kProducts = {pack, count, transpose, arrange, product, convolution, convolution_backward};
+constexpr hnn::ProductKernels kProducts = {pack,    unpack,  count,       transpose,
+                                           arrange, product, convolution, convolution_backward};
 
 }  // namespace HNN_NAMESPACE

@@ -5,7 +5,6 @@ bits. A row of bits is the last axis of a linear input, or a line of a convoluti
 it begins with a byte of its own, lowest bit first.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +36,7 @@ product_ops: dict[tuple[str, str], Callable] = {}
 # number of spikes is -1 where there is another value than 0 and 1.
 RAW_SCHEMAS = {
     "spike_pack": "(Tensor rows) -> (Tensor, int)",
+    "spike_unpack": "(Tensor bits, int length, Tensor like) -> Tensor",
     "spike_count": "(Tensor bits) -> int",
     "sparse_linear": "(Tensor bits, Tensor weight, Tensor? bias) -> Tensor",
     "sparse_linear_backward": "(Tensor grad_out, Tensor bits, int features) -> Tensor",
@@ -77,10 +77,10 @@ def pack(rows: Tensor) -> Tensor:
     return (spikes.unflatten(-1, (-1, 8)) << places).sum(-1, dtype=torch.uint8)
 
 
-def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """Return the rows ``[*, length]`` of 0 and 1 that :func:`pack` packed."""
+def unpack(bits: Tensor, length: int, like: Tensor) -> Tensor:
+    """Return the rows ``[*, length]`` of 0 and 1 that :func:`pack` packed, in the dtype of ``like``."""
     places = torch.arange(8, device=bits.device, dtype=torch.uint8)
-    return ((bits.unsqueeze(-1) >> places) & 1).flatten(-2)[..., :length].to(dtype)
+    return ((bits.unsqueeze(-1) >> places) & 1).flatten(-2)[..., :length].to(like.dtype)
 
 
 def lines(image: Tensor) -> Tensor:
@@ -101,8 +101,8 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor,
     return functional.linear(input, weight, bias), pack(input)
 
 
-def _linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
-    rows = unpack(bits, features, grad_out.dtype)
+def _linear_backward(grad_out: Tensor, bits: Tensor, features: int, unpack: Callable = unpack) -> Tensor:
+    rows = unpack(bits, features, grad_out)
     return grad_out.reshape(-1, grad_out.shape[-1]).t() @ rows.reshape(-1, features)
 
 
@@ -112,9 +112,14 @@ def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) ->
 
 
 def _conv2d_backward(
-    grad_out: Tensor, bits: Tensor, input_size: Sequence[int], kernel: Sequence[int], *window: Any
+    grad_out: Tensor,
+    bits: Tensor,
+    input_size: Sequence[int],
+    kernel: Sequence[int],
+    *window: Any,
+    unpack: Callable = unpack,
 ) -> Tensor:
-    image = from_lines(unpack(bits, input_size[3] * input_size[1], grad_out.dtype), input_size)
+    image = from_lines(unpack(bits, input_size[3] * input_size[1], grad_out), input_size)
     weight = grad_out.new_empty(1).expand(_weight_size(grad_out, input_size, kernel, window[3]))
     return _channels_last(_convolution_backward(grad_out, image, weight, Window(*window), [False, True, False])[1])
 
@@ -147,9 +152,44 @@ def _convolution_backward(
 # -- the kernels, or torch's products ----------------------------------------------------------------------------------
 
 
-def _sparse(count: int, size: int, rows: int, outputs: int) -> bool:
-    """Tell if sums over ``count`` spikes of ``size`` are faster than torch's product (docs/measured.md)."""
-    return size > 0 and count <= 0.35 * size
+# The largest density at which the sums are faster than torch's product, by the least number of outputs; fewer outputs
+# leave it no gain at any density. Measured on one processor (docs/measured.md), where all instruction sets agree.
+_LIMITS = {
+    "spike_linear": ((128, 0.4), (64, 0.35), (32, 0.2)),
+    "spike_linear_backward": ((64, 0.4), (32, 0.25), (16, 0.1)),
+    "spike_conv2d": ((32, 0.4),),
+    "spike_conv2d_backward": ((64, 0.4), (32, 0.35), (16, 0.25)),
+}
+# With units for bfloat16, torch's product of 16 bits takes half of float32's time.
+_SHORT = 0.5
+# Fewer rows do not pay for the arranged weight, fewer channels not for the lists of events.
+_ROWS, _CHANNELS = 64, 16
+# Kernels count in 32 bits: the rows of a weight's block, and the places of an image.
+_PLACES = 2**25
+
+
+def _sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtype: torch.dtype) -> bool:
+    """Tell if sums over so many ``spikes`` of ``rows`` of ``features`` are faster than torch's product."""
+    limit = next((density for least, density in _LIMITS[name] if outputs >= least), 0.0)
+    limit *= _SHORT if dtype.itemsize == 2 else 1
+    return (
+        rows >= _ROWS and max(features, rows // 64) <= _PLACES and 0 <= spikes <= limit * rows * features and limit > 0
+    )
+
+
+def _sparse_window(
+    name: str, spikes: int, input_size: Sequence[int], outputs: int, window: Window, dtype: torch.dtype
+) -> bool:
+    """Tell the same for a convolution: the kernels take a stride, a dilation and groups of 1."""
+    batch, channels, height, width = input_size
+    taken = window.groups == 1 and all(one == 1 for one in (*window.stride, *window.dilation))
+    largest = max(channels, outputs) * (height + 2 * window.padding[0]) * (width + 2 * window.padding[1])
+    return (
+        taken
+        and channels >= _CHANNELS
+        and largest <= _PLACES
+        and _sparse(name, spikes, batch * height * width, channels, outputs, dtype)
+    )
 
 
 def _packed(rows: Tensor) -> tuple[Tensor, int]:
@@ -161,9 +201,16 @@ def _packed(rows: Tensor) -> tuple[Tensor, int]:
     return bits.view(*rows.shape[:-1], bits.shape[1]), count
 
 
+def _unpacked(bits: Tensor, length: int, like: Tensor) -> Tensor:
+    rows = raw["spike_unpack"](bits.reshape(-1, bits.shape[-1]), length, like)
+    return rows.view(*bits.shape[:-1], length)
+
+
 def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     bits, count = _packed(input)
-    if not _sparse(count, input.numel(), input.numel() // max(1, input.shape[-1]), weight.shape[0]):
+    features = input.shape[-1]
+    rows = input.numel() // max(1, features)
+    if not _sparse("spike_linear", count, rows, features, weight.shape[0], weight.dtype):
         return functional.linear(input, weight, bias), bits
     out = raw["sparse_linear"](bits.view(-1, bits.shape[-1]), weight, bias)
     return out.view(*input.shape[:-1], out.shape[1]), bits
@@ -171,15 +218,16 @@ def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Ten
 
 def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
     rows = bits.numel() // max(1, bits.shape[-1])
-    if not _sparse(raw["spike_count"](bits), rows * features, rows, grad_out.shape[-1]):
-        return _linear_backward(grad_out, bits, features)
+    spikes = raw["spike_count"](bits)
+    if not _sparse("spike_linear_backward", spikes, rows, features, grad_out.shape[-1], grad_out.dtype):
+        return _linear_backward(grad_out, bits, features, _unpacked)
     return raw["sparse_linear_backward"](grad_out.reshape(rows, -1), bits.view(rows, -1), features)
 
 
 def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
     window = Window(*window)
     bits, count = _packed(lines(input))
-    if not (_taken(window) and _sparse(count, input.numel(), len(input), weight.shape[0])):
+    if not _sparse_window("spike_conv2d", count, input.shape, weight.shape[0], window, weight.dtype):
         return _channels_last(functional.conv2d(input, weight, bias, *window)), bits
     return raw["sparse_conv2d"](bits, weight, bias, input.shape[3], window.padding), bits
 
@@ -188,16 +236,11 @@ def _cpu_conv2d_backward(
     grad_out: Tensor, bits: Tensor, input_size: Sequence[int], kernel: Sequence[int], *window: Any
 ) -> Tensor:
     window = Window(*window)
-    size = math.prod(input_size)
-    if not (_taken(window) and _sparse(raw["spike_count"](bits), size, len(bits), grad_out.shape[1])):
-        return _conv2d_backward(grad_out, bits, input_size, kernel, *window)
+    spikes, outputs = raw["spike_count"](bits), grad_out.shape[1]
+    if not _sparse_window("spike_conv2d_backward", spikes, input_size, outputs, window, grad_out.dtype):
+        return _conv2d_backward(grad_out, bits, input_size, kernel, *window, unpack=_unpacked)
     arguments = _channels_last(grad_out), bits, input_size[1], input_size[3], kernel, window.padding
     return raw["sparse_conv2d_backward"](*arguments).to(grad_out.dtype)
-
-
-def _taken(window: Window) -> bool:
-    """Tell if the kernels take such a window."""
-    return window.groups == 1 and all(one == 1 for one in (*window.stride, *window.dilation))
 
 
 # -- fake kernels ------------------------------------------------------------------------------------------------------
