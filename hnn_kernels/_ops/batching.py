@@ -62,7 +62,7 @@ def one_by_one(operator: Callable) -> Callable:
 
     def rule(info, dims, *arguments):
         calls = [
-            operator(*(a if d is None else a.select(d, i) for a, d in zip(arguments, dims, strict=True)))
+            operator(*(a.select(d, i) if isinstance(d, int) else a for a, d in zip(arguments, dims, strict=True)))
             for i in range(info.batch_size)
         ]
         if isinstance(calls[0], Tensor):

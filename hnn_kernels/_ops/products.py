@@ -5,6 +5,7 @@ bits. A row of bits is the last axis of a linear input, or a line of a convoluti
 it begins with a byte of its own, lowest bit first.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -96,6 +97,11 @@ def from_lines(rows: Tensor, size: Sequence[int]) -> Tensor:
 # -- torch's products --------------------------------------------------------------------------------------------------
 
 
+def _flat(rows: Tensor) -> Tensor:
+    """Return ``[*, n]`` as ``[rows, n]``."""
+    return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
+
+
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     _checks.binary("input", input)
     return functional.linear(input, weight, bias), pack(input)
@@ -103,7 +109,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor,
 
 def _linear_backward(grad_out: Tensor, bits: Tensor, features: int, unpack: Callable = unpack) -> Tensor:
     rows = unpack(bits, features, grad_out)
-    return grad_out.reshape(-1, grad_out.shape[-1]).t() @ rows.reshape(-1, features)
+    return _flat(grad_out).t() @ _flat(rows)
 
 
 def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
@@ -194,7 +200,7 @@ def _sparse_window(
 
 def _packed(rows: Tensor) -> tuple[Tensor, int]:
     """Return the rows ``[*, n]`` as bits, and the number of spikes."""
-    flat = rows.reshape(-1, rows.shape[-1])
+    flat = _flat(rows)
     bits, count = raw["spike_pack"](flat if flat.stride(1) == 1 else flat.contiguous())
     if count < 0:
         _checks.binary("input", rows)
@@ -202,26 +208,26 @@ def _packed(rows: Tensor) -> tuple[Tensor, int]:
 
 
 def _unpacked(bits: Tensor, length: int, like: Tensor) -> Tensor:
-    rows = raw["spike_unpack"](bits.reshape(-1, bits.shape[-1]), length, like)
+    rows = raw["spike_unpack"](_flat(bits), length, like)
     return rows.view(*bits.shape[:-1], length)
 
 
 def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     bits, count = _packed(input)
     features = input.shape[-1]
-    rows = input.numel() // max(1, features)
+    rows = math.prod(input.shape[:-1])
     if not _sparse("spike_linear", count, rows, features, weight.shape[0], weight.dtype):
         return functional.linear(input, weight, bias), bits
-    out = raw["sparse_linear"](bits.view(-1, bits.shape[-1]), weight, bias)
+    out = raw["sparse_linear"](_flat(bits), weight, bias)
     return out.view(*input.shape[:-1], out.shape[1]), bits
 
 
 def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
-    rows = bits.numel() // max(1, bits.shape[-1])
+    rows = math.prod(bits.shape[:-1])
     spikes = raw["spike_count"](bits)
     if not _sparse("spike_linear_backward", spikes, rows, features, grad_out.shape[-1], grad_out.dtype):
         return _linear_backward(grad_out, bits, features, _unpacked)
-    return raw["sparse_linear_backward"](grad_out.reshape(rows, -1), bits.view(rows, -1), features)
+    return raw["sparse_linear_backward"](_flat(grad_out), _flat(bits), features)
 
 
 def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
@@ -307,7 +313,7 @@ class _Linear(_SingleLevelFunction):
             call_backward(product_ops["spike_linear_backward", ctx.kind], grad_out, bits, ctx.features)
             if of_weight
             else None,
-            grad_out.reshape(-1, grad_out.shape[-1]).sum(0) if of_bias else None,
+            _flat(grad_out).sum(0) if of_bias else None,
             None,
         )
 

@@ -13,15 +13,25 @@ from hnn_kernels import spike_conv2d, spike_linear
 from hnn_kernels._ops import products
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
 from support.comparisons import as_good_as_the_loop, equal_bits
+from support.guarded_memory import GuardedAllocations, among_nans, call_below
 from support.targets import dtype_id
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
+needs_kernels = pytest.mark.skipif(
+    bool(hnn_kernels.backends()["cpu"].reason), reason="the kernels of the CPU are not there"
+)
+
+
 @pytest.fixture(params=["sums", "dense"])
 def way(request, monkeypatch):
     """Both ways of the CPU operators, whatever the density."""
-    monkeypatch.setattr(products, "_sparse", lambda *_: request.param == "sums")
+
+    def sums(name, spikes, rows, features, outputs, dtype):
+        return request.param == "sums" and rows * features * outputs > 0
+
+    monkeypatch.setattr(products, "_sparse", sums)
     monkeypatch.setattr(products, "_CHANNELS", 1)
     return request.param
 
@@ -151,7 +161,6 @@ def test_negative_zero_is_no_spike(target):
 
 
 def test_equal_calls_give_equal_bits_on_any_number_of_threads(target, way):
-    del way
     linear, conv = linear_operands((700, 300), 70), conv_operands((37, 5, 9, 8), 33, (3, 3))
     calls = (
         (lambda *given: spike_linear(*given, backend=target.backend), linear, (700, 70)),
@@ -169,7 +178,7 @@ def test_equal_calls_give_equal_bits_on_any_number_of_threads(target, way):
         finally:
             torch.set_num_threads(threads)
         # The products that are torch's have torch's order of summation, which it may choose by the number of threads.
-        for name in ("out", "weight") if products._sparse() else ():
+        for name in ("out", "weight") if way == "sums" and target.backend == "cpu" else ():
             for other in found[1:]:
                 equal_bits(other[name], found[0][name], name)
 
@@ -187,7 +196,7 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.5])
-@pytest.mark.skipif("cpu" not in hnn_kernels.backends() or not hnn_kernels.backends()["cpu"].devices, reason="no _cpu")
+@needs_kernels
 def test_density_decides(calls, rate):
     for product, operands, name in (
         (spike_linear, linear_operands((128, 200), 256, rate=rate), "sparse_linear"),
@@ -201,6 +210,7 @@ def test_density_decides(calls, rate):
         )
 
 
+@needs_kernels
 def test_few_outputs_are_a_dense_product(calls):
     spike_linear(train((128, 200), rate=0.05), torch.randn(10, 200))
     assert not any(used.startswith("sparse") for used in calls)
@@ -222,6 +232,50 @@ def test_the_input_is_kept_as_bits(target):
     x = train((3, 16, 9, 8), device=target.device)
     weight = torch.randn(9, 16, 3, 3, device=target.device).requires_grad_()
     assert kept(spike_conv2d, x, weight) == x.numel() / 8
+
+
+# -- the kernels ------------------------------------------------------------------------------------------------------------
+
+RAW = [name for name in products.RAW_SCHEMAS if name.startswith("sparse")]
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=dtype_id)
+@pytest.mark.parametrize("outputs", [1, 31, 32, 65])
+def test_no_kernel_leaves_its_tensors(name, dtype, outputs):
+    """Values lie among NaNs and results among guards; no NaN comes in, no guard is hit, nothing is left out."""
+    x = train((67, 130), dtype=dtype)
+    image = train((3, 5, 6, 7), dtype=dtype)
+    bits, lines = products.pack(x), products.pack(products.lines(image))
+    weight, bias = torch.randn(outputs, 130).to(dtype), torch.randn(outputs).to(dtype)
+    kernel, grad = torch.randn(outputs, 5, 3, 2).to(dtype), torch.randn(67, outputs).to(dtype)
+    grad_image = torch.randn(3, outputs, 6, 8).to(dtype).contiguous(memory_format=torch.channels_last)
+    grad_image = products._channels_last(grad_image)
+    arguments = {
+        "sparse_linear": (bits, weight, bias),
+        "sparse_linear_backward": (grad, bits, 130),
+        "sparse_conv2d": (lines, kernel, bias, 7, [1, 1]),
+        "sparse_conv2d_backward": (grad_image, lines, 5, 7, [3, 2], [1, 1]),
+    }[name]
+    expected = products.raw[name](*arguments)
+    placed = tuple(among_nans(a, 40) if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in arguments)
+    allocations = GuardedAllocations(40)
+    got = call_below(products.raw[name], allocations, "cpu", placed)
+    allocations.check()
+    equal_bits(got, expected, name)
+
+
+@needs_kernels
+def test_bits_are_packed_as_written():
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        for length in (1, 7, 8, 63, 64, 65, 200):
+            x = train((5, length), dtype=dtype)
+            bits, count = products.raw["spike_pack"](x)
+            equal_bits(bits, products.pack(x), "bits")
+            assert count == products.raw["spike_count"](bits) == int(x.sum(dtype=torch.float64))
+            equal_bits(products.raw["spike_unpack"](bits, length, x), x, "values")
+            equal_bits(products.unpack(bits, length, x), x, "values")
 
 
 # -- values, shapes and types that are not allowed ---------------------------------------------------------------------
