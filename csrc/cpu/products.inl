@@ -100,21 +100,28 @@ bool pack(int dtype, const void* values, int64_t n, uint8_t* bits) {
   return valid;
 }
 
-template <class IO>
-void unpack_values(const uint8_t* bits, int64_t n, IO* x) {
-  const IO one = narrow<IO>(1);
-  for (int64_t i = 0; i < n; i += 64) {
-    const uint64_t word = bits_at(bits, (n + 7) / 8, i / 8);
-    if (n - i >= 64) {
-      for (int j = 0; j < 64; ++j) x[i + j] = word >> j & 1 ? one : IO{};
-    } else {
-      for (int64_t j = 0; j < n - i; ++j) x[i + j] = word >> j & 1 ? one : IO{};
-    }
-  }
+// The eight values of a byte, each as an integer of its size.
+template <class U>
+struct EightOf {
+  typedef U type __attribute__((vector_size(8 * sizeof(U))));
+};
+template <class U, class IO>
+HNN_INLINE void unpack_values(const uint8_t* bits, int64_t n, IO* x) {
+  using Eight = typename EightOf<U>::type;
+  const Eight places = {1, 2, 4, 8, 16, 32, 64, 128};
+  const IO value = narrow<IO>(1);
+  U one;
+  __builtin_memcpy(&one, &value, sizeof one);
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) store(x + i, (((Eight{} + bits[i / 8]) & places) != 0) & one);
+  for (; i < n; ++i) x[i] = bits[i / 8] >> i % 8 & 1 ? value : IO{};
 }
 void unpack(int dtype, const uint8_t* bits, int64_t n, void* values) {
-  choose_dtype(static_cast<hnn::DType>(dtype),
-               [&](auto type) { unpack_values(bits, n, static_cast<typename decltype(type)::type*>(values)); });
+  choose_dtype(static_cast<hnn::DType>(dtype), [&](auto type) {
+    using IO = typename decltype(type)::type;
+    using U = std::conditional_t<sizeof(IO) == 8, uint64_t, std::conditional_t<sizeof(IO) == 4, uint32_t, uint16_t>>;
+    unpack_values<U>(bits, n, static_cast<IO*>(values));
+  });
 }
 
 int64_t count(const uint8_t* bits, int64_t bytes) {

@@ -234,7 +234,7 @@ def test_the_input_is_kept_as_bits(target):
     assert kept(spike_conv2d, x, weight) == x.numel() / 8
 
 
-# -- the kernels ------------------------------------------------------------------------------------------------------------
+# -- the kernels ------------------------------------------------------------------------------------------------------
 
 RAW = [name for name in products.RAW_SCHEMAS if name.startswith("sparse")]
 
