@@ -140,10 +140,27 @@ class LIF(nn.Module):
 
         With ``return_state`` also return the state with which a later call continues.
         """
+        return self.with_filters(current, self.axon, self.synapse, steps=steps, state=state, return_state=return_state)
+
+    def with_filters(
+        self,
+        current: Tensor,
+        axon: IIR | None,
+        synapse: IIR | None,
+        *,
+        steps: int | None = None,
+        state: LIFState | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, LIFState]:
+        """As :meth:`forward`, with these filters in place of the layer's own.
+
+        Where all neurons of a layer share an axon, the axon and the weights behind it can change places: the layer then
+        sends its spikes (``axon=None``), and the layer behind has that axon as its synapse.
+        """
         out, new_state = lif(
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
-            axon=None if self.axon is None else self.axon.coefficients,
-            synapse=None if self.synapse is None else self.synapse.coefficients,
+            axon=None if axon is None else axon.coefficients,
+            synapse=None if synapse is None else synapse.coefficients,
             reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
             smooth=self.smooth, return_state=return_state, checkpoint_every=self.checkpoint_every,
             backend=self.backend,

@@ -113,7 +113,8 @@ class Coding(nn.Module):
         outputs = len(kind.outputs)
         values = features.chunk(outputs, dim=1) if outputs > 1 else (features,)
         first = self.first_image * math.prod(values[0].shape[1:])
-        return Signal(kind.encode(*values, self.steps, first_element=first, backend=self.backend))
+        train = kind.encode(*values, self.steps, first_element=first, backend=self.backend)
+        return Signal(train, spikes=kind.spikes)
 
     def behind_axon(self, signal: Signal) -> Signal:
         """Apply the axon of axon input to a coded signal."""

@@ -1,14 +1,15 @@
 """The spiking layer, and the signal that goes from one spiking layer to the next, all time steps at once."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+import hnn_kernels
 from hnn_kernels.nn import IIR, LIF
 
-from .weights import affine
+from .weights import affine, bare, spike_product
 
 
 class Signal(NamedTuple):
@@ -19,11 +20,15 @@ class Signal(NamedTuple):
         steps: T for a signal that is constant in time, else None.
         response: ``[T]`` for a signal that is ``value * response[t]``, such as a constant value behind an axon;
             else None.
+        spikes: True if ``value`` holds 0 and 1 only.
+        axon: a filter that the signal still has to go through: the signal is the filtered ``value``. None without one.
     """
 
     value: Tensor
     steps: int | None = None
     response: Tensor | None = None
+    spikes: bool = False
+    axon: IIR | None = None
 
 
 class SpikingLayer(nn.Module):
@@ -57,9 +62,14 @@ class SpikingLayer(nn.Module):
         self.weights = weights
         self.neurons = neurons
 
-    def forward(self, signal: Signal) -> Tensor:
-        """The neurons' read-out."""
-        return self.neurons(self.current(signal), steps=signal.steps)
+    def forward(self, signal: Signal, *, unfiltered: bool = False) -> Tensor:
+        """The neurons' read-out; with ``unfiltered`` their spikes, for a layer behind that applies the axon."""
+        if signal.axon is None and not unfiltered:
+            return self.neurons(self.current(signal), steps=signal.steps)
+        synapse = self.neurons.synapse if signal.axon is None else signal.axon
+        axon = None if unfiltered else self.neurons.axon
+        current = self.current(signal) if signal.axon is None else self._before_filter(signal)
+        return self.neurons.with_filters(current, axon, synapse, steps=signal.steps)
 
     def current(self, signal: Signal) -> Tensor:
         """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
@@ -67,7 +77,10 @@ class SpikingLayer(nn.Module):
         if not self.once(signal):
             if response is not None:
                 x = response.view(-1, *(1,) * x.dim()) * x
-            return self.weights(self.before(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+            x = self.before(x.flatten(0, 1))
+            takes = signal.spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
+            value = self._product(x, self.weights.bias) if takes else self.weights(x)
+            return value.unflatten(0, signal.value.shape[:2])
         value = self.weights(self.before(x))
         if response is None:
             return value
@@ -78,9 +91,72 @@ class SpikingLayer(nn.Module):
             return response * value
         return torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)
 
+    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The product of the weights and spikes ``[T * B, *in]``."""
+        weights: Any = self.weights
+        # Without a GPU, a kernel that is asked for by name is there for proving it.
+        backend = "reference" if self.neurons.backend == "reference" else None
+        if isinstance(weights, nn.Linear):
+            return hnn_kernels.spike_linear(x, weights.weight, bias, backend=backend)
+        window = weights.stride, weights.padding, weights.dilation, weights.groups
+        return hnn_kernels.spike_conv2d(x, weights.weight, bias, *window, backend=backend)
+
+    def _before_filter(self, signal: Signal) -> Tensor:
+        """The current whose filtered values are the current I: the filter and the weights change places.
+
+        The bias does not go through the filter. Before it stands the train whose filtered values are the bias.
+        """
+        x, bias = signal.value, cast("Any", self.weights).bias
+        value = self._product(self.before(x.flatten(0, 1)), None).unflatten(0, x.shape[:2])
+        if bias is None:
+            return value
+        ones = (1,) * (value.dim() - 3)
+        scale = unfiltered_ones(signal.axon, x.shape[0], value).view(-1, 1, 1, *ones)
+        return torch.addcmul(value, scale, bias.to(value.dtype).view(-1, *ones))
+
+    def leaves_axon_to(self, behind: "SpikingLayer") -> bool:
+        """True if the layer ``behind`` can apply this layer's axon behind its weights, and gains by it.
+
+        The axon must be one filter of fixed coefficients that answers at once, without a delayed input, and nothing but
+        spikes may come out of the neurons or stand between the layers. The weights then meet spikes instead of filtered
+        trains.
+        """
+        axon = self.neurons.axon
+        return (
+            self.sends_spikes(axon)
+            and axon is not None
+            and bare(axon, (IIR,))
+            and not isinstance(axon.feedback, Tensor)
+            and not isinstance(axon.feedforward, Tensor)
+            and len(axon.feedforward) == 1
+            and axon.feedforward[0] != 0
+            and bare(behind, (SpikingLayer,))
+            and bare(behind.neurons, (LIF,))
+            and behind.neurons.synapse is None
+            and spike_product(behind.weights, behind.before, linear=True)
+        )
+
+    def sends_spikes(self, axon: IIR | None = None) -> bool:
+        """True if the layer's output is spikes, or would be without ``axon``, the neurons' own."""
+        neurons = self.neurons
+        return (
+            bare(self, (SpikingLayer,))
+            and bare(neurons, (LIF,))
+            and neurons.axon is axon
+            and not neurons.smooth
+            and neurons.readout == "spikes"
+        )
+
     def once(self, signal: Signal) -> bool:
         """True if the weights are applied to one value of ``signal`` for all steps."""
         return signal.steps is not None or (signal.response is not None and affine(self.weights, self.before))
+
+
+def unfiltered_ones(axon: Any, steps: int, like: Tensor) -> Tensor:
+    """The train of numbers ``[steps]`` that ``axon``, a filter of one feedforward coefficient, turns into ones."""
+    (now,) = axon.feedforward
+    ones = like.detach().new_ones(()).expand(steps, 1)
+    return hnn_kernels.iir(ones, [], [1 / now, *(-coefficient / now for coefficient in axon.feedback)])[0].squeeze(1)
 
 
 def shared(axon: IIR) -> bool:

@@ -213,8 +213,12 @@ class HybridNetwork(nn.Module):
             return features
         self._require_memory(features)
         signal = self.code(features)
-        for layer in self.spiking:
-            signal = Signal(layer(signal))
+        for layer, behind in zip(self.spiking, [*self.spiking[1:], None], strict=True):
+            # The weights of the next layer meet spikes where the axon and they change places.
+            if behind is not None and features.device.type == "cpu" and layer.leaves_axon_to(behind):
+                signal = Signal(layer(signal, unfiltered=True), spikes=True, axon=layer.neurons.axon)
+            else:
+                signal = Signal(layer(signal), spikes=layer.sends_spikes())
         # A membrane potential of NaN does not fire, so features of NaN would give a count of 0. They give NaN.
         mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True)
         return signal.value + mark.to(signal.value.dtype)

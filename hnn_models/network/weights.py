@@ -1,15 +1,16 @@
-"""Weights as modules: when one call is enough for every time step."""
+"""Weights as modules: when one call is enough for every time step, and when a call is a product with spikes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 _AFFINE = (nn.Linear.forward, nn.Conv2d.forward)
+_FLAT = (nn.Flatten, nn.Unflatten, nn.Identity)
 _LINEAR = (nn.Flatten.forward, nn.Unflatten.forward, nn.Identity.forward, nn.AvgPool2d.forward)
 # These hooks of torch make the weight anew before each call, and leave input and output alone.
 _WEIGHT_HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)
@@ -36,6 +37,31 @@ def _has_forward(module: nn.Module, known: tuple[object, ...]) -> bool:
         and any(type(module).forward is forward for forward in known)
         and not module._forward_hooks
         and all(isinstance(hook, _WEIGHT_HOOKS) for hook in module._forward_pre_hooks.values())
+    )
+
+
+def bare(module: nn.Module, types: Sequence[type]) -> bool:
+    """True if a call of ``module`` does what one of ``types`` does and nothing else: no hook of any kind is there."""
+    return (
+        type(module) in types
+        and "forward" not in vars(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        and not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+    )
+
+
+def spike_product(weights: nn.Module, before: Iterable[nn.Module] = (), *, linear: bool = False) -> bool:
+    """True if ``weights(before(x))`` is a matrix product or a convolution with spikes where ``x`` holds spikes.
+
+    Modules in front may flatten, or take the largest value of a window, which is a spike too. With ``linear`` they may
+    flatten only, so that they can change places with a filter over time.
+    """
+    return (
+        bare(weights, (nn.Linear, nn.Conv2d))
+        and getattr(weights, "padding_mode", "zeros") == "zeros"
+        and all(type(tensor) in (Tensor, nn.Parameter) for tensor in weights.parameters())
+        and all(bare(module, _FLAT if linear else (*_FLAT, nn.MaxPool2d)) for module in before)
     )
 
 
