@@ -134,16 +134,20 @@ def _weight_size(grad_out: Tensor, input_size: Sequence[int], kernel: Sequence[i
     return [grad_out.shape[1], input_size[1] // groups, *kernel]
 
 
-def _empty_channels_last(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+def _last_strides(size: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of ``[B, C, H, W]`` in channels-last memory, also where sides of 1 leave them open."""
     _, channels, height, width = size
-    strides = channels * height * width, 1, channels * width, channels
-    return like.new_empty_strided(tuple(size), strides, dtype=dtype or like.dtype)
+    return channels * height * width, 1, channels * width, channels
+
+
+def _empty_channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
+    return like.new_empty_strided(tuple(size), _last_strides(size))
 
 
 def _channels_last(image: Tensor) -> Tensor:
-    """Return the image with exactly the strides of channels-last memory, which sides of 1 leave open."""
-    to = _empty_channels_last(image, image.shape)
-    return image if image.stride() == to.stride() else to.copy_(image)
+    if image.stride() == _last_strides(image.shape):
+        return image
+    return _empty_channels_last(image, image.shape).copy_(image)
 
 
 def _convolution_backward(
@@ -161,13 +165,15 @@ def _convolution_backward(
 # The largest density at which the sums are faster than torch's product, by the least number of outputs; fewer outputs
 # leave it no gain at any density. Measured on one processor (docs/measured.md), where all instruction sets agree.
 _LIMITS = {
-    "spike_linear": ((128, 0.4), (64, 0.35), (32, 0.2)),
-    "spike_linear_backward": ((64, 0.4), (32, 0.25), (16, 0.1)),
-    "spike_conv2d": ((32, 0.4),),
+    "spike_linear": ((128, 0.55), (64, 0.4), (32, 0.2)),
+    "spike_linear_backward": ((128, 0.55), (64, 0.4), (32, 0.25), (16, 0.1)),
+    "spike_conv2d": ((32, 0.55),),
     "spike_conv2d_backward": ((64, 0.4), (32, 0.35), (16, 0.25)),
 }
 # With units for bfloat16, torch's product of 16 bits takes half of float32's time.
 _SHORT = 0.5
+# A window of more channels leaves the L1 cache in forward.
+_WIDE_CHANNELS, _WIDE = 32, 0.7
 # Fewer rows do not pay for the arranged weight, fewer channels not for the lists of events.
 _ROWS, _CHANNELS = 64, 16
 # Kernels count in 32 bits: the rows of a weight's block, and the places of an image.
@@ -178,6 +184,7 @@ def _sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtyp
     """Tell if sums over so many ``spikes`` of ``rows`` of ``features`` are faster than torch's product."""
     limit = next((density for least, density in _LIMITS[name] if outputs >= least), 0.0)
     limit *= _SHORT if dtype.itemsize == 2 else 1
+    limit *= _WIDE if name == "spike_conv2d" and features > _WIDE_CHANNELS else 1
     return (
         rows >= _ROWS and max(features, rows // 64) <= _PLACES and 0 <= spikes <= limit * rows * features and limit > 0
     )

@@ -134,29 +134,22 @@ class LIF(nn.Module):
         self.backend = backend
 
     def forward(
-        self, current: Tensor, *, steps: int | None = None, state: LIFState | None = None, return_state: bool = False
-    ) -> Tensor | tuple[Tensor, LIFState]:
-        """Return the spike train of ``current`` (or its count, or the axon's output).
-
-        With ``return_state`` also return the state with which a later call continues.
-        """
-        return self.with_filters(current, self.axon, self.synapse, steps=steps, state=state, return_state=return_state)
-
-    def with_filters(
         self,
         current: Tensor,
-        axon: IIR | None,
-        synapse: IIR | None,
         *,
         steps: int | None = None,
         state: LIFState | None = None,
         return_state: bool = False,
+        filters: tuple[IIR | None, IIR | None] | None = None,
     ) -> Tensor | tuple[Tensor, LIFState]:
-        """As :meth:`forward`, with these filters in place of the layer's own.
+        """Return the spike train of ``current`` (or its count, or the axon's output).
 
-        Where all neurons of a layer share an axon, the axon and the weights behind it can change places: the layer then
-        sends its spikes (``axon=None``), and the layer behind has that axon as its synapse.
+        With ``return_state`` also return the state with which a later call continues. ``filters`` are the synapse and
+        the axon of this call, in place of the layer's own. Where all neurons of a layer share an axon, it and the
+        weights behind it can change places: this layer then sends its spikes, and the layer behind has that axon as its
+        synapse.
         """
+        synapse, axon = (self.synapse, self.axon) if filters is None else filters
         out, new_state = lif(
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
             axon=None if axon is None else axon.coefficients,

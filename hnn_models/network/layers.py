@@ -69,7 +69,7 @@ class SpikingLayer(nn.Module):
         synapse = self.neurons.synapse if signal.axon is None else signal.axon
         axon = None if unfiltered else self.neurons.axon
         current = self.current(signal) if signal.axon is None else self._before_filter(signal)
-        return self.neurons.with_filters(current, axon, synapse, steps=signal.steps)
+        return self.neurons(current, steps=signal.steps, filters=(synapse, axon))
 
     def current(self, signal: Signal) -> Tensor:
         """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
@@ -77,10 +77,10 @@ class SpikingLayer(nn.Module):
         if not self.once(signal):
             if response is not None:
                 x = response.view(-1, *(1,) * x.dim()) * x
-            x = self.before(x.flatten(0, 1))
+            x, lead = self.before(x.flatten(0, 1)), x.shape[:2]
             takes = signal.spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
             value = self._product(x, self.weights.bias) if takes else self.weights(x)
-            return value.unflatten(0, signal.value.shape[:2])
+            return value.unflatten(0, lead)
         value = self.weights(self.before(x))
         if response is None:
             return value

@@ -1,6 +1,7 @@
 """Weights as modules: when one call is enough for every time step, and when a call is a product with spikes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +41,29 @@ def _has_forward(module: nn.Module, known: tuple[object, ...]) -> bool:
     )
 
 
+class Look:
+    """A hook in front of a module that looks at its first input, and changes nothing.
+
+    It may see the current before its filter, where the filter and the weights have changed places.
+
+    Args:
+        look: a function of the input.
+    """
+
+    def __init__(self, look: Callable[[Tensor], Any]) -> None:
+        self._look = look
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._look(inputs[0])
+
+
 def bare(module: nn.Module, types: Sequence[type]) -> bool:
-    """True if a call of ``module`` does what one of ``types`` does and nothing else: no hook of any kind is there."""
+    """True if a call of ``module`` does what one of ``types`` does and nothing else: no hook is there but a Look."""
     return (
         type(module) in types
         and "forward" not in vars(module)
-        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not module._forward_hooks
+        and all(isinstance(hook, Look) for hook in module._forward_pre_hooks.values())
         and not (module._backward_hooks or module._backward_pre_hooks)
         and not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.network import HybridNetwork
+from ..network.weights import Look
 
 if TYPE_CHECKING:
     pass
@@ -60,7 +61,7 @@ class FiniteWatch:
         looked = self._layers if self._step % _EVERY == 1 else []
         self._current = []
         hooks = [
-            layer.register_forward_pre_hook(lambda _, inputs: self._current.append(_finite(inputs[0])))
+            layer.register_forward_pre_hook(Look(lambda current: self._current.append(_finite(current))))
             for layer in looked
         ]
         try:

@@ -81,7 +81,7 @@ def changed(network, change):
 def unfolded(network, images):
     """The current of the first spiking layer, whose weights get the whole signal."""
     layer = network.spiking[0]
-    value, _, response = network.code(network.encode_features(images))
+    value, _, response, *_ = network.code(network.encode_features(images))
     whole = response.view(-1, *(1,) * value.dim()) * value
     return layer.current(Signal(whole))
 
