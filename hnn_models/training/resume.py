@@ -42,11 +42,13 @@ def earlier(run_dir: Path, network: HybridNetwork, protocol: Protocol, digest: s
     given more epochs: the learning rate stays as low as it has become.
 
     Raises:
-        ValueError: there is a run, and ``resume`` is not given, a checkpoint is missing, or the run differs.
+        ValueError: there is a run, and ``resume`` is not given, a checkpoint is missing, or the run differs; or there
+            are the logs of a run, and none of its checkpoints.
         hnn_models.CheckpointError: a checkpoint is damaged.
     """
     there = {name: run_dir / name for name in (LAST, BEST) if (run_dir / name).exists()}
     if not there:
+        _check_logs(run_dir)
         return None
     if not resume:
         raise ValueError(f"{run_dir} already holds a run; resume it (--resume) or name another folder (--out)")
@@ -71,6 +73,24 @@ def earlier(run_dir: Path, network: HybridNetwork, protocol: Protocol, digest: s
     if state.protocol.epochs != protocol.epochs:
         _check_more_epochs(run_dir, state, protocol)
     return Earlier(there[name], state, _is_finished(state, protocol))
+
+
+def _check_logs(run_dir: Path) -> None:
+    """Say that the logs in ``run_dir``, which has no checkpoint, are those of a run.
+
+    A run that is killed while it writes its first checkpoint has logged one epoch; it may begin anew.
+
+    Raises:
+        ValueError: they have more than one epoch.
+    """
+    epochs = len(history(run_dir))
+    if epochs > 1:
+        raise ValueError(
+            f"{run_dir} has the logs of a run of {epochs} epochs, but {LAST} and {BEST} are missing: put both files "
+            "back, or begin anew in another folder (--out)"
+        )
+    if epochs == 1:
+        warnings.warn(f"{run_dir} has the logs of an epoch and no checkpoint: its run begins anew", stacklevel=3)
 
 
 def check_artificial(run_dir: Path, run: Earlier, protocol: Protocol) -> None:

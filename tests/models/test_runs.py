@@ -134,6 +134,28 @@ def test_a_lost_best_epoch_is_said_before_training(digits, copy, epochs):
     assert epochs == []
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("link", [False, True])
+def test_logs_without_a_checkpoint_are_those_of_a_run(digits, copy, epochs, resume, link):
+    for name in ("best.ckpt", "last.ckpt"):
+        (copy / name).unlink()
+        if link:  # to a disk that is not there
+            (copy / name).symlink_to(copy / "away" / name)
+    before = contents(copy / "logs")
+    with pytest.raises(ValueError, match=r"has the logs of a run of 3 epochs, but last\.ckpt and best\.ckpt are missing"):
+        train(build(), digits, copy, resume=resume)
+    assert (epochs, contents(copy / "logs")) == ([], before)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(digits, tmp_path):
+    few, one = digits.subset(torch.arange(100)), PROTOCOL._replace(epochs=1)
+    outcome = train(build(), few, tmp_path, one)
+    for name in ("best.ckpt", "last.ckpt"):
+        (tmp_path / name).unlink()
+    with pytest.warns(UserWarning, match="has the logs of an epoch and no checkpoint: its run begins anew"):
+        assert train(build(), few, tmp_path, one, resume=True)[:4] == outcome[:4]
+
+
 def test_a_finished_run_may_be_given_more_epochs(digits, copy, epochs, monkeypatch):
     """Its learning rate stays as low as it is, and the checkpoint says that it was continued."""
     rates = []
