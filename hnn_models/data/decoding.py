@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -65,6 +66,8 @@ def _pixels(path: Path, shape: tuple[int, int, int] | None) -> torch.Tensor:
     formats = [name for name in FORMATS if name in Image.OPEN]
     # Not its path: what Pillow maps into memory, it cuts into wrong rows where a TIFF is turned by 90 degrees.
     with path.open("rb") as file, Image.open(file, formats=formats) as image:
+        if image.format == "PNG":  # loading ends with the last pixel, and compares no checksum of the pixels
+            _verify_png(file, formats)
         if _more_than_8_bits(image):
             raise RefusedError("not grey or RGB of 8 bits", f"mode {image.mode}, more than 8 bits")
         # A phone's JPEG (MPO) has previews or another view behind the picture.
@@ -83,6 +86,15 @@ def _pixels(path: Path, shape: tuple[int, int, int] | None) -> torch.Tensor:
             whole = _converted(whole, shape, transparent)
         pixels = torch.from_numpy(np.array(whole))
     return pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.unsqueeze(0)
+
+
+def _verify_png(file: BinaryIO, formats: list[str]) -> None:
+    """Raise an error if a part of a PNG file is missing, or has another checksum. The place in the file is kept."""
+    place = file.tell()
+    file.seek(0)
+    with Image.open(file, formats=formats) as again:  # which cannot be loaded afterwards
+        again.verify()
+    file.seek(place)
 
 
 def _converted(image: Image.Image, shape: tuple[int, int, int], transparent: bool) -> Image.Image:

@@ -181,6 +181,20 @@ def test_truncated_files_are_refused(tmp_path, suffix, kept):
     assert error.kind == "damaged or not an image"
 
 
+@pytest.mark.parametrize("shape", [(60, 50, 3), (60, 50)])
+def test_a_damaged_png_whose_pixels_can_be_decoded_is_refused(tmp_path, shape):
+    path = saved(tmp_path / "a.png", pixels(*shape), compress_level=0)
+    whole = path.read_bytes()
+    place = len(whole) // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    assert refused(path, "bad header checksum|broken PNG").kind == "damaged or not an image"
+    for missing in (12, 16):  # the end, and the checksum of the pixels
+        path.write_bytes(whole[:-missing])
+        assert refused(path, ".+").kind == "damaged or not an image"
+    path.write_bytes(whole)
+    read(path, None)
+
+
 @pytest.mark.parametrize(
     "content",
     [

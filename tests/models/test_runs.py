@@ -142,7 +142,8 @@ def test_logs_without_a_checkpoint_are_those_of_a_run(digits, copy, epochs, resu
         if link:  # to a disk that is not there
             (copy / name).symlink_to(copy / "away" / name)
     before = contents(copy / "logs")
-    with pytest.raises(ValueError, match=r"has the logs of a run of 3 epochs, but last\.ckpt and best\.ckpt are missing"):
+    message = r"has the logs of a run of 3 epochs, but last\.ckpt and best\.ckpt are missing"
+    with pytest.raises(ValueError, match=message):
         train(build(), digits, copy, resume=resume)
     assert (epochs, contents(copy / "logs")) == ([], before)
 
