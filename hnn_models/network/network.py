@@ -179,7 +179,8 @@ class HybridNetwork(nn.Module):
         """The logits ``[B, classes]`` of ``images`` ``[B, *input_shape]``: spike counts, of the images' dtype.
 
         It is ``forward_features(encode_features(images))``. The coding's noise is seeded from torch's generator. The
-        logits of an image are NaN where its pixels or its features are not finite.
+        logits of an image are NaN where its pixels or its features are not finite, and all logits where a parameter of
+        the spiking part is not.
 
         Raises:
             TypeError, ValueError: ``images`` is not a floating tensor of that shape.
@@ -202,7 +203,8 @@ class HybridNetwork(nn.Module):
     def forward_features(self, features: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of ``features`` from :meth:`encode_features`: the coding and the spiking part.
 
-        The logits of an image are NaN where one of its features is not finite.
+        The logits of an image are NaN where one of its features is not finite, and all logits where a parameter of the
+        spiking part is not.
 
         Raises:
             TypeError, ValueError: ``features`` is not a floating tensor ``[B, *features_shape]``.
@@ -219,9 +221,16 @@ class HybridNetwork(nn.Module):
                 signal = Signal(layer(signal, unfiltered=True), spikes=True, axon=layer.neurons.axon)
             else:
                 signal = Signal(layer(signal), spikes=layer.sends_spikes())
-        # A membrane potential of NaN does not fire, so features of NaN would give a count of 0. They give NaN.
-        mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True)
+        # A membrane potential of NaN does not fire, so a NaN would give a count of 0. It gives NaN.
+        mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True) + self._not_finite()
         return signal.value + mark.to(signal.value.dtype)
+
+    def _not_finite(self) -> Tensor:
+        """NaN if a parameter of the spiking part is not finite, else 0: a tensor without axes."""
+        # A quantised or distributed tensor need not have extremes.
+        plain = [p.detach() for p in self.spiking.parameters() if p.numel() and not hasattr(p, "__tensor_flatten__")]
+        extremes = [extreme for tensor in plain for extreme in tensor.aminmax()]
+        return (torch.stack(extremes) * 0).sum() if extremes else torch.zeros(())
 
     def _require_memory(self, features: Tensor) -> None:
         """Refuse a call whose largest spike trains cannot fit into memory. Where there is a GPU, torch does so."""

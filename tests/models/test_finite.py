@@ -1,5 +1,6 @@
 """Values that are not finite are said where they enter training: the epoch, the step and the tensor."""
 
+import functools
 import math
 
 import pytest
@@ -133,6 +134,37 @@ def test_counts_of_an_image_that_is_not_finite_are_nan(coding, input_, value):
     logits = network(images)
     assert logits[1].isnan().all()
     assert logits[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, functools.partial(torch.compile, backend="eager")])
+@pytest.mark.parametrize(
+    "name", ["spiking.0.weights.weight", "spiking.1.weights.bias", "spiking.0.neurons.axon.feedback"]
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_counts_behind_a_parameter_that_is_not_finite_are_nan(name, value, wrap):
+    network = build("A8-S6-S10", learn=("axon",))
+    images = torch.rand(3, 1, 8, 8)
+    assert wrap(network)(images).isfinite().all()
+    with torch.no_grad():
+        network.get_parameter(name).view(-1)[1] = value
+    assert wrap(network)(images).isnan().all()
+
+
+def test_large_parameters_are_finite():
+    network = build("S12-S10")
+    with torch.no_grad():
+        network.spiking[0].weights.weight.fill_(3e38)
+    assert network(torch.zeros(3, 1, 8, 8)).isfinite().all()
+
+
+def test_networks_side_by_side_that_are_not_finite():
+    networks = [build("S12-S10") for _ in range(3)]
+    with torch.no_grad():
+        networks[1].spiking[0].weights.weight[2, 3] = math.nan
+    parameters, _ = torch.func.stack_module_state(networks)
+    images = torch.rand(2, 1, 8, 8)
+    logits = torch.func.vmap(lambda p: torch.func.functional_call(networks[0], p, (images,)))(parameters)
+    assert logits.isnan().all((1, 2)).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
