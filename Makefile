@@ -16,6 +16,9 @@ OLDEST_PYTHON ?= python3.12
 # (The interpreter of Triton 3.6 breaks with NumPy 2.4.)
 OLDEST = "torch==2.11.*" "triton==3.6.*" "numpy<2.4"
 
+# The files of C++ and CUDA.
+CXX_FILES = $$(git ls-files 'csrc/*' 'tests/native/*.cpp' ':!*.toml')
+
 DATA_DIR ?=
 JOBS ?= 2
 
@@ -65,13 +68,13 @@ generate: $(VENV)/.tests
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*' 'tests/native/*.cpp')
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/mypy
 
 format: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*' 'tests/native/*.cpp')
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 bench: $(VENV)/.kernels
 	$(BIN)/hnn bench

@@ -3,8 +3,9 @@
 // before it. To read one in an editor, open kernels_default.cpp first.
 //
 // The including file has set HNN_NAMESPACE, HNN_VECTOR_BYTES and the target, and, where the instruction set has them,
-// HNN_INTRINSIC(name), HNN_SIGNS(x), HNN_FMA, HNN_ROUND(x) and HNN_SCALE(x, n). It has included the standard headers before it set
-// the target: otherwise the linker could keep their functions compiled for a newer processor as the one copy for all.
+// HNN_INTRINSIC(name), HNN_SIGNS(x), HNN_FMA, HNN_ROUND(x) and HNN_SCALE(x, n). It has included the standard headers
+// before it set the target: otherwise the linker could keep their functions compiled for a newer processor as the one
+// copy for all.
 #ifndef HNN_NAMESPACE
 #error "a part of csrc/cpu/kernels_*.cpp; define HNN_NAMESPACE and HNN_VECTOR_BYTES as kernels_default.cpp does"
 #endif

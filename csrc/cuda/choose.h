@@ -2,12 +2,10 @@
 #pragma once
 
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "../operators.h"
-#include "backward.cuh"
-#include "forward.cuh"
+#include "kernels.cuh"
 #include "lif.h"
 
 namespace hnn::cuda {
@@ -25,24 +23,9 @@ struct Kernels {
 enum Form { kPlain, kNoFilters, kSynapse10, kSynapse20, kAxon10, kAxon20, kUsualAxon20, kAxon21, kGeneral, kForms };
 // clang-format on
 
-template <class IO, class F>
-constexpr Kernels instances(const char* name) {
-  return {name, hnn_cuda::forward<IO, F>, {hnn_cuda::backward<IO, F, false>, hnn_cuda::backward<IO, F, true>}};
-}
+// The kernels of a dtype. They are defined in instances.cuh, and each dtype is compiled in a source of its own.
 template <class IO>
-const Kernels& kernels_of(Form form) {
-  using namespace hnn_cuda;
-  static const Kernels table[kForms] = {instances<IO, Plain>("plain"),
-                                        instances<IO, NoFilters>("no filters"),
-                                        instances<IO, OnlySynapse<1, 0>>("synapse (1, 0)"),
-                                        instances<IO, OnlySynapse<2, 0>>("synapse (2, 0)"),
-                                        instances<IO, OnlyAxon<1, 0>>("axon (1, 0)"),
-                                        instances<IO, OnlyAxon<2, 0>>("axon (2, 0)"),
-                                        instances<IO, UsualAxon20>("usual, axon (2, 0)"),
-                                        instances<IO, OnlyAxon<2, 1>>("axon (2, 1)"),
-                                        instances<IO, General>("general")};
-  return table[form];
-}
+const Kernels& kernels_of(Form form);
 inline const Kernels& kernels_of(ScalarType dtype, Form form) {
   switch (dtype) {
     case ScalarType::Double: return kernels_of<double>(form);

@@ -92,15 +92,8 @@ def compiled(architecture: str, folder: Path) -> list[Kernel]:
     flags = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-DTORCH_STABLE_ONLY"]
     flags += ["-DTORCH_TARGET_VERSION=0x020b000000000000", f"-I{include}", f"-arch=sm_{architecture}", "-Xptxas=-v"]
     report = ""
-    for source in ("lif", "coding"):
-        command = [
-            nvcc,
-            "-cubin",
-            *flags,
-            str(SOURCES / "cuda" / f"{source}.cu"),
-            "-o",
-            str(folder / f"{source}.cubin"),
-        ]
+    for source in sorted((SOURCES / "cuda").glob("*.cu")):
+        command = [nvcc, "-cubin", *flags, str(source), "-o", str(folder / f"{source.stem}.cubin")]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         report += run.stdout + run.stderr
         assert run.returncode == 0, report
