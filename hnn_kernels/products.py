@@ -115,9 +115,10 @@ def spike_conv2d(
 def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:
     _checks.floating("input", input)
     autocast = torch.is_autocast_enabled(input.device.type)
-    for name, value, dim in (("weight", weight, axes), ("bias", bias, 1)):
-        if value is None and name == "bias":
-            continue
+    given = [("weight", weight, axes)]
+    if bias is not None:
+        given.append(("bias", bias, 1))
+    for name, value, dim in given:
         _checks.floating(name, value)
         _checks.same_device(name, value, input.device, "input")
         if value.dim() != dim:
@@ -133,7 +134,7 @@ def _kind(input: Tensor, backend: str | None) -> str | None:
     chosen = _dispatch.choose(input.device.type, backend)
     if chosen != "reference":
         return "cpu" if chosen == "cpu" else "torch"
-    _dispatch.warn_of_the_reference(input.device.type, backend)
+    _dispatch.warn_of_the_reference(input.device.type, backend, stacklevel=4)  # the call of a product
     if not transformed():
         _checks.binary("input", input)
     return None

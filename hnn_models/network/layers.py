@@ -79,7 +79,7 @@ class SpikingLayer(nn.Module):
                 x = response.view(-1, *(1,) * x.dim()) * x
             x, lead = self.before(x.flatten(0, 1)), x.shape[:2]
             takes = signal.spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
-            value = self._product(x, self.weights.bias) if takes else self.weights(x)
+            value = self._product(x, cast("Any", self.weights).bias) if takes else self.weights(x)
             return value.unflatten(0, lead)
         value = self.weights(self.before(x))
         if response is None:
