@@ -100,8 +100,9 @@ def _spread(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
         return value.clone()
     missing = len(shape) - (value.dim() - 1)
     try:
-        return value.reshape(len(value), *(1,) * missing, *value.shape[1:]).expand(len(value), *shape).clone()
+        spread = value.reshape(len(value), *(1,) * missing, *value.shape[1:]).expand(len(value), *shape)
     except RuntimeError:
         raise ValueError(
             f"{name} must broadcast to the shape {shape} behind its first axis; got shape {tuple(value.shape)}"
         ) from None
+    return spread.clone()  # may not fit into memory, which torch says

@@ -20,9 +20,10 @@ FILTERS = ("axon", "synapse")
 
 def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
     try:
-        return value.expand(shape).clone()
+        spread = value.expand(shape)
     except RuntimeError:
         raise ValueError(f"{name} must broadcast to the shape {shape}; got shape {tuple(value.shape)}") from None
+    return spread.clone()  # may not fit into memory, which torch says
 
 
 class LIF(nn.Module):

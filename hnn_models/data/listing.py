@@ -1,6 +1,7 @@
 """The rules by which a folder of images is listed: its parts, its classes, and what is left out."""
 
 import os
+import re
 import unicodedata
 import warnings
 from collections import Counter
@@ -15,6 +16,8 @@ PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "valset", "validset", "validationset"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "testingset"), "test"),
 }
+# The beginnings of other spellings: these are never used, but their folders are not taken for classes.
+_LIKE_PART = re.compile("train|test|val|dev|eval|(?:tr|te)$")
 # What systems leave in folders, in lower case. Names that begin with a dot are left out too.
 SYSTEM = {
     *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS
@@ -85,6 +88,7 @@ class _Survey:
                     f"{self.root} is not a folder of images in folders named for their classes: it holds {held}; "
                     f"expected {EXPECTED}"
                 )
+            self._look_for_parts(folders)
             listings = {"": self._classes(self.root)}
         classes = self._common(listings)
         number = {name: i for i, name in enumerate(classes)}
@@ -101,6 +105,24 @@ class _Survey:
             )
         counts = {part: sum(map(len, listing.values())) for part, listing in listings.items() if part}
         return Listing(classes, samples, counts)
+
+    def _look_for_parts(self, folders: list[str]) -> None:
+        """Refuse parts in a spelling that is not known, such as ``train_images`` and ``test_images``, as classes.
+
+        They are folders that are called like two parts, and hold the same two folders or more.
+        """
+        inside = {
+            name: (found[0], set(self._entries(self.root / name, note=False)[0]))
+            for name in folders
+            if (found := _LIKE_PART.match(_key(name)))
+        }
+        for name, (part, held) in inside.items():
+            for other, (another, also) in inside.items():
+                if part != another and len(held & also) > 1:
+                    raise DataError(
+                        f"{self.root} has {name} and {other}, which hold the same folders like parts of a data set, and "
+                        f"not like classes; expected {EXPECTED}"
+                    )
 
     def _parts(self, spelled: dict[str, str]) -> dict[str, str]:
         """The folder of each part, in the order train, val, test."""

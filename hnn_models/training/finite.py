@@ -3,16 +3,12 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..network.network import HybridNetwork
 from ..network.weights import Look
-
-if TYPE_CHECKING:
-    pass
 
 _EVERY = 100  # steps: how often the currents are looked at, and how often a device other than the CPU is waited for
 

@@ -99,7 +99,7 @@ def train(
         compiled: run the network through :func:`torch.compile`.
 
     Raises:
-        TypeError: ``network`` is no such network.
+        TypeError: ``network`` is no such network, or ``images`` is no :class:`hnn_models.ImageSet`.
         ValueError: an argument that is not allowed; a network that no checkpoint can describe, because it has other
             modules than its arguments say; or ``run_dir`` holds a run, and ``resume`` is not given, the run differs
             from this one, a file of it is missing, or another process trains there.
@@ -221,7 +221,7 @@ def evaluate(
         The accuracy, a fraction.
 
     Raises:
-        ValueError: an argument that is not allowed.
+        TypeError, ValueError: an argument that is not allowed.
     """
     protocol, device = protocol.checked(), as_device(device)
     _, _, test = parts(unwrapped(network), images, protocol)
@@ -236,9 +236,14 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
     """Indices of the training, validation and test images in the split of ``protocol``.
 
     Raises:
+        TypeError: ``images`` is no :class:`hnn_models.ImageSet`.
         ValueError: the images do not fit ``network``, are too few, have no test images of their own to keep, or have
             labels out of range.
     """
+    if not isinstance(images, ImageSet):
+        raise TypeError(
+            f"images must be an ImageSet; got {type(images).__name__} (a Subset s of one is s.dataset.subset(s.indices))"
+        )
     images.check()
     if images.classes != network.classes or images.shape != network.input_shape:
         raise ValueError(

@@ -21,6 +21,15 @@ from support.targets import dtype_id
 CURRENT = inputs((6, 2, 4, 3, 5))["current"]
 
 
+def test_coefficients_that_do_not_fit_into_memory_are_not_called_ill_shaped():
+    for make in (
+        lambda shape: LIF(0.9, learn=("decay",), shape=shape),
+        lambda shape: hnn_nn.IIR((0.5,), (1.0,), learn=True, shape=shape),
+    ):
+        with pytest.raises(RuntimeError, match="memory"):
+            make((2**45,))
+
+
 def test_the_module_is_the_function(any_target):
     current = CURRENT.to(any_target.device)
     layer = LIF(0.9, 0.6, 1.1, backend=any_target.backend)

@@ -144,6 +144,19 @@ def test_parts_that_are_missing_or_there_twice(tmp_path, parts, message):
     refused(tree(tmp_path, *parts), message)
 
 
+@pytest.mark.parametrize("parts", [("train_images", "test_images"), ("train2017", "val2017"), ("tr", "te")])
+def test_parts_in_an_unknown_spelling_are_not_classes(tmp_path, parts):
+    refused(tree(tmp_path, *parts), "hold the same folders like parts .*expected train/<class>/")
+
+
+def test_classes_that_begin_like_parts(tmp_path):
+    for name in ("truck", "television", "trainer", "valve"):
+        tree(tmp_path / name, "front", name)
+    assert load_folder(tmp_path).names == ("television", "trainer", "truck", "valve")
+    tree(tmp_path, "truck", "television", classes=("2019", "2020"))
+    assert len(load_folder(tmp_path).names) == 4
+
+
 def test_one_level_too_deep(tmp_path):
     tree(tmp_path / "data", "train", "test")
     refused(tmp_path, r"data holds test and train, one level deeper than expected; name .*/data if it is the data set")

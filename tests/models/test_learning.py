@@ -309,6 +309,15 @@ def test_wrong_argument(digits, tmp_path, options, message):
         train(build(), digits, tmp_path, **options)
 
 
+def test_what_is_no_image_set_is_refused(digits, tmp_path):
+    part, _ = torch.utils.data.random_split(digits, [0.5, 0.5])
+    message = r"images must be an ImageSet; got Subset \(a Subset s of one is s\.dataset\.subset\(s\.indices\)\)"
+    with pytest.raises(TypeError, match=message):
+        train(build(), part, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(part.dataset.subset(part.indices)) == len(part)
+
+
 def test_network_that_does_not_fit_the_images(digits, tmp_path):
     with pytest.raises(ValueError, match=r"network takes \(1, 8, 8\) to 7 classes; images are \(1, 8, 8\) of 10"):
         train(build("A64-S7"), digits, tmp_path)
