@@ -120,8 +120,8 @@ class _Survey:
             for other, (another, also) in inside.items():
                 if part != another and len(held & also) > 1:
                     raise DataError(
-                        f"{self.root} has {name} and {other}, which hold the same folders like parts of a data set, and "
-                        f"not like classes; expected {EXPECTED}"
+                        f"{self.root} has {name} and {other}, which hold the same folders like parts of a data set; "
+                        f"expected {EXPECTED}"
                     )
 
     def _parts(self, spelled: dict[str, str]) -> dict[str, str]:

@@ -241,9 +241,8 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
             labels out of range.
     """
     if not isinstance(images, ImageSet):
-        raise TypeError(
-            f"images must be an ImageSet; got {type(images).__name__} (a Subset s of one is s.dataset.subset(s.indices))"
-        )
+        kind = type(images).__name__
+        raise TypeError(f"images must be an ImageSet; got {kind} (a Subset s of one is s.dataset.subset(s.indices))")
     images.check()
     if images.classes != network.classes or images.shape != network.input_shape:
         raise ValueError(
