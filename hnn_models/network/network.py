@@ -14,7 +14,7 @@ from . import build, table
 from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal, SpikingLayer
-from .state import bare_name, plain_state
+from .state import bare_name, plain_state, present_name
 from .tokens import Shape, Token
 
 _LARGE = 2**30  # bytes; for a smaller tensor the system is not asked
@@ -134,14 +134,14 @@ class HybridNetwork(nn.Module):
         coded = build.features_shape(settings)
         outputs = len(KINDS[settings.coding].outputs) if settings.hybrid else 1
         self.features_shape = (outputs * coded[0], *coded[1:])
-        self.code: Coding | None = None
+        self.coder: Coding | None = None
         if settings.border < len(self.layers):
             through = None
             filter_ = settings.filter("axon") if settings.input == "axon" else None
             if filter_ is not None:
                 shape = build.coefficient_shape(settings.per, coded)
                 through = IIR(*filter_, learn="axon" in settings.learn, shape=shape, backend=backend)
-            self.code = Coding(settings.coding, settings.steps, through, backend)
+            self.coder = Coding(settings.coding, settings.steps, through, backend)
         spiking, of_spiking = build.spiking_part(settings, backend)
         self.spiking = cast("_SpikingLayers", nn.ModuleList(spiking))
         # By name, so that a module in the place of another is found.
@@ -156,11 +156,18 @@ class HybridNetwork(nn.Module):
             sent.append(math.prod(coded))
         self._most_sent = max(sent, default=0)
         self._plain_names = frozenset(self.state_dict())
+        self.register_load_state_dict_pre_hook(_take_former_names)
 
     @classmethod
     def of(cls, settings: NetworkConfig, backend: str | None = None) -> Self:
         """Make the network of ``settings``."""
         return cls(**settings.arguments(), backend=backend)
+
+    @property
+    def code(self) -> Coding | None:
+        """The coding; None for a purely artificial network."""
+        # A module cannot be called "code": torch.export makes a GraphModule, in which that is the text of its program.
+        return self.coder
 
     @property
     def is_plain(self) -> bool:
@@ -334,6 +341,12 @@ class HybridNetwork(nn.Module):
     def __str__(self) -> str:
         """The table of :mod:`hnn_models.network.table`."""
         return table.text(self)
+
+
+def _take_former_names(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Rename what a file of an earlier version calls by another name."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[prefix + present_name(name.removeprefix(prefix))] = state.pop(name)
 
 
 def _check(name: str, value: Tensor, shape: Shape) -> None:

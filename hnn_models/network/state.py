@@ -10,10 +10,17 @@ from .weights import refresh
 
 _WRAPPERS = re.compile(r"^(_orig_mod\.|module\.)+|(?<=\.)_orig_mod\.")
 
+_FORMER = re.compile(r"^code\.")  # the coding, in files of earlier versions
+
 
 def bare_name(name: str) -> str:
-    """The name of a parameter without what wrappers put into it."""
-    return _WRAPPERS.sub("", name)
+    """The name of a parameter without what wrappers put into it, and as it is called today."""
+    return present_name(_WRAPPERS.sub("", name))
+
+
+def present_name(name: str) -> str:
+    """The name of a parameter of a network today, for the one that it has in a file of an earlier version."""
+    return _FORMER.sub("coder.", name)
 
 
 def is_compiled(network: nn.Module) -> bool:

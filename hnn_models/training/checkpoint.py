@@ -13,6 +13,7 @@ from ..data import datasets
 from ..data.images import ImageSet
 from ..errors import DataError
 from ..network.network import HybridNetwork
+from ..network.state import bare_name
 from .protocol import Protocol
 
 KEY = "hnn"
@@ -110,7 +111,7 @@ def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:
         # The network has no storage: its sizes are compared with the file's before any memory is allocated.
         with torch.device("meta"):
             network = HybridNetwork(**found["network"], backend=backend)
-        weights = found.get("weights") or _weights(content["state_dict"])
+        weights = _weights(found.get("weights") or content["state_dict"])
         for name, own in network.state_dict().items():
             if name in weights and weights[name].dtype != own.dtype:  # assign=True would take it over
                 raise ValueError(f"{name} is {weights[name].dtype}, not {own.dtype}")
@@ -163,4 +164,4 @@ def _read(path: Path) -> Any:
 
 
 def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+    return {bare_name(name.removeprefix(_PREFIX)): tensor for name, tensor in state.items()}

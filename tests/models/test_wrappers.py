@@ -238,3 +238,26 @@ def test_training_looks_at_a_network_without_hooks_on_its_weights(few, tmp_path,
     train(build(input="axon"), few, tmp_path, ONE)
     assert len(folded) > 5
     assert all(folded)
+
+
+@pytest.mark.parametrize("options", [{}, {"input": "axon"}, {"input": "axon", "learn": ("axon",)}])
+def test_a_network_is_exported(options):
+    network = HybridNetwork("A8-S6-S10", (1, 8, 8), steps=3, gain=6, **options)
+    images = torch.rand(3, 1, 8, 8)
+    exported = torch.export.export(network, (images,)).module()
+    assert torch.equal(exported(images), network(images))
+
+
+@pytest.mark.parametrize("wrapper", ["", "_orig_mod.", "module."])
+def test_the_former_name_of_the_coding_is_understood(wrapper):
+    one, other = (HybridNetwork("S6-S10", (1, 8, 8), steps=3, input="axon", learn=("axon",)) for _ in range(2))
+    with torch.no_grad():
+        one.code.axon.feedback.mul_(0.5)
+    former = {wrapper + name.replace("coder.", "code."): value for name, value in one.state_dict().items()}
+    assert wrapper + "code.axon.feedback" in former
+    other.load_state_dict(former)
+    assert torch.equal(other.code.axon.feedback, one.code.axon.feedback)
+    if not wrapper:  # a run that goes on loads the state of the module around the network
+        third = torch.nn.ModuleDict({"network": HybridNetwork(**one.config)})
+        third.load_state_dict({f"network.{name}": value for name, value in former.items()})
+        assert torch.equal(third["network"].code.axon.feedback, one.code.axon.feedback)
