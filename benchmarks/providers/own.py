@@ -1,40 +1,77 @@
-"""This project's backends: the kernels, and the reference, the plain loop that defines them."""
+"""This project's backends: the kernels, and the reference, the plain loop that defines them.
+
+The C++ kernels of the CPU are there once for each instruction set. The provider ``cpu`` takes the one that a call
+takes, ``cpu avx2`` and its like take another one, and so one run has them all.
+"""
+
+import functools
 
 import torch
 from torch import Tensor
 
 import hnn_kernels
-from hnn_kernels import LIFState
+from hnn_kernels import LIFState, _extensions
 
 from ..core.layer import Layer, Unsupported, axon_filter, lif, lif_step
 from ..core.operations import Dynamics
 
 
-class Own:
-    """A backend of :func:`hnn_kernels.lif`."""
+@functools.cache
+def usual_set() -> str:
+    """The instruction set that a call takes. It is asked for before any provider changes it."""
+    return _extensions.cpu.build_info()["instruction_set"]
 
-    def __init__(self, backend: str) -> None:
-        self.name = backend
+
+class Own:
+    """A backend of :func:`hnn_kernels.lif`.
+
+    Args:
+        backend: its name.
+        instruction_set: that of the CPU's kernels; None for the one that a call takes.
+    """
+
+    def __init__(self, backend: str, instruction_set: str | None = None) -> None:
+        self.backend, self.instruction_set = backend, instruction_set
+        self.name = f"{backend} {instruction_set}" if instruction_set else backend
 
     def version(self) -> str:
         return hnn_kernels.__version__
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
-        found = hnn_kernels.backends()[self.name]
+        found = hnn_kernels.backends()[self.backend]
         if "any" not in found.devices and device.type not in found.devices:
             raise Unsupported(found.reason or f"runs on {', '.join(found.devices)}, not on {device.type}")
-        if self.name in ("cuda", "triton") and device.type == "cpu":
+        if self.backend in ("cuda", "triton") and device.type == "cpu":
             raise Unsupported("on the CPU it is only emulated, for tests")
+        chosen = self._chosen() if self.backend == "cpu" else None
         axon, learnt = axon_filter(wanted, features, device)
 
+        def choose() -> None:
+            if chosen is not None:  # backward takes it, too: no other provider runs before it
+                _extensions.cpu.use_instruction_set(chosen)
+
         def run(current: Tensor) -> Tensor:
-            return lif(current, wanted, axon, self.name)
+            choose()
+            return lif(current, wanted, axon, self.backend)
 
         def step(current: Tensor, state: LIFState | None) -> tuple[Tensor, LIFState | None]:
-            return lif_step(current, state, wanted, axon, self.name)
+            choose()
+            return lif_step(current, state, wanted, axon, self.backend)
 
         # On a GPU spikes may differ within ulps of the threshold: see "Numbers" in ARCHITECTURE.md.
         return Layer(run, wanted, learnt, exact=device.type == "cpu", step=step)
 
+    def _chosen(self) -> str:
+        usual, there = usual_set(), _extensions.cpu.instruction_sets()
+        if self.instruction_set == usual:
+            raise Unsupported("it is the one that the provider cpu takes")
+        if self.instruction_set not in (None, *there):
+            raise Unsupported(f"this processor runs {', '.join(there)}")
+        return self.instruction_set or usual
 
-PROVIDERS = tuple(Own(backend) for backend in ("cpu", "cuda", "triton", "reference"))
+
+PROVIDERS = (
+    Own("cpu"),
+    *(Own("cpu", name) for name in ("avx512", "avx2", "default")),
+    *(Own(backend) for backend in ("cuda", "triton", "reference")),
+)

@@ -9,7 +9,7 @@ from ..core.operations import title
 from . import report
 from .record import is_record, read
 from .rows import Row
-from .standings import COMPILED, FLOORS, LOOP, OURSELVES, Setting, Standing, standings
+from .standings import COMPILED, LOOP, OURSELVES, SETS, UNCOMPARED, Setting, Standing, standings
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
@@ -72,10 +72,26 @@ def updated(text: str, found: Sequence[Path]) -> str:
 
 def section(rows: Sequence[Row], name: str) -> str:
     """The tables of the record called ``name``, one per device, with their origin; empty if it has no such rows."""
-    found = {s: several for s, several in standings(rows).items() if several[0].is_ours}
-    devices = dict.fromkeys((s.device, s.threads) for s in found)
-    parts = [_device({s: x for s, x in found.items() if (s.device, s.threads) == device}, name) for device in devices]
+    found = _ours(standings(rows))
+    parts = []
+    for device in dict.fromkeys((s.device, s.threads) for s in found):
+        parts.append(_device(_of(device, found), name))
+        for own, words in SETS.items():
+            shown = _shown(_of(device, _ours(standings(rows, [own]))), fresh=False)
+            if shown:
+                parts.append(f"The same with our kernels for {words} ({own.removeprefix('cpu ')}), on that processor:")
+                parts.append("\n".join(report.table(_COLUMNS, [_line(s, several) for s, several in shown.items()])))
     return "\n\n".join(filter(None, parts))
+
+
+def _ours(found: dict[Setting, list[Standing]]) -> dict[Setting, list[Standing]]:
+    """The settings at which ours has a figure."""
+    return {s: several for s, several in found.items() if several[0].is_ours}
+
+
+def _of(device: tuple[str, int], found: dict[Setting, list[Standing]]) -> dict[Setting, list[Standing]]:
+    """The settings of a device and a number of threads."""
+    return {s: several for s, several in found.items() if (s.device, s.threads) == device}
 
 
 def _device(found: dict[Setting, list[Standing]], name: str) -> str:
@@ -99,7 +115,7 @@ def _device(found: dict[Setting, list[Standing]], name: str) -> str:
             again.append(f"{lowest} to {highest} times as fast as the {_NAMES[provider]}")
     if again:
         words += f" With fresh buffers ours is {' and '.join(again)}."
-    beside = [s.faster for several in found.values() for s in several[1:] if s.row.provider not in FLOORS]
+    beside = [s.faster for several in found.values() for s in several[1:] if s.row.provider not in UNCOMPARED]
     page = f"benchmarks/results/{name}"
     words += f" [{page}.md]({page}.md) has all rows, and first the cases that others win: "
     words += f"{sum(beside)} of {len(beside)} medians are lower than ours."

@@ -22,7 +22,7 @@ from ..core.cases import sizes
 from ..core.operations import MODES, OPS, counted, title
 from .record import read
 from .rows import MACHINE, Row
-from .standings import FLOORS, Setting, Standing, newest, standings
+from .standings import UNCOMPARED, Setting, Standing, newest, standings
 
 BETTER, TIMES, UNEXPLAINED = "▲", "\N{MULTIPLICATION SIGN}", "not explained yet"
 NEAR = 1.3  # a provider below this multiple of our time needs a reason too, where only the layer is measured
@@ -264,7 +264,7 @@ def _near(standing: Standing) -> str:
     """The time of a provider's layer that is near ours and not faster, in words."""
     row, factor = standing.row, standing.factor
     neurons = row.op in OPS and OPS[row.op].kind == "neuron"
-    if not neurons or standing.is_ours or row.provider in FLOORS or factor is None or not 1 <= factor < NEAR:
+    if not neurons or standing.is_ours or row.provider in UNCOMPARED or factor is None or not 1 <= factor < NEAR:
         return ""
     return f"{figure(factor)} of our time"
 

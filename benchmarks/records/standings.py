@@ -9,8 +9,11 @@ from .rows import Row
 OURS = ("cuda", "cpu", "triton")  # the first of them with a figure is "ours": the backend that a call takes by default
 LOOP, COMPILED = "loop", "loop compiled"
 PRODUCTS = "products alone"  # not a provider: the operation without its neurons
-FLOORS = (PRODUCTS,)  # only a part of the work, so they never count as faster or leaner
-OURSELVES = (*OURS, *FLOORS, "reference", LOOP, "loop x[t]", COMPILED)  # every name that is no other library
+FLOORS = (PRODUCTS,)  # only a part of the work
+# Our kernels for the CPU with an instruction set that a call does not take by default, with the set's name in words.
+SETS = {"cpu avx512": "AVX-512", "cpu avx2": "AVX2", "cpu default": "any processor"}
+UNCOMPARED = (*FLOORS, *SETS)  # they never count as faster or leaner
+OURSELVES = (*OURS, *UNCOMPARED, "reference", LOOP, "loop x[t]", COMPILED)  # every name that is no other library
 LEANER = 0.99  # memory counts as less if it is less by 1 % or more
 
 
@@ -61,7 +64,7 @@ class Standing(NamedTuple):
     @property
     def faster(self) -> bool:
         """True if the median is less than ours, for all of the work."""
-        return self.factor is not None and self.factor < 1 and self.row.provider not in FLOORS
+        return self.factor is not None and self.factor < 1 and self.row.provider not in UNCOMPARED
 
     @property
     def within_quartiles(self) -> bool:
@@ -76,7 +79,7 @@ class Standing(NamedTuple):
     def leaner(self, column: str) -> bool:
         """True if ``peak_bytes`` or ``tape_bytes`` is less than ours, by 1 % or more."""
         memory = self.memory(column)
-        return memory is not None and memory < LEANER and self.row.provider not in FLOORS
+        return memory is not None and memory < LEANER and self.row.provider not in UNCOMPARED
 
 
 def setting(row: Row) -> Setting:
@@ -84,10 +87,10 @@ def setting(row: Row) -> Setting:
     return Setting(*(getattr(row, name) for name in Setting._fields))
 
 
-def ours(rows: Iterable[Row]) -> Row | None:
-    """Our row among the rows of one run and setting; None if no kernel of ours has a figure."""
+def ours(rows: Iterable[Row], names: Sequence[str] = OURS) -> Row | None:
+    """The row of the first of ``names`` among the rows of one run and setting; None if none of them has a figure."""
     there = {row.provider: row for row in rows if row.median_ms is not None}
-    return next((there[name] for name in OURS if name in there), None)
+    return next((there[name] for name in names if name in there), None)
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
@@ -116,9 +119,12 @@ def groups(rows: Iterable[Row]) -> dict[tuple[str, Setting], list[Row]]:
     return found
 
 
-def standings(rows: Sequence[Row]) -> dict[Setting, list[Standing]]:
-    """The providers with a figure at each setting: ours first, then the others from fast to slow."""
-    beside = {key: ours(several) for key, several in groups(rows).items()}
+def standings(rows: Sequence[Row], names: Sequence[str] = OURS) -> dict[Setting, list[Standing]]:
+    """The providers with a figure at each setting: ours first, then the others from fast to slow.
+
+    Ours is the first of ``names`` that has one.
+    """
+    beside = {key: ours(several, names) for key, several in groups(rows).items()}
     found: dict[Setting, list[Standing]] = {}
     for row in newest(rows):
         if row.median_ms is not None:

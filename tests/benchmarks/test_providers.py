@@ -16,7 +16,9 @@ from benchmarks.core.layer import Layer, Provider, Unsupported
 from benchmarks.core.operations import OPS, Dynamics
 from benchmarks.providers import FILES, others, providers
 from benchmarks.providers.helpers import Compiled, Peer
+from benchmarks.providers.own import usual_set
 from benchmarks.providers.tether import tether_layer
+from hnn_kernels import _extensions
 from support.paths import ROOT
 from support.targets import dtype_id
 
@@ -33,7 +35,8 @@ OTHER = {
 }  # fmt: skip
 DYNAMICS = sorted(ASKED | OTHER, key=str)
 PROVIDERS = {provider.name: provider for provider in providers()}
-OURS = ("cpu", "reference", "loop", "loop x[t]")
+SETS = ("cpu avx512", "cpu avx2", "cpu default")
+OURS = ("cpu", *SETS, "reference", "loop", "loop x[t]")
 GPU_ONLY = ("spikingjelly triton", "spikingjelly cuda", "sinabs exodus", "tether")
 PEERS = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Peer) and name not in GPU_ONLY)
 COMPILED = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Compiled))
@@ -116,6 +119,26 @@ def test_ours_and_the_loops_compute_the_wanted_dynamics(name, wanted, dtype):
     assert gradient <= 1e-6  # 2e-7 was measured, and 1e-9 once rounded to bfloat16
 
 
+@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
+def test_each_instruction_set_of_the_processor_is_measured_once():
+    """A provider's call takes its own set, whichever was taken before it."""
+    there, usual, current, measured = _extensions.cpu.instruction_sets(), usual_set(), torch.zeros(SHAPE), {}
+    for name in (*SETS, "cpu"):
+        try:
+            run = PROVIDERS[name].layer(Dynamics(), SHAPE[2:], CPU, torch.float32).run
+        except Unsupported:
+            assert name.removeprefix("cpu ") not in set(there) - {usual}
+            continue
+        for other in there:
+            _extensions.cpu.use_instruction_set(other)
+            run(current)
+            measured.setdefault(_extensions.cpu.build_info()["instruction_set"], set()).add(name)
+    assert measured == {own: {"cpu" if own == usual else f"cpu {own}"} for own in there}
+    with pytest.raises(RuntimeError, match=r"must be one of what this processor runs .* got avx3"):
+        _extensions.cpu.use_instruction_set("avx3")
+    assert _extensions.cpu.build_info()["instruction_set"] == usual
+
+
 @pytest.mark.parametrize("wanted", DYNAMICS, ids=name_of)
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_computes_the_dynamics_that_it_declares(name, wanted):
@@ -174,7 +197,7 @@ def test_a_missing_peer_raises_unsupported(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    ours = {name for name in PROVIDERS if name.startswith("loop") or name in hnn_kernels.backends()}
+    ours = {name for name in PROVIDERS if name.startswith("loop") or name in (*hnn_kernels.backends(), *SETS)}
     for name in PROVIDERS.keys() - ours - {other.name for other in others.PROVIDERS}:
         with pytest.raises(Unsupported, match=r" is not installed$"):
             PROVIDERS[name].version()

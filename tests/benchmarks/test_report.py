@@ -112,6 +112,20 @@ def test_readme_marks_a_library_that_is_faster_or_computes_something_else(root):
     assert "1 of " in text
 
 
+def test_readme_has_a_table_for_each_instruction_set(root):
+    """Its times are over those of that set, which is no other library, and wins nothing of the one that calls take."""
+    assert "with our kernels for" not in readme.section(run(SIZES, readme.OPS), "some")
+    rows = [row(median=2.0), row("cpu avx2", 1.0), row("loop compiled", 4.0), row("norse", 8.0)]
+    text = readme.section([*rows, row("cpu avx512", None, buffers="", note="it is not there")], "some")
+    tables = [cells(line) for line in text.splitlines() if line.startswith("| LIF")]
+    assert [(line[2], line[6], line[7], line[8]) for line in tables] == [
+        ("2.00", "**2.0**", "norse", "**4.0**"), ("1.00", "**4.0**", "norse", "**8.0**"),
+    ]  # fmt: skip
+    assert "The same with our kernels for AVX2 (avx2), on that processor:" in text
+    assert "0 of 2 medians are lower than ours" in text
+    assert wins(rows) == wins(rows, title=NEAR) == ["Nowhere in this record."]
+
+
 def test_readme_without_a_record_stays_the_same_and_needs_its_markers(root):
     (root / "benchmarks/results/some.csv").unlink()
     assert readme.outdated(root) == []
