@@ -95,7 +95,7 @@ class SpikingLayer(nn.Module):
         """The product of the weights and spikes ``[T * B, *in]``."""
         weights: Any = self.weights
         # Without a GPU, a kernel that is asked for by name is there for proving it.
-        backend = "reference" if self.neurons.backend == "reference" else None
+        backend = "reference" if getattr(self.neurons, "backend", None) == "reference" else None
         if isinstance(weights, nn.Linear):
             return hnn_kernels.spike_linear(x, weights.weight, bias, backend=backend)
         window = weights.stride, weights.padding, weights.dilation, weights.groups
@@ -121,10 +121,10 @@ class SpikingLayer(nn.Module):
         spikes may come out of the neurons or stand between the layers. The weights then meet spikes instead of filtered
         trains.
         """
-        axon = self.neurons.axon
+        axon = getattr(self.neurons, "axon", None)
         return (
-            self.sends_spikes(axon)
-            and axon is not None
+            axon is not None
+            and self.sends_spikes(axon)
             and bare(axon, (IIR,))
             and not isinstance(axon.feedback, Tensor)
             and not isinstance(axon.feedforward, Tensor)

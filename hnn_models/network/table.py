@@ -1,7 +1,6 @@
 """The table of a network, layer by layer: shapes, parameters, bytes."""
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -15,6 +14,7 @@ from hnn_kernels.nn import IIR
 from .codings import KINDS, Coding
 from .layers import SpikingLayer
 from .tokens import Shape
+from .weights import Look
 
 if TYPE_CHECKING:
     from .network import HybridNetwork
@@ -107,11 +107,8 @@ def kept_for_backward(network: "HybridNetwork", device: torch.device | str = "cp
             kept[inside[-1]] += storage.nbytes()
         return tensor
 
-    def enter(index: int) -> Callable:
-        return lambda *_: inside.append(index)
-
-    def leave(*_: object) -> None:
-        inside.pop()
+    def enter(index: int) -> Look:
+        return Look(lambda _: inside.append(index))
 
     with ExitStack() as stack:
         state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -124,7 +121,7 @@ def kept_for_backward(network: "HybridNetwork", device: torch.device | str = "cp
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
         for module, index in place.items():
             stack.callback(module.register_forward_pre_hook(enter(index)).remove)
-            stack.callback(module.register_forward_hook(leave).remove)
+            stack.callback(module.register_forward_hook(Look(lambda _: inside.pop())).remove)
         image = torch.rand(1, *network.input_shape, dtype=like.dtype, device=like.device)
         torch.func.functional_call(network, state, (image,))
     return kept

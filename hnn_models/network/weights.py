@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -42,7 +43,7 @@ def _has_forward(module: nn.Module, known: tuple[object, ...]) -> bool:
 
 
 class Look:
-    """A hook in front of a module that looks at its first input, and changes nothing.
+    """A hook before or behind a module that looks at its first input, and changes nothing.
 
     It may see the current before its filter, where the filter and the weights have changed places.
 
@@ -53,7 +54,7 @@ class Look:
     def __init__(self, look: Callable[[Tensor], Any]) -> None:
         self._look = look
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], *_: Any) -> None:
         self._look(inputs[0])
 
 
@@ -62,7 +63,7 @@ def bare(module: nn.Module, types: Sequence[type]) -> bool:
     return (
         type(module) in types
         and "forward" not in vars(module)
-        and not module._forward_hooks
+        and all(isinstance(hook, Look) for hook in module._forward_hooks.values())
         and all(isinstance(hook, Look) for hook in module._forward_pre_hooks.values())
         and not (module._backward_hooks or module._backward_pre_hooks)
         and not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
@@ -78,7 +79,7 @@ def spike_product(weights: nn.Module, before: Iterable[nn.Module] = (), *, linea
     return (
         bare(weights, (nn.Linear, nn.Conv2d))
         and getattr(weights, "padding_mode", "zeros") == "zeros"
-        and all(type(tensor) in (Tensor, nn.Parameter) for tensor in weights.parameters())
+        and all(type(tensor) in (Tensor, nn.Parameter, FakeTensor) for tensor in weights.parameters())
         and all(bare(module, _FLAT if linear else (*_FLAT, nn.MaxPool2d)) for module in before)
     )
 

@@ -44,18 +44,22 @@ def test_state_of_a_neuron(options, numbers):
 @pytest.mark.skipif(hnn_kernels.explain("cpu").chosen != "cpu", reason="the reference keeps every step")
 @pytest.mark.parametrize("coding", ["duplicate", "poisson"])
 def test_kept_for_backward(coding):
-    """The kernels keep their current, a Linear its input, a pool its input and indices of 8 bytes; T is 6."""
+    """The kernels keep their current, weights their input, a pool its input and indices of 8 bytes; T is 6.
+
+    Spikes are kept as bits, a line of an image or the features in whole bytes. Where an axon comes behind the weights,
+    there is a number for each step, by which the bias is multiplied. Behind the pool the weights meet filtered trains.
+    """
     network = HybridNetwork("S6C3-P2-S7-S5", (2, 9, 8), coding, 6, backend="cpu")
     images, maps, pooled = 2 * 9 * 8, 6 * 7 * 6, 6 * 3 * 3
-    steps = 1 if coding == "duplicate" else 6
+    first = 4 * (images + maps) if coding == "duplicate" else 6 * 9 * 2 + 4 * 6 * maps
     state = torch.random.get_rng_state()
     assert describe.kept_for_backward(network) == [
         0,
         0,
-        4 * steps * (images + maps),
+        first,
         6 * maps * 4 + 6 * pooled * 8,
         4 * 6 * (pooled + 7),
-        4 * 6 * (7 + 5),
+        6 * 1 + 4 * 6 * (1 + 5),
     ]
     assert torch.equal(torch.random.get_rng_state(), state)
 

@@ -101,7 +101,7 @@ def test_training_that_does_not_fit_is_refused_before_it_begins(over, digits, mo
     if over == "weights":  # 20 MB, and 60 MB more for gradients and moments
         network, left = build("A5000-A1000-S10"), 5 * 10**7
     else:
-        network, left = build("A64-S2000-S10", steps=100), 5 * 10**7
+        network, left = build("A64-S2000-S10", steps=100, axon="normalized"), 5 * 10**7
     monkeypatch.setattr(room, "_ALWAYS_THERE", 0)
     for module in (room, footprint):
         monkeypatch.setattr(module, "available", lambda device: left)
