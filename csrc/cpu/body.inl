@@ -27,5 +27,6 @@
 #include "backward.inl"  // and back
 #include "choose.inl"    // from run-time options to the stages
 #include "coding.inl"    // the codings
+#include "bits.inl"      // spike trains as bits
 #include "products.inl"  // products with spikes
 // clang-format on

@@ -11,6 +11,7 @@ from torch.nn import functional
 import hnn_kernels
 from hnn_kernels import spike_conv2d, spike_linear
 from hnn_kernels._ops import products
+from hnn_kernels._ops.bits import lines, pack, unpack
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
 from support.comparisons import as_good_as_the_loop, equal_bits
 from support.guarded_memory import GuardedAllocations, among_nans, call_below
@@ -247,7 +248,7 @@ def test_no_kernel_leaves_its_tensors(name, dtype, outputs):
     """Values lie among NaNs and results among guards; no NaN comes in, no guard is hit, nothing is left out."""
     x = train((67, 130), dtype=dtype)
     image = train((3, 5, 6, 7), dtype=dtype)
-    bits, lines = products.pack(x), products.pack(products.lines(image))
+    bits, image_bits = pack(x), pack(lines(image))
     weight, bias = torch.randn(outputs, 130).to(dtype), torch.randn(outputs).to(dtype)
     kernel, grad = torch.randn(outputs, 5, 3, 2).to(dtype), torch.randn(67, outputs).to(dtype)
     grad_image = torch.randn(3, outputs, 6, 8).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -255,8 +256,8 @@ def test_no_kernel_leaves_its_tensors(name, dtype, outputs):
     arguments = {
         "sparse_linear": (bits, weight, bias),
         "sparse_linear_backward": (grad, bits, 130),
-        "sparse_conv2d": (lines, kernel, bias, 7, [1, 1]),
-        "sparse_conv2d_backward": (grad_image, lines, 5, 7, [3, 2], [1, 1]),
+        "sparse_conv2d": (image_bits, kernel, bias, 7, [1, 1]),
+        "sparse_conv2d_backward": (grad_image, image_bits, 5, 7, [3, 2], [1, 1]),
     }[name]
     expected = products.raw[name](*arguments)
     placed = tuple(among_nans(a, 40) if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in arguments)
@@ -272,10 +273,10 @@ def test_bits_are_packed_as_written():
         for length in (1, 7, 8, 63, 64, 65, 200):
             x = train((5, length), dtype=dtype)
             bits, count = products.raw["spike_pack"](x)
-            equal_bits(bits, products.pack(x), "bits")
+            equal_bits(bits, pack(x), "bits")
             assert count == products.raw["spike_count"](bits) == int(x.sum(dtype=torch.float64))
             equal_bits(products.raw["spike_unpack"](bits, length, x), x, "values")
-            equal_bits(products.unpack(bits, length, x), x, "values")
+            equal_bits(unpack(bits, length, x), x, "values")
 
 
 # -- values, shapes and types that are not allowed ---------------------------------------------------------------------

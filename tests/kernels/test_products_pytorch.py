@@ -5,6 +5,7 @@ import torch
 
 from hnn_kernels import spike_conv2d, spike_linear
 from hnn_kernels._ops import products
+from hnn_kernels._ops.bits import pack
 from hnn_kernels._ops.products import product_ops
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
 
@@ -48,7 +49,7 @@ def test_opcheck_linear(target, dtype, lead):
     forward, backward = (product_ops[name, kind(target)] for name in ("spike_linear", "spike_linear_backward"))
     torch.library.opcheck(forward, (x, weight, torch.randn(9, device=target.device).to(dtype)), rtol=2e-2, atol=2e-2)
     torch.library.opcheck(forward, (x.requires_grad_(), weight, None), rtol=2e-2, atol=2e-2)
-    grad, bits = torch.randn(*lead, 9, device=target.device).to(dtype), products.pack(x.detach())
+    grad, bits = torch.randn(*lead, 9, device=target.device).to(dtype), pack(x.detach())
     torch.library.opcheck(backward, (grad, bits, 70), rtol=2e-2, atol=2e-2)
 
 
