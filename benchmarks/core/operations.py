@@ -99,8 +99,10 @@ OPS: Mapping[str, Op] = {
 
 # The titles of the operations that the commands in studies/ measure. They are not part of the suite, but share the form
 # of its records.
+DENSITIES = (0.05, 0.1, 0.25, 0.5)  # of spike products
 STUDIES: Mapping[str, str] = {
-    f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")
+    **{f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")},
+    **{f"spike_products_{100 * d:.0f}": f"Products of weights with {100 * d:.0f} % spikes" for d in DENSITIES},
 }
 
 
@@ -111,6 +113,11 @@ def title(op: str) -> str:
 
 def counted(op: str) -> str:
     """A sentence about the bytes, the floor or the rows of the operation called ``op``; empty if it is not known."""
+    if op.startswith("spike_products"):
+        return (
+            "*torch* is its Linear or Conv2d on the same train. Backward is the gradient of the weight and the bias. A "
+            "case is the input's shape and the number of outputs; convolutions have kernels of 3 x 3."
+        )
     if op in STUDIES:
         return (
             "*products* is the matrix products of the step alone, *ours* is the step with this project's kernels, and "
