@@ -62,7 +62,8 @@ def _groups(seed: Tensor, count: int, steps: int, first_step: int, first_element
 
 def _in_time(numbers: list[Tensor], steps: int, first_step: int) -> Tensor:
     """Join four tensors ``[groups, count]``, one for each step of a group, to ``[steps, count]``."""
-    return torch.stack(numbers, 1).flatten(0, 1)[first_step % 4 :][:steps]
+    # A copy, so that nobody keeps the memory of steps outside the range.
+    return torch.stack(numbers, 1).flatten(0, 1)[first_step % 4 :][:steps].clone()
 
 
 def _normals(radius: Tensor, angle: Tensor) -> list[Tensor]:
