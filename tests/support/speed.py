@@ -6,7 +6,7 @@ time is page faults, whose number depends on what ran before. The fixed cost of 
 autograd Function (``benchmarks/studies/overhead.py``).
 
     python tests/support/speed.py          # prints the ratios of the main operations, and the fixed costs
-    python tests/support/speed.py --save   # puts them in the place of those saved for this instruction set, and for all
+    python tests/support/speed.py --save   # saves them, for every instruction set that the processor runs
 """
 
 import contextlib
@@ -105,20 +105,27 @@ def instruction_set() -> str:
     return _extensions.cpu.build_info()["instruction_set"]
 
 
+def measured() -> dict[str, float]:
+    """The ratios of the main operations with the current instruction set."""
+    calls = operations()
+    plain = calls.pop("plain")
+    return {name: round(ratio(call, plain), 2) for name, call in calls.items()}
+
+
 def main() -> None:
     """Measure, and print or save."""
     keep_what_is_freed()
-    calls = operations()
-    plain = calls.pop("plain")
-    ratios = {name: round(ratio(call, plain), 2) for name, call in calls.items()}
     fixed = {name: round(value, 2) for name, value in fixed_costs().items()}
-    if "--save" in sys.argv:
-        saved = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-        BASELINE.write_text(
-            json.dumps(saved | {instruction_set(): ratios, FIXED: fixed}, indent=2, sort_keys=True) + "\n"
-        )
-    else:
-        print(json.dumps({instruction_set(): ratios, FIXED: fixed}))
+    if "--save" not in sys.argv:
+        print(json.dumps({instruction_set(): measured(), FIXED: fixed}))
+        return
+    saved = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    saved[FIXED] = fixed
+    for name in _extensions.cpu.instruction_sets():
+        _extensions.cpu.use_instruction_set(name)
+        saved[instruction_set()] = measured()
+    BASELINE.write_text(json.dumps(saved, indent=2, sort_keys=True) + "
+")
 
 
 if __name__ == "__main__":
