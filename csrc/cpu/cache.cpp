@@ -13,13 +13,14 @@
 namespace hnn {
 namespace {
 
-// A training step has four trains per layer: the current, the spikes, and their gradients. Where they fill more than
-// half of the cache, some are gone before they are read again, and to write past it pays.
-constexpr int64_t kTrains = 4, kParts = 2 * kTrains;
+// A training step has four trains per layer: the current, the spikes, and their gradients. Where they fill more than a
+// quarter of the cache, what else the step does lets some of them go before they are read again, and loses less of its
+// own where they are written past it.
+constexpr int64_t kTrains = 4, kParts = 4 * kTrains;
 // Smaller trains are in the L2 caches. Larger ones, on a server of many cores, do not have its last level to
 // themselves.
 constexpr int64_t kLeastLarge = 1 << 20, kMostLarge = 8 << 20;
-constexpr int64_t kAssumed = 16 << 20;  // of a last level that is not known
+constexpr int64_t kAssumed = 32 << 20;  // of a last level that is not known
 
 #ifdef __linux__
 std::string first_line(const std::string& path) {

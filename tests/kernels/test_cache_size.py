@@ -36,16 +36,16 @@ def describe(folder: Path, cpu: int, *caches: tuple[int, str, str]) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize(("size", "expected"), [("32768K", 4 * MIB), ("16M", 2 * MIB), ("33554432", 4 * MIB)])
-def test_an_eighth_of_the_last_level(tmp_path, own, size, expected):
-    """Four trains of that size fill half of it. The levels before it do not count, in whatever order they are."""
+@pytest.mark.parametrize(("size", "expected"), [("65536K", 4 * MIB), ("32M", 2 * MIB), ("67108864", 4 * MIB)])
+def test_a_sixteenth_of_the_last_level(tmp_path, own, size, expected):
+    """Four trains of that size fill a quarter of it. The levels before it do not count, in whatever order they are."""
     caches = [(1, "32K", own), (3, size, own), (2, "1024K", own)]
     assert _extensions.cpu.large_bytes(describe(tmp_path, own, *caches)) == expected
 
 
 def test_of_a_shared_cache_the_part_of_the_processors_that_the_process_may_run_on(tmp_path, own):
     others = f"{own},{own + 1}-{own + 3}"
-    assert _extensions.cpu.large_bytes(describe(tmp_path, own, (3, "65536K", others))) == 2 * MIB
+    assert _extensions.cpu.large_bytes(describe(tmp_path, own, (3, "131072K", others))) == 2 * MIB
 
 
 @pytest.mark.parametrize(("size", "expected"), [("1024K", MIB), ("1048576K", 8 * MIB)])
