@@ -124,8 +124,7 @@ def main() -> None:
     for name in _extensions.cpu.instruction_sets():
         _extensions.cpu.use_instruction_set(name)
         saved[instruction_set()] = measured()
-    BASELINE.write_text(json.dumps(saved, indent=2, sort_keys=True) + "
-")
+    BASELINE.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
