@@ -49,7 +49,10 @@ def _usual() -> tuple[int, int]:
     return included, excluded
 
 
-_INCLUDED, _EXCLUDED = _usual()
+_INCLUDED, _EXCLUDED_BEFORE = _usual()
+# In torch 2.11 a backward pass excludes names, too. A torch without named tensors does not know them.
+_NAMES = torch._C._parse_dispatch_key("Named")
+_EXCLUDED = (_EXCLUDED_BEFORE, _EXCLUDED_BEFORE | (torch._C.DispatchKeySet(_NAMES).raw_repr() if _NAMES else 0))
 
 
 def plain() -> bool:
@@ -60,7 +63,7 @@ def plain() -> bool:
     """
     return (
         _include().raw_repr() == _INCLUDED
-        and _exclude().raw_repr() == _EXCLUDED
+        and _exclude().raw_repr() in _EXCLUDED
         and not _function_mode()
         and not _profiled()
         and forward_ad._current_level < 0

@@ -128,7 +128,7 @@ class Dispatch(TorchDispatchMode):
 
 @contextlib.contextmanager
 def excluded():
-    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU)):
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)):
         yield
 
 
