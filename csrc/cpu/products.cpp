@@ -30,8 +30,8 @@ class Scratch {
   int64_t bytes_;
 };
 
-// Scratch that a thread keeps for its next call: fresh memory costs a page fault per 4 KiB, which for arranged values
-// is a tenth of a product. Larger scratch is given back.
+// Scratch that a thread keeps for its next call, because fresh memory costs a page fault per 4 KiB. Larger scratch is
+// given back.
 constexpr int64_t kKeptBytes = 16 << 20;
 class KeptScratch {
  public:
