@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from . import _checks
@@ -76,4 +77,7 @@ class IIR(NamedTuple):
 
 
 def _decay(name: str, tau: float) -> float:
-    return math.exp(-1 / _checks.number(name, tau, positive=True))
+    varies = torch.compiler.is_compiling() and _checks.varies(tau)
+    exponent = -1 / _checks.number(name, tau, positive=True)
+    # torch.compile has a power of a float that varies, and makes a constant of its exponential.
+    return math.e**exponent if varies else math.exp(exponent)

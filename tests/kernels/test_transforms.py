@@ -271,13 +271,19 @@ compiled = functools.partial(torch.compile, fullgraph=True, backend="aot_eager")
 
 def annealed(x, value, name, backend):
     """A layer of which one float is ``value``."""
-    options = {"decay": 0.9, "reset_decay": 0.5} | (
-        {"axon": IIR((value,), (1.0,))} if name == "axon" else {name: value}
-    )
-    return hnn_kernels.lif(x, **options, backend=backend)[0]
+    filters = {
+        "axon": lambda: {"axon": IIR((value,), (1.0,))},
+        "tau": lambda: {"synapse": IIR.exponential(value)},
+        "tau_m": lambda: {"axon": IIR.dual_exponential(4 * value, value)},
+        "normalized tau_m": lambda: {"axon": IIR.dual_exponential(4 * value, value, normalize=True)},
+    }
+    chosen = filters[name]() if name in filters else {name: value}
+    return hnn_kernels.lif(x, **{"decay": 0.9, "reset_decay": 0.5} | chosen, backend=backend)[0]
 
 
-@pytest.mark.parametrize("name", ["sigma", "decay", "reset_decay", "threshold", "axon"])
+@pytest.mark.parametrize(
+    "name", ["sigma", "decay", "reset_decay", "threshold", "axon", "tau", "tau_m", "normalized tau_m"]
+)
 def test_a_float_that_varies_compiles_twice(any_target, graphs, name, x):
     """Once as a constant, and once for all other numbers."""
     eager = functools.partial(annealed, name=name, backend=any_target.backend)
