@@ -164,6 +164,7 @@ namespace trial {
 template <class V> V broadcast(double x) { return x; }
 double abs_(double x) { return std::fabs(x); }
 double exp2_(double x) { return std::exp2(x); }
+double scaled_exp2_(double x, double scale) { return std::exp2(x) * scale; }
 double erfc_(double x) { return std::erfc(x); }
 double atan_(double x) { return std::atan(x); }
 double fma_(double a, double b, double c) { return a * b + c; }
