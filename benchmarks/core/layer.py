@@ -118,7 +118,7 @@ def lif_step(
     backend: str,
     return_state: bool = True,
 ) -> tuple[Tensor, hnn_kernels.LIFState | None]:
-    """What :func:`hnn_kernels.lif` returns with ``dynamics`` from ``state`` on."""
+    """The output and the state of :func:`hnn_kernels.lif` with ``dynamics``, from ``state`` on."""
     return hnn_kernels.lif(
         current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon, state=state,
         reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate,

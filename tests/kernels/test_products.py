@@ -15,6 +15,7 @@ from hnn_kernels._ops.bits import lines, pack, unpack
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
 from support.comparisons import as_good_as_the_loop, equal_bits
 from support.guarded_memory import GuardedAllocations, among_nans, call_below
+from support.spike_products import take
 from support.targets import dtype_id
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -28,12 +29,7 @@ needs_kernels = pytest.mark.skipif(
 @pytest.fixture(params=["sums", "dense"])
 def way(request, monkeypatch):
     """Both ways of the CPU operators, whatever the density."""
-
-    def sums(name, spikes, rows, features, outputs, dtype):
-        return request.param == "sums" and rows * features * outputs > 0
-
-    monkeypatch.setattr(products, "_sparse", sums)
-    monkeypatch.setattr(products, "_CHANNELS", 1)
+    take(request.param, monkeypatch)
     return request.param
 
 

@@ -4,21 +4,16 @@ import pytest
 import torch
 
 from hnn_kernels import spike_conv2d, spike_linear
-from hnn_kernels._ops import products
 from hnn_kernels._ops.bits import pack
 from hnn_kernels._ops.products import product_ops
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
+from support.spike_products import take
 
 
 @pytest.fixture(params=["sums", "dense"], autouse=True)
 def way(request, monkeypatch):
     """Both ways of the CPU operators, whatever the density."""
-
-    def sums(name, spikes, rows, features, outputs, dtype):
-        return request.param == "sums" and rows * features * outputs > 0
-
-    monkeypatch.setattr(products, "_sparse", sums)
-    monkeypatch.setattr(products, "_CHANNELS", 1)
+    take(request.param, monkeypatch)
     return request.param
 
 
