@@ -269,6 +269,17 @@ def graphs():
 compiled = functools.partial(torch.compile, fullgraph=True, backend="aot_eager")
 
 
+@functools.cache
+def computes_with_floats():
+    """True if this torch compiles arithmetic with a float that varies. Torch 2.11 makes constants of its results."""
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    step = compiled(lambda x, value: x * (2.0 * value))
+    for value in (0.3, 0.4, 0.5, 0.6):
+        step(torch.ones(3), value)
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"] - before <= 2
+
+
 def annealed(x, value, name, backend):
     """A layer of which one float is ``value``."""
     filters = {
@@ -286,6 +297,10 @@ def annealed(x, value, name, backend):
 )
 def test_a_float_that_varies_compiles_twice(any_target, graphs, name, x):
     """Once as a constant, and once for all other numbers."""
+    if "tau" in name:
+        if not computes_with_floats():
+            pytest.skip("this torch makes constants of what is computed with a float")
+        torch._dynamo.utils.counters.clear()
     eager = functools.partial(annealed, name=name, backend=any_target.backend)
     step = compiled(lambda x, value: eager(x, value))
     x = x.to(any_target.device)
