@@ -22,6 +22,7 @@ export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -pri
 export ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export PYTHONPATH=$PWD TRITON_INTERPRET=1
-# Not the tests that build or compile anew, nor Triton's interpreter: none of them runs the code under test. Nor speed.
+# Not the tests that build or compile anew, nor Triton's interpreter: none of them runs the code under test. Nor speed,
+# nor the tests of glibc's allocator, whose place the sanitizer's takes.
 "$python" -m pytest -p no:cacheprovider -n "${JOBS:-2}" -k "not triton and not compile and not speed" \
-  --ignore tests/models --ignore tests/builds "$@"
+  --ignore tests/models --ignore tests/builds --ignore tests/kernels/test_allocator.py "$@"
