@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 import time
 import warnings
 
@@ -36,7 +37,8 @@ class PageFaultWarning(UserWarning):
 
 # Bytes of a train from which on a layer is large: allocating it anew costs some 256 faults, more than its kernel.
 LARGE = 1 << 20
-# A fault costs 2 to 4 us, the zeroing of its page included. At this rate they take 5 to 10 percent of the time.
+# A fault costs 2 to 4 us, the zeroing of its page included. At this rate they take 5 to 10 percent of the time. That is
+# the calling thread's time at work, so that a machine that is busy with something else does not hide them.
 _MANY = 25_000  # faults per second
 _CALLS = 64  # large calls of a count. The first count is not judged: memory that is touched first costs faults anyway.
 _COUNTS = 8  # after so many the loop is left alone
@@ -47,7 +49,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.calls = self.counts = self.faults = 0
-        self.since = 0.0
+        self.since, self.thread = 0.0, 0
 
     def call(self) -> str:
         """Count a call. Return a text for a warning, once, where the faults since the last count are many."""
@@ -55,19 +57,20 @@ class Watch:
         self.calls += 1
         if self.calls % _CALLS:
             return ""
-        faults, now = _minor_faults(), time.monotonic()
+        faults, now, thread = _minor_faults(), time.thread_time(), threading.get_ident()
         rate = (faults - self.faults) / max(now - self.since, 1e-9)
-        self.faults, self.since = faults, now
+        many = self.counts > 0 and thread == self.thread and rate > _MANY
+        self.faults, self.since, self.thread = faults, now, thread
         self.counts += 1
-        many = self.counts > 1 and rate > _MANY
         if many or self.counts > _COUNTS:
             _watch = None
         if not many:
             return ""
         return (
-            f"this process has {rate:,.0f} page faults per second, which take a part of the time of every step: the "
-            "memory of freed tensors goes back to the system, and comes anew. hnn_kernels.keep_what_is_freed(), called "
-            f"once, keeps it; so does the environment variable {TUNABLES}. There is no warning after "
+            f"this process has {rate:,.0f} page faults per second of work, which take a part of the time of every "
+            "step: the memory of freed tensors goes back to the system, and comes anew. "
+            "hnn_kernels.keep_what_is_freed(), called once, keeps it; so does the environment variable "
+            f"{TUNABLES}. There is no warning after "
             "warnings.filterwarnings('ignore', category=hnn_kernels.PageFaultWarning)"
         )
 

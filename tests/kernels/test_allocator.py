@@ -64,7 +64,7 @@ def watched(monkeypatch):
     clock = {"faults": 1000, "now": 7.0}
     monkeypatch.setattr(memory, "_watch", memory.Watch())
     monkeypatch.setattr(memory, "_minor_faults", lambda: clock["faults"])
-    monkeypatch.setattr(memory.time, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(memory.time, "thread_time", lambda: clock["now"])
 
     def see(calls, faults, seconds):
         texts = []
@@ -88,6 +88,14 @@ def test_many_faults_are_told_once(watched):
     assert memory.TUNABLES in text
     assert memory._watch is None
     assert watched(1000, 800, 0.02) == []
+
+
+def test_counts_of_two_threads_are_not_compared(watched, monkeypatch):
+    """Each thread has a clock of its own."""
+    for thread in range(4):
+        monkeypatch.setattr(memory.threading, "get_ident", lambda thread=thread: thread)
+        assert watched(64, 800, 0.02) == []
+    assert len(watched(64, 800, 0.02)) == 1
 
 
 def test_few_faults_are_left_alone(watched):
