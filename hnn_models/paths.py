@@ -102,12 +102,12 @@ def ready(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write(path: Path, content: bytes | bytearray | memoryview | str) -> None:
+def write(path: Path, content: bytes | bytearray | str | io.BytesIO) -> None:
     """Write a file in one step: whatever happens meanwhile, it is the former file whole, or the new one whole.
 
     The new content goes into a temporary file of the same folder first, whose name is always the same, so that what a
     killed process left is replaced. Where several processes write, they must take turns (:func:`locked`). Text is
-    written in UTF-8. A link stays a link, and a file keeps its permissions.
+    written in UTF-8, and a ``BytesIO`` is not copied. A link stays a link, and a file keeps its permissions.
 
     Raises:
         OSError: the file cannot be written; the error names it, and no temporary file is left.
@@ -117,7 +117,12 @@ def write(path: Path, content: bytes | bytearray | memoryview | str) -> None:
     try:
         try:
             with part.open("wb") as out:
-                out.write(content.encode() if isinstance(content, str) else content)
+                if isinstance(content, io.BytesIO):
+                    # Python 3.12.1 crashes at its end if the traceback of an error still has an open view.
+                    with content.getbuffer() as view:
+                        out.write(view)
+                else:
+                    out.write(content.encode() if isinstance(content, str) else content)
                 out.flush()
                 os.fsync(out.fileno())
             if target.exists():
@@ -134,7 +139,7 @@ def write_figure(path: Path, figure: "Figure", dots_per_inch: int) -> None:
     """Write a figure of Matplotlib as a PNG file, as :func:`write` does."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dots_per_inch)
-    write(path, drawn.getbuffer())
+    write(path, drawn)
 
 
 @contextmanager

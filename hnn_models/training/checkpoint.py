@@ -81,7 +81,7 @@ def write(content: dict[str, Any], path: Path | str) -> None:
     # In memory first: torch makes a RuntimeError, which names no file, of what a file raises.
     whole = io.BytesIO()
     torch.save(content, whole)
-    paths.write(Path(path), whole.getbuffer())
+    paths.write(Path(path), whole)
 
 
 def load(path: Path | str, *, backend: str | None = None) -> Checkpoint:

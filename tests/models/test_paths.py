@@ -1,6 +1,7 @@
 """Paths that users give: one name for reading and writing, and files that are whole whatever happens."""
 
 import errno
+import io
 import os
 import resource
 import signal
@@ -132,6 +133,18 @@ def test_a_full_disk_leaves_the_former_file_and_names_it(tmp_path):
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"former"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_no_view_of_what_was_to_be_written(tmp_path):
+    """The traceback keeps the views of its frames, and Python 3.12.1 crashes when it collects one of a ``BytesIO``."""
+    whole = io.BytesIO(b"new")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match=str(tmp_path / "folder")) as caught:
+        paths.write(tmp_path / "folder", whole)
+    assert caught.tb is not None
+    whole.truncate(0)  # a BufferError while there is a view
+    paths.write(tmp_path / "file", io.BytesIO(b"new"))
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_an_interrupt_while_writing_leaves_no_temporary_file(tmp_path, monkeypatch):
