@@ -112,6 +112,20 @@ def spike_conv2d(
     return products.conv2d(kind, input, weight, bias, window)
 
 
+def worthwhile(weight: Tensor) -> bool:
+    """Tell if a product with this weight can gain by spikes on a CPU.
+
+    With few outputs, or few channels of an image, keeping the input as bits costs more time than is gained. It still
+    saves memory.
+
+    Args:
+        weight: ``[out, in]`` of :func:`spike_linear`, or ``[out, C / groups, kh, kw]`` of :func:`spike_conv2d`.
+    """
+    if weight.dim() == 2:
+        return products.linear_gains(weight.shape[0])
+    return products.conv2d_gains(weight.shape[1], weight.shape[0])
+
+
 def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:
     _checks.floating("input", input)
     autocast = torch.is_autocast_enabled(input.device.type)

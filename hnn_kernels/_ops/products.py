@@ -148,6 +148,16 @@ _ROWS, _CHANNELS = 64, 16
 _PLACES = 2**25
 
 
+def linear_gains(outputs: int) -> bool:
+    """Tell if sums are faster at any density than torch's product, which may be shorter than to keep the bits."""
+    return any(outputs >= least for least, _ in _LIMITS["spike_linear"])
+
+
+def conv2d_gains(channels: int, outputs: int) -> bool:
+    """Tell the same for a convolution, whose product takes longer than to keep the bits: backward alone may gain."""
+    return channels >= _CHANNELS and any(outputs >= least for least, _ in _LIMITS["spike_conv2d_backward"])
+
+
 def _sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtype: torch.dtype) -> bool:
     """Tell if sums over so many ``spikes`` of ``rows`` of ``features`` are faster than torch's product."""
     limit = next((density for least, density in _LIMITS[name] if outputs >= least), 0.0)

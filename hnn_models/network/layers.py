@@ -112,7 +112,8 @@ class SpikingLayer(nn.Module):
             return value
         ones = (1,) * (value.dim() - 3)
         scale = unfiltered_ones(signal.axon, x.shape[0], value).view(-1, 1, 1, *ones)
-        return torch.addcmul(value, scale, bias.to(value.dtype).view(-1, *ones))
+        # Not addcmul: its backward would write a train for the gradient of the bias.
+        return value + scale * bias.to(value.dtype).view(-1, *ones)
 
     def leaves_axon_to(self, behind: "SpikingLayer") -> bool:
         """True if the layer ``behind`` can apply this layer's axon behind its weights, and gains by it.

@@ -1,7 +1,7 @@
 """Weights as modules: when one call is enough for every time step, and when a call is a product with spikes."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from hnn_kernels.products import worthwhile
 
 _AFFINE = (nn.Linear.forward, nn.Conv2d.forward)
 _FLAT = (nn.Flatten, nn.Unflatten, nn.Identity)
@@ -71,7 +73,7 @@ def bare(module: nn.Module, types: Sequence[type]) -> bool:
 
 
 def spike_product(weights: nn.Module, before: Iterable[nn.Module] = (), *, linear: bool = False) -> bool:
-    """True if ``weights(before(x))`` is a matrix product or a convolution with spikes where ``x`` holds spikes.
+    """True if ``weights(before(x))``, where ``x`` holds spikes, is a product with spikes that can gain by them.
 
     Modules in front may flatten, or take the largest value of a window, which is a spike too. With ``linear`` they may
     flatten only, so that they can change places with a filter over time.
@@ -80,6 +82,7 @@ def spike_product(weights: nn.Module, before: Iterable[nn.Module] = (), *, linea
         bare(weights, (nn.Linear, nn.Conv2d))
         and getattr(weights, "padding_mode", "zeros") == "zeros"
         and all(type(tensor) in (Tensor, nn.Parameter, FakeTensor) for tensor in weights.parameters())
+        and worthwhile(cast("Tensor", weights.weight))
         and all(bare(module, _FLAT if linear else (*_FLAT, nn.MaxPool2d)) for module in before)
     )
 

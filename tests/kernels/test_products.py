@@ -13,6 +13,7 @@ from hnn_kernels import spike_conv2d, spike_linear
 from hnn_kernels._ops import products
 from hnn_kernels._ops.bits import lines, pack, unpack
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
+from hnn_kernels.products import worthwhile
 from support.comparisons import as_good_as_the_loop, equal_bits
 from support.guarded_memory import GuardedAllocations, among_nans, call_below
 from support.spike_products import take
@@ -211,6 +212,20 @@ def test_density_decides(calls, rate):
 def test_few_outputs_are_a_dense_product(calls):
     spike_linear(train((128, 200), rate=0.05), torch.randn(10, 200))
     assert not any(used.startswith("sparse") for used in calls)
+
+
+@pytest.mark.parametrize("outputs", [1, 10, 15, 16, 31, 32, 64, 500])
+def test_a_product_is_worthwhile_if_a_train_of_few_spikes_takes_the_sums(outputs):
+    window = products.Window((1, 1), (1, 1), (1, 1), 1)
+    float32 = torch.float32
+    linear = products._sparse("spike_linear", 1, 10_000, 100, outputs, float32)
+    assert worthwhile(torch.empty(outputs, 100)) == linear
+    for channels in (2, 15, 16, 40):
+        gains = [
+            products._sparse_window(name, 1, (32, channels, 20, 20), outputs, window, float32)
+            for name in ("spike_conv2d", "spike_conv2d_backward")
+        ]
+        assert worthwhile(torch.empty(outputs, channels, 3, 3)) == any(gains)
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
