@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from .operations import DTYPES
+from .operations import DTYPES, OPS
 
 
 class Case(NamedTuple):
@@ -15,7 +15,8 @@ class Case(NamedTuple):
 
     Attributes:
         op: the operation's name.
-        shape: the shape ``[T, B, *features]`` of the current; for a training step, T and the shape of the images.
+        shape: the shape ``[T, B, *features]`` of the current; for a training step, T and the shape of the images; for a
+            product, the shape ``[rows, in]`` or ``[B, C, H, W]`` of the train, and the number of outputs.
         dtype: one of ``DTYPES``.
         brief: leave out other libraries under ``torch.compile``, each of which takes a minute to compile.
     """
@@ -32,7 +33,10 @@ class Case(NamedTuple):
 
     @property
     def neuron_steps(self) -> int:
-        """The size of the current, T * B * N."""
+        """The size of the current, T * B * N; for a product, the outputs at every place of the train."""
+        if OPS[self.op].kind == "product":
+            rows, _, *rest = self.shape
+            return rows * math.prod(rest)
         return math.prod(self.shape)
 
     @property
@@ -60,6 +64,9 @@ MAPS, LARGE_MAPS = ((4, 32, 32, 28, 28), (25, 32, 32, 28, 28)), ((25, 32, 32, 28
 LIBRARIES = tuple((500, 16, n) for n in (512, 4096, 16384))
 DIGITS = ((25, 64, 784),)
 STEPPING = ((25, 4, 32), TYPICAL[0])
+# Those of the paper's networks: 25 steps of 64 for dense layers, 32 maps of a step for convolutions.
+DENSE, CONVOLUTIONS = ((1600, 784, 500), (1600, 500, 500)), ((32, 32, 28, 28, 32), (32, 32, 28, 28, 64))
+SPIKE_PRODUCTS = tuple(name for name, op in OPS.items() if op.kind == "product")
 
 SUITES: Mapping[str, tuple[Case, ...]] = {
     "quick": (
@@ -69,6 +76,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("conv", [(4, 8, 32, 28, 28)], brief=True),
         *cases("linear_lif", [(10, 64, 512)], brief=True),
         *cases("mlp_lif_step", [(4, 64, 784)], brief=True),
+        *cases("spike_products_10", (*DENSE[:1], *CONVOLUTIONS[:1]), brief=True),
     ),
     "full": (
         *cases("lif", TYPICAL),
@@ -89,12 +97,14 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("mlp_lif_step", DIGITS, "float32", "bfloat16", brief=True),
         *cases("cnn_step", [(25, 4, 3, 32, 32)], brief=True),
         *cases("cnn_lif_step", [(25, 4, 3, 32, 32)], brief=True),
+        *(case for op in SPIKE_PRODUCTS for case in cases(op, (*DENSE, *CONVOLUTIONS), brief=True)),
     ),
     "gpu_quick": (
         *cases("lif", (TYPICAL[1], LARGE[0]), "float32", "bfloat16", brief=True),
         *cases("lif_axon_learnt", TYPICAL[1:2], brief=True),
         *cases("linear_lif", TYPICAL[1:2], *DTYPES, brief=True),
         *cases("mlp_lif_step", DIGITS, brief=True),
+        *cases("spike_products_10", DENSE[:1], brief=True),
     ),
     "gpu": (
         *cases("lif", TYPICAL),
@@ -112,6 +122,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("mlp_lif_step", DIGITS, *DTYPES, brief=True),
         *cases("cnn_step", [(25, 32, 3, 32, 32)], *DTYPES, brief=True),
         *cases("cnn_lif_step", [(25, 32, 3, 32, 32)], *DTYPES, brief=True),
+        *(case for op in SPIKE_PRODUCTS for case in cases(op, DENSE, brief=True)),
     ),
 }
 

@@ -1,10 +1,10 @@
-"""The contract between the suite and a provider: a layer of neurons, and the class that makes it."""
+"""The contract between the suite and a provider: a layer of neurons, a product with spikes, and what makes them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import hnn_kernels
 
@@ -55,7 +55,23 @@ class Layer(NamedTuple):
         return self._replace(run=run)
 
 
+class Product(NamedTuple):
+    """A product of weights with a spike train.
+
+    Attributes:
+        run: a function from the train, ``[rows, in]`` or ``[B, C, H, W]`` of 0 and 1, to what the weights give for it.
+            Its graph leads to the parameters of the weights.
+        note: a remark for the reader of its figures.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    note: str = ""
+
+
+Weights = nn.Linear | nn.Conv2d
 MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]  # from the dynamics and the features
+MakeProduct = Callable[[Weights], Product]
+NO_PRODUCT = "it has no product with spikes"
 
 
 class Provider(Protocol):
@@ -84,6 +100,30 @@ class Provider(Protocol):
             Unsupported: it is not installed, or has no layer for this device, this dtype or such dynamics.
         """
         ...
+
+
+@runtime_checkable
+class Multiplier(Provider, Protocol):
+    """A provider that has a product with spikes of its own."""
+
+    def product(self, weights: Weights, device: torch.device) -> Product:
+        """The product of spike trains on ``device`` with ``weights``, whose parameters it uses.
+
+        Raises:
+            Unsupported: it is not installed, or has no product for this device or such weights.
+        """
+        ...
+
+
+def multiplier(provider: Provider) -> Multiplier:
+    """``provider``, as one that multiplies.
+
+    Raises:
+        Unsupported: it has no product with spikes.
+    """
+    if not isinstance(provider, Multiplier):
+        raise Unsupported(NO_PRODUCT)
+    return provider
 
 
 def axon_filter(

@@ -61,18 +61,18 @@ def peak_bytes(work: Work, device: torch.device) -> int:
 def tape_bytes(work: Work, device: torch.device) -> int:
     """The bytes that are kept from forward for backward, with the input if backward needs it.
 
-    The input is a copy that only the graph can hold, and of the output only its node in the graph is kept. So the
-    bytes that are left are those that backward needs, wherever a library keeps them.
+    The input is a copy that only the graph can hold, unless it is data, and of the output only its node in the graph is
+    kept. So the bytes that are left are those that backward needs, wherever a library keeps them.
     """
     x, target = work.items[0]
     with watched(device) as found:
-        node = _node(work.forward, x, target)
+        node = _node(work, x, target)
     del node
     return found.left
 
 
-def _node(forward: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor) -> object:
-    return forward(x.clone() if x.requires_grad else x, target).grad_fn
+def _node(work: Work, x: Tensor, target: Tensor) -> object:
+    return work.forward(x if work.data else x.clone(), target).grad_fn
 
 
 def buffers(device: torch.device) -> dict[str, Callable[[], object]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hnn_models import HybridNetwork
 from hnn_models.analysis.timing import currents
 
-from .fairness import reference
+from .fairness import Agreement, check, reference
 from .layer import Layer, MakeLayer
 from .operations import Dynamics
 from .workloads import Work, Workload, scale
@@ -74,11 +74,11 @@ class Step(Workload):
             optimizer.step()
             optimizer.zero_grad()
 
-        def layers() -> Iterator[tuple[Layer, Tensor]]:
+        def checks() -> Iterator[Agreement]:
             for neurons, current in _currents(network, self.items[0][0]):
-                yield neurons.layer, current
+                yield check(neurons.layer, current, self._wanted(neurons.last))
 
-        return Work(self.items, forward, backward, layers)
+        return Work(self.items, forward, backward, checks, data=True)
 
     def _network(self, make: MakeLayer) -> HybridNetwork:
         steps, _, *image = self.case.shape
@@ -87,11 +87,13 @@ class Step(Workload):
         layers = [(shape, module) for part, shape, module in network.modules_by_layer() if module and part.spiking]
         for shape, module in layers:
             last = module is network.spiking[-1]
-            dynamics: Dynamics = self.op.dynamics
-            if last:
-                dynamics = dynamics._replace(axon=False, learnt=False)
-            module.neurons = Neurons(make(dynamics, tuple(shape)), last)
+            module.neurons = Neurons(make(self._wanted(last), tuple(shape)), last)
         return network
+
+    def _wanted(self, last: bool) -> Dynamics:
+        """The dynamics of a layer. The last one of a network has no axon."""
+        dynamics = self.op.dynamics
+        return dynamics._replace(axon=False, learnt=False) if last else dynamics
 
 
 def _currents(network: HybridNetwork, images: Tensor) -> list[tuple[Neurons, Tensor]]:

@@ -1,4 +1,4 @@
-"""The operations that the suite measures: a layer of neurons alone, behind weights, or in a training step."""
+"""The operations that the suite measures: a layer of neurons alone, behind weights, or in a training step; products."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -45,7 +45,8 @@ class Op(NamedTuple):
         name: its name in records and on the command line.
         title: its name in tables.
         dynamics: the dynamics that every provider is asked for.
-        kind: ``"neuron"``, the layer alone; ``"linear"``, Linear before it; ``"step"``, a training step of a network.
+        kind: ``"neuron"``, the layer alone; ``"linear"``, Linear before it; ``"step"``, a training step of a network;
+            ``"product"``, weights behind a spike train, without neurons.
         elements_forward, elements_backward: the values per neuron-step that a call must move at least. Filters add
             none: their state stays in registers or caches, and coefficients and their gradients are a T * B-th of the
             current. Both are 0 where matrix products take most of the time. The floor is then the products alone,
@@ -53,6 +54,7 @@ class Op(NamedTuple):
         formula: the tensors, or the products, that are counted.
         architecture: the network of a ``"step"``, in the paper's notation.
         stepping: a call per step, with the state in and out, where a library has such calls.
+        density: the spikes per value of the train of a ``"product"``.
     """
 
     name: str
@@ -64,16 +66,23 @@ class Op(NamedTuple):
     formula: str = "x, s | x, grad s, grad x"
     architecture: str = ""
     stepping: bool = False
+    density: float = 0.0
 
     @property
     def layers(self) -> int:
         """The number of spiking layers."""
         return max(1, sum(part.startswith("S") for part in self.architecture.split("-")))
 
+    @property
+    def has_floor(self) -> bool:
+        """True if matrix products stand around the neurons. They are measured alone, too."""
+        return self.kind in ("linear", "step")
+
 
 _PRODUCTS = {"elements_forward": 0, "elements_backward": 0, "formula": "x W | grad W, W grad"}
 _AXON, _LEARNT = Dynamics(axon=True), Dynamics(axon=True, learnt=True)
 _MLP, _CNN = "S784-S500-S10", "S32C3-S32C3-S64C3-P2-S64C3-P2-S512-S10"
+DENSITIES = (0.05, 0.1, 0.25, 0.5)
 
 # The list of operations. `SUITES` of cases.py gives each its sizes.
 OPS: Mapping[str, Op] = {
@@ -94,15 +103,15 @@ OPS: Mapping[str, Op] = {
         Op("cnn_step", "Training step of the paper's CNN", _AXON, "step", **_PRODUCTS, architecture=_CNN),
         Op("cnn_lif_step", "Training step of that CNN without axons", Dynamics(), "step", **_PRODUCTS,
            architecture=_CNN),
+        *(Op(f"spike_products_{100 * d:.0f}", f"Products of weights with {100 * d:.0f} % spikes", Dynamics(), "product",
+             **_PRODUCTS, density=d) for d in DENSITIES),
     )
 }  # fmt: skip
 
 # The titles of the operations that the commands in studies/ measure. They are not part of the suite, but share the form
 # of its records.
-DENSITIES = (0.05, 0.1, 0.25, 0.5)  # of spike products
 STUDIES: Mapping[str, str] = {
-    **{f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")},
-    **{f"spike_products_{100 * d:.0f}": f"Products of weights with {100 * d:.0f} % spikes" for d in DENSITIES},
+    f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")
 }
 
 
@@ -113,11 +122,6 @@ def title(op: str) -> str:
 
 def counted(op: str) -> str:
     """A sentence about the bytes, the floor or the rows of the operation called ``op``; empty if it is not known."""
-    if op.startswith("spike_products"):
-        return (
-            "*torch* is its Linear or Conv2d on the same train. Backward is the gradient of the weight and the bias. A "
-            "case is the input's shape and the number of outputs; convolutions have kernels of 3 x 3."
-        )
     if op in STUDIES:
         return (
             "*products* is the matrix products of the step alone, *ours* is the step with this project's kernels, and "
@@ -126,5 +130,11 @@ def counted(op: str) -> str:
         )
     if op not in OPS:
         return ""
+    if OPS[op].kind == "product":
+        return (
+            "*torch* is its Linear or Conv2d on the same train, with all of the processor's instructions. Backward is "
+            "the gradient of the weight and the bias. A case is the train's shape and the number of outputs; "
+            "convolutions have kernels of 3 x 3. A neuron-step is a value of the output."
+        )
     what = "Values that must move per neuron-step" if OPS[op].elements_forward else "Matrix products, the floor"
     return f"{what}, forward | backward: {OPS[op].formula}."

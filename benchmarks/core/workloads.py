@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .cases import Case
-from .fairness import gain_for, part
-from .layer import Layer, MakeLayer
+from .fairness import Agreement, check, gain_for, part
+from .layer import Layer, MakeLayer, Provider, Weights
 from .operations import OPS, Dynamics
 from .timing import Variant, clock_of, once
 
@@ -25,13 +25,16 @@ class Work(NamedTuple):
         items: pairs of an input and a target, used in turns. The target is the output's gradient, or labels.
         forward: a function from a pair to the tensor at which backward starts: the output, or the loss.
         backward: a function of that tensor and the pair, which computes the gradients.
-        layers: a function that returns each layer with the current that it gets for the first pair.
+        check: a function that compares each layer, on the current that it gets for the first pair, with the reference.
+            It raises :class:`DisagreementError` for one that disagrees.
+        data: the inputs are data that is there anyway. Otherwise what backward keeps of them is part of the tape.
     """
 
     items: Sequence[tuple[Tensor, Tensor]]
     forward: Callable[[Tensor, Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor], object]
-    layers: Callable[[], Iterable[tuple[Layer, Tensor]]]
+    check: Callable[[], Iterable[Agreement]]
+    data: bool = False
 
     def variant(self) -> Variant:
         """A function for the timing loop. Each call takes the next item."""
@@ -79,6 +82,14 @@ class Workload:
         grads = [torch.randn(shape, device=self.device).to(self.dtype) for _ in range(copies)]
         self.items = [(x.requires_grad_(), grad) for x, grad in zip(inputs, grads, strict=True)]
 
+    def of(self, provider: Provider) -> Work:
+        """The operation as ``provider`` does it. It must run under :meth:`precision`.
+
+        Raises:
+            Unsupported: it cannot.
+        """
+        return self.work(partial(provider.layer, device=self.device, dtype=self.dtype))
+
     def work(self, make: MakeLayer) -> Work:
         """The operation with layers from ``make``. It must run under :meth:`precision`."""
         layer = make(self.op.dynamics, self.case.shape[2:])
@@ -87,14 +98,11 @@ class Workload:
         weights = self.weights or nn.Identity()
         leaves = (*layer.learnt, *weights.parameters())
 
-        def layers() -> list[tuple[Layer, Tensor]]:
-            return [(layer, weights(self.items[0][0]).detach())]
-
         return Work(
             self.items,
             lambda x, _: layer.run(weights(x)),
             lambda out, x, grad: torch.autograd.grad(out, (x, *leaves), grad),
-            layers,
+            lambda: [check(layer, weights(self.items[0][0]).detach(), self.op.dynamics)],
         )
 
     def products(self) -> Work:
@@ -128,7 +136,7 @@ def rotated(size: int, device: torch.device) -> int:
     return -(-ROTATED_BYTES // size) if device.type == "cuda" else 1
 
 
-def scale(weights: nn.Linear | nn.Conv2d, current: Tensor, dynamics: Dynamics) -> None:
+def scale(weights: Weights, current: Tensor, dynamics: Dynamics) -> None:
     """Scale ``weights``, which gave ``current`` ``[T, B, *features]``, so that the neurons fire; set the bias to 0."""
     with torch.no_grad():
         bias = weights.bias.view(-1, *(1,) * (current.dim() - 3))

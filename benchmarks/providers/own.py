@@ -5,14 +5,15 @@ takes, ``cpu avx2`` and its like take another one, and so one run has them all.
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import hnn_kernels
 from hnn_kernels import LIFState, _extensions
 
-from ..core.layer import Layer, Unsupported, axon_filter, lif, lif_step
+from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step
 from ..core.operations import Dynamics
 
 
@@ -23,7 +24,7 @@ def usual_set() -> str:
 
 
 class Own:
-    """A backend of :func:`hnn_kernels.lif`.
+    """A backend of :func:`hnn_kernels.lif` and of products with spikes.
 
     Args:
         backend: its name.
@@ -38,17 +39,8 @@ class Own:
         return hnn_kernels.__version__
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
-        found = hnn_kernels.backends()[self.backend]
-        if "any" not in found.devices and device.type not in found.devices:
-            raise Unsupported(found.reason or f"runs on {', '.join(found.devices)}, not on {device.type}")
-        if self.backend in ("cuda", "triton") and device.type == "cpu":
-            raise Unsupported("on the CPU it is only emulated, for tests")
-        chosen = self._chosen() if self.backend == "cpu" else None
+        choose = self._chooser(device)
         axon, learnt = axon_filter(wanted, features, device)
-
-        def choose() -> None:
-            if chosen is not None:  # backward takes it, too: no other provider runs before it
-                _extensions.cpu.use_instruction_set(chosen)
 
         def run(current: Tensor) -> Tensor:
             choose()
@@ -60,6 +52,37 @@ class Own:
 
         # On a GPU spikes may differ within ulps of the threshold: see "Numbers" in ARCHITECTURE.md.
         return Layer(run, wanted, learnt, exact=device.type == "cpu", step=step)
+
+    def product(self, weights: Weights, device: torch.device) -> Product:
+        choose = self._chooser(device)
+        if self.backend == "reference":
+            raise Unsupported("its product is torch's")
+        multiply = functools.partial(
+            hnn_kernels.spike_linear if isinstance(weights, nn.Linear) else hnn_kernels.spike_conv2d,
+            weight=weights.weight, bias=weights.bias, backend=self.backend,
+        )  # fmt: skip
+
+        def run(train: Tensor) -> Tensor:
+            choose()
+            return multiply(train)
+
+        return Product(run)
+
+    def _chooser(self, device: torch.device) -> Callable[[], None]:
+        """A function that takes the instruction set, to be called first.
+
+        Raises:
+            Unsupported: this backend, or this instruction set, is not for ``device``.
+        """
+        found = hnn_kernels.backends()[self.backend]
+        if "any" not in found.devices and device.type not in found.devices:
+            raise Unsupported(found.reason or f"runs on {', '.join(found.devices)}, not on {device.type}")
+        if self.backend in ("cuda", "triton") and device.type == "cpu":
+            raise Unsupported("on the CPU it is only emulated, for tests")
+        if self.backend != "cpu":
+            return lambda: None
+        # Backward takes it, too: no other provider runs before it.
+        return functools.partial(_extensions.cpu.use_instruction_set, self._chosen())
 
     def _chosen(self) -> str:
         usual, there = usual_set(), _extensions.cpu.instruction_sets()

@@ -1,5 +1,9 @@
-"""SpikingJelly 2: the LIF in each of its implementations, and FlexSN, which generates a kernel from a user's step."""
+"""SpikingJelly 2: the LIF in each of its implementations, and FlexSN, which generates a kernel from a user's step.
 
+Its products with spikes are CUDA kernels of dense layers.
+"""
+
+import importlib.util
 import math
 from collections.abc import Callable
 
@@ -8,7 +12,7 @@ from torch import Tensor, nn
 
 from hnn_kernels import IIR, SURROGATES
 
-from ..core.layer import Layer, Unsupported, axon_filter
+from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter
 from ..core.operations import Dynamics
 from .helpers import Compiled, Peer, no_axon
 from .loops import Spike
@@ -90,6 +94,28 @@ class SpikingJelly(Peer):
             raise Unsupported(f"the library runs {found['implementation']!r} in this process: {why}")
 
 
+class NativeSpikingJelly(SpikingJelly):
+    """The native kernels, which also have a sparse product with spikes: ``functional.sparse_linear``."""
+
+    def __init__(self) -> None:
+        super().__init__("cuda")
+
+    def product(self, weights: Weights, device: torch.device) -> Product:
+        self.version()
+        if device.type == "cpu":
+            self.check_device(device)
+        if not isinstance(weights, nn.Linear):
+            raise Unsupported("its product with spikes is that of a dense layer")
+        if importlib.util.find_spec("spikingjelly._ops.spike_linear._C") is None:
+            raise Unsupported("without its native extension its product with spikes is torch's")
+        from spikingjelly.activation_based import functional
+
+        def run(train: Tensor) -> Tensor:
+            return functional.sparse_linear(train, weights.weight, weights.bias, "sparse")
+
+        return Product(run, note="not yet run on a GPU with this suite")
+
+
 class FlexSN(Peer):
     """``FlexSN`` with the layer's step: a generated Triton kernel on CUDA, a loop over ``current[t]`` elsewhere.
 
@@ -152,5 +178,5 @@ def step(wanted: Dynamics, axon: IIR | None) -> Callable[..., tuple[Tensor, ...]
 
 _LOOP, _FLEX = SpikingJelly("torch"), FlexSN()
 PROVIDERS = (
-    _LOOP, SpikingJelly("triton"), SpikingJelly("cuda"), Compiled(_LOOP), _FLEX, Compiled(_FLEX),
+    _LOOP, SpikingJelly("triton"), NativeSpikingJelly(), Compiled(_LOOP), _FLEX, Compiled(_FLEX),
 )  # fmt: skip

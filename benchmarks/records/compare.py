@@ -4,9 +4,9 @@ A side is ``PATH``, ``PATH@RUN`` or ``PATH@COMMIT``, because a record may have m
 the newest run of each setting and provider counts.
 
 A machine's speed drifts by more than most changes amount to. So times are divided by yardsticks of the same run: the
-copy whose bandwidth the run measured, and the plain loop over time at the same setting. The loop itself has the
-reference as its yardstick. It also has the clock, as every provider has without a loop beside it: a copy that is in the
-cache in one run and not in the other is off by a factor of two.
+copy whose bandwidth the run measured, and PyTorch's plain way at the same setting: the loop over time, or torch's own
+product. The loop itself has the reference as its yardstick. It also has the clock, as every provider has without a
+plain way beside it: a copy that is in the cache in one run and not in the other is off by a factor of two.
 
 A provider changed *beyond noise* if three things hold for every yardstick of both sides: its quartiles in units of the
 yardstick do not overlap, its median moved by 5 % or more, and all yardsticks agree on the direction. The change is then
@@ -23,13 +23,13 @@ from ..core.operations import title
 from . import report
 from .record import read
 from .rows import MACHINE, Row
-from .standings import LOOP, groups, newest, setting, subject
+from .standings import LOOP, PLAIN, groups, newest, setting, subject
 
 LEAST = 1.05
 CLOCK = "the clock"
 _COLUMNS = (
     "operation",
-    "`[T, B, N]`",
+    "size",
     "dtype",
     "mode, buffers",
     "provider",
@@ -136,15 +136,15 @@ def _measured(rows: Sequence[Row]) -> dict[tuple, tuple[Row, Yardsticks]]:
 
 
 def _yardsticks(row: Row, together: Sequence[Row]) -> Yardsticks:
-    beside = "reference" if row.provider == LOOP else LOOP
-    found = {other.provider: other.median_ms for other in together if other.provider == beside}
+    beside = {"reference"} if row.provider == LOOP else {*PLAIN} - {row.provider}
+    found = {other.provider: other.median_ms for other in together if other.provider in beside}
     found["copy"] = next((r.share_of_copy / r.gb_per_s for r in together if r.gb_per_s and r.share_of_copy), None)
     return {name: value for name, value in found.items() if value}
 
 
 def _change(before: Row, one: Yardsticks, after: Row, other: Yardsticks) -> Change:
     units = {name: (one[name], other[name]) for name in one if name in other}
-    if LOOP not in units:
+    if not units.keys() & {*PLAIN}:
         units[CLOCK] = (1.0, 1.0)
     ratios = [(after.median_ms / new) / (before.median_ms / old) for old, new in units.values()]
     apart = all(

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocat
 
 from hnn_models import paths
 
-from ..core.operations import title
+from ..core.operations import OPS, title
 from . import report
 from .record import read
 from .rows import Row
@@ -55,9 +55,12 @@ def write(record: Path, folder: Path) -> list[Path]:
 
 
 def scaling(shown: Shown, styles: Styles) -> Figure | None:
-    """Nanoseconds per neuron-step over T, B and N, with the other two fixed; None if no size was varied."""
+    """Nanoseconds per neuron-step over T, B and N, with the other two fixed; None if no size was varied.
+
+    A product has other sizes, and no such plot.
+    """
     lines = {axis: line for axis in _AXES if len(line := _line(shown, axis)) > 1}
-    if not lines:
+    if not lines or any(at.op in OPS and OPS[at.op].kind == "product" for at in shown):
         return None
     figure, panels = _figure(shown, "time per neuron-step", len(lines))
     for ax, (axis, line) in zip(panels, lines.items(), strict=True):

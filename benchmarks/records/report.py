@@ -5,8 +5,11 @@ write the reasons why another provider is faster, leaner or near, in ``<record>.
 
     [[reason]]
     provider = "norse"          # shell patterns; a column that is left out matches everything
-    op = "lif_*"
+    op = ["lif", "lif_axon*"]   # one of several
     why = "..."
+
+A reason must be for a case in which another wins or is near, so that none outlives its cause. One for an operation that
+the record does not have yet waits for its rows.
 """
 
 import math
@@ -19,6 +22,7 @@ from typing import Any, NamedTuple
 from hnn_models import paths
 
 from ..core.cases import sizes
+from ..core.layer import NO_PRODUCT
 from ..core.operations import MODES, OPS, counted, title
 from .record import read
 from .rows import MACHINE, Row
@@ -40,10 +44,10 @@ _COLUMNS = (
     "mode, buffers", "provider", "median (ms)", "quartiles (ms)", f"{TIMES} ours", "ns per neuron-step", "GB/s",
     "of the copy", "first call (ms)", "peak (MiB)", "tape (MiB)", "spike rate", "note",
 )  # fmt: skip
-_WINS = ("operation", "`[T, B, N]`", "dtype", "mode, buffers", "provider", "figure", "reason")
+_WINS = ("operation", "size", "dtype", "mode, buffers", "provider", "figure", "reason")
 _PATTERNS = ("provider", "op", "case", "dtype", "mode", "buffers")
 
-Reasons = Sequence[dict[str, str]]
+Reasons = Sequence[dict[str, Any]]
 
 
 def write(record: Path) -> Path:
@@ -79,11 +83,11 @@ def markdown(rows: Sequence[Row], name: str, why: Reasons = ()) -> str:
         why: the reasons.
 
     Raises:
-        ValueError: a reason is for no case in which another wins or is near.
+        ValueError: a reason is for no case in which another wins or is near, and for no operation to come.
     """
     found = standings(rows)
     wins, near = _explained(found, why, _better), _explained(found, why, _near)
-    unused = [entry for i, entry in enumerate(why) if i not in wins.used | near.used]
+    unused = [entry for i, entry in enumerate(why) if i not in wins.used | near.used and not _to_come(entry, rows)]
     if unused:
         raise ValueError(f"a reason must be for a case in which another wins or is near; got {unused}")
     lines = [
@@ -190,11 +194,12 @@ def _settings(found: Iterable[Setting], case: _Case) -> list[Setting]:
 
 
 def _nowhere(rows: Iterable[Row]) -> dict[str, str]:
-    """The providers without a figure on the page for one and the same reason."""
+    """The providers without a figure on the page for one and the same reason, the lack of a product apart."""
     told: dict[str, set[str]] = {}
     for row in newest(rows):
         told.setdefault(row.provider, set()).add(row.note if row.median_ms is None else "")
-    return {name: why for name, notes in told.items() if len(notes) == 1 and (why := notes.pop())}
+    others = {name: notes - {NO_PRODUCT} or notes for name, notes in told.items()}
+    return {name: why for name, notes in others.items() if len(notes) == 1 and (why := notes.pop())}
 
 
 def _without_figures(rows: Iterable[Row]) -> list[str]:
@@ -277,5 +282,16 @@ def _part(part: float) -> str:
     return "under 0.01" if part < 0.01 else figure(part)
 
 
-def _matches(entry: dict[str, str], row: Row) -> bool:
-    return all(fnmatchcase(getattr(row, name), entry.get(name, "*")) for name in _PATTERNS)
+def _to_come(entry: dict[str, Any], rows: Sequence[Row]) -> bool:
+    """True if the reason is for operations of the suite, and the record has no row of them."""
+    meant = {op for op in OPS if _matches_one(entry, "op", op)}
+    return bool(meant) and not meant & {row.op for row in rows}
+
+
+def _matches(entry: dict[str, Any], row: Row) -> bool:
+    return all(_matches_one(entry, name, getattr(row, name)) for name in _PATTERNS)
+
+
+def _matches_one(entry: dict[str, Any], name: str, value: str) -> bool:
+    given = entry.get(name, "*")
+    return any(fnmatchcase(value, pattern) for pattern in ([given] if isinstance(given, str) else given))

@@ -8,12 +8,15 @@ from .rows import Row
 
 OURS = ("cuda", "cpu", "triton")  # the first of them with a figure is "ours": the backend that a call takes by default
 LOOP, COMPILED = "loop", "loop compiled"
+TORCH = "torch"  # its own products
+PLAIN = (LOOP, TORCH)  # the way of a PyTorch user without a library, of neurons and of products
 PRODUCTS = "products alone"  # not a provider: the operation without its neurons
 FLOORS = (PRODUCTS,)  # only a part of the work
 # Our kernels for the CPU with an instruction set that a call does not take by default, with the set's name in words.
 SETS = {"cpu avx512": "AVX-512", "cpu avx2": "AVX2", "cpu default": "any processor"}
 UNCOMPARED = (*FLOORS, *SETS)  # they never count as faster or leaner
-OURSELVES = (*OURS, *UNCOMPARED, "reference", LOOP, "loop x[t]", COMPILED)  # every name that is no other library
+# Every name that is no other library.
+OURSELVES = (*OURS, *UNCOMPARED, "reference", *PLAIN, "loop x[t]", COMPILED)
 LEANER = 0.99  # memory counts as less if it is less by 1 % or more
 
 

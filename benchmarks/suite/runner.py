@@ -2,18 +2,20 @@
 
 import gc
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from ..core import fairness, memory, timing
+from ..core import memory, timing
 from ..core.cases import Case
 from ..core.fairness import DisagreementError
-from ..core.layer import Provider, Unsupported
+from ..core.layer import Provider, Unsupported, multiplier
 from ..core.networks import Step
 from ..core.operations import MODES, OPS
+from ..core.products import SpikeProduct
 from ..core.timing import Laps, OverTimeError, Plan, Variant
 from ..core.workloads import Work, Workload, least_seconds
 from ..providers.helpers import Compiled
@@ -22,6 +24,10 @@ from ..records.rows import Row, Run
 from ..records.standings import PRODUCTS
 
 COPY = "copy"
+# The work of each kind of operation.
+WORKLOADS: Mapping[str, Callable[[Case, torch.device], Workload]] = {
+    "neuron": Workload, "linear": Workload, "step": Step, "product": SpikeProduct,
+}  # fmt: skip
 Watch = Callable[[str], object]  # called with the name of the next step, for the progress bar
 
 
@@ -89,7 +95,7 @@ class Measurement:
             least = least_seconds(self.case, self.device)
             if least > self.plan.limit:
                 raise OverTimeError(f"{_over(self.plan)}: its matrix products alone take about {least:.0f} s here")
-            workload = (Step if self.op.kind == "step" else Workload)(self.case, self.device)
+            workload = WORKLOADS[self.op.kind](self.case, self.device)
         except (Exception, OverTimeError) as error:
             why = reason(error)
             return [self.row(provider.name, note=why) for provider in self.providers]
@@ -99,7 +105,7 @@ class Measurement:
     def _measure(self, workload: Workload) -> list[Row]:
         ready: dict[str, Ready] = {}
         refused: dict[str, str] = {}
-        if self.op.kind != "neuron":
+        if self.op.has_floor:
             self.watch(PRODUCTS)
             try:
                 ready[PRODUCTS] = self._prepare(workload.products(), PRODUCTS, torch.__version__)
@@ -114,7 +120,7 @@ class Measurement:
                     raise Unsupported(why)
                 if self.case.shape[0] >= self.slow.get((self.op.name, provider.name), sys.maxsize):
                     raise OverTimeError(f"{_over_first(self.plan)}, with as many steps or fewer")
-                work = workload.work(partial(provider.layer, device=self.device, dtype=workload.dtype))
+                work = workload.of(provider)
                 ready[provider.name] = self._checked(work, self._prepare(work, provider.name, version))
             except (Exception, OverTimeError) as error:
                 refused[provider.name] = reason(error)
@@ -154,17 +160,9 @@ class Measurement:
         )
 
     def _checked(self, work: Work, ready: Ready) -> Ready:
-        rates, notes = [], []
-        for layer, current in work.layers():
-            agreement = fairness.check(layer, current)
-            rates.append(agreement.spike_rate)
-            wanted = self.op.dynamics
-            if not layer.dynamics.axon:  # the last layer of a network has none either
-                wanted = wanted._replace(axon=False, learnt=False)
-            differences = layer.dynamics.differences(wanted)
-            notes += [differences and f"its own dynamics: {differences}", layer.note, agreement.note]
-        note = "; ".join(dict.fromkeys(filter(None, notes)))
-        return ready._replace(spike_rate=sum(rates) / len(rates), note=note)
+        agreements = list(work.check())
+        note = "; ".join(dict.fromkeys(note for one in agreements for note in one.notes))
+        return ready._replace(spike_rate=sum(one.spike_rate for one in agreements) / len(agreements), note=note)
 
     def _figures(
         self, workload: Workload, name: str, ready: Ready, buffers: str, calls: list[Laps], copy: float | None
@@ -203,7 +201,7 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
     """An estimate of the seconds that :func:`run` takes.
 
     The checks and untimed calls of a provider take about as long as its turns. On a CPU those of eager loops take
-    longer, some thirty calls of 10 ns per neuron-step. A provider without such a layer takes no time.
+    longer, some thirty calls of 10 ns per neuron-step. A provider without such a layer or product takes no time.
     """
     each = (1 + len(memory.buffers(device))) * plan.seconds
     extra = 3e-7 if device.type == "cpu" else 0.0
@@ -213,7 +211,7 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
         if least_seconds(case, device) > plan.limit:
             continue
         if (case.op, case.dtype) not in able:
-            able[case.op, case.dtype] = [one for one in providers if _has_layer(one, case, device)]
+            able[case.op, case.dtype] = [one for one in providers if _can(one, case, device)]
         measured = [one for one in able[case.op, case.dtype] if not _not_tried(one, case, plan)]
         total += (each + extra * case.neuron_steps) * len(measured)
         total += min(_compile_seconds(case), plan.first) * sum(isinstance(one, Compiled) for one in measured)
@@ -225,10 +223,13 @@ def _compile_seconds(case: Case) -> float:
     return OPS[case.op].layers * (5 + case.shape[0] / 3)
 
 
-def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
+def _can(provider: Provider, case: Case, device: torch.device) -> bool:
     try:
         provider.version()
-        provider.layer(OPS[case.op].dynamics, (1,), device, case.torch_dtype)
+        if OPS[case.op].kind == "product":
+            multiplier(provider).product(nn.Linear(1, 1, device=device), device)
+        else:
+            provider.layer(OPS[case.op].dynamics, (1,), device, case.torch_dtype)
     except Exception:  # its row will have the reason
         return False
     return True
@@ -236,7 +237,7 @@ def _has_layer(provider: Provider, case: Case, device: torch.device) -> bool:
 
 def _not_tried(provider: Provider, case: Case, plan: Plan) -> str:
     """The reason why this provider skips the case; empty if it does not."""
-    if not isinstance(provider, Compiled):
+    if not isinstance(provider, Compiled) or OPS[case.op].kind == "product":  # it compiles no product
         return ""
     if case.brief and not isinstance(provider.base, Loop):
         return "measured at other sizes: compiling it takes a minute for each"

@@ -78,6 +78,15 @@ def test_the_loop_is_compared_by_the_reference():
     assert moved(before, [one._replace(share_of_copy=one.share_of_copy / 2) for one in after])["loop"] == (1.0, False)
 
 
+def test_products_are_compared_by_torch():
+    plain = {"op": "spike_products_10", "gb_per_s": None, "share_of_copy": None}
+    before = [row(**plain), row("torch", 4.0, **plain)]
+    after = [row(median=1.5, **plain), row("torch", 6.0, **plain)]
+    assert moved(before, after) == {"cpu": (1.0, False), "torch": (1.5, True)}
+    assert moved(before, [row(median=1.5, **plain), before[1]])["cpu"] == (1.5, True)
+    assert {change.yardsticks for change in compare.compare(before, before)} == {("torch",), ("the clock",)}
+
+
 def test_without_a_yardstick_the_times_themselves_are_compared():
     plain = {"gb_per_s": None, "share_of_copy": None}
     (change,) = compare.compare([row(**plain)], [row(median=1.5, **plain)])

@@ -11,8 +11,11 @@ from benchmarks.core import fairness, memory, timing
 from benchmarks.core.cases import SUITES, Case
 from benchmarks.core.networks import Step
 from benchmarks.core.operations import Dynamics
+from benchmarks.core.products import SpikeProduct
 from benchmarks.core.timing import CPUClock, OverTimeError, Plan
 from benchmarks.core.workloads import Work, Workload, rotated
+from benchmarks.providers import own, plain
+from hnn_kernels import _extensions
 from support.fake_providers import CPU, PLAN, Fake, raising
 from support.paths import ROOT
 
@@ -129,6 +132,15 @@ def test_the_tape_of_ours_has_the_current_and_that_of_a_step_no_gradients():
         assert 0 < memory.tape_bytes(products, CPU) < 4 * sum(p.numel() for p in step.parameters.values())
 
 
+@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
+@pytest.mark.parametrize("shape", [(640, 256, 8), (4, 16, 12, 12, 8)], ids=["dense", "convolution"])
+def test_the_tape_of_a_product_has_the_train_as_it_is_kept(shape):
+    workload = SpikeProduct(Case("spike_products_10", shape), CPU)
+    train = workload.items[0][0].nbytes
+    assert memory.tape_bytes(workload.of(plain.Torch()), CPU) == train
+    assert memory.tape_bytes(workload.of(own.Own("cpu")), CPU) == train // 32
+
+
 FULL = """
 import torch
 from benchmarks.core import memory
@@ -170,8 +182,8 @@ def test_a_part_is_cut_from_the_batch_and_never_empty(monkeypatch):
 
 def test_a_spike_rate_out_of_range_is_noted():
     layer = Fake().layer(Dynamics(threshold=0.2), (50,), CPU, torch.float32)
-    agreement = fairness.check(layer, torch.rand(6, 4, 50))
-    assert agreement.note == f"spike rate {100 * agreement.spike_rate:.2g} % on the common input"
+    agreement = fairness.check(layer, torch.rand(6, 4, 50), layer.dynamics)
+    assert agreement.notes == (f"spike rate {100 * agreement.spike_rate:.2g} % on the common input",)
 
 
 def test_inputs_on_a_gpu_exceed_its_cache():

@@ -40,6 +40,10 @@ def test_scaling_has_a_panel_for_each_axis_and_a_line_for_each_provider():
     assert drawn(plots.scaling, run(SIZES[:1])) is None
 
 
+def test_products_have_no_neurons_to_vary():
+    assert drawn(plots.scaling, run(("1600x784x500", "1600x500x500"), ("spike_products_10",))) is None
+
+
 def test_a_long_heading_ends_before_the_legend():
     longest = max(OPS.values(), key=lambda op: len(op.title)).name
     rows = [row(provider, case=case, op=longest, dtype="bfloat16", device="NVIDIA H100 80GB HBM3")

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 import hnn_kernels
-from benchmarks.core.layer import Layer, Provider, Unsupported
+from benchmarks.core.cases import Case
+from benchmarks.core.layer import Layer, Multiplier, Provider, Unsupported, multiplier
 from benchmarks.core.operations import OPS, Dynamics
+from benchmarks.core.products import SpikeProduct
 from benchmarks.providers import FILES, others, providers
 from benchmarks.providers.helpers import Compiled, Peer
 from benchmarks.providers.own import usual_set
@@ -39,6 +41,7 @@ SETS = ("cpu avx512", "cpu avx2", "cpu default")
 OURS = ("cpu", *SETS, "reference", "loop", "loop x[t]")
 GPU_ONLY = ("spikingjelly triton", "spikingjelly cuda", "sinabs exodus", "tether")
 PEERS = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Peer) and name not in GPU_ONLY)
+MULTIPLIERS = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Multiplier))
 COMPILED = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Compiled))
 
 
@@ -139,6 +142,35 @@ def test_each_instruction_set_of_the_processor_is_measured_once():
     assert _extensions.cpu.build_info()["instruction_set"] == usual
 
 
+@pytest.mark.parametrize("op", ["spike_products_10", "spike_products_50"])
+@pytest.mark.parametrize("shape", [(128, 64, 128), (2, 32, 10, 10, 64)], ids=["dense", "convolution"])
+@pytest.mark.parametrize("name", MULTIPLIERS)
+def test_a_product_is_that_of_the_weights(name, shape, op):
+    workload = SpikeProduct(Case(op, shape), CPU)
+    try:
+        PROVIDERS[name].version()
+        (agreement,) = workload.of(PROVIDERS[name]).check()
+    except Unsupported as why:
+        pytest.skip(str(why))
+    assert agreement.spike_rate == workload.items[0][0].mean().item()
+
+
+@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
+def test_a_product_takes_its_own_instruction_set():
+    for own in set(_extensions.cpu.instruction_sets()) - {usual_set()}:
+        product = PROVIDERS[f"cpu {own}"].product(torch.nn.Linear(3, 2), CPU)
+        _extensions.cpu.use_instruction_set(usual_set())
+        product.run(torch.ones(4, 3))
+        assert _extensions.cpu.build_info()["instruction_set"] == own
+
+
+def test_who_multiplies():
+    assert ("cpu", *SETS, "cuda", "triton", "reference", "torch", "spikingjelly cuda") == MULTIPLIERS
+    for name in ("loop", "loop compiled", "snntorch", "spikingjelly torch"):
+        with pytest.raises(Unsupported, match="it has no product with spikes"):
+            multiplier(PROVIDERS[name])
+
+
 @pytest.mark.parametrize("wanted", DYNAMICS, ids=name_of)
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_computes_the_dynamics_that_it_declares(name, wanted):
@@ -197,7 +229,7 @@ def test_a_missing_peer_raises_unsupported(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    ours = {name for name in PROVIDERS if name.startswith("loop") or name in (*hnn_kernels.backends(), *SETS)}
+    ours = {name for name in PROVIDERS if name.startswith("loop") or name in (*hnn_kernels.backends(), *SETS, "torch")}
     for name in PROVIDERS.keys() - ours - {other.name for other in others.PROVIDERS}:
         with pytest.raises(Unsupported, match=r" is not installed$"):
             PROVIDERS[name].version()
@@ -210,7 +242,7 @@ def test_a_peer_without_an_axon_raises_unsupported():
 
 
 def test_a_provider_without_a_cpu_layer_raises_unsupported():
-    for name in ("cuda", "triton", *GPU_ONLY, *(other.name for other in others.PROVIDERS)):
+    for name in ("cuda", "triton", "torch", *GPU_ONLY, *(other.name for other in others.PROVIDERS)):
         with pytest.raises(Unsupported):
             PROVIDERS[name].layer(Dynamics(), SHAPE[2:], CPU, torch.float32)
 

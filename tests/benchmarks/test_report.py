@@ -9,6 +9,7 @@ pytest.importorskip("typer", reason="the command line needs the extra 'models'")
 from typer.testing import CliRunner
 
 from benchmarks.core import cases
+from benchmarks.core.layer import NO_PRODUCT
 from benchmarks.providers import providers
 from benchmarks.records import readme, report, standings
 from benchmarks.records import record as records
@@ -195,6 +196,18 @@ def test_reasons_stand_beside_the_wins_that_they_explain(tmp_path):
     path.write_text('[[reason]]\nprovder = "fast"\nwhy = "a misspelt name"\n')
     with pytest.raises(ValueError, match="provder"):
         report.reasons(record)
+    path.write_text('[[reason]]\nop = ["lif_*", "lif"]\nwhy = "it skips all"\n')
+    assert [cells(line)[-1] for line in wins(records.read(record), report.reasons(record))] == ["it skips all"] * 2
+
+
+def test_a_reason_waits_for_an_operation_that_is_not_in_the_record():
+    early = [{"op": "spike_products_*", "why": "many spikes"}]
+    assert wins([row()], early) == ["Nowhere in this record."]
+    both = [row(op="spike_products_50"), row("torch", 0.9, op="spike_products_50")]
+    assert [cells(line)[-1] for line in wins(both, early)] == ["many spikes"]
+    for why in (early, [{"op": "spike_product", "why": "a misspelt name"}]):
+        with pytest.raises(ValueError, match="a reason must be for a case in which another wins or is near"):
+            report.markdown([row(op="spike_products_50")], "some.csv", why)
 
 
 def test_only_the_newest_run_counts_and_times_of_two_runs_are_not_divided():
@@ -220,6 +233,22 @@ def test_a_provider_without_figures_is_listed_with_the_reason():
     found = lines(rows)
     assert [line for line in found if "not installed" in line] == ["| gone | not installed |"]
     assert found[-1] == "- no figure for big: out of memory"
+
+
+def test_products_are_a_section_with_torch_beside_ours():
+    at = {"op": "spike_products_10", "case": "1600x784x500"}
+    lacks = {"buffers": "", "note": NO_PRODUCT}
+    rows = [
+        row(), row("loop", 8.0), row("gone", None, buffers="", note="not installed"),
+        row(**at), row("torch", 4.0, **at), row("cpu avx2", 2.0, **at), row("loop", None, **at, **lacks),
+        row("gone", None, **at, **lacks),
+    ]  # fmt: skip
+    found = lines(rows)
+    assert found[-10].startswith("## Products of weights with 10 % spikes")
+    assert found[-8].startswith("*torch* is its Linear or Conv2d")
+    assert [cells(line)[4] for line in found[-4:-1] if line] == ["**ours**", "2.00", "4.00"]
+    assert found[-1] == f"- no figure for loop: {NO_PRODUCT}"
+    assert [line for line in found if line.startswith("| gone")] == ["| gone | not installed |"]
 
 
 def test_ours_is_the_default_backend_of_a_call():

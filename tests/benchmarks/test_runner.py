@@ -1,6 +1,7 @@
 """The suite's runner: rows with figures, and rows with the reason why there are none."""
 
 import math
+import re
 import time
 
 import pytest
@@ -8,14 +9,15 @@ import torch
 
 from benchmarks.core import fairness
 from benchmarks.core.cases import SUITES, Case
-from benchmarks.core.layer import Layer, Unsupported
+from benchmarks.core.layer import NO_PRODUCT, Layer, Unsupported
 from benchmarks.core.operations import DTYPES, OPS, Dynamics
 from benchmarks.providers.helpers import Compiled
 from benchmarks.records.rows import Row
 from benchmarks.suite import runner
-from support.fake_providers import CPU, PLAN, Fake, hasten, raising
+from support.fake_providers import CPU, PLAN, Fake, FakeMultiplier, hasten, raising
 
 LIF = Case("lif", (4, 3, 50))
+DENSE, CONVOLUTION = Case("spike_products_10", (400, 20, 7)), Case("spike_products_25", (3, 8, 9, 8, 5))
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +193,7 @@ def test_products_that_take_too_long_are_not_begun():
 
 
 def test_a_case_that_cannot_be_built_is_a_note_for_every_provider(monkeypatch):
-    monkeypatch.setattr(runner, "Workload", lambda case, device: raising(torch.OutOfMemoryError())(case, device))
+    monkeypatch.setattr(runner, "WORKLOADS", {"neuron": raising(torch.OutOfMemoryError())})
     assert [row.note for row in rows_of(Fake("a"), Fake("b"))] == ["out of memory"] * 2
 
 
@@ -215,6 +217,29 @@ def test_products_around_the_neurons_are_measured_alone_too(op, shape, layers, d
     for row in rows:
         assert (row.bytes_moved, row.gb_per_s, row.share_of_copy) == (None, None, None)
         assert row.spike_rate is None if row.provider == runner.PRODUCTS else 0.05 <= row.spike_rate <= 0.2
+
+
+@pytest.mark.parametrize(("case", "density", "outputs"), [(DENSE, 0.1, 400 * 7), (CONVOLUTION, 0.25, 3 * 5 * 7 * 6)])
+def test_products_with_spikes_are_compared_with_the_plain_one(case, density, outputs):
+    rows = rows_of(FakeMultiplier("fine", note="on a rainy day"), cases=[case])
+    assert [row.mode for row in rows] == ["forward", "backward", "both"] * (len(rows) // 3)
+    for row in rows:
+        assert (row.provider, row.case, row.note, row.gb_per_s) == ("fine", case.name, "on a rainy day", None)
+        assert row.spike_rate == pytest.approx(density, abs=0.03)
+        assert row.ns_per_neuron_step == pytest.approx(row.median_ms * 1e6 / outputs)
+    off = note_of(FakeMultiplier(change=lambda run, x: 1.001 * run(x)), cases=[case])
+    assert off.startswith("disagrees with the reference: outputs are off by 0.001")
+    gradient = note_of(FakeMultiplier(change=lambda run, x: 1.001 * run(x) - 0.001 * run(x).detach()), cases=[case])
+    assert re.match(
+        r"disagrees with the reference: outputs .* gradients of the weights by 0.001 of their norm", gradient
+    )
+    shape = note_of(FakeMultiplier(change=lambda run, x: run(x)[:1]), cases=[case])
+    assert shape.startswith("disagrees with the reference: the output is (1, ")
+
+
+def test_a_provider_without_a_product_is_left_out():
+    for fake in (Fake(), Compiled(Fake())):
+        assert note_of(fake, cases=[DENSE._replace(brief=True)]) == NO_PRODUCT
 
 
 def test_the_estimate_grows_with_the_work():
@@ -244,6 +269,9 @@ def test_a_provider_without_the_layer_takes_no_time_in_the_estimate():
 
     assert seconds(LIF._replace(op="lif_axon")) == 0
     assert seconds(LIF, LIF._replace(op="lif_axon")) == seconds(LIF) > 0
+    assert seconds(LIF, DENSE) == seconds(LIF)
+    multiplier = [FakeMultiplier()]
+    assert 0 < runner.estimated_seconds([DENSE, CONVOLUTION], multiplier, CPU, PLAN._replace(seconds=0.1)) < 1
 
 
 def test_suites_have_known_operations_and_each_case_once():

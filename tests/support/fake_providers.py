@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.core import timing
 from benchmarks.core.fairness import reference
-from benchmarks.core.layer import Layer
+from benchmarks.core.layer import Layer, Product
 from benchmarks.core.timing import Plan
 from benchmarks.suite import runner
 
@@ -27,6 +27,14 @@ class Fake:
             lambda current: self.change(lambda x: reference(x, wanted), current),
             **{"dynamics": wanted, "exact": True, **self.options},
         )
+
+
+class FakeMultiplier(Fake):
+    """A provider that also has a product: the weights' own, changed by ``change``."""
+
+    def product(self, weights, device):
+        self.made += 1
+        return Product(lambda train: self.change(weights, train), **self.options)
 
 
 def hasten(monkeypatch):
