@@ -14,8 +14,9 @@ from .operations import Dynamics
 # provider's own dynamics may differ: the reset filter lets about half as many spikes pass as one subtraction.
 RATE, RATES = 0.08, (0.05, 0.2)
 CHECKED = 1 << 21  # neuron-steps that are compared at most
-# The error of a product, norm over norm. Sums of 800 float32 values were off by up to 5e-7; TensorFloat-32 and bfloat16
-# keep 10 and 7 bits of each value.
+# The error of a product, norm over norm. At the sizes of the suite, in float32, outputs and gradients of the weight were
+# off by up to 5e-7, and oneDNN's gradient of a convolution's bias by 3e-6. TensorFloat-32 and bfloat16 keep 10 and 7
+# bits of each value.
 ROUNDING, SHORT_ROUNDING = 1e-5, 1e-2
 
 
@@ -145,8 +146,6 @@ def check_product(product: Product, weights: Weights, train: Tensor, grad: Tenso
     results = []
     for run, leaves, x in ((product.run, weights, train), (exact, exact, train.double())):
         out = run(x)
-        if out.shape != grad.shape:
-            raise DisagreementError(f"the output is {tuple(out.shape)}, not {tuple(grad.shape)}")
         results.append((out, *torch.autograd.grad(out, tuple(leaves.parameters()), grad.to(out.dtype))))
     output, *gradients = (_error(found, right) for found, right in zip(*results, strict=True))
     if not max(output, *gradients) <= allowed:

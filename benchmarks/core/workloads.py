@@ -26,7 +26,7 @@ class Work(NamedTuple):
         forward: a function from a pair to the tensor at which backward starts: the output, or the loss.
         backward: a function of that tensor and the pair, which computes the gradients.
         check: a function that compares each layer, on the current that it gets for the first pair, with the reference.
-            It raises :class:`DisagreementError` for one that disagrees.
+            It raises an error for one that disagrees.
         data: the inputs are data that is there anyway. Otherwise what backward keeps of them is part of the tape.
     """
 

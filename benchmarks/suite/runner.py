@@ -85,7 +85,7 @@ class Measurement:
         slow: dict[tuple[str, str], int],
     ) -> None:
         self.case, self.op, self.providers, self.device = case, OPS[case.op], providers, device
-        self.plan, self.watch, self.slow = plan, watch, slow
+        self.plan, self.watch, self.slow = plan._replace(seconds=self.op.effort * plan.seconds), watch, slow
         self.clock = timing.clock_of(device)
         self.row = partial(shared.row, case)
 
@@ -213,7 +213,7 @@ def estimated_seconds(cases: Sequence[Case], providers: Sequence[Provider], devi
         if (case.op, case.dtype) not in able:
             able[case.op, case.dtype] = [one for one in providers if _can(one, case, device)]
         measured = [one for one in able[case.op, case.dtype] if not _not_tried(one, case, plan)]
-        total += (each + extra * case.neuron_steps) * len(measured)
+        total += (OPS[case.op].effort * each + extra * case.neuron_steps) * len(measured)
         total += min(_compile_seconds(case), plan.first) * sum(isinstance(one, Compiled) for one in measured)
     return total
 
