@@ -14,8 +14,8 @@ from .operations import Dynamics
 # provider's own dynamics may differ: the reset filter lets about half as many spikes pass as one subtraction.
 RATE, RATES = 0.08, (0.05, 0.2)
 CHECKED = 1 << 21  # neuron-steps that are compared at most
-# The error of a product, norm over norm. At the sizes of the suite, in float32, outputs and gradients of the weight were
-# off by up to 5e-7, and oneDNN's gradient of a convolution's bias by 3e-6. TensorFloat-32 and bfloat16 keep 10 and 7
+# The error of a product, norm over norm. At the sizes of the suite outputs and gradients of the weight were off by 5e-7
+# at most in float32, and oneDNN's gradient of a convolution's bias by 3e-6. TensorFloat-32 and bfloat16 keep 10 and 7
 # bits of each value.
 ROUNDING, SHORT_ROUNDING = 1e-5, 1e-2
 
