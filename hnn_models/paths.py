@@ -135,6 +135,25 @@ def write(path: Path, content: bytes | bytearray | str | io.BytesIO) -> None:
         raise
 
 
+def append(path: Path, content: bytes) -> None:
+    """Append to a file, whole or not at all. A reader that has the file open can follow it.
+
+    Raises:
+        OSError: the file cannot be written; the error names it, and it is as it was before.
+    """
+    before = path.stat().st_size if path.exists() else None
+    with naming(path):
+        try:
+            with path.open("ab") as out:
+                out.write(content)
+        except BaseException:
+            if before is not None:
+                os.truncate(path, before)
+            else:
+                path.unlink(missing_ok=True)
+            raise
+
+
 def write_figure(path: Path, figure: "Figure", dots_per_inch: int) -> None:
     """Write a figure of Matplotlib as a PNG file, as :func:`write` does."""
     drawn = io.BytesIO()

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import os
 import re
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,10 @@ from .. import paths
 from .launch import without_leftovers
 
 with without_leftovers():
-    from lightning.pytorch.loggers import Logger, TensorBoardLogger
+    from lightning.pytorch.loggers import Logger
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _FOLDER = "logs"
-
-
-def loggers(run_dir: Path) -> list[Logger]:
-    """The loggers of a process that trains in ``run_dir``; both write into a new ``version_N``."""
-    metrics = MetricsLogger(run_dir)
-    return [metrics, _TensorBoard(run_dir, name=_FOLDER, version=metrics.version)]
 
 
 def history(run_dir: Path) -> list[dict[str, float]]:
@@ -36,10 +33,15 @@ def history(run_dir: Path) -> list[dict[str, float]]:
     return [{"epoch": epoch, **figures} for epoch, figures in sorted(epochs.items())]
 
 
-class MetricsLogger(Logger):
-    """``metrics.csv``: a row each time that figures are logged, the file replaced in one step.
+class RunLogger(Logger):
+    """Both files get a row, or a record, each time that figures are logged.
 
-    A run that is killed keeps its epochs' figures, and a full disk leaves no half of a row.
+    ``metrics.csv`` is replaced in one step. TensorBoard's file is appended to, since TensorBoard keeps it open. A run
+    that is killed keeps its epochs' figures, and a full disk leaves no half of a row and names the file: a writer of
+    TensorBoard would write from a thread, whose errors come late and twice.
+
+    Args:
+        run_dir: the folder of the run; the files are in a new ``logs/version_N``.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -47,6 +49,8 @@ class MetricsLogger(Logger):
         self._version = max(_versions(run_dir), default=-1) + 1
         self._folder = run_dir / _FOLDER / f"version_{self.version}"
         self._rows: list[dict[str, Any]] = []
+        # The form of the name is TensorBoard's: it looks for "tfevents".
+        self._events = self._folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
 
     @property
     def name(self) -> str:
@@ -74,21 +78,34 @@ class MetricsLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add a row and write the file."""
+        """Add a row and a record."""
         self._rows.append({**metrics, "step": step})
         text = io.StringIO()
         writer = csv.DictWriter(text, sorted(set().union(*self._rows)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with paths.naming(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         paths.write(self._folder / "metrics.csv", text.getvalue())
+        first = len(self._rows) == 1
+        paths.append(self._events, _records(metrics, step, first=first))
 
 
-class _TensorBoard(TensorBoardLogger):
-    @property
-    def log_dir(self) -> str:
-        """The folder of this version, by its name alone: Lightning would put a variable's value for ``$NAME`` in it."""
-        return str(Path(self.root_dir) / f"version_{self.version}")
+def _records(metrics: dict[str, float], step: int | None, *, first: bool) -> bytes:
+    """The figures as records of TensorBoard's file, which begins with its version."""
+    # Imported where training logs: TensorBoard takes a while.
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    now = time.time()
+    values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
+    events = [Event(wall_time=now, step=step, summary=Summary(value=[value])) for value in values]
+    whole = io.BytesIO()
+    writer = RecordWriter(whole)
+    for event in (*([Event(wall_time=now, file_version="brain.Event:2")] if first else []), *events):
+        writer.write(event.SerializeToString())
+    return whole.getvalue()
 
 
 def _versions(run_dir: Path) -> dict[int, Path]:

@@ -59,7 +59,7 @@ def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: b
         callbacks,
         max_epochs=protocol.epochs,
         min_epochs=protocol.min_epochs,
-        logger=logs.loggers(run_dir),
+        logger=logs.RunLogger(run_dir),
         default_root_dir=run_dir,
         num_sanity_val_steps=0,
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,20 +112,35 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path, whole):
 
 FULL_DISK = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from hnn_models.cli import main
 main()
 """
 
 
-def test_a_full_disk_ends_in_a_message_that_names_the_file(tmp_path, whole):
-    command = [*TRAIN, "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, *command], env=ENVIRONMENT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("bytes_left", "file"),
+    [
+        (20_000, r"best\.ckpt"),
+        (150, r"logs/version_0/events\.out\.tfevents\.[^/']+"),
+        (50, r"logs/version_0/metrics\.csv"),
+    ],
+)
+def test_a_full_disk_ends_in_a_message_that_names_the_file(tmp_path, whole, bytes_left, file):
+    run, command = tmp_path / "run", [*TRAIN, "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(bytes_left), *command], env=ENVIRONMENT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1] == f"hnn: error: [Errno 27] File too large: '{tmp_path}/run/best.ckpt'"
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["logs"]
-    assert result(hnn(*command, "--resume")) == whole
+    message = rf"hnn: error: \[Errno 27\] File too large: '{re.escape(str(run))}/{file}'"
+    assert re.fullmatch(message, done.stderr.splitlines()[-1])
+    assert [path for path in run.rglob("*") if re.fullmatch(file, str(path.relative_to(run)))] == []
+    assert [path.name for path in run.iterdir()] == ["logs"]
+    assert not list(run.rglob("*.hnn-part"))
+    if bytes_left == 20_000:
+        assert result(hnn(*command, "--resume")) == whole
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_in_python(digits, tmp_path, request):

@@ -49,7 +49,24 @@ def test_outcome_tells_epochs_and_time(run):
     assert outcome.epochs == 3
     assert outcome.seconds > 0
     assert outcome.artificial is None
-    assert list((outcome.checkpoint.parent / "logs" / "version_0").glob("events.*"))  # TensorBoard's
+
+
+def test_tensorboard_reads_what_was_logged(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, outcome = run
+    run_dir = outcome.checkpoint.parent
+    read = EventAccumulator(str(run_dir / "logs" / "version_0")).Reload()
+    logged = learning.history(run_dir)
+    names = {name for epoch in logged for name in epoch}
+    assert {"train_loss", "validation_accuracy", "rate_2_S10"} < names
+    assert set(read.Tags()["scalars"]) == names
+    for name in names - {"epoch"}:
+        events = read.Scalars(name)
+        assert [event.value for event in events] == pytest.approx([epoch[name] for epoch in logged], rel=1e-6)
+        assert [event.step for event in events] == sorted({event.step for event in events})
+    (path,) = (run_dir / "logs" / "version_0").glob("events.out.tfevents.*")
+    assert set(path.parent.iterdir()) == {path, path.parent / "metrics.csv"}
 
 
 def test_best_epoch_on_validation_is_kept(run):

@@ -135,6 +135,24 @@ def test_a_full_disk_leaves_the_former_file_and_names_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("former", [None, b"former"])
+def test_what_is_appended_is_there_whole_or_not_at_all(tmp_path, former):
+    path = tmp_path / "file"
+    if former is not None:
+        path.write_bytes(former)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+        with pytest.raises(OSError, match=str(path)) as caught:
+            paths.append(path, bytes(20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert caught.value.filename == str(path)
+    assert (path.read_bytes() if path.exists() else None) == former
+    paths.append(path, b"more")
+    assert path.read_bytes() == (former or b"") + b"more"
+
+
 def test_an_error_leaves_no_view_of_what_was_to_be_written(tmp_path):
     """The traceback keeps the views of its frames, and Python 3.12.1 crashes when it collects one of a ``BytesIO``."""
     whole = io.BytesIO(b"new")
