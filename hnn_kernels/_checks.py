@@ -22,10 +22,14 @@ def option(name: str, value: Any, allowed: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
-def flag(name: str, value: Any) -> None:
-    """Check that ``value`` is a bool."""
+def flag(name: str, value: Any) -> bool:
+    """Return ``value``, a bool of Python or NumPy, as a bool."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False; got {value!r}")
+        plain = _plain(value)
+        if not isinstance(plain, bool):
+            raise TypeError(f"{name} must be True or False; got {value!r}")
+        return plain
+    return value
 
 
 def _plain(value: Any) -> Any:

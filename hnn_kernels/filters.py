@@ -65,7 +65,7 @@ class IIR(NamedTuple):
             TypeError, ValueError: a time constant is not a number above 0, or ``tau_m`` is not above ``tau_s``.
         """
         m, s = _decay("tau_m", tau_m), _decay("tau_s", tau_s)
-        _checks.flag("normalize", normalize)
+        normalize = _checks.flag("normalize", normalize)
         if tau_m <= tau_s:
             raise ValueError(f"tau_m must be above tau_s; got tau_m={tau_m}, tau_s={tau_s}")
         feedback = (m + s, -m * s)

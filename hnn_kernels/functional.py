@@ -131,8 +131,8 @@ def lif(
     _checks.option("reset_grad", reset_grad, RESET_GRADS)
     _checks.option("surrogate", surrogate, SURROGATES)
     _checks.option("readout", readout, READOUTS)
-    _checks.flag("smooth", smooth)
-    _checks.flag("return_state", return_state)
+    smooth = _checks.flag("smooth", smooth)
+    return_state = _checks.flag("return_state", return_state)
     compiling = torch.compiler.is_compiling()
     sigma_varies = compiling and _checks.varies(sigma)
     sigma = _checks.number("sigma", sigma, positive=True)
@@ -228,7 +228,7 @@ def iir(
         RuntimeError: a backend that is not usable here, or a gradient of the gradient.
     """
     _checks.train("x", x)
-    _checks.flag("return_state", return_state)
+    return_state = _checks.flag("return_state", return_state)
     given = _filter("synapse", (feedback, feedforward), state, ("", "state"), x.shape[1:], x)
     layer = Layer(x, **given, reset=NO_MEMBRANE, return_state=return_state)
     return _iir_packer(layer)(_call(layer, backend))

@@ -43,7 +43,7 @@ class IIR(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        _checks.flag("learn", learn)
+        learn = _checks.flag("learn", learn)
         shape = _checks.shape("shape", shape)
         self.backend = backend
         for name, given, least in (("feedback", feedback, 0), ("feedforward", feedforward, 1)):

@@ -92,7 +92,7 @@ class LIF(nn.Module):
         _checks.option("reset_grad", reset_grad, RESET_GRADS)
         _checks.option("surrogate", surrogate, SURROGATES)
         _checks.option("readout", readout, READOUTS)
-        _checks.flag("smooth", smooth)
+        smooth = _checks.flag("smooth", smooth)
         if checkpoint_every is not None:
             checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
         if reset == "filter":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels.nn import LIF
 
-from ..plain import one_of, plain
+from ..plain import flag, numbers, one_of, plain, real, whole
 from .codings import CODINGS, KINDS
 from .notation import Shape, artificial_twin, parse, shapes
 from .tokens import Token
@@ -37,7 +38,7 @@ class NetworkConfig:
     """The arguments of a :class:`hnn_models.HybridNetwork`, which describes each of them, checked.
 
     Every default of a network is the default of a field here. Filters that are given by name become their
-    coefficients, sequences become tuples, NumPy's numbers become Python's.
+    coefficients, sequences become tuples, and numbers of every form become Python's (:mod:`hnn_models.plain`).
 
     Attributes:
         neuron: the further options of every :class:`hnn_kernels.nn.LIF`.
@@ -62,19 +63,19 @@ class NetworkConfig:
     neuron: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        gain = real(self.gain, 0, math.inf)
+        if not gain:
+            raise ValueError(f"gain must be a finite number above 0; got {self.gain!r}")
         self._set(
             input_shape=_image_shape(self.input_shape),
-            steps=plain(self.steps),
-            gain=plain(self.gain),
-            neuron={name: plain(value) for name, value in self.neuron.items()},
+            steps=whole("steps", self.steps, 1),
+            gain=gain,
+            fixed_artificial=flag("fixed_artificial", self.fixed_artificial),
+            neuron=_neuron(self.neuron),
         )
         parse(self.architecture, input_shape=self.input_shape)
         for name, allowed in (("coding", CODINGS), ("input", INPUTS), ("per", PER)):
             one_of(name, getattr(self, name), allowed)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be an int of at least 1, the number of time steps; got {self.steps!r}")
-        if type(self.gain) not in (int, float) or not 0 < self.gain < math.inf:
-            raise ValueError(f"gain must be a finite number above 0; got {self.gain!r}")
         for name, reason in (("readout", "the last layer gives its count"), ("shape", "per says it")):
             if name in self.neuron:
                 raise TypeError(f"{name} is not an option of a network: {reason}")
@@ -163,9 +164,17 @@ class NetworkConfig:
 
 def _image_shape(value: Sequence[int]) -> Shape:
     given = plain(value)
-    if isinstance(given, Sequence) and given and all(type(plain(size)) is int and size > 0 for size in given):
-        return tuple(plain(size) for size in given)
+    if isinstance(given, Sequence) and not isinstance(given, str) and given:
+        with suppress(ValueError):
+            return tuple(whole("input_shape", size, 1) for size in given)
     raise ValueError(f"input_shape must be the shape of one image, such as (1, 28, 28); got {value!r}")
+
+
+def _neuron(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = {name: numbers(value) for name, value in given.items()}
+    if options.get("checkpoint_every") is not None:
+        options["checkpoint_every"] = whole("checkpoint_every", options["checkpoint_every"], 1)
+    return options
 
 
 def _filter(name: str, given: Any) -> Filter | None:
@@ -177,7 +186,7 @@ def _filter(name: str, given: Any) -> Filter | None:
         return _filter(name, AXONS[given])
     if not isinstance(given, Sequence) or len(given) != 2 or any(isinstance(part, Tensor) for part in given):
         raise TypeError(f"{name} must be a name, an IIR of floats or None; got {given!r}")
-    module = hnn_kernels.nn.IIR(*given)  # checks the coefficients, and copies them
+    module = hnn_kernels.nn.IIR(*numbers(given))  # checks the coefficients, and copies them
     if isinstance(module.feedback, Tensor) or isinstance(module.feedforward, Tensor):
         raise TypeError(f"{name} must be an IIR of floats, from which learn= makes tensors; got {given!r}")
     return module.feedback, module.feedforward
@@ -213,8 +222,6 @@ def _check_learning(fixed: bool, tokens: Sequence[Token], coding: str) -> None:
     Raises:
         TypeError, ValueError: they cannot. A NotationError marks the layer at which the coding does not fit.
     """
-    if not isinstance(fixed, bool):
-        raise TypeError(f"fixed_artificial must be True or False; got {fixed!r}")
     artificial = [token for token in tokens if not token.spiking and token.weighted]
     spiking = [token for token in tokens if token.spiking]
     kind, name = KINDS[coding], coding.title()

@@ -16,6 +16,7 @@ from ..data.images import FeatureSet, ImageSet, split
 from ..data.listing import some
 from ..network.network import HybridNetwork
 from ..network.wrappers import compiled_in, unwrapped
+from ..plain import flag
 from ..room import require
 from . import checkpoint, footprint, resume, trainer
 from .classifier import Classifier
@@ -115,6 +116,8 @@ def train(
     if pretrained is not None:
         pretrained = paths.file(pretrained, "pretrained")
     protocol = protocol.checked()
+    resume, progress = flag("resume", resume), flag("progress", progress)
+    compiled = flag("compiled", compiled)
     trainer.warn_of_slow_precision(protocol.precision, device, stacklevel=3)  # the caller of this function
     with trainer.undisturbed(device), paths.naming(run_dir):
         return _train(network, images, protocol, run_dir, device, pretrained, resume, progress, compiled)
@@ -223,7 +226,7 @@ def evaluate(
     Raises:
         TypeError, ValueError: an argument that is not allowed.
     """
-    protocol, device = protocol.checked(), as_device(device)
+    protocol, device, progress = protocol.checked(), as_device(device), flag("progress", progress)
     _, _, test = parts(unwrapped(network), images, protocol)
     with trainer.undisturbed(device):
         (metrics,) = trainer.testing(protocol, device, progress).test(

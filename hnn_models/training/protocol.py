@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 from ..data.datasets import find
-from ..plain import one_of, plain, real, shown, whole
+from ..plain import flag, one_of, plain, real, whole
 
 SCHEDULES = ("steps", "one-cycle")
 SPLITS = ("pooled", "given")
@@ -80,7 +79,7 @@ class Protocol(NamedTuple):
         return cls(dataset, recipe, **(values | changes)).checked()
 
     def checked(self) -> Self:
-        """This protocol with plain fields: NumPy's numbers become Python's, an int becomes a float, a list a tuple.
+        """This protocol with plain fields, of the types that its fields have (:mod:`hnn_models.plain`).
 
         Raises:
             ValueError: a field that is not allowed.
@@ -102,17 +101,11 @@ class Protocol(NamedTuple):
         ):
             fields[name] = real(getattr(self, name), 0, high)
             if fields[name] is None or (name == "lr" and fields[name] == 0):
-                raise ValueError(f"{name} must be {wanted}; got {shown(getattr(self, name))}")
+                raise ValueError(f"{name} must be {wanted}; got {getattr(self, name)!r}")
         fields["milestones"] = _milestones(self.milestones)
-        if type(plain(self.flip)) is not bool:
-            raise ValueError(f"flip must be True or False; got {self.flip!r}")
-        fields["flip"] = bool(self.flip)
+        fields["flip"] = flag("flip", self.flip)
         for name in ("seed", "split_seed"):
-            value = getattr(self, name)
-            fields[name] = real(value, 0, 2**32) if isinstance(value, Integral) else None
-            if fields[name] is None:
-                raise ValueError(f"{name} must be an int from 0 to 2**32 - 1; got {shown(value)}")
-            fields[name] = int(value)
+            fields[name] = whole(name, getattr(self, name), 0, 2**32)
         return self._replace(**fields)
 
 

@@ -108,6 +108,30 @@ def test_other_things_are_no_floats(bad):
         IIR.exponential(bad)
 
 
+@pytest.mark.parametrize("yes", [np.True_, np.array(True)], ids=repr)
+def test_bools_of_numpy(yes):
+    x = torch.randn(4, 2, 3)
+    out, state = lif(x, 0.5, 0.5, smooth=yes, return_state=yes)
+    assert torch.equal(out, lif(x, 0.5, 0.5, smooth=True)[0])
+    assert state.v.shape == (2, 3)
+    assert iir(x, [0.5], [0.5], return_state=yes)[1] is not None
+    assert LIF(0.9, smooth=yes).smooth is True
+    assert isinstance(hnn_kernels.nn.IIR([0.5], [0.5], learn=yes).feedback, torch.nn.Parameter)
+    assert IIR.dual_exponential(4, 1, normalize=yes) == IIR.dual_exponential(4, 1, normalize=True)
+
+
+@pytest.mark.parametrize("bad", [1, 0, "true", np.int64(1), np.array([True]), torch.tensor(True), None], ids=repr)
+def test_other_things_are_no_bools(bad):
+    x = torch.randn(4, 2, 3)
+    for call, name in (
+        (lambda: lif(x, 0.5, 0.5, smooth=bad), "smooth"), (lambda: lif(x, 0.5, 0.5, return_state=bad), "return_state"),
+        (lambda: LIF(0.9, smooth=bad), "smooth"), (lambda: hnn_kernels.nn.IIR([0.5], [0.5], learn=bad), "learn"),
+        (lambda: IIR.dual_exponential(4, 1, normalize=bad), "normalize"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=f"{name} must be True or False; got"):
+            call()
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.complex64], ids=dtype_id)
 def test_a_current_of_another_dtype_is_refused(dtype):
     with pytest.raises(TypeError, match="current must have one of the dtypes float64, float32, bfloat16, float16"):

@@ -75,7 +75,21 @@ def _fields(arguments):
     return {**{name: value for name, value in arguments.items() if name in own}, "neuron": neuron}
 
 
-@pytest.mark.parametrize("steps", [np.float64(7), np.bool_(True), np.int64(0), "7"])
+def test_numbers_as_json_and_yaml_give_them():
+    """JSON makes floats of 7.0 and 1e2, and YAML 1.1 texts of 1e-1 and 1e2."""
+    config = NetworkConfig(
+        "A6-S5", [1.0, "4", 4e0], steps=7.0, gain="2e0", axon=[["5e-1"], [1, "0.25"]], fixed_artificial=np.True_,
+        neuron={"decay": "9e-1", "sigma": "1e0", "checkpoint_every": 1e2, "smooth": np.True_, "reset": "zero"},
+    )  # fmt: skip
+    expected = NetworkConfig(
+        "A6-S5", (1, 4, 4), steps=7, gain=2.0, axon=((0.5,), (1.0, 0.25)), fixed_artificial=True,
+        neuron={"decay": 0.9, "sigma": 1.0, "checkpoint_every": 100, "smooth": True, "reset": "zero"},
+    )  # fmt: skip
+    assert config == expected
+    assert repr(config) == repr(expected)  # with the types
+
+
+@pytest.mark.parametrize("steps", [7.5, np.bool_(True), np.int64(0), "7.5", "seven", "", "nan", 1e300, None])
 def test_steps_that_are_none(steps):
-    with pytest.raises(ValueError, match="steps must be an int of at least 1, the number of time steps; got"):
+    with pytest.raises(ValueError, match="steps must be an int of at least 1; got"):
         NetworkConfig("A6-S5", (1, 4, 4), steps=steps)

@@ -163,7 +163,7 @@ GOOD = {"images": torch.zeros(4, 1, 2, 2, dtype=torch.uint8), "labels": torch.ar
         ({"labels": torch.arange(4) + 1}, ValueError, "labels must be from 0 to 3, for 4 classes; got 1 to 4"),
         ({"labels": torch.arange(4) - 1}, ValueError, "labels must be from 0 to 3, for 4 classes; got -1 to 2"),
         ({"scale": 0}, ValueError, "scale must be an int of at least 1 and below 256; got 0"),
-        ({"scale": 1.0}, ValueError, "scale must be an int"),
+        ({"scale": 1.5}, ValueError, "scale must be an int"),
         ({"classes": 0}, ValueError, "classes must be an int of at least 1"),
         ({"test_from": 4}, ValueError, "test_from must be an int of at least 1 and below 4; got 4"),
         ({"test_from": 2, "val_from": 2}, ValueError, "val_from must be below test_from, 2; got 2"),

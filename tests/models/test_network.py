@@ -185,7 +185,7 @@ def test_shapes_of_learnt_axons(per, shapes):
         ({"input": "dendrite"}, ValueError, "input must be one of 'direct', 'axon'; got 'dendrite'"),
         ({"per": "brain"}, ValueError, "per must be one of"),
         ({"steps": 0}, ValueError, "steps must be an int of at least 1"),
-        ({"steps": 2.0}, ValueError, "steps must be an int of at least 1"),
+        ({"steps": 2.5}, ValueError, "steps must be an int of at least 1; got 2.5"),
         ({"input_shape": (1, 0)}, ValueError, "input_shape must be"),
         ({"input_shape": 28}, ValueError, "input_shape must be"),
         ({"readout": "spikes"}, TypeError, "readout is not an option"),
@@ -207,8 +207,9 @@ def test_shapes_of_learnt_axons(per, shapes):
         ({"activation": "tanh"}, ValueError, "activation must be one of 'relu', 'sigmoid', 'identity'; got 'tanh'"),
         ({"activation": ("relu", "relu")}, ValueError, "activation must have 1 names for 'A12-.5'; got 2"),
         ({"gain": 0}, ValueError, "gain must be a finite number above 0; got 0"),
-        ({"gain": "2"}, ValueError, "gain must be a finite number above 0; got '2'"),
-        ({"fixed_artificial": 1}, TypeError, "fixed_artificial must be True or False"),
+        ({"gain": "large"}, ValueError, "gain must be a finite number above 0; got 'large'"),
+        ({"gain": True}, ValueError, "gain must be a finite number above 0; got True"),
+        ({"fixed_artificial": 1}, ValueError, "fixed_artificial must be True or False"),
     ],
 )
 def test_wrong_option(architecture, options, error, message):
