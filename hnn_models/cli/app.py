@@ -9,7 +9,7 @@ import hnn_kernels
 
 from .. import signals
 from . import bench, demo, inspect, tables, train
-from .output import Commands
+from .output import Commands, short_warnings
 
 app = typer.Typer(
     cls=Commands,
@@ -26,5 +26,6 @@ app.command(add_help_option=False, context_settings=bench.CONTEXT)(bench.bench)
 def main() -> None:
     """Run ``hnn``, which is the only thing that this process does."""
     signals.end_with_exceptions()
+    short_warnings()
     hnn_kernels.keep_what_is_freed()
     app(prog_name="hnn")

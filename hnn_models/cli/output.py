@@ -1,6 +1,7 @@
 """The output of the commands: results and tables on stdout, short errors on stderr."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
+
+import hnn_kernels
 
 from .. import paths
 from ..training.launch import launch
@@ -45,6 +48,19 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+
+
+def short_warnings() -> None:
+    """Have this process show a warning of these packages as a message, without the line that warns."""
+    usual = warnings.formatwarning
+    folders = [Path(hnn_kernels.__file__).parent, Path(__file__).parents[1]]
+
+    def formatted(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+        if any(Path(filename).is_relative_to(folder) for folder in folders):
+            return f"hnn: warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted
 
 
 def is_first() -> bool:

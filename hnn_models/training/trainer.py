@@ -14,13 +14,14 @@ from .. import signals
 from . import checkpoint, logs
 from .device import device_name, has_bfloat16_units
 from .launch import ALONE, Launch, launch, without_leftovers
+from .progress import Progress
 from .protocol import Protocol
 
 with without_leftovers():
     import lightning
     from lightning.fabric.plugins import TorchCheckpointIO
     from lightning.fabric.plugins.environments import ClusterEnvironment
-    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
@@ -86,7 +87,7 @@ def _trainer(
         callbacks=[
             *callbacks,
             _OwnSignals(),
-            *([RichProgressBar(console_kwargs={"stderr": True})] if progress else []),
+            *([Progress()] if progress else []),
         ],
         enable_progress_bar=progress,
         enable_model_summary=False,

@@ -1,6 +1,14 @@
 """Firing rates in the logs, and the warning about layers that never fire or get no gradient."""
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 import warnings
 
 import pytest
@@ -9,10 +17,14 @@ from torch import nn
 
 from hnn_models.network.activity import activity
 from support.commands import hnn
+from support.paths import environment
 from support.small_network import CPU, PROTOCOL, build, saved_weights, train
 
 learning = pytest.importorskip("hnn_models.training.learning", reason="training needs the extra 'models'")
 from hnn_models.training.silence import SilenceWatch  # noqa: E402
+
+IN_TERMINAL = environment(TERM="xterm-256color", OMP_NUM_THREADS="1")
+IN_TERMINAL.pop("COLUMNS", None)
 
 
 def messages(network, images, folder, **changes):
@@ -117,6 +129,52 @@ def test_layers_that_are_not_trained_need_no_gradient():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         watch.warn(1, 1000, 1e-3, last=True)
+
+
+def in_terminal(columns, command):
+    """The output of ``hnn`` in a terminal, without its colours, and its exit status."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(
+            sys.executable, [sys.executable, "-c", "from hnn_models.cli import main; main()", *command], IN_TERMINAL
+        )
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    written = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    _, status = os.waitpid(pid, 0)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()), os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.parametrize("where", [80, 200, "file"])
+def test_each_epoch_leaves_a_line_with_its_rates(tmp_path, where):
+    command = [
+        "train", "A64-S64-S32-S10", "--gain", "6", "--epochs", "2", "--steps", "4", "--device", "cpu", "--out",
+        str(tmp_path / "run"),
+    ]  # fmt: skip
+    if where == "file":
+        done = subprocess.run(
+            [sys.executable, "-c", "from hnn_models.cli import main; main()", *command],
+            env=IN_TERMINAL, capture_output=True, text=True,
+        )  # fmt: skip
+        shown, code = done.stderr, done.returncode
+    else:
+        shown, code = in_terminal(where, command)
+    assert code == 0, shown
+    history = learning.history(tmp_path / "run")
+    for epoch, line in zip(history, re.findall(r"epoch \d/2 .*", shown), strict=True):
+        rates = ", ".join(f"{name[7:]} {rate:.3g}" for name, rate in epoch.items() if name.startswith("rate_"))
+        accuracy = f"validation {100 * epoch['validation_accuracy']:.2f} %"
+        assert line.strip() == f"epoch {epoch['epoch']}/2  loss {epoch['train_loss']:.3f}  {accuracy}  rates {rates}"
+        assert len(line.strip()) < 80
+    assert " ".join(shown.split()).count("hnn: warning: after epoch 2, no neuron fires in S") == 1
+    assert "UserWarning" not in shown
 
 
 def test_hnn_train_warns_and_keeps_the_names_of_its_results(tmp_path):
