@@ -19,7 +19,8 @@ class Backend(NamedTuple):
 
     Attributes:
         name: the name that calls ask for.
-        devices: the device types that it takes; ``"any"`` stands for all of them.
+        devices: the device types that it takes; ``"any"`` stands for all of them. Operators have a fake kernel, which
+            gives a tensor on ``"meta"`` its shape alone.
         reason: the reason why it cannot be used; empty if it can.
         automatic: the device types on which it may be chosen when no backend is asked for. An interpreter or a host
             shim is for proving a kernel, and has none.
@@ -35,7 +36,7 @@ def _cuda() -> Backend:
     from . import _extensions
 
     if _extensions.cuda is not None and torch.cuda.is_available():
-        return Backend("cuda", ("cuda",), "", automatic=("cuda",))
+        return Backend("cuda", ("cuda", "meta"), "", automatic=("cuda", "meta"))
     if _extensions.shim is not None:
         return Backend("cuda", ("cpu",), "")
     if _extensions.cuda is not None:
@@ -48,7 +49,7 @@ def _cpu() -> Backend:
 
     if _extensions.cpu is None:
         return Backend("cpu", (), f"the C++ kernels are not there: {_extensions.cpu_error}")
-    return Backend("cpu", ("cpu",), "", automatic=("cpu",))
+    return Backend("cpu", ("cpu", "meta"), "", automatic=("cpu", "meta"))
 
 
 def _triton() -> Backend:
@@ -63,7 +64,7 @@ def _triton() -> Backend:
         return Backend("triton", ("cpu", "cuda"), "")
     if not torch.cuda.is_available():
         return Backend("triton", (), "torch finds no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU)")
-    return Backend("triton", ("cuda",), "", automatic=("cuda",))
+    return Backend("triton", ("cuda", "meta"), "", automatic=("cuda", "meta"))
 
 
 class Registration(NamedTuple):

@@ -128,7 +128,7 @@ def worthwhile(weight: Tensor) -> bool:
 
 def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:
     _checks.floating("input", input)
-    autocast = torch.is_autocast_enabled(input.device.type)
+    autocast = _autocasts(input.device.type)
     given = [("weight", weight, axes)]
     if bias is not None:
         given.append(("bias", bias, 1))
@@ -154,10 +154,14 @@ def _kind(input: Tensor, backend: str | None) -> str | None:
     return None
 
 
+def _autocasts(device_type: str) -> bool:
+    return device_type != "meta" and torch.is_autocast_enabled(device_type)  # torch refuses to be asked for meta
+
+
 def _autocast(*tensors: Tensor | None) -> list:
     """Return the tensors as autocast gives them to a product."""
     device = next(tensor.device.type for tensor in tensors if tensor is not None)
-    if not torch.is_autocast_enabled(device):
+    if not _autocasts(device):
         return list(tensors)
     dtype = torch.get_autocast_dtype(device)
     return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]

@@ -14,12 +14,12 @@ from hnn_kernels._dispatch import KERNEL_BACKENDS
 from hnn_kernels._ops.layer import backward_ops, forward_ops
 
 REFERENCE = Backend("reference", ("any",), "", automatic=("any",))
-CPU = Backend("cpu", ("cpu",), "", automatic=("cpu",))
+CPU = Backend("cpu", ("cpu", "meta"), "", automatic=("cpu", "meta"))
 NO_CPU = Backend("cpu", (), "the C++ kernels are not there")
-TRITON = Backend("triton", ("cuda",), "", automatic=("cuda",))
+TRITON = Backend("triton", ("cuda", "meta"), "", automatic=("cuda", "meta"))
 INTERPRETED = Backend("triton", ("cpu", "cuda"), "")
 NO_TRITON = Backend("triton", (), "triton cannot be imported")
-CUDA = Backend("cuda", ("cuda",), "", automatic=("cuda",))
+CUDA = Backend("cuda", ("cuda", "meta"), "", automatic=("cuda", "meta"))
 SHIM = Backend("cuda", ("cpu",), "")
 NO_CUDA = Backend("cuda", (), "the CUDA kernels are not there")
 
@@ -55,7 +55,9 @@ def installed(monkeypatch):
         ((NO_CPU, NO_TRITON, NO_CUDA), "cpu", "reference"),
         ((NO_CPU, INTERPRETED, SHIM), "cpu", "reference"),
         ((CPU, INTERPRETED, SHIM), "cpu", "cpu"),
-        ((CPU, TRITON, CUDA), "meta", "reference"),
+        ((CPU, TRITON, CUDA), "meta", "cuda"),
+        ((CPU, NO_TRITON, NO_CUDA), "meta", "cpu"),
+        ((NO_CPU, INTERPRETED, SHIM), "meta", "reference"),
         ((CPU, TRITON, CUDA), "xpu", "reference"),
     ],
 )
@@ -69,7 +71,9 @@ def test_a_request_is_granted_or_an_error(installed):
     installed(CPU, INTERPRETED, SHIM)
     for name in ("cpu", "triton", "cuda", "reference"):
         assert dispatch.choose("cpu", name) == name
-    with pytest.raises(ValueError, match="backend='cpu' cannot take this call: it takes cpu tensors, not cuda"):
+    with pytest.raises(
+        ValueError, match="backend='cpu' cannot take this call: it takes cpu and meta tensors, not cuda"
+    ):
         dispatch.choose("cuda", "cpu")
     with pytest.raises(ValueError, match="usable for cuda tensors: 'triton', 'reference'"):
         dispatch.choose("cuda", "cpu")
@@ -119,8 +123,8 @@ def test_explain_takes_a_tensor_or_a_device(installed):
     installed(CPU, TRITON, CUDA)
     assert hnn_kernels.explain("cuda").chosen == "cuda"
     assert hnn_kernels.explain(torch.device("cuda", 1)).chosen == "cuda"
-    assert "it takes cpu tensors, not cuda" in hnn_kernels.explain("cuda").others["cpu"]
-    assert hnn_kernels.explain(torch.zeros(1, device="meta")).chosen == "reference"
+    assert "it takes cpu and meta tensors, not cuda" in hnn_kernels.explain("cuda").others["cpu"]
+    assert hnn_kernels.explain(torch.zeros(1, device="meta")).chosen == "cuda"
 
 
 def test_the_call_takes_what_explain_says(any_target, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import hnn_kernels
@@ -106,13 +107,48 @@ def test_no_host_sync_by_construction(target, form):
         assert gradient.dtype == leaf.dtype
 
 
-def test_meta_tensors():
-    """A call on the meta device gives tensors of the right shapes."""
-    current = torch.empty(5, 2, 3, device="meta", requires_grad=True)
-    out, state = hnn_kernels.lif(current, 0.9, 0.5)
-    assert out.shape == (5, 2, 3)
-    assert state.v.shape == (2, 3)
-    assert out.device.type == state.r.device.type == "meta"
+class CountedCalls(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif("meta" not in hnn_kernels.backends()["cpu"].devices, reason="the C++ kernels are not built")
+def test_meta_tensors_have_their_shapes_from_one_operator_without_a_loop():
+    train, step = (torch.empty(shape, device="meta", requires_grad=True) for shape in ((50, 2, 3), (2, 3)))
+    weight, window = (torch.empty(shape, device="meta", requires_grad=True) for shape in ((4, 3), (4, 2, 3, 3)))
+    probability, images = step.detach(), torch.empty(5, 2, 8, 8, device="meta")
+    for call, shape in (
+        (lambda: hnn_kernels.lif(train, 0.9, 0.5)[0], (50, 2, 3)),
+        (lambda: hnn_kernels.lif(train, 0.9, 0.5, return_state=True)[1].v, (2, 3)),
+        (lambda: hnn_kernels.lif(train, 0.9, 0.5, readout="count")[0], (2, 3)),
+        (lambda: hnn_kernels.lif(step, 0.9, 0.5, steps=2**40)[0], (2**40, 2, 3)),
+        (lambda: hnn_kernels.iir(train, [0.5], [0.5])[0], (50, 2, 3)),
+        (lambda: hnn_kernels.encode_gaussian(step, step, 2**40, seed=1), (2**40, 2, 3)),
+        (lambda: hnn_kernels.encode_poisson(probability, 2**40, seed=1), (2**40, 2, 3)),
+        (lambda: hnn_kernels.spike_linear(train, weight), (50, 2, 4)),
+        (lambda: hnn_kernels.spike_conv2d(images, window), (5, 4, 6, 6)),
+    ):
+        with CountedCalls() as calls:
+            found = call()
+        assert (found.shape, found.device.type) == (shape, "meta")
+        assert len([name for name in calls.names if name.startswith("hnn")]) == 1
+        assert len(calls.names) <= 2, calls.names
+        if found.requires_grad:
+            found.sum().backward()
+    for leaf in (train, step, weight, window):
+        assert (leaf.grad.shape, leaf.grad.device.type) == (leaf.shape, "meta")
+
+
+def test_a_meta_tensor_does_not_take_the_plan_of_a_real_one():
+    """The direct way knows a call by its shapes, and takes the addresses of its tensors."""
+    for _ in range(4):
+        hnn_kernels.lif(torch.zeros(5, 2, 3), 0.9, 0.5)
+        assert hnn_kernels.lif(torch.empty(5, 2, 3, device="meta"), 0.9, 0.5)[0].is_meta
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
