@@ -1,0 +1,79 @@
+"""The PTX in the CUDA module, taken out once for each build of it."""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.gpu.machine_code import tool
+
+from .native import BUILD
+
+
+def module_path() -> Path | None:
+    """The CUDA module's file, None if it is not built."""
+    spec = importlib.util.find_spec("hnn_kernels._cuda")
+    return Path(spec.origin) if spec else None
+
+
+class Entries(Mapping):
+    """The text of each kernel by its mangled name, with its module's variables."""
+
+    def __init__(self, texts: list[str]):
+        self._texts = texts
+        self._places = {
+            match[1]: (i, match.start()) for i, text in enumerate(texts) for match in _ENTRY.finditer(text)
+        }
+
+    def __getitem__(self, name: str) -> str:
+        i, start = self._places[name]
+        text = self._texts[i]
+        following = _ENTRY.search(text, start + 1)
+        body = text[start : following.start() if following else len(text)]
+        first = _ENTRY.search(text).start()
+        # nvcc writes all variables of a module before its entries, but for those of extern shared memory and strings.
+        variables = re.findall(r"^\.(?:extern|global|const|visible|shared)[^;{]*(?:\{[^}]*\})?;", text[first:], re.MULTILINE)
+        return "\n".join([text[:first], *variables, body[: body.rindex("}") + 1]])
+
+    def __iter__(self):
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+_ENTRY = re.compile(r"^\s*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)", re.MULTILINE)
+
+
+def _extracted(module: Path, folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        command = [tool("cuobjdump"), "-xptx", "all", module.resolve()]
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        if done.returncode and "does not contain" not in done.stdout + done.stderr:
+            raise RuntimeError(f"cuobjdump: {done.stderr or done.stdout}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = folder.with_name(f"{folder.name}.{os.getpid()}")
+        new.mkdir()
+        for file in Path(work).glob("*.ptx"):
+            (new / file.name).write_text(file.read_text())
+        new.rename(folder)
+
+
+@functools.cache
+def of_cuda_module() -> Entries:
+    """The PTX of the highest architecture in the CUDA module; nothing if the module has none."""
+    module = module_path()
+    if module is None:
+        return Entries([])
+    digest = hashlib.sha256(module.read_bytes()).hexdigest()[:16]
+    folder = BUILD / f"cuda-{digest}"
+    if not folder.exists():
+        _extracted(module, folder)
+    texts = [file.read_text() for file in sorted(folder.glob("*.ptx"))]
+    target = [int(re.search(r"^\.target\s+sm_(\d+)", text, re.MULTILINE)[1]) for text in texts]
+    return Entries([text for text, one in zip(texts, target, strict=True) if one == max(target)])
