@@ -6,6 +6,13 @@ import zlib
 from collections import Counter
 
 import pytest
+
+# Before anything imports torch, which then finds a GPU.
+if os.environ.get("HNN_EMULATE", "").strip():
+    from emulator import device
+
+    device.install()
+
 import torch
 
 # Before anything imports triton: a kernel is bound to the interpreter, or to the compiler, when it is decorated.
@@ -14,7 +21,12 @@ if not torch.cuda.is_available():
 
 import hnn_kernels
 from hnn_kernels._dispatch import KERNEL_BACKENDS
-from support.targets import Target
+from support.targets import Target, emulated_device
+
+if device := emulated_device():
+    from emulator import pytest_hooks, torch_ops
+
+    torch_ops.install()
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())
 
@@ -24,6 +36,8 @@ EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() or "0"
 def pytest_configure(config):
     if EVERY_CASE not in ("0", "1"):
         raise pytest.UsageError(f"HNN_EVERY_CASE must be 0 or 1; got {EVERY_CASE!r}")
+    if device:
+        config.pluginmanager.register(pytest_hooks)
     config.addinivalue_line("markers", "large: needs tens of gigabytes of device memory (run only on a CUDA device)")
     # A run that requires a backend must not pass because that backend is absent.
     for name in REQUIRED:
@@ -36,11 +50,13 @@ def pytest_configure(config):
 
 def _devices(name: str) -> list[str]:
     devices = hnn_kernels.backends()[name].devices
+    if device:  # what runs on the CPU is tested without an emulator
+        return ["cuda"] if "cuda" in devices else []
     return [d for d in ("cpu", "cuda") if d in devices and (d == "cpu" or torch.cuda.is_available())]
 
 
 TARGETS = [Target(name, device) for name in KERNEL_BACKENDS for device in _devices(name)]
-REFERENCES = [Target("reference", device) for device in ("cpu", "cuda") if device == "cpu" or torch.cuda.is_available()]
+REFERENCES = [Target("reference", name) for name in ("cpu", "cuda") if name == "cpu" or torch.cuda.is_available()]
 
 
 def pytest_generate_tests(metafunc):

@@ -147,12 +147,10 @@ class Machine:
 
     def _address(self, text: str) -> Callable:
         base, offset = _ADDRESS.fullmatch(text).groups()
-        number = re.fullmatch(r"-?(0x)?[\da-f]+", base)
-        constant = None if number else self._constant(base, "u64")
+        constant = self._constant(base, "u64")
         add = np.uint64(int(offset or "0", 0) & ((1 << 64) - 1))
-        if number or constant is not None:
-            value = np.uint64(int(base, 0)) if number else constant
-            fixed = value + add
+        if constant is not None:
+            fixed = constant + add
             return lambda: fixed
         kind = self._place(base)[1]
         register = self._source(base, f"u{kinds.bits(kind)}")

@@ -55,10 +55,13 @@ def _on_host(op):
     arguments = op._schema.arguments
     written = [a.name if a.kwarg_only else i for i, a in enumerate(arguments) if a.alias_info and a.alias_info.is_write]
     in_place = any(r.alias_info is not None for r in op._schema.returns)
+    tensors = [i for i, a in enumerate(arguments) if str(a.type) == "Tensor" and not a.kwarg_only]
 
     def run(*given, **options):
         on_host = {name: tree_map(_to_host, value) for name, value in options.items()}
-        result = op(*tree_map(_to_host, given), **on_host)
+        # A number that torch wrapped as a tensor comes unwrapped. Then it takes the overload for numbers.
+        unwrapped = any(i < len(given) and isinstance(given[i], int | float | complex) for i in tensors)
+        result = (op.overloadpacket if unwrapped else op)(*tree_map(_to_host, given), **on_host)
         if not (in_place and written):
             return tree_map(_to_device, result)
         results = [options[w] if isinstance(w, str) else given[w] for w in written]

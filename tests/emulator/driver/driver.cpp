@@ -36,7 +36,7 @@ std::string& report() {
 
 const std::vector<Capability>& devices() {
   static const std::vector<Capability> all = [] {
-    const char* given = std::getenv("HNN_FAKE_GPU");
+    const char* given = std::getenv("HNN_EMULATE");
     std::vector<Capability> result;
     for (const char* at = given && *given ? given : "9.0"; at; at = std::strchr(at, ',')) {
       if (*at == ',') ++at;

@@ -10,7 +10,7 @@
 
 namespace fake {
 
-// A device's compute capability, from HNN_FAKE_GPU: "9.0", or "9.0,7.5" for two devices.
+// A device's compute capability, from HNN_EMULATE: "9.0", or "9.0,7.5" for two devices.
 struct Capability {
   int major, minor;
 };

@@ -1,0 +1,5 @@
+"""What needs the emulated device is collected only where there is one: HNN_EMULATE, or `make emulate`."""
+
+from support.targets import emulated_device
+
+collect_ignore = [] if emulated_device() else ["test_forms.py", "test_mutations.py"]

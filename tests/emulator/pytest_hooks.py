@@ -1,0 +1,33 @@
+"""What pytest tells about a run in the emulator: the launches and kernels of all its processes."""
+
+from collections import Counter
+
+from . import device as emulated
+
+_counts: Counter = Counter()
+_kernels: set[str] = set()
+
+
+def pytest_sessionfinish(session):
+    """Count what this process ran; a worker of xdist hands it to the one that reports."""
+    ran = emulated.device
+    counts = {"launches": ran.launches, "threads": ran.threads, "instructions": ran.executed, "seconds": ran.seconds}
+    _counts.update(counts)
+    _kernels.update(ran.kernels)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["emulated"] = (counts, sorted(ran.kernels))
+
+
+def pytest_testnodedown(node, error):
+    """Add what a worker ran."""
+    counts, kernels = getattr(node, "workeroutput", {}).get("emulated", ({}, ()))
+    _counts.update(counts)
+    _kernels.update(kernels)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Write the sums."""
+    terminalreporter.write_line(
+        f"emulated: {_counts['launches']} launches of {len(_kernels)} kernels, {_counts['threads']} threads, "
+        f"{_counts['instructions']} instructions in {_counts['seconds']:.0f} s"
+    )
