@@ -13,7 +13,7 @@ SHARED = "shl.b32 %r2, %r1, 2; st.shared.b32 [%r2], %r0; "
 NEIGHBOUR = "xor.b32 %r3, %r2, 4; "
 RIGHT = {
     "its own element": "ld.global.b32 %r2, [%d0]; st.global.b32 [%d1], %r2;",
-    "a vector": "@%p0 bra end; and.b32 %r2, %r0, 1; setp.eq.u32 %p0, %r2, 1; @%p0 bra end;"
+    "a vector": "and.b32 %r2, %r0, 1; setp.eq.u32 %p0, %r2, 1; @%p0 bra end;"
     "ld.global.v2.b32 {%r2, %r3}, [%d0]; st.global.v2.b32 [%d1], {%r2, %r3}; end:",
     "read by all, written by none": "ld.param.u64 %d3, [a0]; ld.global.nc.b32 %r2, [%d3];",
     "its own store": "st.global.b32 [%d1], %r0; ld.global.b32 %r2, [%d1]; st.global.b32 [%d1], %r2;",

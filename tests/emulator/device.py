@@ -18,7 +18,7 @@ import numpy as np
 from . import native, ptx_files
 from .machine import Machine
 from .memory import Report
-from .parse import Entry, parse
+from .parse import parse
 
 # The numbers of CUDA's errors.
 _ILLEGAL, _ASSERT, _NO_BINARY, _UNKNOWN = 700, 710, 209, 999
@@ -43,14 +43,10 @@ class Launch(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """An entry, and the memory of its module's variables."""
+    """A kernel, and the memory of its module's variables."""
 
-    entry: Entry
+    machine: Machine
     variables: np.ndarray
-
-    @property
-    def bytes(self) -> int:
-        return self.variables.size
 
 
 class Device:
@@ -84,8 +80,8 @@ class Device:
                 return self._run(self._recorded[number[0]])
             text = ctypes.string_at(image).decode() if image else None
             loaded = self._load(name.decode(), text)
-            given = bytearray(loaded.entry.parameter_bytes)
-            for i, one in enumerate(loaded.entry.parameters.values()):
+            given = bytearray(loaded.machine.entry.parameter_bytes)
+            for i, one in enumerate(loaded.machine.entry.parameters.values()):
                 given[one.offset : one.offset + one.size] = ctypes.string_at(params[i], one.size)
             shape = geometry[0]
             launch = Launch(name.decode(), text, tuple(shape.grid), tuple(shape.block), shape.shared, bytes(given))
@@ -116,7 +112,7 @@ class Device:
             for variable in entry.variables.values():
                 content = np.frombuffer(variable.content, np.uint8)
                 variables[variable.offset : variable.offset + content.size] = content
-            self._loaded[key] = Loaded(entry, variables)
+            self._loaded[key] = Loaded(Machine(entry, variables.ctypes.data), variables)
         return self._loaded[key]
 
     def _blocks(self, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,11 +127,8 @@ class Device:
     def _run(self, launch: Launch) -> int:
         started = time.perf_counter()
         loaded = self._load(launch.name, launch.image)
-        machine = Machine(
-            loaded.entry, launch.grid, launch.block, launch.shared, launch.params, self._blocks(loaded.variables),
-            loaded.variables.ctypes.data,
-        )  # fmt: skip
-        machine.run()
+        machine = loaded.machine
+        machine.run(launch.grid, launch.block, launch.shared, launch.params, self._blocks(loaded.variables))
         self.launches += 1
         self.threads += machine.count
         self.executed += machine.executed

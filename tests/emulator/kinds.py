@@ -1,5 +1,7 @@
 """The types of PTX as numpy has them, and the roundings between floating-point formats."""
 
+import functools
+
 import numpy as np
 
 from .parse import PTXError
@@ -11,6 +13,7 @@ FLOAT = {16: np.float16, 32: np.float32, 64: np.float64}
 _PACKED = {"bf16": np.uint16, "bf16x2": np.uint32, "f16x2": np.uint32, "f32x2": np.uint64}
 
 
+@functools.cache
 def dtype(kind: str):
     """The numpy dtype of a PTX type, as ``s32``; ``bool`` for a predicate."""
     if kind == "pred":
@@ -23,6 +26,7 @@ def dtype(kind: str):
     return table[int(kind[1:])]
 
 
+@functools.cache
 def bits(kind: str) -> int:
     """The bits of a register of this type."""
     return np.dtype(dtype(kind)).itemsize * 8

@@ -36,24 +36,40 @@ class _Unwritten:
 
 
 class Machine:
-    """One launch.
+    """A kernel, and the launch of it that runs. An instruction is prepared when it is first met, once for all launches.
 
     Args:
         entry: the kernel.
-        grid, block: the numbers of blocks and of threads per block, three axes each.
-        shared_bytes: the dynamic shared memory of a block.
-        parameters: the bytes of the parameters.
-        blocks: the starts and sizes of the blocks of global memory, [n] each, by rising start.
-        variables: the address of the module's variables.
+        variables: the address of its module's variables.
 
     Attributes:
-        executed: the instructions that all threads together have done.
+        count: the threads of the launch.
+        executed: the instructions that all of them together have done.
     """
 
-    def __init__(self, entry: Entry, grid, block, shared_bytes: int, parameters: bytes, blocks, variables: int = 0):
+    def __init__(self, entry: Entry, variables: int = 0):
+        self.entry, self.variables = entry, variables
+        self.registers: list = []
+        self.names: list[str] = []
+        self.places: dict[str, tuple[int, str]] = {}
+        self.program: list = [None] * len(entry.code)
+
+    def run(self, grid, block, shared_bytes: int, parameters: bytes, blocks) -> None:
+        """Run all threads of a launch to their end.
+
+        Args:
+            grid, block: the numbers of blocks and of threads per block, along up to three axes.
+            shared_bytes: the dynamic shared memory of a block.
+            parameters: the bytes of the parameters.
+            blocks: the starts and sizes of the blocks of global memory, [n] each, by rising start.
+
+        Raises:
+            Report: the first wrong thing that a thread did.
+            PTXError: an instruction that the emulator does not know.
+        """
+        entry = self.entry
         if len(parameters) != entry.parameter_bytes:
             raise PTXError(f"{entry.name} has {entry.parameter_bytes} bytes of parameters, not {len(parameters)}")
-        self.entry, self.variables = entry, variables
         per_block = int(np.prod(block))
         self.count = int(np.prod(grid)) * per_block
         self.special = _special_registers(grid, block, self.count)
@@ -61,14 +77,13 @@ class Machine:
         static = max((v.offset + v.size for v in entry.shared.values()), default=0)
         local = max((-(-(v.offset + v.size) // 16) * 16 for v in entry.local.values()), default=0)
         self.memory = Memory(blocks, self.threads, static + shared_bytes, local, parameters)
+        self.registers[:] = map(_Unwritten, self.names)
         self.all = np.arange(self.count)
-        self.registers: list = []
-        self.places: dict[str, tuple[int, str]] = {}
         # Which threads do the current instruction: None for all that have not ended, else a mask; and their numbers.
         self.mask: np.ndarray | None = None
         self.active = self.all
-        self.executed = 0
-        self.program = [self._compile(i) for i in entry.code]
+        self.executed = self.at = 0
+        self._run()
 
     # -- operands -----------------------------------------------------------------------------------------------------
 
@@ -78,6 +93,7 @@ class Machine:
             if kind is None:
                 raise PTXError(f"the operand {name!r}")
             self.places[name] = len(self.registers), kind
+            self.names.append(name)
             self.registers.append(_Unwritten(name))
         return self.places[name]
 
@@ -106,8 +122,7 @@ class Machine:
         """A function that gives an operand's value."""
         dtype = kinds.dtype(kind)
         if text in self.special:
-            value = self.special[text].astype(dtype)
-            return lambda: value
+            return lambda: self.special[text].astype(dtype)
         if text.startswith("!"):
             inner = self._source(text[1:], kind)
             return lambda: ~inner()
@@ -148,13 +163,13 @@ class Machine:
     def _address(self, text: str) -> Callable:
         base, offset = _ADDRESS.fullmatch(text).groups()
         constant = self._constant(base, "u64")
-        add = np.uint64(int(offset or "0", 0) & ((1 << 64) - 1))
+        width = 64 if constant is not None else kinds.bits(self._place(base)[1])
+        add = kinds.UNSIGNED[width](int(offset or "0", 0) & ((1 << width) - 1))
         if constant is not None:
             fixed = constant + add
             return lambda: fixed
-        kind = self._place(base)[1]
-        register = self._source(base, f"u{kinds.bits(kind)}")
-        return lambda: register().astype(np.uint64) + add
+        register = self._source(base, f"u{width}")  # a sum of 32 bits wraps
+        return lambda: (register() + add).astype(np.uint64)
 
     # -- instructions -------------------------------------------------------------------------------------------------
 
@@ -236,10 +251,10 @@ class Machine:
         space, vector, size = self._access(i)
         kind, dtype = i.opcode[-1], kinds.dtype(i.opcode[-1])
         writes = [self._target(part.strip(), kind) for part in i.operands[0].strip("{} ").split(",")]
-        address, by_cache, memory = self._address(i.operands[1]), "nc" in i.opcode, self.memory
+        address, by_cache = self._address(i.operands[1]), "nc" in i.opcode
 
         def load():
-            at = address()
+            at, memory = address(), self.memory
             if space == "param" and at.ndim == 0:  # the same for all threads
                 words = memory.load(space, np.array([at]), vector * size, self.all[:1], False).view(dtype)[0]
                 for k, write in enumerate(writes):
@@ -261,25 +276,23 @@ class Machine:
             return lambda: None
         kind = i.opcode[-1]
         sources = [self._source(part.strip(), kind) for part in i.operands[1].strip("{} ").split(",")]
-        address, memory = self._address(i.operands[0]), self.memory
+        address = self._address(i.operands[0])
 
         def store():
-            at, active = address(), self.active
+            at, active, memory = address(), self.active, self.memory
             at = at[active] if at.ndim else np.full(active.size, at)
             words = np.empty((active.size, vector), kinds.dtype(kind))
             for k, source in enumerate(sources):
                 value = source()
                 words[:, k] = value[active] if np.ndim(value) else value
-            memory.store(space, at, words.view(np.uint8).reshape(active.size, vector * size), active)
+            memory.store(space, at, words.view(np.uint8).reshape(active.size, vector * size), active, self.at)
 
         return store
 
     # -- control ------------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Run all threads to their end; raises a :class:`Report` of the first wrong thing."""
+    def _run(self) -> None:
         counters = np.zeros(self.count, np.int64)
-        at = 0
         with np.errstate(all="ignore"):
             try:
                 while (at := int(counters.min())) < _DONE:
@@ -292,8 +305,10 @@ class Machine:
                     self.active = np.flatnonzero(here)
                     self.mask = here if others.size else None
                     self._stretch(counters, at, int(others.min()) if others.size else _DONE)
+                for self.at in self.memory.stored_twice():
+                    raise Report("a double store: the place is stored to again, and nothing ever reads it")
             except Report as report:
-                line = self.entry.code[min(self.at, len(self.entry.code) - 1)].text
+                line = self.entry.code[self.at].text
                 raise Report(f"{self.entry.name}: {report}; at instruction {self.at}: {line}") from None
 
     def _stretch(self, counters: np.ndarray, at: int, until: int) -> None:
@@ -301,6 +316,8 @@ class Machine:
         mask, active, steps = self.mask, self.active, 0
         while at < until and at < len(self.program):
             self.at = at
+            if self.program[at] is None:
+                self.program[at] = self._compile(self.entry.code[at])
             what, guard, does = self.program[at]
             steps += 1
             if steps > LIMIT:

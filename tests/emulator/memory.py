@@ -35,7 +35,8 @@ class Shadow:
     def __init__(self, granules: int, threads: Threads, of_block: bool):
         self.threads, self.of_block = threads, of_block
         self.writer, self.written, self.reader, self.read = np.zeros((4, granules), np.int32)  # thread + 1, epoch
-        self.by_cache, self.unread = np.zeros((2, granules), bool)
+        self.by_cache = np.zeros(granules, bool)
+        self.again = np.zeros(granules, np.int32)  # the instruction + 1 that stored there for the second time
 
     def _unordered(self, other: np.ndarray, epoch: np.ndarray, me: np.ndarray) -> np.ndarray:
         """True where the access of thread ``other - 1`` in ``epoch`` does not come before that of thread ``me``."""
@@ -56,12 +57,11 @@ class Shadow:
             shared = self.reader[granules] != me + 1
             self.reader[granules[shared]] = _MANY
         self.read[granules] = np.maximum(self.read[granules], epoch)
-        self.unread[granules] = False
         if by_cache:
             self.by_cache[granules] = True
         return ""
 
-    def store(self, granules: np.ndarray, me: np.ndarray) -> str:
+    def store(self, granules: np.ndarray, me: np.ndarray, instruction: int) -> str:
         """Note a store, as :meth:`load` does."""
         writer = self.writer[granules]
         if self._unordered(writer, self.written[granules], me).any():
@@ -70,13 +70,11 @@ class Shadow:
             return "a race: it writes what another thread reads, and no barrier is between"
         if self.by_cache[granules].any():
             return "a store to what this launch loads non-coherently"
-        if (self.unread[granules] & (writer == me + 1)).any():
-            return "a double store: nothing read what this thread stored there before"
+        self.again[granules[writer != 0]] = instruction + 1
         self.writer[granules] = me + 1
         if (self.writer[granules] != me + 1).any():
             return "a race: two threads write one place in one instruction"
         self.written[granules] = self.threads.epoch[me]
-        self.unread[granules] = True
         return ""
 
 
@@ -132,17 +130,17 @@ class Memory:
             raise Report("a load of local memory that the thread has not written")
         return self._in(self.local, at, size)
 
-    def store(self, space: str, addresses: np.ndarray, values: np.ndarray, me: np.ndarray) -> None:
-        """Store the bytes, [n, size]."""
+    def store(self, space: str, addresses: np.ndarray, values: np.ndarray, me: np.ndarray, instruction: int) -> None:
+        """Store the bytes, [n, size]; ``instruction`` is the place of the store in the code."""
         size = values.shape[1]
         space, addresses = self._space(space, addresses, size)
         if space == "global":
-            self._check(self.shadow.store(self._global(addresses, size), me[:, None]))
+            self._check(self.shadow.store(self._global(addresses, size), me[:, None], instruction))
             self.stores += addresses.size
             native.scatter(addresses, values)
         elif space == "shared":
             at = self._inside(addresses, size, self.shared_bytes, space) + self._block(me)
-            self._check(self.shared_shadow.store(_granules(at, size), me[:, None]))
+            self._check(self.shared_shadow.store(_granules(at, size), me[:, None], instruction))
             self.shared[at[:, None] + np.arange(size)] = values
         elif space == "local":
             at = (self._inside(addresses, size, self.local_bytes, space) + me * self.local_bytes)[:, None]
@@ -150,6 +148,10 @@ class Memory:
             self.local_written[at + np.arange(size)] = True
         else:
             raise Report(f"a store to the {space} space")
+
+    def stored_twice(self) -> list[int]:
+        """The instructions that stored again to global memory that nothing in this launch reads: one of the stores is void."""
+        return np.unique(self.shadow.again[(self.shadow.again != 0) & (self.shadow.reader == 0)] - 1).tolist()
 
     def _block(self, me: np.ndarray) -> np.ndarray:
         return me // self.threads.per_block * self.shared_bytes

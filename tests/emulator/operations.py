@@ -5,6 +5,7 @@ IEEE 754 or PTX fixes the result. Approximations (``ex2.approx`` and its kind) a
 the error that PTX allows them; no hardware need have these very bits.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ _ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 _OPERATIONS: dict[str, Callable[[tuple[str, ...]], Operation]] = {}
 
 
+@functools.cache
 def operation(opcode: tuple[str, ...]) -> Operation:
     """The operation of an opcode; raises a :class:`PTXError` if it is not known."""
     make = _OPERATIONS.get(opcode[0])

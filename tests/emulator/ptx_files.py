@@ -21,33 +21,32 @@ def module_path() -> Path | None:
     return Path(spec.origin) if spec else None
 
 
+_ENTRY = re.compile(r"^[ \t]*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)", re.MULTILINE)
+_VARIABLES = re.compile(r"^\.(?:extern|global|const|visible|shared)\b[^;{(]*(?:\{[^}]*\})?;", re.MULTILINE)
+
+
 class Entries(Mapping):
     """The text of each kernel by its mangled name, with its module's variables."""
 
     def __init__(self, texts: list[str]):
-        self._texts = texts
-        self._places = {
-            match[1]: (i, match.start()) for i, text in enumerate(texts) for match in _ENTRY.finditer(text)
-        }
+        self._places = {}
+        for text in texts:
+            found = list(_ENTRY.finditer(text))
+            if found:
+                header = "\n".join([text[: found[0].start()], *_VARIABLES.findall(text, found[0].start())])
+                ends = [match.start() for match in found[1:]] + [len(text)]
+                for match, end in zip(found, ends, strict=True):
+                    self._places[match[1]] = header, text, match.start(), end
 
     def __getitem__(self, name: str) -> str:
-        i, start = self._places[name]
-        text = self._texts[i]
-        following = _ENTRY.search(text, start + 1)
-        body = text[start : following.start() if following else len(text)]
-        first = _ENTRY.search(text).start()
-        # nvcc writes all variables of a module before its entries, but for those of extern shared memory and strings.
-        variables = re.findall(r"^\.(?:extern|global|const|visible|shared)[^;{]*(?:\{[^}]*\})?;", text[first:], re.MULTILINE)
-        return "\n".join([text[:first], *variables, body[: body.rindex("}") + 1]])
+        header, text, start, end = self._places[name]
+        return header + "\n" + text[start : text.rindex("}", start, end) + 1]
 
     def __iter__(self):
         return iter(self._places)
 
     def __len__(self) -> int:
         return len(self._places)
-
-
-_ENTRY = re.compile(r"^\s*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)", re.MULTILINE)
 
 
 def _extracted(module: Path, folder: Path) -> None:

@@ -44,8 +44,8 @@ def run(body: str, *arrays: np.ndarray, block: int = 32, grid: int = 1, shared: 
     given = struct.pack(f"<{len(arrays)}Q", *(array.ctypes.data for array in arrays))
     order = sorted(arrays, key=lambda array: array.ctypes.data)
     blocks = tuple(np.array(x, np.uint64) for x in ([a.ctypes.data for a in order], [a.nbytes for a in order]))
-    machine = Machine(entry, (grid,), (block,), shared, given, blocks)
-    machine.run()
+    machine = Machine(entry)
+    machine.run((grid,), (block,), shared, given, blocks)
     return machine
 
 
