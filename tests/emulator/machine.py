@@ -306,7 +306,7 @@ class Machine:
                     self.mask = here if others.size else None
                     self._stretch(counters, at, int(others.min()) if others.size else _DONE)
                 for self.at in self.memory.stored_twice():
-                    raise Report("a double store: the place is stored to again, and nothing ever reads it")
+                    raise Report("a double store: another instruction stored there before, and nothing ever reads it")
             except Report as report:
                 line = self.entry.code[self.at].text
                 raise Report(f"{self.entry.name}: {report}; at instruction {self.at}: {line}") from None

@@ -36,7 +36,8 @@ class Shadow:
         self.threads, self.of_block = threads, of_block
         self.writer, self.written, self.reader, self.read = np.zeros((4, granules), np.int32)  # thread + 1, epoch
         self.by_cache = np.zeros(granules, bool)
-        self.again = np.zeros(granules, np.int32)  # the instruction + 1 that stored there for the second time
+        # The instruction + 1 that stored there last, and one that did after another one had.
+        self.stored, self.again = np.zeros((2, granules), np.int32)
 
     def _unordered(self, other: np.ndarray, epoch: np.ndarray, me: np.ndarray) -> np.ndarray:
         """True where the access of thread ``other - 1`` in ``epoch`` does not come before that of thread ``me``."""
@@ -70,7 +71,8 @@ class Shadow:
             return "a race: it writes what another thread reads, and no barrier is between"
         if self.by_cache[granules].any():
             return "a store to what this launch loads non-coherently"
-        self.again[granules[writer != 0]] = instruction + 1
+        self.again[granules[(writer != 0) & (self.stored[granules] != instruction + 1)]] = instruction + 1
+        self.stored[granules] = instruction + 1
         self.writer[granules] = me + 1
         if (self.writer[granules] != me + 1).any():
             return "a race: two threads write one place in one instruction"
@@ -150,7 +152,10 @@ class Memory:
             raise Report(f"a store to the {space} space")
 
     def stored_twice(self) -> list[int]:
-        """The instructions that stored again to global memory that nothing in this launch reads: one of the stores is void."""
+        """The instructions that stored where another one had, in global memory that nothing in this launch reads.
+
+        One instruction that stores to a place again may do so in scratch memory, of which a turn of a loop reads a part.
+        """
         return np.unique(self.shadow.again[(self.shadow.again != 0) & (self.shadow.reader == 0)] - 1).tolist()
 
     def _block(self, me: np.ndarray) -> np.ndarray:
