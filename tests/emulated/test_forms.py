@@ -11,8 +11,8 @@ import torch
 
 from hnn_kernels import encode_gaussian, encode_poisson
 from support.codings import values
-from support.comparisons import as_good_as_the_loop, close, equal_bits, hold_forward, hold_gradients
-from support.layers import DTYPES, gradients, in_double, inputs, run, without_axon
+from support.comparisons import as_good_as_the_loop, close, equal_bits
+from support.layers import DTYPES, gradients, in_double, inputs, results, run, without_axon
 from support.targets import dtype_id
 
 # The forms that csrc/cuda/choose.h has kernels for. Triton compiles a kernel for each too.
@@ -41,32 +41,38 @@ def skip_for_triton(target, form: str, dtype: torch.dtype) -> None:
         pytest.skip("compiled for another architecture")
 
 
+def hold(target, shape, *, kind, wanted=None, options, **layer) -> None:
+    """Check results and gradients. The reference computes on the CPU."""
+    arguments, same = (inputs(shape, device=device, kind=kind, **layer) for device in ("cuda", "cpu"))
+    got, expected = results(*run(arguments, target.backend, **options)), results(*run(same, "reference", **options))
+    assert got.keys() == expected.keys()
+    for name in got:
+        equal_bits(got[name].cpu(), expected[name], name)
+    # float64, the truth of the gradients, must spike where the dtype does.
+    spikes = without_axon(same)
+    assert torch.equal(run(spikes, "reference")[0].double(), run(in_double(spikes), "reference")[0]), "take another seed"
+    found = gradients(arguments, target.backend, wanted=wanted, **options)
+    loop, truth = (gradients(a, "reference", wanted=wanted, **options) for a in (same, in_double(same)))
+    as_good_as_the_loop({name: gradient.cpu() for name, gradient in found.items()}, loop, truth)
+
+
 @pytest.mark.parametrize(("form", "dtype"), CASES, ids=lambda x: x if isinstance(x, str) else dtype_id(x))
 def test_forward_and_backward(target, form, dtype):
     skip_for_triton(target, form, dtype)
     layer, options = FORMS[form]
-    # Learnt coefficients, and none: two kernels for backward. Triton's second is left out, as above.
-    few = target.backend == "triton" and not EVERY_CASE
-    for kind, shape in [("neuron", ODD)] if few else [("neuron", ODD), ("neuron", EVEN), ("float", ODD), ("float", EVEN)]:
-        arguments = inputs(shape, dtype=dtype, device="cuda", kind=kind, state=True, **layer)
-        hold_forward(target, arguments, **options)
-        spikes = without_axon(arguments)
-        assert torch.equal(run(spikes, "reference")[0].double(), run(in_double(spikes), "reference")[0]), "take another seed"
-        as_good_as_the_loop(
-            gradients(arguments, target.backend, **options), gradients(arguments, "reference", **options),
-            gradients(in_double(arguments), "reference", **options),
-        )  # fmt: skip
+    hold(target, ODD, kind="neuron", dtype=dtype, state=True, options=options, **layer)
+    # Without gradients of coefficients it is another kernel for backward, which Triton would take a second to compile.
+    if target.backend == "cuda" or EVERY_CASE:
+        hold(target, EVEN, kind="float", wanted=["current"], dtype=dtype, options=options, **layer)
 
 
 @pytest.mark.parametrize("layer", [{}, {"axon": (2, 0)}, {"synapse": (2, 0)}], ids=["plain", "axon", "synapse"])
 def test_more_steps_than_a_segment_has(target, layer):
     if target.backend == "triton" and not EVERY_CASE:
         pytest.skip("25 steps are more than Triton's segments have")
-    for kind in ("float", "neuron"):
-        arguments = inputs((101, 1, 37), device="cuda", kind=kind, **layer)
-        wanted = ["current"] if kind == "float" else None
-        hold_gradients(target, arguments, wanted=wanted)
-        hold_gradients(target, arguments, wanted=wanted, checkpoint_every=32)
+    for kind, wanted in (("float", ["current"]), ("neuron", None)):
+        for options in ({}, {"checkpoint_every": 32}):
+            hold(target, (101, 1, 37), kind=kind, wanted=wanted, options=options, **layer)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
