@@ -11,7 +11,7 @@ import pytest
 if os.environ.get("HNN_EMULATE", "").strip():
     from emulator import device
 
-    device.install()
+    device.device or device.install()
 
 import torch
 
@@ -38,6 +38,7 @@ def pytest_configure(config):
         raise pytest.UsageError(f"HNN_EVERY_CASE must be 0 or 1; got {EVERY_CASE!r}")
     if device:
         config.pluginmanager.register(pytest_hooks)
+    config.addinivalue_line("markers", "emulated: runs compiled kernels in the emulator, a minute in all")
     config.addinivalue_line("markers", "large: needs tens of gigabytes of device memory (run only on a CUDA device)")
     # A run that requires a backend must not pass because that backend is absent.
     for name in REQUIRED:

@@ -6,7 +6,10 @@ up as PTX, nvcc's in the CUDA module and Triton's as it is handed to the driver,
 """
 
 import ctypes
+import gc
+import importlib.util
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -60,6 +63,8 @@ class Device:
 
     def __init__(self, library: ctypes.CDLL):
         self._library = library
+        # The smallest of the devices: one emulated machine with several is for tests of the choice among them.
+        self.capability = min(round(10 * float(one)) for one in os.environ["HNN_EMULATE"].split(","))
         self.launches = self.threads = self.executed = 0
         self.seconds = 0.0
         self.kernels: set[str] = set()
@@ -105,7 +110,7 @@ class Device:
     def _load(self, name: str, image: str | None) -> Loaded:
         key = (name, image, self.edit)
         if key not in self._loaded:
-            text = image if image is not None else ptx_files.of_cuda_module()[name]
+            text = image if image is not None else ptx_files.of_cuda_module(self.capability)[name]
             entry = parse(self.edit(name, text) if self.edit else text)[name]
             size = max((v.offset + v.size for v in entry.variables.values()), default=0)
             variables = np.zeros(size + 16, np.uint8)
@@ -143,8 +148,6 @@ device: Device | None = None
 def _stand_ins(folder: Path) -> dict[str, str]:
     """Programs that Triton calls as ptxas. They hand it PTX in the place of a cubin; with HNN_EMULATE_PTXAS=1 only after the
     real ptxas has taken it."""
-    import importlib.util
-
     triton = importlib.util.find_spec("triton")
     if triton is None:
         return {}
@@ -177,7 +180,6 @@ def install(run: bool = True) -> Device | None:
         RuntimeError: torch is imported already.
     """
     global device
-    import sys
 
     if "torch" in sys.modules:
         raise RuntimeError("the device that is not there must be installed before torch is imported")
@@ -190,5 +192,7 @@ def install(run: bool = True) -> Device | None:
         os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
         os.environ.update(_stand_ins(path.parent))
         os.environ.setdefault("TRITON_CACHE_DIR", str(native.BUILD / "triton"))
+        # A prepared kernel is many small functions, and each collection would go over all of them.
+        gc.set_threshold(200_000, 20, 20)
         device = Device(library)
     return device

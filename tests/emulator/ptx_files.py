@@ -64,15 +64,28 @@ def _extracted(module: Path, folder: Path) -> None:
 
 
 @functools.cache
-def of_cuda_module() -> Entries:
-    """The PTX of the highest architecture in the CUDA module; nothing if the module has none."""
+def _files() -> dict[int, list[Path]]:
+    """The files with PTX out of the CUDA module, by their architectures."""
     module = module_path()
-    if module is None:
-        return Entries([])
+    if module is None or tool("cuobjdump") is None:
+        return {}
     digest = hashlib.sha256(module.read_bytes()).hexdigest()[:16]
     folder = BUILD / f"cuda-{digest}"
     if not folder.exists():
         _extracted(module, folder)
-    texts = [file.read_text() for file in sorted(folder.glob("*.ptx"))]
-    target = [int(re.search(r"^\.target\s+sm_(\d+)", text, re.MULTILINE)[1]) for text in texts]
-    return Entries([text for text, one in zip(texts, target, strict=True) if one == max(target)])
+    found: dict[int, list[Path]] = {}
+    for file in sorted(folder.glob("*.ptx")):
+        found.setdefault(int(re.search(r"\.sm_(\d+)", file.name)[1]), []).append(file)
+    return found
+
+
+def targets() -> list[int]:
+    """The architectures that the CUDA module has PTX for, such as 90."""
+    return sorted(_files())
+
+
+@functools.cache
+def of_cuda_module(capability: int) -> Entries:
+    """The PTX that a driver would take on a device of this capability, such as 90: that of the highest architecture."""
+    fitting = [one for one in targets() if one <= capability]
+    return Entries([file.read_text() for file in _files()[fitting[-1]]] if fitting else [])

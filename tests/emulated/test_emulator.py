@@ -1,0 +1,44 @@
+"""The chosen part of the emulator's tests: what nvcc and Triton compiled runs in every form, dtype and direction.
+
+Each compiler and architecture is a process of its own, in which torch finds a device that is not there. All of it is
+`make emulate`.
+"""
+
+import re
+import subprocess
+
+import pytest
+
+from emulator import ptx_files
+from emulator.__main__ import CHOSEN, ROOT, TRITON_ARCHITECTURES, Run, why_not
+from hnn_kernels import _extensions, _triton
+
+pytestmark = [pytest.mark.emulated, pytest.mark.skipif(bool(why_not()), reason=f"no emulator: {why_not()}")]
+
+
+def chosen(run: Run, files=CHOSEN) -> re.Match:
+    """Run the tests, which must pass; return the numbers of tests, launches and kernels."""
+    command, environment = run.command(files, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", every_case=False)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    found = re.search(r"emulated: (\d+) launches of (\d+) kernels.*?(\d+) passed", done.stdout, re.DOTALL)
+    assert found, done.stdout
+    return found
+
+
+@pytest.mark.skipif(_extensions.cuda is None, reason=f"no CUDA module: {_extensions.cuda_error}")
+def test_every_kernel_of_the_cuda_module():
+    if not ptx_files.targets():
+        pytest.skip("the CUDA module has no PTX: TORCH_CUDA_ARCH_LIST had no +PTX")
+    architecture = ptx_files.targets()[-1]
+    ran = chosen(Run("cuda", f"{architecture // 10}.{architecture % 10}"))
+    assert int(ran[2]) == len(ptx_files.of_cuda_module(architecture)) >= 12
+
+
+@pytest.mark.skipif(_triton.import_error is not None, reason=f"no Triton: {_triton.import_error}")
+@pytest.mark.parametrize("architecture", TRITON_ARCHITECTURES)
+def test_triton(architecture):
+    # The broken kernels are those of one architecture.
+    ran = chosen(Run("triton", architecture), CHOSEN if architecture == "9.0" else CHOSEN[:1])
+    # Nine pairs of form and dtype, forward and backward.
+    assert int(ran[2]) >= 18
