@@ -17,12 +17,12 @@ OLDEST_PYTHON ?= python3.12
 OLDEST = "torch==2.11.*" "triton==3.6.*" "numpy<2.4"
 
 # The files of C++ and CUDA.
-CXX_FILES = $$(git ls-files 'csrc/*' 'tests/native/*.cpp' ':!*.toml')
+CXX_FILES = $$(git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' ':!*.toml')
 
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest sanitize generate lint format bench gpu clean
+.PHONY: setup demo test test-oldest emulate sanitize generate lint format bench gpu clean
 
 setup: $(VENV)/.kernels
 
@@ -54,6 +54,10 @@ test: $(VENV)/.tests
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH='$(OLDEST) torchvision'
+
+# What nvcc and Triton compiled, on a device that is not there: the conformance tests, every case (hours on one core).
+emulate: $(VENV)/.tests
+	PYTHONPATH=tests:. $(BIN)/python -m emulator $(EMULATE_FLAGS) -- -q -n $(JOBS) $(PYTEST_FLAGS)
 
 # The compiled backends under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(VENV)/.tests

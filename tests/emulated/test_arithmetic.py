@@ -13,8 +13,12 @@ EDGES = np.array([0, 1, 2, 3, 31, 32, 33, 0x7FFFFFFF, 0x80000000, 0x80000001, 0x
 WORDS = np.concatenate([EDGES, GENERATOR.integers(0, 2**32, 52, np.uint32)])
 OTHERS = np.concatenate([EDGES[::-1], GENERATOR.integers(0, 2**32, 52, np.uint32)])
 THIRDS = GENERATOR.integers(0, 2**32, 64, np.uint32)
-SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-38, 3.4e38, 0.5, 1.5, 2.5, 65520.0, 6e-8])
-FLOATS = np.concatenate([SPECIAL, GENERATOR.standard_normal(112) * 10.0 ** GENERATOR.integers(-30, 30, 112)]).astype(np.float32)
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-38, 3.4e38, 0.5, 1.5, 2.5, 65520.0, 6e-8]
+)
+FLOATS = np.concatenate([SPECIAL, GENERATOR.standard_normal(112) * 10.0 ** GENERATOR.integers(-30, 30, 112)]).astype(
+    np.float32
+)
 
 
 def signed(x):
@@ -41,7 +45,7 @@ INTEGERS = {
     "shl.b32 to, a, b": lambda a, b, c: a << b if b < 32 else 0,
     "shr.u32 to, a, b": lambda a, b, c: a >> b if b < 32 else 0,
     "shr.s32 to, a, b": lambda a, b, c: signed(a) >> min(b, 31),
-    "shf.l.wrap.b32 to, a, b, c": lambda a, b, c: (((b << 32 | a) << (c & 31)) >> 32),
+    "shf.l.wrap.b32 to, a, b, c": lambda a, b, c: ((b << 32 | a) << (c & 31)) >> 32,
     "shf.r.wrap.b32 to, a, b, c": lambda a, b, c: (b << 32 | a) >> (c & 31),
     "bfe.u32 to, a, 5, 7": lambda a, b, c: one(a, 5, 7),
     "popc.b32 to, a": lambda a, b, c: a.bit_count(),
@@ -98,7 +102,9 @@ def test_a_multiply_add_rounds_once():
     a = np.array([1 + 2.0**-12, 1 + 2.0**-23], np.float32)
     b = np.array([1 - 2.0**-12, 1 + 2.0**-23], np.float32)
     c = np.array([-1, 2.0**-70], np.float32)
-    expected = [float(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c, strict=True)]
+    expected = [
+        float(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) for x, y, z in zip(a, b, c, strict=True)
+    ]
     assert compute("fma.rn.f32 to, a, b, c", a, b, c, result="f32").view(np.float32)[0] == np.float32(expected[0]) != 0
     x, y, z = (GENERATOR.standard_normal(4096) for _ in range(3))
     z *= -1
@@ -149,7 +155,10 @@ def test_conversions_to_half_the_bits_and_back(kind, dtype):
 
 def test_conversions_of_integers():
     a = np.array([1e20, -1e20, np.nan, 2.5, -2.5, 3.5, 0.4], np.float32)
-    got = {way: compute(f"cvt.{way}.s32.f32 to, a", a, result="u32").view(np.int32).tolist() for way in ("rni", "rzi", "rmi")}
+    got = {
+        way: compute(f"cvt.{way}.s32.f32 to, a", a, result="u32").view(np.int32).tolist()
+        for way in ("rni", "rzi", "rmi")
+    }
     limits = [2**31 - 1, -(2**31), 0]
     assert got == {"rni": [*limits, 2, -2, 4, 0], "rzi": [*limits, 2, -2, 3, 0], "rmi": [*limits, 2, -3, 3, 0]}
     same(compute("cvt.rn.f32.u32 to, a", WORDS, result="f32"), WORDS.astype(np.float32))

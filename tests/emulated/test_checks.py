@@ -47,7 +47,8 @@ WRONG = {
     "shared that nothing wrote": ("shl.b32 %r2, %r1, 2; ld.shared.b32 %r3, [%r2];", "nothing has written"),
     "shared behind its end": ("shl.b32 %r2, %r1, 2; st.shared.b32 [%r2+4], %r0;", "out of bounds.*shared"),
     "a register that nothing wrote": ("add.u32 %r2, %r9, 1;", "%r9, which nothing has written"),
-    "two barriers": ("setp.gt.u32 %p0, %r1, 3; @%p0 bra other; bar.sync 0; ret; other: bar.sync 0;", "different barriers"),
+    "two barriers": (
+        "setp.gt.u32 %p0, %r1, 3; @%p0 bra other; bar.sync 0; ret; other: bar.sync 0;", "different barriers"),
     "a division by zero": ("mov.b32 %r2, 0; div.s32 %r3, %r0, %r2;", "division by zero"),
     "a failed assertion": ("setp.eq.u32 %p0, %r0, 33; @!%p0 bra end; trap; end:", "assertion"),
     "a parameter behind the last": ("ld.param.u64 %d3, [a1+8];", "out of bounds.*param"),
@@ -82,8 +83,11 @@ def test_a_loop_without_end_is_reported(monkeypatch):
         run("again: bra again;", *arrays())
 
 
-@pytest.mark.parametrize("body", ["red.global.add.u32 [%d0], %r0;", "add.rz.f32 %r2, %r0, %r0;", "vote.sync.any.pred %p0, %p0, -1;",
-                                  "ld.global.b32 %unknown, [%d0];", "st.release.gpu.global.b32 [%d0], %r0;"])  # fmt: skip
+UNKNOWN = ("red.global.add.u32 [%d0], %r0;", "add.rz.f32 %r2, %r0, %r0;", "vote.sync.any.pred %p0, %p0, -1;",
+           "ld.global.b32 %unknown, [%d0];", "st.release.gpu.global.b32 [%d0], %r0;")  # fmt: skip
+
+
+@pytest.mark.parametrize("body", UNKNOWN)
 def test_what_the_emulator_does_not_know_is_an_error(body):
     with pytest.raises(PTXError):
         run(body, *arrays())

@@ -1,7 +1,7 @@
 """What nvcc and Triton compiled, in every form of kernel, dtype and direction, on the emulated device.
 
-Each launch comes through the real host code. Spikes and states have the reference's bits. A gradient is as near to float64's
-as the plain loop's.
+Each launch comes through the real host code. Spikes and states have the reference's bits. A gradient is as near to
+float64's as the plain loop's.
 """
 
 import os
@@ -50,7 +50,9 @@ def hold(target, shape, *, kind, wanted=None, options, **layer) -> None:
         equal_bits(got[name].cpu(), expected[name], name)
     # float64, the truth of the gradients, must spike where the dtype does.
     spikes = without_axon(same)
-    assert torch.equal(run(spikes, "reference")[0].double(), run(in_double(spikes), "reference")[0]), "take another seed"
+    assert torch.equal(run(spikes, "reference")[0].double(), run(in_double(spikes), "reference")[0]), (
+        "take another seed"
+    )
     found = gradients(arguments, target.backend, wanted=wanted, **options)
     loop, truth = (gradients(a, "reference", wanted=wanted, **options) for a in (same, in_double(same)))
     as_good_as_the_loop({name: gradient.cpu() for name, gradient in found.items()}, loop, truth)
@@ -91,7 +93,7 @@ def test_codings(target, dtype):
     expected, loop = train_and_gradients("reference")
     # In float64 the exponential is a library's.
     (close if dtype == torch.float64 else equal_bits)(train, expected, "train")
-    # float64 has a noise of its own, which is not the truth of a narrow train. So the loop's gradients are taken for it.
+    # float64 has a noise of its own, not the truth of a narrow train. So the loop's gradients are taken for it.
     as_good_as_the_loop(got, loop, {name: value.double() for name, value in loop.items()})
     spikes = (encode_poisson(probability, 25, seed=9, backend=name) for name in (target.backend, "reference"))
     equal_bits(*spikes, "spikes")

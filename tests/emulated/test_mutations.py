@@ -60,10 +60,10 @@ MUTANTS = {
     "no bound of the neurons": Mutant(
         "forward", _first(r"^\s*@%p\d+\s+bra\s[^;]*;", ""), "out of bounds|race", ("cuda",)),
     "no guard of the loads": Mutant("forward", _every(r"@%p\d+(\s+ld\.global)", r"\1"), "out of bounds", ("triton",)),
-    "no guard of the stores": Mutant("forward", _every(r"@%p\d+(\s+st\.global)", r"\1"), "out of bounds|race", ("triton",)),
+    "no guard of the stores": Mutant(
+        "forward", _every(r"@%p\d+(\s+st\.global)", r"\1"), "out of bounds|race", ("triton",)),
     "a row of shared memory a word further": Mutant(
-        "backward", lambda text: _moved(_STORE.replace("global", "shared"), 4)(text), "race|nothing has written|out of bounds",
-        ("cuda",)),
+        "backward", _moved(_STORE.replace("global", "shared"), 4), "race|nothing has written|out of bounds", ("cuda",)),
     "shared memory that is not written": Mutant(
         "backward", _every(r"^\s*(?:@\S+\s+)?st\.shared[^;]*;", ""), "nothing has written", ("cuda",)),
     "another sum": Mutant("backward", _every(r"sub(\.rn)?\.f32", r"add\1.f32")),

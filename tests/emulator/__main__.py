@@ -1,8 +1,8 @@
 """Run the compiled kernels' tests in the emulator, a process of pytest for each compiler and architecture.
 
-    PYTHONPATH=tests:. python -m emulator            # the conformance tests, every case: make emulate
-    PYTHONPATH=tests:. python -m emulator --chosen   # the chosen part, which the suite runs too
-    ... --only triton-9.0 -- -n 2 -x                 # one of them, with arguments of pytest
+PYTHONPATH=tests:. python -m emulator            # the conformance tests, every case: make emulate
+PYTHONPATH=tests:. python -m emulator --chosen   # the chosen part, which the suite runs too
+... --only triton-9.0 -- -n 2 -x                 # one of them, with arguments of pytest
 """
 
 import argparse
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 TRITON_ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
 CHOSEN = ("tests/emulated/test_forms.py", "tests/emulated/test_mutations.py")
 KERNELS = (
-    "conformance_filters", "conformance_forward", "conformance_gradient", "conformance_layout", "conformance_time", "filters",
-    "resets_and_surrogates", "surrogates", "coding", "coding_gradient", "properties", "state", "counts_and_numbers",
+    "conformance_filters", "conformance_forward", "conformance_gradient", "conformance_layout", "conformance_time",
+    "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient", "properties", "state", "counts_and_numbers",
 )  # fmt: skip
 
 
@@ -35,7 +35,11 @@ class Run(NamedTuple):
     def command(self, files, *arguments: str, every_case: bool) -> tuple[list[str], dict[str, str]]:
         """The command of pytest on ``files``, and its environment."""
         command = [sys.executable, "-m", "pytest", *files, "-k", f"{self.backend}-cuda", *arguments]
-        switches = {"HNN_EMULATE": self.capability, "OMP_NUM_THREADS": "1", "HNN_EVERY_CASE": "1" if every_case else "0"}
+        switches = {
+            "HNN_EMULATE": self.capability,
+            "OMP_NUM_THREADS": "1",
+            "HNN_EVERY_CASE": "1" if every_case else "0",
+        }
         # An outer pytest's workers and options are not this one's; Triton compiles.
         mine = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TRITON_", "HNN_REQUIRE"))}
         return command, mine | switches
@@ -59,7 +63,9 @@ def why_not() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="emulator", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="emulator", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--chosen", action="store_true", help="the chosen part alone")
     parser.add_argument("--only", help="one run, such as triton-9.0")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest")

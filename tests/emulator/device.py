@@ -1,8 +1,9 @@
 """The device that is not there: loads the fake driver, and runs what is launched on it.
 
-:func:`install` must come before anything imports torch. It loads a library that has the functions of libcuda and libcudart
-(driver/), so torch, the CUDA module and Triton find a GPU whose memory is this process's. What is launched there is looked
-up as PTX, nvcc's in the CUDA module and Triton's as it is handed to the driver, and run by :class:`~emulator.machine.Machine`.
+:func:`install` must come before anything imports torch. It loads a library that has the functions of libcuda and
+libcudart (driver/), so torch, the CUDA module and Triton find a GPU whose memory is this process's. What is launched
+there is looked up as PTX, nvcc's in the CUDA module and Triton's as it is handed to the driver, and run by
+:class:`~emulator.machine.Machine`.
 """
 
 import ctypes
@@ -146,31 +147,35 @@ device: Device | None = None
 
 
 def _stand_ins(folder: Path) -> dict[str, str]:
-    """Programs that Triton calls as ptxas. They hand it PTX in the place of a cubin; with HNN_EMULATE_PTXAS=1 only after the
-    real ptxas has taken it."""
+    """Programs that Triton calls as ptxas. They hand it PTX in the place of a cubin.
+
+    With HNN_EMULATE_PTXAS=1 they do so only after the real ptxas has taken it.
+    """
     triton = importlib.util.find_spec("triton")
     if triton is None:
         return {}
+    strict = os.environ.get("HNN_EMULATE_PTXAS", "").strip() == "1"
     found = {}
     for name in ("ptxas", "ptxas-blackwell"):
         real = Path(triton.origin).parent / "backends/nvidia/bin" / name
-        script = folder / name
-        text = f"""#!/bin/sh
+        script = folder / f"{name}{'-too' if strict else ''}"
+        new = script.with_name(f"{script.name}.{os.getpid()}")
+        new.write_text(_STAND_IN.format(real=real, first=f'{real} "$@" || exit' if strict else ""))
+        new.chmod(0o755)
+        new.rename(script)
+        found[f"TRITON_{name.upper().replace('-', '_')}_PATH"] = str(script)
+    return found
+
+
+_STAND_IN = """#!/bin/sh
 case "$*" in *--version*) exec {real} --version;; esac
-[ "$HNN_EMULATE_PTXAS" = 1 ] && {{ {real} "$@" || exit; }}
+{first}
 while [ $# -gt 0 ]; do
   case "$1" in *.ptx) from="$1";; -o) to="$2"; shift;; esac
   shift
 done
 exec cp "$from" "$to"
 """
-        if not script.exists() or script.read_text() != text:
-            new = script.with_name(f"{name}.{os.getpid()}")
-            new.write_text(text)
-            new.chmod(0o755)
-            new.rename(script)
-        found[f"TRITON_{name.upper().replace('-', '_')}_PATH"] = str(script)
-    return found
 
 
 def install(run: bool = True) -> Device | None:
@@ -191,7 +196,7 @@ def install(run: bool = True) -> Device | None:
         # One block of memory for each tensor, so that its bounds are known.
         os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
         os.environ.update(_stand_ins(path.parent))
-        os.environ.setdefault("TRITON_CACHE_DIR", str(native.BUILD / "triton"))
+        os.environ["TRITON_CACHE_DIR"] = str(native.BUILD / "triton")
         # A prepared kernel is many small functions, and each collection would go over all of them.
         gc.set_threshold(200_000, 20, 20)
         device = Device(library)

@@ -1,7 +1,7 @@
 """Runs a kernel: all threads of a launch at once, a register being a vector over the threads.
 
-Threads that part meet again because those furthest behind in the code go first. That is one order of many; an order that
-matters is a race, and every race is reported (memory.py).
+Threads that part meet again because those furthest behind in the code go first. That is one order of many; an order
+that matters is a race, and every race is reported (memory.py).
 """
 
 import re
@@ -305,7 +305,8 @@ class Machine:
                     self.active = np.flatnonzero(here)
                     self.mask = here if others.size else None
                     self._stretch(counters, at, int(others.min()) if others.size else _DONE)
-                for self.at in self.memory.stored_twice():
+                for twice in self.memory.stored_twice():
+                    self.at = twice
                     raise Report("a double store: another instruction stored there before, and nothing ever reads it")
             except Report as report:
                 line = self.entry.code[self.at].text
@@ -376,7 +377,7 @@ class Machine:
 
 
 def _special_registers(grid, block, count: int) -> dict[str, np.ndarray]:
-    grid, block = ([*map(int, axes)] + [1, 1, 1] for axes in (grid, block))
+    grid, block = ([*map(int, axes), 1, 1, 1] for axes in (grid, block))
     thread = np.arange(count, dtype=np.uint32)
     per_block = int(np.prod(block[:3]))
     special = {"%laneid": thread % per_block % 32, "%warpid": thread % per_block // 32}

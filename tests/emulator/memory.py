@@ -154,7 +154,7 @@ class Memory:
     def stored_twice(self) -> list[int]:
         """The instructions that stored where another one had, in global memory that nothing in this launch reads.
 
-        One instruction that stores to a place again may do so in scratch memory, of which a turn of a loop reads a part.
+        One instruction that stores to a place again may do so in scratch memory, of which a loop reads a part.
         """
         return np.unique(self.shadow.again[(self.shadow.again != 0) & (self.shadow.reader == 0)] - 1).tolist()
 
@@ -177,7 +177,9 @@ class Memory:
         if space in ("", "generic"):
             space = {0: "global", 1: "param", 2: "local", 4: "shared"}.get(int(window), "global")
         if (addresses % np.uint64(size)).any():
-            raise Report(f"a misaligned access: {int(addresses[(addresses % np.uint64(size)) != 0][0]):#x} for {size} bytes")
+            raise Report(
+                f"a misaligned access: {int(addresses[(addresses % np.uint64(size)) != 0][0]):#x} for {size} bytes"
+            )
         if space == "global":
             return space, addresses
         return space, addresses & np.uint64((1 << 60) - 1)

@@ -1,8 +1,8 @@
 """What the instructions compute. Memory and control are the machine's own (machine.py).
 
-:func:`operation` gives, for an opcode, the types of the operands and a function of their values. The arithmetic is exact where
-IEEE 754 or PTX fixes the result. Approximations (``ex2.approx`` and its kind) are rounded correctly here, which is within
-the error that PTX allows them; no hardware need have these very bits.
+:func:`operation` gives, for an opcode, the types of the operands and a function of their values. The arithmetic is
+exact where IEEE 754 or PTX fixes the result. Approximations (``ex2.approx`` and its kind) are rounded correctly here,
+which is within the error that PTX allows them; no hardware need have these very bits.
 """
 
 import functools
@@ -30,8 +30,8 @@ _COMPARE = {
 }  # fmt: skip
 _LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 _APPROXIMATE = {
-    "ex2": np.exp2, "lg2": np.log2, "rcp": np.reciprocal, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "sin": np.sin,
-    "cos": np.cos, "tanh": np.tanh,
+    "ex2": np.exp2, "lg2": np.log2, "rcp": np.reciprocal, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "sin": np.sin, "cos": np.cos, "tanh": np.tanh,
 }  # fmt: skip
 _ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 _OPERATIONS: dict[str, Callable[[tuple[str, ...]], Operation]] = {}
@@ -112,7 +112,9 @@ def _pair(op):
     one = _arithmetic((*op[:-1], "f32"))
 
     def compute(*values):
-        halves = [np.ascontiguousarray(v).reshape(-1).view(np.float32).reshape(-1, 2) for v in np.broadcast_arrays(*values)]
+        halves = [
+            np.ascontiguousarray(v).reshape(-1).view(np.float32).reshape(-1, 2) for v in np.broadcast_arrays(*values)
+        ]
         result = np.ascontiguousarray(one.compute(*halves)).view(np.uint64)
         return result.reshape(np.broadcast(*values).shape)
 
@@ -201,7 +203,9 @@ def _permute(op):
         both, result = b.astype(np.uint64) << np.uint64(32) | a, np.uint32(0)
         for k in range(4):
             nibble = selector >> np.uint32(4 * k) & np.uint32(15)
-            byte = (both >> ((nibble & np.uint32(7)).astype(np.uint64) * np.uint64(8))).astype(np.uint32) & np.uint32(255)
+            byte = (both >> ((nibble & np.uint32(7)).astype(np.uint64) * np.uint64(8))).astype(np.uint32) & np.uint32(
+                255
+            )
             sign = np.where(byte & np.uint32(128), np.uint32(255), np.uint32(0))
             result = result | np.where(nibble & np.uint32(8), sign, byte) << np.uint32(8 * k)
         return result
@@ -313,7 +317,9 @@ def _convert(op):
     if to in ("bf16x2", "f16x2") and source == "f32":  # the first source is the upper half
         narrow = kinds.to_bfloat16 if to == "bf16x2" else lambda x: x.astype(np.float16).view(np.uint16)
         return Operation(
-            "b32", ("f32", "f32"), lambda a, b: narrow(a).astype(np.uint32) << np.uint32(16) | narrow(b).astype(np.uint32)
+            "b32",
+            ("f32", "f32"),
+            lambda a, b: narrow(a).astype(np.uint32) << np.uint32(16) | narrow(b).astype(np.uint32),
         )
     if "bf16" in (to, source):
         if source == "f32":
@@ -339,7 +345,9 @@ def _convert(op):
             whole = rounding(a.astype(np.float64))
             inside = (whole >= float(limits.min)) & (whole < float(limits.max) + 1)
             result = np.where(inside, whole, 0).astype(out)
-            result = np.where(whole >= float(limits.max), limits.max, np.where(whole < float(limits.min), limits.min, result))
+            result = np.where(
+                whole >= float(limits.max), limits.max, np.where(whole < float(limits.min), limits.min, result)
+            )
             return np.where(np.isnan(a), 0, result).astype(out)
 
         return Operation(to, (source,), clamp) if rounding else None

@@ -1,8 +1,8 @@
 """torch's own operators on the device that is not there: done on the CPU, on the same memory.
 
 torch's kernels for CUDA are machine code, which the emulator does not run. So each operator that has one gets a Python
-function at the dispatch key CUDA. It views the device's tensors as the CPU's, calls the operator, and copies a new result to
-the device. What only makes tensors or views of them stays torch's own.
+function at the dispatch key CUDA. It views the device's tensors as the CPU's, calls the operator, and copies a new
+result to the device. What only makes tensors or views of them stays torch's own.
 """
 
 import ctypes
@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_map
 
 # What runs no kernel.
 _OWN = (
-    "empty.", "empty_strided", "as_strided", "view", "_reshape_alias", "_unsafe_view", "alias", "unfold", "set_.", "set_",
-    "resize_", "record_stream", "is_set_to", "_has_", "is_pinned", "_pin_memory", "pin_memory", "lift", "_nested", "detach",
+    "empty.", "empty_strided", "as_strided", "view", "_reshape_alias", "_unsafe_view", "alias", "unfold", "set_",
+    "resize_", "record_stream", "is_set_to", "_has_", "is_pinned", "_pin_memory", "pin_memory", "lift", "_nested",
+    "detach",
 )  # fmt: skip
 # What has no kernel of its own at the key CUDA, but ends in one.
 _MORE = ("aten::copy_",)

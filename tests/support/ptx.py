@@ -22,8 +22,8 @@ _KERNEL = """
 {body}
 }}
 """
-# The first instructions of every kernel: %r0 is the thread of all, %r1 the one of its block, and %d<i> the address of the
-# thread's own element of array i.
+# The first instructions of every kernel: %r0 is the thread of all, %r1 the one of its block, and %d<i> the address of
+# the thread's own element of array i.
 _START = """
   mov.u32 %r0, %ctaid.x;
   mov.u32 %r1, %ntid.x;
@@ -50,7 +50,7 @@ def run(body: str, *arrays: np.ndarray, block: int = 32, grid: int = 1, shared: 
 
 
 def compute(instruction: str, *sources: np.ndarray, result: str) -> np.ndarray:
-    """The results, of the PTX type ``result``, of one instruction, in which ``to`` and ``a``, ``b``, ``c`` stand for operands."""
+    """The results of one instruction, as bits of type ``result``. Its operands are ``to``, ``a``, ``b`` and ``c``."""
     n = sources[0].size
     sources = [np.ascontiguousarray(s) for s in sources]
     bits = int(re.search(r"\d+", result.replace("bf", "f"))[0]) if result != "pred" else 32
@@ -58,7 +58,7 @@ def compute(instruction: str, *sources: np.ndarray, result: str) -> np.ndarray:
     letter = {2: "%h", 4: "%r", 8: "%d"}
     names, body = {}, ""
     for i, source in enumerate(sources):
-        names["abc"[i]] = register = f"{letter[source.itemsize]}{5 + i if source.itemsize == 2 else 5 + i}"
+        names["abc"[i]] = register = f"{letter[source.itemsize]}{5 + i}"
         body += f"ld.global.b{8 * source.itemsize} {register}, [%d{i}];\n"
     names["to"] = "%p1" if result == "pred" else f"{letter[bits // 8]}4"
     body += re.sub(r"\b(to|a|b|c)\b(?=[\s,;!|]|$)", lambda m: names[m[1]], instruction) + ";\n"

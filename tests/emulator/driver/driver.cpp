@@ -191,7 +191,13 @@ struct CUmod_st {
 };
 DRIVER cuModuleLoadData(CUmodule* module, const void* data) {
   const char* text = static_cast<const char*>(data);
-  *module = new CUmod_st{std::memcmp(text, "\x7f" "ELF", 4) ? text : "", {}};
+  *module = new CUmod_st{std::memcmp(text,
+                                     "\x7f"
+                                     "ELF",
+                                     4)
+                             ? text
+                             : "",
+                         {}};
   return CUDA_SUCCESS;
 }
 DRIVER cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }  // a kernel may outlive it in a graph
@@ -207,9 +213,7 @@ DRIVER cuFuncGetAttribute(int* value, CUfunction_attribute which, CUfunction) {
 }
 DRIVER cuFuncSetAttribute(CUfunction, CUfunction_attribute, int) { return CUDA_SUCCESS; }
 DRIVER cuFuncSetCacheConfig(CUfunction, CUfunc_cache) { return CUDA_SUCCESS; }
-DRIVER cuOccupancyMaxActiveClusters(int* count, CUfunction, const CUlaunchConfig*) {
-  return *count = 1, CUDA_SUCCESS;
-}
+DRIVER cuOccupancyMaxActiveClusters(int* count, CUfunction, const CUlaunchConfig*) { return *count = 1, CUDA_SUCCESS; }
 
 DRIVER cuPointerGetAttribute(void* value, CUpointer_attribute which, CUdeviceptr address) {
   uint64_t start, bytes;

@@ -1,5 +1,6 @@
-// A CUDA device that is not there. The runtime (runtime.cpp) and the driver (driver.cpp) share what this header declares:
-// device memory is host memory, a stream finishes its work at once, and a launch is handed to a hook, or does nothing.
+// A CUDA device that is not there. The runtime (runtime.cpp) and the driver (driver.cpp) share what this header
+// declares: device memory is host memory, a stream finishes its work at once, and a launch is handed to a hook, or does
+// nothing.
 #pragma once
 
 #include <cstddef>

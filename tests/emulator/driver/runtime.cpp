@@ -1,5 +1,6 @@
-// The runtime's part of the device that is not there. It takes the place of the functions of libcudart that torch and the
-// CUDA module call, because this library is loaded before libcudart. What is not here is libcudart's own, and fails.
+// The runtime's part of the device that is not there. It takes the place of the functions of libcudart that torch and
+// the CUDA module call, because this library is loaded before libcudart. What is not here is libcudart's own, and
+// fails.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -75,8 +76,8 @@ extern "C" void __cudaRegisterFatBinaryEnd(void**) {}
 extern "C" void __cudaUnregisterFatBinary(void**) {}
 extern "C" char __cudaInitModule(void**) { return 1; }
 extern "C" void __cudaRegisterVar(void**, char*, char*, const char*, int, size_t, int, int) {}
-extern "C" void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, uint3*, uint3*, dim3*,
-                                       dim3*, int*) {
+extern "C" void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, uint3*, uint3*,
+                                       dim3*, dim3*, int*) {
   const std::lock_guard<std::mutex> guard(kernels_lock);
   kernels().insert_or_assign(function, fake::Kernel{name, nullptr});
 }
