@@ -19,7 +19,8 @@ TRITON_ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
 CHOSEN = ("tests/emulated/test_forms.py", "tests/emulated/test_mutations.py")
 KERNELS = (
     "conformance_filters", "conformance_forward", "conformance_gradient", "conformance_layout", "conformance_time",
-    "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient", "properties", "state", "counts_and_numbers",
+    "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient", "properties", "state",
+    "counts_and_numbers",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The emulator's C++: compiled once for these sources, and kept in build/emulator/."""
+"""The emulator's C++: compiled once for these sources, and kept in the folder `build`."""
 
 import ctypes
 import functools

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from . import device as emulated
 
 _counts: Counter = Counter()
@@ -18,6 +20,7 @@ def pytest_sessionfinish(session):
         session.config.workeroutput["emulated"] = (counts, sorted(ran.kernels))
 
 
+@pytest.hookimpl(optionalhook=True)  # of xdist
 def pytest_testnodedown(node, error):
     """Add what a worker ran."""
     counts, kernels = getattr(node, "workeroutput", {}).get("emulated", ({}, ()))
