@@ -38,7 +38,7 @@ def test_every_kernel_of_the_cuda_module():
 @pytest.mark.skipif(_triton.import_error is not None, reason=f"no Triton: {_triton.import_error}")
 @pytest.mark.parametrize("architecture", TRITON_ARCHITECTURES)
 def test_triton(architecture):
-    # The broken kernels are those of one architecture.
+    # The broken kernels and the device are those of one architecture.
     ran = chosen(Run("triton", architecture), CHOSEN if architecture == "9.0" else CHOSEN[:1])
     # Nine pairs of form and dtype, forward and backward.
     assert int(ran[2]) >= 18

@@ -26,6 +26,14 @@ def dtype(kind: str):
     return table[int(kind[1:])]
 
 
+def is_type(text: str) -> bool:
+    """True for the name of a type."""
+    try:
+        return dtype(text) is not None
+    except PTXError:
+        return False
+
+
 @functools.cache
 def bits(kind: str) -> int:
     """The bits of a register of this type."""

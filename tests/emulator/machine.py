@@ -241,8 +241,11 @@ class Machine:
 
     def _access(self, i: Instruction) -> tuple[str, int, int]:
         """The space, the parts of a vector, and the bytes of each."""
-        if any(part in i.opcode for part in ("acquire", "release", "relaxed", "cluster")):
-            raise PTXError(i.text)
+        for part in i.opcode[1:-1]:  # the cache that is advised is nothing to the values
+            if part not in _SPACES and not re.fullmatch(
+                r"nc|v[248]|weak|c[agsv]|lu|wb|wt|L[12]::(evict|no_alloc|\d).*", part
+            ):
+                raise PTXError(i.text)
         space = next((part for part in i.opcode if part in _SPACES), "")
         vector = next((int(part[1:]) for part in i.opcode if re.fullmatch(r"v[248]", part)), 1)
         return ("global" if space == "const" else space), vector, kinds.bits(i.opcode[-1]) // 8

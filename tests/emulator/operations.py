@@ -34,6 +34,28 @@ _APPROXIMATE = {
     "sin": np.sin, "cos": np.cos, "tanh": np.tanh,
 }  # fmt: skip
 _ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
+# Modifiers that change nothing here, or that the functions below ask for.
+_MODIFIERS = frozenset(
+    (
+        "rn",
+        "approx",
+        "full",
+        "ftz",
+        "lo",
+        "hi",
+        "wide",
+        "NaN",
+        "l",
+        "r",
+        "wrap",
+        "clamp",
+        "nan",
+        "num",
+        *_LOGIC,
+        *_ROUND,
+    )
+)
+_UNORDERED = frozenset(f"{name}u" for name in _COMPARE)
 _OPERATIONS: dict[str, Callable[[tuple[str, ...]], Operation]] = {}
 
 
@@ -41,7 +63,9 @@ _OPERATIONS: dict[str, Callable[[tuple[str, ...]], Operation]] = {}
 def operation(opcode: tuple[str, ...]) -> Operation:
     """The operation of an opcode; raises a :class:`PTXError` if it is not known."""
     make = _OPERATIONS.get(opcode[0])
-    made = make(opcode) if make else None
+    others = set(opcode[1:]) - _MODIFIERS - (_COMPARE.keys() | _UNORDERED if opcode[0] == "setp" else set())
+    known = all(kinds.is_type(part) for part in others)
+    made = make(opcode) if make and known else None
     if made is None:
         raise PTXError(f"the instruction {'.'.join(opcode)}")
     return made
@@ -65,8 +89,6 @@ def _flushing(opcode: tuple[str, ...], compute: Callable) -> Callable:
 @_named("add", "sub", "mul", "div", "fma", "neg", "abs", "min", "max", "mad", "rem")
 def _arithmetic(op):
     kind = op[-1]
-    if any(part in op for part in ("sat", "rz", "rm", "rp", "cc")):
-        return None
     if kind == "f32x2":
         return _pair(op)
     if op[-2:] == ("f32", "bf16") and op[0] in ("add", "sub", "mul"):
@@ -312,8 +334,6 @@ def _select(op):
 @_named("cvt")
 def _convert(op):
     to, source = op[-2:]
-    if any(part in op for part in ("sat", "satfinite", "relu", "rz", "rm", "rp", "rna")):
-        return None
     if to in ("bf16x2", "f16x2") and source == "f32":  # the first source is the upper half
         narrow = kinds.to_bfloat16 if to == "bf16x2" else lambda x: x.astype(np.float16).view(np.uint16)
         return Operation(
