@@ -153,6 +153,14 @@ def test_conversions_to_half_the_bits_and_back(kind, dtype):
     same(compute(f"cvt.f32.{kind} to, a", everything, result="f32"), wide)
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("bf16", torch.bfloat16), ("f16", torch.float16)])
+def test_sums_of_what_is_narrow(kind, dtype):
+    a = torch.from_numpy(FLOATS).to(dtype)
+    expected = (a.float() - torch.from_numpy(FLOATS[::-1].copy())).numpy()
+    bits = a.view(torch.int16).numpy().view(np.uint16)
+    same(compute(f"sub.rn.f32.{kind} to, a, b", bits, FLOATS[::-1], result="f32"), expected)
+
+
 def test_conversions_of_integers():
     a = np.array([1e20, -1e20, np.nan, 2.5, -2.5, 3.5, 0.4], np.float32)
     got = {

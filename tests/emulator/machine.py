@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from . import kinds
-from .memory import LOCAL, PARAM, Memory, Report, Threads
+from .memory import LOCAL, PARAM, Memory, Report
 from .operations import operation
 from .parse import Entry, Instruction, PTXError
+from .threads import Threads, special_registers
 
 _DONE = 1 << 40
 _WAITING = 1 << 30
@@ -33,6 +34,18 @@ class _Unwritten:
         raise Report(f"a read of {self.name}, which nothing has written")
 
     astype = view
+
+
+def _or_ones(source: Callable, dtype) -> Callable:
+    """The value of a source; bits of ones where nothing has written it, for a half of a pair may be of no use."""
+
+    def value():
+        try:
+            return source()
+        except Report:
+            return ~dtype(0)
+
+    return value
 
 
 class Machine:
@@ -72,7 +85,7 @@ class Machine:
             raise PTXError(f"{entry.name} has {entry.parameter_bytes} bytes of parameters, not {len(parameters)}")
         per_block = int(np.prod(block))
         self.count = int(np.prod(grid)) * per_block
-        self.special = _special_registers(grid, block, self.count)
+        self.special = special_registers(grid, block, self.count)
         self.threads = Threads(self.count, per_block)
         static = max((v.offset + v.size for v in entry.shared.values()), default=0)
         local = max((-(-(v.offset + v.size) // 16) * 16 for v in entry.local.values()), default=0)
@@ -229,7 +242,8 @@ class Machine:
                     write((value >> whole_type(k * width)).astype(part_type))
 
             return split
-        sources, write = [self._source(part, f"b{width}") for part in parts], self._target(to, kind)
+        sources = [_or_ones(self._source(part, f"b{width}"), part_type) for part in parts]
+        write = self._target(to, kind)
 
         def join():
             value = whole_type(0)
@@ -377,15 +391,3 @@ class Machine:
                 raise Report("threads of a block wait at different barriers")
         counters[waiting] -= _WAITING
         self.threads.epoch[waiting] += 1
-
-
-def _special_registers(grid, block, count: int) -> dict[str, np.ndarray]:
-    grid, block = ([*map(int, axes), 1, 1, 1] for axes in (grid, block))
-    thread = np.arange(count, dtype=np.uint32)
-    per_block = int(np.prod(block[:3]))
-    special = {"%laneid": thread % per_block % 32, "%warpid": thread % per_block // 32}
-    for name, number, sizes in (("tid", thread % per_block, block), ("ctaid", thread // per_block, grid)):
-        for axis, letter in enumerate("xyz"):
-            special[f"%{name}.{letter}"] = number // int(np.prod(sizes[:axis])) % sizes[axis]
-            special[f"%n{name}.{letter}"] = np.uint32(sizes[axis])
-    return special

@@ -7,6 +7,7 @@ global one, or lies in a window for parameters, local or shared memory.
 import numpy as np
 
 from . import native
+from .threads import Threads
 
 PARAM, LOCAL, SHARED = (np.uint64(1 << bit) for bit in (60, 61, 62))
 # Accesses are noted for each two bytes, the smallest that a kernel writes.
@@ -16,14 +17,6 @@ _MANY = -1
 
 class Report(Exception):  # noqa: N818  (a finding about the kernel)
     """What a kernel did wrong."""
-
-
-class Threads:
-    """Where the threads of a launch stand: the blocks that they belong to, and the barriers that they have passed."""
-
-    def __init__(self, count: int, per_block: int):
-        self.per_block = per_block
-        self.epoch = np.zeros(count, np.int32)
 
 
 class Shadow:

@@ -91,9 +91,8 @@ def _arithmetic(op):
     kind = op[-1]
     if kind == "f32x2":
         return _pair(op)
-    if op[-2:] == ("f32", "bf16") and op[0] in ("add", "sub", "mul"):
-        plain = _arithmetic((op[0], "rn", "f32")).compute
-        return Operation("f32", ("bf16", "f32"), lambda a, b: plain(kinds.from_bfloat16(a), b))
+    if sum(map(kinds.is_type, op)) > 1:
+        return _mixed(op)
     if not kinds.is_float(kind):
         return _integer(op)
     if kind == "bf16":
@@ -112,6 +111,16 @@ def _arithmetic(op):
     if op[0] in ("fma", "mad") and kind in ("f32", "f64"):
         return Operation(kind, (kind,) * 3, _flushing(op, native.fma))
     return None
+
+
+def _mixed(op):
+    """A sum in float32 whose first operand is narrow, or a multiply-add whose first two are."""
+    narrow = {"bf16": kinds.from_bfloat16, "f16": lambda x: x.astype(np.float32)}.get(op[-1])
+    if op[-2] != "f32" or narrow is None or op[0] not in ("add", "sub", "fma"):
+        return None
+    plain = _arithmetic((*op[:-2], "f32"))
+    sources = (op[-1],) * (len(plain.sources) - 1) + ("f32",)
+    return Operation("f32", sources, lambda *values: plain.compute(*map(narrow, values[:-1]), values[-1]))
 
 
 def _bfloat16(op):
