@@ -9,6 +9,7 @@ there is looked up as PTX, nvcc's in the CUDA module and Triton's as it is hande
 import ctypes
 import gc
 import importlib.util
+import math
 import os
 import sys
 import time
@@ -59,6 +60,7 @@ class Device:
     Attributes:
         launches, threads, executed, seconds: what was run so far.
         kernels: the names of the kernels that ran; Triton's with the digest of their PTX.
+        most: launches of more threads do nothing; None runs all.
         edit: changes a kernel's PTX before it is parsed, for tests that break it; None leaves it.
     """
 
@@ -69,6 +71,7 @@ class Device:
         self.launches = self.threads = self.executed = 0
         self.seconds = 0.0
         self.kernels: set[str] = set()
+        self.most: int | None = None
         self.edit: Callable[[str, str], str] | None = None
         self._loaded: dict[tuple[str, str | None, object], Loaded] = {}
         self._recorded: list[Launch] = []
@@ -131,6 +134,8 @@ class Device:
         return starts[order], sizes[order]
 
     def _run(self, launch: Launch) -> int:
+        if self.most is not None and math.prod(launch.grid) * math.prod(launch.block) > self.most:
+            return 0
         started = time.perf_counter()
         loaded = self._load(launch.name, launch.image)
         machine = loaded.machine

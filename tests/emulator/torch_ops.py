@@ -76,8 +76,10 @@ def _on_host(op):
 
 
 def install() -> None:
-    """Put the functions in the place of torch's kernels."""
+    """Put the functions in the place of torch's kernels, once."""
     global _library
+    if _library is not None:
+        return
     _library = torch.library.Library("aten", "IMPL")
     names = [*torch._C._dispatch_get_registrations_for_dispatch_key("CUDA"), *_MORE]
     with warnings.catch_warnings():
