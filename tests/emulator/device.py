@@ -151,6 +151,11 @@ class Device:
 device: Device | None = None
 
 
+def _strict() -> bool:
+    """True if the real ptxas must take Triton's code too."""
+    return os.environ.get("HNN_EMULATE_PTXAS", "").strip() == "1"
+
+
 def _stand_ins(folder: Path) -> dict[str, str]:
     """Programs that Triton calls as ptxas. They hand it PTX in the place of a cubin.
 
@@ -159,7 +164,7 @@ def _stand_ins(folder: Path) -> dict[str, str]:
     triton = importlib.util.find_spec("triton")
     if triton is None:
         return {}
-    strict = os.environ.get("HNN_EMULATE_PTXAS", "").strip() == "1"
+    strict = _strict()
     found = {}
     for name in ("ptxas", "ptxas-blackwell"):
         real = Path(triton.origin).parent / "backends/nvidia/bin" / name
@@ -201,7 +206,7 @@ def install(run: bool = True) -> Device | None:
         # One block of memory for each tensor, so that its bounds are known.
         os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
         os.environ.update(_stand_ins(path.parent))
-        os.environ["TRITON_CACHE_DIR"] = str(native.BUILD / "triton")
+        os.environ["TRITON_CACHE_DIR"] = str(native.BUILD / ("triton-ptxas" if _strict() else "triton"))
         # A prepared kernel is many small functions, and each collection would go over all of them.
         gc.set_threshold(200_000, 20, 20)
         device = Device(library)

@@ -9,7 +9,6 @@ import ctypes
 import warnings
 
 import torch
-from torch.utils._pytree import tree_map
 
 # What runs no kernel.
 _OWN = (
@@ -39,10 +38,14 @@ def _to_host(value):
         return torch.device("cpu")
     if isinstance(value, torch.Generator) and value.device.type == "cuda":
         return torch.Generator().manual_seed(value.initial_seed())
+    if isinstance(value, list | tuple):
+        return [_to_host(v) for v in value]
     return value
 
 
 def _to_device(value):
+    if isinstance(value, list | tuple):
+        return tuple(_to_device(v) for v in value)
     if not isinstance(value, torch.Tensor) or value.is_cuda:
         return value
     value = value.detach()
@@ -59,12 +62,12 @@ def _on_host(op):
     tensors = [i for i, a in enumerate(arguments) if str(a.type) == "Tensor" and not a.kwarg_only]
 
     def run(*given, **options):
-        on_host = {name: tree_map(_to_host, value) for name, value in options.items()}
+        on_host = {name: _to_host(value) for name, value in options.items()}
         # A number that torch wrapped as a tensor comes unwrapped. Then it takes the overload for numbers.
         unwrapped = any(i < len(given) and isinstance(given[i], int | float | complex) for i in tensors)
-        result = (op.overloadpacket if unwrapped else op)(*tree_map(_to_host, given), **on_host)
+        result = (op.overloadpacket if unwrapped else op)(*map(_to_host, given), **on_host)
         if not (in_place and written):
-            return tree_map(_to_device, result)
+            return _to_device(result)
         results = [options[w] if isinstance(w, str) else given[w] for w in written]
         for name, value in options.items():
             # The operator was given an empty tensor, and made it larger.

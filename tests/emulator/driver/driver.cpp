@@ -26,6 +26,13 @@ std::map<uint64_t, Block>& blocks() {
   return *all;
 }
 
+// Small blocks that were released, by their bytes, to be given again: a mapping takes longer than an operator.
+constexpr size_t kKept = 64 << 10;
+std::map<size_t, std::vector<char*>>& released() {
+  static auto* const all = new std::map<size_t, std::vector<char*>>;
+  return *all;
+}
+
 Hook hook = nullptr;
 std::string& report() {
   static auto* const text = new std::string;
@@ -57,11 +64,18 @@ void* allocate(size_t bytes) {
   const std::lock_guard<std::mutex> guard(memory_lock);
   const size_t mapped = (bytes + 4095) / 4096 * 4096 + 2 * kGap;
   if (used_bytes + mapped > kTotalBytes) return nullptr;
-  char* base = static_cast<char*>(
-      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  if (base == MAP_FAILED) return nullptr;
-  mprotect(base, kGap, PROT_NONE);
-  mprotect(base + mapped - kGap, kGap, PROT_NONE);
+  auto& same = released()[mapped];
+  char* base;
+  if (same.empty()) {
+    base = static_cast<char*>(
+        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (base == MAP_FAILED) return nullptr;
+    mprotect(base, kGap, PROT_NONE);
+    mprotect(base + mapped - kGap, kGap, PROT_NONE);
+  } else {
+    base = same.back();
+    same.pop_back();
+  }
   if (hook) std::memset(base + kGap, 0xFF, mapped - 2 * kGap);
   used_bytes += mapped;
   blocks()[reinterpret_cast<uint64_t>(base) + kGap] = {bytes, mapped};
@@ -72,8 +86,14 @@ bool release(void* block) {
   const std::lock_guard<std::mutex> guard(memory_lock);
   const auto found = blocks().find(reinterpret_cast<uint64_t>(block));
   if (found == blocks().end()) return false;
-  munmap(static_cast<char*>(block) - kGap, found->second.mapped);
-  used_bytes -= found->second.mapped;
+  const size_t mapped = found->second.mapped;
+  char* const base = static_cast<char*>(block) - kGap;
+  if (mapped <= kKept) {
+    released()[mapped].push_back(base);
+  } else {
+    munmap(base, mapped);
+  }
+  used_bytes -= mapped;
   blocks().erase(found);
   return true;
 }
