@@ -1,6 +1,6 @@
 """Build: decides by itself what this machine can compile, prints what it decided, and builds that.
 
-    no torch or no C++ compiler           pure Python: the reference, and Triton
+    no torch or no C++ compiler           pure Python: the reference; on a GPU Triton, which needs a C compiler itself
     a C++ compiler                        + the C++ CPU kernels (hnn_kernels._cpu)
     a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda); no GPU need be in the machine
 
@@ -20,7 +20,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-ARCHITECTURES = ("8.0", "9.0", "10.0+PTX")
+# The GPUs to compile for, as far as the toolkit knows them. The code of one also runs on those of the same major number
+# above it: 8.6 and 8.9, 10.3, 12.1. The last one has PTX, from which the driver compiles for GPUs that are not out yet.
+ARCHITECTURES = ("7.5", "8.0", "9.0", "10.0", "12.0")
 ROOT = Path(__file__).parent
 FLAGS = tomllib.loads((ROOT / "csrc/flags.toml").read_text())
 CXX_FLAGS = [*FLAGS["cxx"], *FLAGS["stable_abi"]]
@@ -93,6 +95,29 @@ def nvcc_major(toolkit: Path) -> str | None:
     return release[1] if release else None
 
 
+def architectures(toolkit: Path) -> str:
+    """TORCH_CUDA_ARCH_LIST where it is not given: those of ARCHITECTURES that this nvcc compiles for."""
+    told = subprocess.run(
+        [toolkit / "bin" / "nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    known = [one for one in ARCHITECTURES if f"compute_{one.replace('.', '')}" in told]
+    return f"{';'.join(known)}+PTX" if known else ""
+
+
+def compiled_for() -> str:
+    """The architectures of TORCH_CUDA_ARCH_LIST as numbers, such as 8.0;8.6+PTX for Ampere; the module tells them."""
+    from torch.utils import cpp_extension
+
+    try:
+        flags = " ".join(cpp_extension._get_cuda_arch_flags())
+    except (ValueError, IndexError) as error:
+        given = os.environ["TORCH_CUDA_ARCH_LIST"]
+        raise SystemExit(f"TORCH_CUDA_ARCH_LIST must be a list such as 8.0;9.0+PTX; got {given!r} ({error})") from error
+    code = {(int(major), int(minor), own) for major, minor, own in re.findall(r"code=sm_(\d+)(\d)(a?)", flags)}
+    ptx = set(re.findall(r"code=compute_(\w+)", flags))
+    return ";".join(f"{a}.{b}{own}{'+PTX' if f'{a}{b}{own}' in ptx else ''}" for a, b, own in sorted(code))
+
+
 def nvcc_flags() -> list[str]:
     """NVCC_FLAGS, and a smaller binary where this nvcc knows how (a fifth of the size)."""
     told = subprocess.run(
@@ -132,11 +157,13 @@ def plan() -> tuple[list[str], list[str]]:
         why.append(
             f"CUDA kernels: no, the toolkit in {toolkit} is CUDA {nvcc_major(toolkit)}, torch's is {torch.version.cuda}"
         )
+    elif not (wanted := os.environ.get("TORCH_CUDA_ARCH_LIST") or architectures(toolkit)):
+        why.append(f"CUDA kernels: no, the nvcc in {toolkit} compiles for none of {', '.join(ARCHITECTURES)}")
     else:
         os.environ["CUDA_HOME"] = str(toolkit)
-        os.environ["TORCH_CUDA_ARCH_LIST"] = os.environ.get("TORCH_CUDA_ARCH_LIST") or ";".join(ARCHITECTURES)
+        os.environ["TORCH_CUDA_ARCH_LIST"] = wanted
         build.insert(0, "cuda")  # first, because it is the one that may fail
-        why.append(f"CUDA kernels: yes, with {toolkit} for {os.environ['TORCH_CUDA_ARCH_LIST']}")
+        why.append(f"CUDA kernels: yes, with {toolkit} for {compiled_for()}")
     if shim == ["1"]:
         build.append("shim")
         why.append("CUDA sources for the host: yes, HNN_BUILD_SHIM=1")
@@ -169,7 +196,7 @@ def extension(name: str):
         f"hnn_kernels._{name}",
         [f"csrc/{name}/{source}" for source in SOURCES[name]],
         include_dirs=[pybind11.get_include(), write_digest(name)],
-        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{os.environ.get("TORCH_CUDA_ARCH_LIST", "")}"')],
+        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{compiled_for()}"')] if name == "cuda" else [],
         extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags()} if name == "cuda" else {"cxx": cxx},
         extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],
         depends=[str(p) for p in sorted((ROOT / "csrc").rglob("*.*"))],

@@ -34,9 +34,10 @@ def main() -> None:
         print(f"built       {name}: {built}")
     for backend in _dispatch.backends().values():
         takes = f"usable on {', '.join(backend.devices)}" if backend.devices else f"not usable: {backend.reason}"
-        print(f"backend     {backend.name}: {takes}")
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        print(f"default     {device} tensors take {_dispatch.choose(device, None)}")
+        print("\n            not on ".join([f"backend     {backend.name}: {takes}", *backend.refused]))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for device in ("cpu", *(f"cuda:{i}" for i in range(gpus))):
+        print(f"default     {device} tensors take {_dispatch.choose(torch.device(device), None)}")
 
 
 if __name__ == "__main__":

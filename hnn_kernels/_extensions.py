@@ -14,8 +14,6 @@ from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import torch
-
 from . import _layer, _sources
 from .surrogates import SURROGATES
 
@@ -64,8 +62,8 @@ def _stale(name: str, info: dict[str, str]) -> str:
 
 cpu, cpu_error = _load("_cpu")
 cuda, cuda_error = _load("_cuda")
-# The CUDA sources compiled for the host, for tests. With a device, the tests run the kernels on the device instead.
-shim, shim_error = _load("_shim") if cuda is None or not torch.cuda.is_available() else (None, "")
+# The CUDA sources compiled for the host, for tests.
+shim, shim_error = _load("_shim")
 
 
 def _installed_elsewhere() -> Path | None:

@@ -142,9 +142,9 @@ def _noise(like: Tensor, steps, seed, first_step, first_element, backend) -> tup
     first_element = _checks.steps_count("first_element", first_element, "the number of the first element")
     _checks.fits(steps, like)
     seed = _checks.seed(seed, like.device)
-    chosen = _dispatch.choose(like.device.type, backend)
+    chosen = _dispatch.choose(like.device, backend)
     if chosen == "reference":
-        _dispatch.warn_of_the_reference(like.device.type, backend, stacklevel=4)  # the call of a coding
+        _dispatch.warn_of_the_reference(like.device, backend, stacklevel=4)  # the call of a coding
     if seed is None:
         seed = torch.randint(2**63 - 1, (), device=like.device)
     elif not isinstance(seed, Tensor):

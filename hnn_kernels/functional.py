@@ -236,14 +236,14 @@ def iir(
 
 def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
     """Run a call; return its outputs in the order of ``layer.outputs()``."""
-    device_type = layer.current.device.type
-    chosen = _dispatch.choose(device_type, backend)
+    device = layer.current.device
+    chosen = _dispatch.choose(device, backend)
     if chosen != "reference":
         outputs = autograd.apply(layer, chosen)
         if chosen == "cpu" and not torch.compiler.is_compiling():
             _direct.note(layer, outputs)
         return outputs
-    _dispatch.warn_of_the_reference(device_type, backend, stacklevel=5)  # the call of the caller of lif or iir
+    _dispatch.warn_of_the_reference(device, backend, stacklevel=5)  # the call of the caller of lif or iir
     return reference.layer(layer)
 
 

@@ -145,10 +145,10 @@ def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> 
 
 def _kind(input: Tensor, backend: str | None) -> str | None:
     """Return which operators serve a call; None for torch's own product, after a look at the values."""
-    chosen = _dispatch.choose(input.device.type, backend)
+    chosen = _dispatch.choose(input.device, backend)
     if chosen != "reference":
         return "cpu" if chosen == "cpu" else "torch"
-    _dispatch.warn_of_the_reference(input.device.type, backend, stacklevel=4)  # the call of a product
+    _dispatch.warn_of_the_reference(input.device, backend, stacklevel=4)  # the call of a product
     if not transformed():
         _checks.binary("input", input)
     return None
