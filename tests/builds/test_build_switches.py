@@ -46,3 +46,56 @@ def test_a_wrong_value_is_refused(variables, message):
         pytest.skip("nothing is compiled here")
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1] == message
+
+
+@pytest.fixture
+def toolkit(tmp_path):
+    """A function that makes a toolkit of torch's CUDA version, which compiles for these architectures."""
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda is None:
+        pytest.skip("this torch is built without CUDA, so CUDA kernels are never tried")
+
+    def make(*architectures):
+        nvcc = tmp_path / "bin" / "nvcc"
+        nvcc.parent.mkdir()
+        listed = "\\n".join(f"compute_{one}" for one in architectures)
+        nvcc.write_text(
+            f'#!/bin/sh\ncase "$1" in --version) echo release {torch.version.cuda}, V;; '
+            f"--list-gpu-arch) printf '{listed}\\n';; esac\n"
+        )
+        nvcc.chmod(0o755)
+        return str(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "expected"),
+    [
+        ((50, 70, 75, 80, 86, 89, 90), "", "for 7.5;8.0;9.0+PTX"),
+        ((75, 80, 86, 90, 100, 103, 110, 120, 121), "", "for 7.5;8.0;9.0;10.0;12.0+PTX"),
+        ((100, 130), "", "for 10.0+PTX"),
+        ((130,), "", "no, the nvcc in {toolkit} compiles for none of 7.5, 8.0, 9.0, 10.0, 12.0"),
+        ((), "", "no, the nvcc in {toolkit} compiles for none of 7.5, 8.0, 9.0, 10.0, 12.0"),
+        ((75, 80), "9.0", "for 9.0"),
+        ((75, 80), "9.0;8.0+PTX", "for 8.0+PTX;9.0"),
+        ((75, 80), "Ampere", "for 8.0;8.6+PTX"),
+    ],
+)
+def test_the_architectures_are_those_that_the_toolkit_knows(toolkit, known, given, expected):
+    """CUDA 12.6 knows no sm_100, and CUDA 13 none below sm_75; TORCH_CUDA_ARCH_LIST is taken as it is."""
+    folder = toolkit(*known)
+    done = plan(CUDA_HOME=folder, TORCH_CUDA_ARCH_LIST=given)
+    assert done.returncode == 0, done.stderr
+    if "pure Python" in done.stderr:
+        pytest.skip("nothing is compiled here")
+    (line,) = (line for line in done.stderr.splitlines() if "CUDA kernels:" in line)
+    assert line.endswith(expected.format(toolkit=folder)), line
+
+
+def test_an_architecture_that_torch_does_not_know_is_refused(toolkit):
+    done = plan(CUDA_HOME=toolkit(80), TORCH_CUDA_ARCH_LIST="hopper")
+    if "pure Python" in done.stderr:
+        pytest.skip("nothing is compiled here")
+    assert done.returncode != 0
+    assert "TORCH_CUDA_ARCH_LIST must be a list such as 8.0;9.0+PTX; got 'hopper'" in done.stderr

@@ -12,6 +12,7 @@ from hnn_kernels import Backend
 from hnn_kernels import _dispatch as dispatch
 from hnn_kernels._dispatch import KERNEL_BACKENDS
 from hnn_kernels._ops.layer import backward_ops, forward_ops
+from support.gpus import pretend
 
 REFERENCE = Backend("reference", ("any",), "", automatic=("any",))
 CPU = Backend("cpu", ("cpu", "meta"), "", automatic=("cpu", "meta"))
@@ -35,7 +36,9 @@ def test_backend_can_be_proved_here(name):
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretend that the probes found these backends."""
+    """Pretend that the probes found these backends, and two GPUs that they all take."""
+    pretend(monkeypatch, (9, 0), (9, 0))
+    monkeypatch.setattr(dispatch, "_REFUSES", {name: lambda capability: "" for name in ("cuda", "triton")})
 
     def install(*backends):
         found = {b.name: b for b in (*backends, REFERENCE)}
@@ -55,7 +58,8 @@ def installed(monkeypatch):
         ((NO_CPU, NO_TRITON, NO_CUDA), "cpu", "reference"),
         ((NO_CPU, INTERPRETED, SHIM), "cpu", "reference"),
         ((CPU, INTERPRETED, SHIM), "cpu", "cpu"),
-        ((CPU, TRITON, CUDA), "meta", "cuda"),
+        ((CPU, TRITON, CUDA), "meta", "cpu"),
+        ((NO_CPU, TRITON, CUDA), "meta", "cuda"),
         ((CPU, NO_TRITON, NO_CUDA), "meta", "cpu"),
         ((NO_CPU, INTERPRETED, SHIM), "meta", "reference"),
         ((CPU, TRITON, CUDA), "xpu", "reference"),
@@ -64,19 +68,19 @@ def installed(monkeypatch):
 def test_choice(installed, backends, device, chosen):
     """The best backend is chosen; an interpreter or a host shim only on request."""
     installed(*backends)
-    assert dispatch.choose(device, None) == chosen
+    assert dispatch.choose(torch.device(device), None) == chosen
 
 
 def test_a_request_is_granted_or_an_error(installed):
     installed(CPU, INTERPRETED, SHIM)
     for name in ("cpu", "triton", "cuda", "reference"):
-        assert dispatch.choose("cpu", name) == name
+        assert dispatch.choose(torch.device("cpu"), name) == name
     with pytest.raises(
         ValueError, match="backend='cpu' cannot take this call: it takes cpu and meta tensors, not cuda"
     ):
-        dispatch.choose("cuda", "cpu")
+        dispatch.choose(torch.device("cuda"), "cpu")
     with pytest.raises(ValueError, match="usable for cuda tensors: 'triton', 'reference'"):
-        dispatch.choose("cuda", "cpu")
+        dispatch.choose(torch.device("cuda"), "cpu")
 
 
 def test_an_absent_backend_says_why_and_what_there_is(installed):
@@ -124,7 +128,7 @@ def test_explain_takes_a_tensor_or_a_device(installed):
     assert hnn_kernels.explain("cuda").chosen == "cuda"
     assert hnn_kernels.explain(torch.device("cuda", 1)).chosen == "cuda"
     assert "it takes cpu and meta tensors, not cuda" in hnn_kernels.explain("cuda").others["cpu"]
-    assert hnn_kernels.explain(torch.zeros(1, device="meta")).chosen == "cuda"
+    assert hnn_kernels.explain(torch.zeros(1, device="meta")).chosen == "cpu"
 
 
 def test_the_call_takes_what_explain_says(any_target, monkeypatch):
@@ -199,8 +203,8 @@ def test_an_instruction_set_that_is_not_there_is_an_error():
 def test_a_backend_is_not_chosen_by_its_name(installed):
     """Only its probe says for which devices it may be chosen."""
     installed(Backend("cpu", ("cpu",), ""), TRITON, Backend("cuda", ("cuda",), ""))
-    assert dispatch.choose("cpu", None) == "reference"
-    assert dispatch.choose("cuda", None) == "triton"
+    assert dispatch.choose(torch.device("cpu"), None) == "reference"
+    assert dispatch.choose(torch.device("cuda"), None) == "triton"
 
 
 def test_the_registry_stands_for_what_is_there():

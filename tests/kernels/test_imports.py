@@ -8,7 +8,7 @@ from support.paths import TESTS
 # From the bottom to the top: numbers, lists and checks, the operators, the reference, the backends that implement them,
 # the choice of a backend, the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "memory"],
+    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "_architectures", "memory"],
     ["_ops.*"],
     ["_noise", "filters"],
     ["reference"],
