@@ -30,8 +30,8 @@ OPTION = {
             "        strict: a tie does not fire.\n        return_state: False if no later call",
         ),
         (
-            '    _checks.flag("smooth", smooth)\n',
-            '    _checks.flag("smooth", smooth)\n    _checks.flag("strict", strict)\n',
+            '    smooth = _checks.flag("smooth", smooth)\n',
+            '    smooth = _checks.flag("smooth", smooth)\n    strict = _checks.flag("strict", strict)\n',
         ),
         ("smooth=smooth,", "smooth=smooth, strict=strict,"),
     ],
