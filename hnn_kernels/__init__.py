@@ -6,7 +6,7 @@ from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
 from .memory import PageFaultWarning, keep_what_is_freed
-from .products import spike_conv2d, spike_linear
+from .products import spike_conv2d, spike_linear, spikes_can_gain
 from .state import LIFState
 from .surrogates import SURROGATES
 from .version import __version__
@@ -31,4 +31,5 @@ __all__ = [
     "nn",
     "spike_conv2d",
     "spike_linear",
+    "spikes_can_gain",
 ]

@@ -26,10 +26,10 @@ def main() -> None:
             print(f"device      cuda:{i} {torch.cuda.get_device_name(i)}, sm_{major}{minor}")
     else:
         print("device      no CUDA device")
-    for name, module, error in (
-        ("cpu", _extensions.cpu, _extensions.cpu_error),
-        ("cuda", _extensions.cuda, _extensions.cuda_error),
-    ):
+    modules = [("cpu", _extensions.cpu, _extensions.cpu_error), ("cuda", _extensions.cuda, _extensions.cuda_error)]
+    if _extensions.shim is not None:
+        modules.append(("shim (the CUDA kernels on the host, for tests)", _extensions.shim, ""))
+    for name, module, error in modules:
         built = error if module is None else ", ".join(f"{k} {v}" for k, v in module.build_info().items())
         print(f"built       {name}: {built}")
     for backend in _dispatch.backends().values():

@@ -112,15 +112,23 @@ def spike_conv2d(
     return products.conv2d(kind, input, weight, bias, window)
 
 
-def worthwhile(weight: Tensor) -> bool:
-    """Tell if a product with this weight can gain by spikes on a CPU.
+def spikes_can_gain(weight: Tensor) -> bool:
+    """Tell if a product with spikes can take less time than torch's product with this weight, on a CPU.
 
-    With few outputs, or few channels of an image, keeping the input as bits costs more time than is gained. It still
-    saves memory.
+    With few outputs, or few channels of an image, it cannot: keeping the input as bits costs more time than is gained.
+    It still saves memory.
 
     Args:
         weight: ``[out, in]`` of :func:`spike_linear`, or ``[out, C / groups, kh, kw]`` of :func:`spike_conv2d`.
+
+    Raises:
+        TypeError: ``weight`` is not a tensor.
+        ValueError: ``weight`` has another number of axes.
     """
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight must be a tensor; got {type(weight).__name__}")
+    if weight.dim() not in (2, 4):
+        raise ValueError(f"weight must be [out, in] or [out, C / groups, kh, kw]; got shape {tuple(weight.shape)}")
     if weight.dim() == 2:
         return products.linear_gains(weight.shape[0])
     return products.conv2d_gains(weight.shape[1], weight.shape[0])

@@ -149,12 +149,12 @@ _PLACES = 2**25
 
 
 def linear_gains(outputs: int) -> bool:
-    """Tell if sums are faster at any density than torch's product, which may be shorter than to keep the bits."""
+    """Tell if sums are faster than torch's product at some density: a short product takes less than the bits do."""
     return any(outputs >= least for least, _ in _LIMITS["spike_linear"])
 
 
 def conv2d_gains(channels: int, outputs: int) -> bool:
-    """Tell the same for a convolution, whose product takes longer than to keep the bits: backward alone may gain."""
+    """Tell the same for a convolution. Its product takes longer than the bits do, so a gain in backward is enough."""
     return channels >= _CHANNELS and any(outputs >= least for least, _ in _LIMITS["spike_conv2d_backward"])
 
 

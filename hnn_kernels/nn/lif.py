@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, filters
-from .._layer import COEFFICIENTS, READOUTS, RESET_GRADS, RESETS
+from .._layer import COEFFICIENTS, FILTERS, READOUTS, RESET_GRADS, RESETS
 from ..functional import lif
 from ..state import LIFState
 from ..surrogates import SURROGATES
@@ -15,7 +15,8 @@ from .iir import IIR
 
 # exp(-1 / tau) with the time constant of SNN-IIR (Fang et al. 2020), on which the paper's code is built: 4 steps.
 RESET_DECAY = math.exp(-1 / 4)
-FILTERS = ("axon", "synapse")
+# An optimizer's state knows the parameters by their order, so the axon stays in front of the synapse.
+_FILTERS = FILTERS[::-1]
 
 
 def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -87,7 +88,7 @@ class LIF(nn.Module):
             raise TypeError(f"learn must be a sequence of names, such as ('decay',); got {learn!r}")
         shape = _checks.shape("shape", shape)
         for name in learn:
-            _checks.option("learn", name, (*COEFFICIENTS, *FILTERS))
+            _checks.option("learn", name, (*COEFFICIENTS, *_FILTERS))
         _checks.option("reset", reset, RESETS)
         _checks.option("reset_grad", reset_grad, RESET_GRADS)
         _checks.option("surrogate", surrogate, SURROGATES)
@@ -117,7 +118,7 @@ class LIF(nn.Module):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
-        for name, given in zip(FILTERS, (axon, synapse), strict=True):
+        for name, given in zip(_FILTERS, (axon, synapse), strict=True):
             if isinstance(given, filters.IIR):
                 given = IIR(*given, learn=name in learn, shape=shape)
             elif name in learn:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from ..errors import DataError
+from ..memory import require
 from ..plain import whole
-from ..room import require
 from .decoding import RefusedError, read
 from .images import ImageSet
 from .listing import some, survey

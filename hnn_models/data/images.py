@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..memory import require
 from ..plain import whole
-from ..room import require
 from .augmentation import augment
 
 

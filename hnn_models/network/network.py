@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR
 
-from ..room import require_bytes
+from ..memory import require_bytes
 from . import build, table
 from .codings import KINDS, Coding
 from .config import NetworkConfig
@@ -82,7 +82,7 @@ class HybridNetwork(nn.Module):
         activations: the activation of each artificial layer that has one.
         classes: the size of the last layer.
         artificial: the artificial part, an ``nn.Sequential``.
-        code: the coding; None for a purely artificial network.
+        coder: the module of the coding; None for a purely artificial network. ``code`` is another name of it.
         spiking: the spiking layers, an ``nn.ModuleList`` of :class:`hnn_models.SpikingLayer`.
 
     Raises:

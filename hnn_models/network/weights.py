@@ -11,7 +11,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from hnn_kernels.products import worthwhile
+import hnn_kernels
 
 _AFFINE = (nn.Linear.forward, nn.Conv2d.forward)
 _FLAT = (nn.Flatten, nn.Unflatten, nn.Identity)
@@ -82,7 +82,7 @@ def spike_product(weights: nn.Module, before: Iterable[nn.Module] = (), *, linea
         bare(weights, (nn.Linear, nn.Conv2d))
         and getattr(weights, "padding_mode", "zeros") == "zeros"
         and all(type(tensor) in (Tensor, nn.Parameter, FakeTensor) for tensor in weights.parameters())
-        and worthwhile(cast("Tensor", weights.weight))
+        and hnn_kernels.spikes_can_gain(cast("Tensor", weights.weight))
         and all(bare(module, _FLAT if linear else (*_FLAT, nn.MaxPool2d)) for module in before)
     )
 

@@ -4,9 +4,9 @@ import math
 
 import torch
 
+from ..memory import available, require_bytes
 from ..network.network import HybridNetwork
 from ..network.table import kept_for_backward
-from ..room import available, require_bytes
 from .protocol import Protocol
 
 _MOST_KEPT = 128  # bytes per neuron and step; the reference keeps less

@@ -14,10 +14,10 @@ from ..data.augmentation import Augmentation
 from ..data.batches import loader
 from ..data.images import FeatureSet, ImageSet, split
 from ..data.listing import some
+from ..memory import require
 from ..network.network import HybridNetwork
 from ..network.wrappers import compiled_in, unwrapped
 from ..plain import flag
-from ..room import require
 from . import checkpoint, footprint, resume, trainer
 from .classifier import Classifier
 from .device import as_device

@@ -219,3 +219,5 @@ def test_the_command_tells_versions_builds_and_backends():
     assert torch.__version__ in told.stdout
     for name in hnn_kernels.backends():
         assert re.search(rf"^backend +{name}: (usable on|not usable: \S)", told.stdout, re.MULTILINE)
+    shim = hnn_kernels._extensions.shim
+    assert (shim is not None) == bool(re.search(r"^built +shim .*: compiler \S", told.stdout, re.MULTILINE))

@@ -9,11 +9,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 import hnn_kernels
-from hnn_kernels import spike_conv2d, spike_linear
+from hnn_kernels import spike_conv2d, spike_linear, spikes_can_gain
 from hnn_kernels._ops import products
 from hnn_kernels._ops.bits import lines, pack, unpack
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
-from hnn_kernels.products import worthwhile
 from support.comparisons import as_good_as_the_loop, equal_bits
 from support.guarded_memory import GuardedAllocations, among_nans, call_below
 from support.spike_products import take
@@ -215,17 +214,24 @@ def test_few_outputs_are_a_dense_product(calls):
 
 
 @pytest.mark.parametrize("outputs", [1, 10, 15, 16, 31, 32, 64, 500])
-def test_a_product_is_worthwhile_if_a_train_of_few_spikes_takes_the_sums(outputs):
+def test_a_product_can_gain_if_a_train_of_few_spikes_takes_the_sums(outputs):
     window = products.Window((1, 1), (1, 1), (1, 1), 1)
     float32 = torch.float32
     linear = products._sparse("spike_linear", 1, 10_000, 100, outputs, float32)
-    assert worthwhile(torch.empty(outputs, 100)) == linear
+    assert spikes_can_gain(torch.empty(outputs, 100)) == linear
     for channels in (2, 15, 16, 40):
         gains = [
             products._sparse_window(name, 1, (32, channels, 20, 20), outputs, window, float32)
             for name in ("spike_conv2d", "spike_conv2d_backward")
         ]
-        assert worthwhile(torch.empty(outputs, channels, 3, 3)) == any(gains)
+        assert spikes_can_gain(torch.empty(outputs, channels, 3, 3)) == any(gains)
+
+
+def test_a_weight_of_no_product_is_refused():
+    with pytest.raises(ValueError, match=r"weight must be \[out, in\] or .*; got shape \(3, 3, 3\)"):
+        spikes_can_gain(torch.empty(3, 3, 3))
+    with pytest.raises(TypeError, match="weight must be a tensor; got list"):
+        spikes_can_gain([[1.0]])
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

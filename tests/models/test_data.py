@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hnn_models import room
+from hnn_models import memory
 from hnn_models.data import batches as loading
 from hnn_models.data import images as data
 from hnn_models.data.augmentation import Augmentation
@@ -182,7 +182,7 @@ def test_numbers_of_numpy_become_plain():
 
 
 def test_a_copy_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(room, "available", lambda device: 100)
+    monkeypatch.setattr(memory, "available", lambda device: 100)
     with pytest.raises(TooLargeError, match=r"2 x \(3, 4, 5\) in uint8 are 120 bytes, and 100 bytes are available"):
         small().subset([0, 1])
     assert len(small().subset([0])) == 1

@@ -8,7 +8,7 @@ pytest.importorskip("torchvision", reason="folders are listed by torchvision, in
 
 from PIL import Image
 
-from hnn_models import room
+from hnn_models import memory
 from hnn_models.data import datasets
 from hnn_models.data.folder import load_folder
 from hnn_models.errors import DataError
@@ -89,9 +89,9 @@ def test_each_kind_of_refused_file_is_named(folder):
 
 
 def test_more_images_than_memory_are_refused(folder, monkeypatch):
-    monkeypatch.setattr(room, "available", lambda device: 449)
+    monkeypatch.setattr(memory, "available", lambda device: 449)
     refused(folder, r"do not fit into memory: 5 x \(3, 6, 5\) in uint8 are 450 bytes, and 449 bytes are available")
-    monkeypatch.setattr(room, "available", lambda device: 450)
+    monkeypatch.setattr(memory, "available", lambda device: 450)
     assert len(load(folder)) == 5
 
 

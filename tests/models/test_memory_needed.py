@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from hnn_models import HybridNetwork, room
+from hnn_models import HybridNetwork, memory
 from hnn_models.network.table import kept_for_backward, rows
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ HUGE = "A1000000-A1000000-S10"
 @pytest.fixture
 def small_machine(monkeypatch):
     """A machine of 1 GB."""
-    monkeypatch.setattr(room, "available", lambda device: 10**9)
+    monkeypatch.setattr(memory, "available", lambda device: 10**9)
 
 
 def test_a_network_whose_weights_do_not_fit_is_refused_with_both_numbers():
@@ -102,8 +102,8 @@ def test_training_that_does_not_fit_is_refused_before_it_begins(over, digits, mo
         network, left = build("A5000-A1000-S10"), 5 * 10**7
     else:
         network, left = build("A64-S2000-S10", steps=100, axon="normalized"), 5 * 10**7
-    monkeypatch.setattr(room, "_ALWAYS_THERE", 0)
-    for module in (room, footprint):
+    monkeypatch.setattr(memory, "_ALWAYS_THERE", 0)
+    for module in (memory, footprint):
         monkeypatch.setattr(module, "available", lambda device: left)
     needed = 3 * 4 * sum(p.numel() for p in network.parameters())
     assert (needed > left) == (over == "weights")

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from hnn_models import room
+from hnn_models import memory
 from hnn_models.errors import DataError
 
 CPU = torch.device("cpu")
@@ -17,10 +17,10 @@ def system(tmp_path, monkeypatch):
     """A system of 1000 KiB, 200 KiB of it swap, whose control groups are under ``tmp_path``."""
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 800 kB\nSwapFree: 200 kB\n")
     (tmp_path / "cgroup").write_text("")
-    monkeypatch.setattr(room, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(room, "_CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(room, "_CONTROLLERS", tmp_path / "groups")
-    monkeypatch.setattr(room, "_address_space", lambda: None)
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_CONTROLLERS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "_address_space", lambda: None)
     return tmp_path
 
 
@@ -31,14 +31,14 @@ def group(folder, **files):
 
 
 def test_the_systems_memory_and_swap(system):
-    assert room.available(CPU) == 1000 * 1024
+    assert memory.available(CPU) == 1000 * 1024
 
 
 def test_a_control_group_bounds_it(system):
     (system / "cgroup").write_text("0::/job/step\n")
     group(system / "groups/job", memory__max=5000, memory__current=3000, memory__stat="anon 2\ninactive_file 1000")
     group(system / "groups/job/step", memory__max="max", memory__current=3000, memory__stat="inactive_file 0")
-    assert room.available(CPU) == 3000
+    assert memory.available(CPU) == 3000
 
 
 def test_a_control_group_of_version_1_bounds_it(system):
@@ -49,20 +49,20 @@ def test_a_control_group_of_version_1_bounds_it(system):
         memory__usage_in_bytes=4500,
         memory__stat="total_inactive_file 100",
     )
-    assert room.available(CPU) == 600
+    assert memory.available(CPU) == 600
 
 
 def test_without_figures_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(room, "available", lambda device: None)
-    room.require("images", 10**15, (3, 1000, 1000), torch.uint8)
+    monkeypatch.setattr(memory, "available", lambda device: None)
+    memory.require("images", 10**15, (3, 1000, 1000), torch.uint8)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is one of Linux")
 def test_the_limit_of_the_address_space():
     code = (
-        "import resource, torch; from hnn_models import room; "
+        "import resource, torch; from hnn_models import memory; "
         "resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36)); "
-        "print(room._address_space(), room.available(torch.device('cpu')))"
+        "print(memory._address_space(), memory.available(torch.device('cpu')))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     left, available = map(int, told.stdout.split())
@@ -73,5 +73,5 @@ def test_what_is_asked_for_in_this_process():
     with pytest.raises(
         DataError, match=r"the images do not fit .*: 1000000000000 x \(3, 224, 224\) in uint8 are 150,528,000"
     ):
-        room.require("the images", 10**12, (3, 224, 224), torch.uint8)
-    room.require("the images", 10, (3, 224, 224), torch.uint8)
+        memory.require("the images", 10**12, (3, 224, 224), torch.uint8)
+    memory.require("the images", 10, (3, 224, 224), torch.uint8)
