@@ -41,6 +41,10 @@ PUBLISHED_DENSITIES = {
 }
 
 
+def test_each_has_a_published_formula():
+    assert set(SURROGATES) == PUBLISHED_PRIMITIVES.keys() | PUBLISHED_DENSITIES.keys()
+
+
 def points(width: float, reach: float = 4.0) -> torch.Tensor:
     """Distances to the threshold, none of them at 0 or +-width, where the triangle and the rectangle have kinks."""
     return width * torch.linspace(-1.00325 * reach, 1.00225 * reach, 1001, dtype=torch.float64)
