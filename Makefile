@@ -33,15 +33,21 @@ $(VENV)/.torch:
 	$(BIN)/pip install $(TORCH)
 	touch $@
 
+# Nothing runs CUDA kernels on a machine without a GPU but the tests' emulator. There `make demo` leaves them out, and the
+# tests' build is for one architecture: every one more takes two minutes of two cores.
+NO_GPU := $(shell nvidia-smi -L > /dev/null 2>&1 || echo 1)
+
 $(VENV)/.kernels: $(VENV)/.torch $(SOURCES)
-	$(BIN)/pip install -v --no-build-isolation -e ".[models]" > $(VENV)/install.log 2>&1 \
+	$(if $(NO_GPU),HNN_BUILD="$${HNN_BUILD-cpu}") \
+		$(BIN)/pip install -v --no-build-isolation -e ".[models]" > $(VENV)/install.log 2>&1 \
 		|| { tail -50 $(VENV)/install.log; exit 1; }
 	@grep "hnn_kernels:" $(VENV)/install.log || true
 	touch $@
 
 # The tests' own packages, and the CUDA kernels compiled for the host, so that they run without a GPU.
 $(VENV)/.tests: $(VENV)/.torch $(SOURCES)
-	HNN_BUILD_SHIM=1 $(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint]" > $(VENV)/install.log 2>&1 \
+	HNN_BUILD_SHIM=1 $(if $(NO_GPU),TORCH_CUDA_ARCH_LIST="$${TORCH_CUDA_ARCH_LIST-9.0+PTX}") \
+		$(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint]" > $(VENV)/install.log 2>&1 \
 		|| { tail -50 $(VENV)/install.log; exit 1; }
 	@grep "hnn_kernels:" $(VENV)/install.log || true
 	touch $@ $(VENV)/.kernels
