@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import hnn_kernels
+from hnn_kernels import __main__ as command
 from hnn_kernels import _dispatch as dispatch
 from hnn_kernels._architectures import serves
 from support.gpus import compile_for, pretend
@@ -197,3 +198,11 @@ def test_import_and_calls_on_the_cpu_ask_no_gpu():
         pytest.skip("without the C++ kernels a tensor on meta asks for a GPU")
     done = subprocess.run([sys.executable, "-c", ASKS_NOTHING], capture_output=True, text=True, check=False)
     assert done.stdout == "child 0\n", done.stderr
+
+
+def test_the_command_tells_the_choice_for_each_gpu(mixed, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    command.main()
+    told = capsys.readouterr().out
+    assert re.search(r"^backend     cuda: usable on cuda, meta\n +not on cuda:1: .*compiled for 8\.0;9\.0", told, re.M)
+    assert told.endswith("default     cuda:0 tensors take cuda\ndefault     cuda:1 tensors take triton\n")
