@@ -12,8 +12,9 @@ from support.targets import dtype_id
 EXACT = {torch.float64: 2**53, torch.float32: 2**24, torch.float16: 2**11, torch.bfloat16: 2**8}
 
 
-def spikes_at_every_step(steps, dtype, **options):
-    return lif(torch.full((1, 2), 2.0, dtype=dtype), 0.0, reset="none", steps=steps, readout="count", **options)[0]
+def spikes_at_every_step(steps, dtype, device="cpu", **options):
+    current = torch.full((1, 2), 2.0, dtype=dtype, device=device)
+    return lif(current, 0.0, reset="none", steps=steps, readout="count", **options)[0]
 
 
 @pytest.mark.parametrize("dtype", EXACT, ids=dtype_id)
@@ -28,7 +29,8 @@ def test_the_limits_are_those_of_the_dtypes(dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=dtype_id)
 def test_a_count_up_to_the_limit_is_exact(any_target, dtype):
     for steps in (EXACT[dtype], EXACT[dtype] - 1):
-        assert (spikes_at_every_step(steps, dtype, backend=any_target.backend) == steps).all()
+        count = spikes_at_every_step(steps, dtype, any_target.device, backend=any_target.backend)
+        assert (count == steps).all()
 
 
 @pytest.mark.parametrize("dtype", EXACT, ids=dtype_id)
