@@ -25,4 +25,4 @@ export PYTHONPATH=$PWD TRITON_INTERPRET=1
 # Not the tests that build or compile anew, nor Triton's interpreter: none of them runs the code under test. Nor speed,
 # nor the tests of glibc's allocator, whose place the sanitizer's takes.
 "$python" -m pytest -p no:cacheprovider -n "${JOBS:-2}" -k "not triton and not compile and not speed" \
-  --ignore tests/models --ignore tests/builds --ignore tests/kernels/test_allocator.py "$@"
+  --ignore tests/models --ignore tests/builds --ignore tests/emulated --ignore tests/kernels/test_allocator.py "$@"
