@@ -29,6 +29,7 @@ CXX_FLAGS = [*FLAGS["cxx"], *FLAGS["stable_abi"]]
 NVCC_FLAGS = [*FLAGS["nvcc"], *FLAGS["stable_abi"]]
 SOURCES = FLAGS["sources"]
 
+LIMITS = ("python", "cpu", "cuda", "only-cuda")
 SANITIZERS = ("address", "undefined", "leak", "thread")
 
 
@@ -128,9 +129,9 @@ def nvcc_flags() -> list[str]:
 
 def plan() -> tuple[list[str], list[str]]:
     """The modules to build, and a line for every decision."""
-    limits = checked("HNN_BUILD", os.environ.get("HNN_BUILD", ""), ("python", "cpu", "cuda")) or ["cuda"]
+    limits = checked("HNN_BUILD", os.environ.get("HNN_BUILD", ""), LIMITS) or ["cuda"]
     if len(limits) > 1:
-        raise SystemExit(f"HNN_BUILD must be python, cpu or cuda; got {','.join(limits)!r}")
+        raise SystemExit(f"HNN_BUILD must be {', '.join(LIMITS[:-1])} or {LIMITS[-1]}; got {','.join(limits)!r}")
     (limit,) = limits
     shim = checked("HNN_BUILD_SHIM", os.environ.get("HNN_BUILD_SHIM", ""), ("0", "1"))
     build, why = [], []
@@ -144,8 +145,11 @@ def plan() -> tuple[list[str], list[str]]:
     if compiler is None:
         return [], ["pure Python: there is no C++ compiler (set CXX to name one)"]
     os.environ["CXX"] = compiler
-    build.append("cpu")
-    why.append(f"C++ CPU kernels: yes, with {compiler} against torch {torch.__version__}")
+    if limit == "only-cuda":
+        why.append("C++ CPU kernels: no, HNN_BUILD=only-cuda")
+    else:
+        build.append("cpu")
+        why.append(f"C++ CPU kernels: yes, with {compiler} against torch {torch.__version__}")
     toolkit = find_cuda()
     if limit == "cpu":
         why.append("CUDA kernels: no, HNN_BUILD=cpu")

@@ -31,8 +31,8 @@ def test_an_empty_variable_is_an_unset_one():
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"HNN_BUILD": "gpu"}, "HNN_BUILD must be python, cpu or cuda; got 'gpu'"),
-        ({"HNN_BUILD": "python,cpu"}, "HNN_BUILD must be python, cpu or cuda; got 'python,cpu'"),
+        ({"HNN_BUILD": "gpu"}, "HNN_BUILD must be python, cpu, cuda or only-cuda; got 'gpu'"),
+        ({"HNN_BUILD": "python,cpu"}, "HNN_BUILD must be python, cpu, cuda or only-cuda; got 'python,cpu'"),
         ({"HNN_BUILD_SHIM": "yes"}, "HNN_BUILD_SHIM must be 0 or 1; got 'yes'"),
         ({"HNN_BUILD": "python", "HNN_REQUIRE": "cpu,gpu"}, "HNN_REQUIRE must be cpu, cuda or shim; got 'gpu'"),
         ({"CXX": "no-such-compiler"}, "CXX must be the command of a C++ compiler; there is no 'no-such-compiler'"),
@@ -99,3 +99,12 @@ def test_an_architecture_that_torch_does_not_know_is_refused(toolkit):
         pytest.skip("nothing is compiled here")
     assert done.returncode != 0
     assert "TORCH_CUDA_ARCH_LIST must be a list such as 8.0;9.0+PTX; got 'hopper'" in done.stderr
+
+
+def test_the_cuda_module_alone():
+    done = plan(HNN_BUILD="only-cuda", HNN_REQUIRE="cpu")
+    if "pure Python" in done.stderr:
+        pytest.skip("nothing is compiled here")
+    assert "C++ CPU kernels: no, HNN_BUILD=only-cuda" in done.stderr
+    assert "HNN_REQUIRE asks for cpu, which this machine cannot build" in done.stderr.splitlines()[-1]
+    assert plan(HNN_BUILD="only-cuda").returncode == 0
