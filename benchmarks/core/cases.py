@@ -68,6 +68,10 @@ STEPPING = ((25, 4, 32), TYPICAL[0])
 DENSE, CONVOLUTIONS = ((1600, 784, 500), (1600, 500, 500)), ((32, 32, 28, 28, 32), (32, 32, 28, 28, 64))
 SPIKE_PRODUCTS = tuple(name for name, op in OPS.items() if op.kind == "product")
 
+# For the first times on a GPU: 2^22 neurons, that and an odd number, 2^15.
+MANY, ODD, FEW = (256, 16384), (397, 10565), (64, 512)
+FORMS = ("lif", "lif_axon", "lif_axon_learnt")
+
 SUITES: Mapping[str, tuple[Case, ...]] = {
     "quick": (
         *cases("lif", TYPICAL[:1], "float32", "bfloat16", brief=True),
@@ -98,6 +102,12 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("cnn_step", [(25, 4, 3, 32, 32)], brief=True),
         *cases("cnn_lif_step", [(25, 4, 3, 32, 32)], brief=True),
         *(case for op in SPIKE_PRODUCTS for case in cases(op, (*DENSE, *CONVOLUTIONS), brief=True)),
+    ),
+    "gpu_first": tuple(
+        case
+        for size, steps in product((MANY, FEW, ODD), (25, 100))
+        for op in FORMS
+        for case in cases(op, [(steps, *size)], "float32", "bfloat16", brief=True)
     ),
     "gpu_quick": (
         *cases("lif", (TYPICAL[1], LARGE[0]), "float32", "bfloat16", brief=True),

@@ -75,6 +75,9 @@ def _node(work: Work, x: Tensor, target: Tensor) -> object:
     return work.forward(x if work.data else x.clone(), target).grad_fn
 
 
+GRAPH = "graph"  # rotated buffers, in a CUDA graph that is replayed (graphs.py)
+
+
 def buffers(device: torch.device) -> dict[str, Callable[[], object]]:
     """The kinds of buffers to measure with, each with a function to call before each timed call.
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocat
 
 from hnn_models import paths
 
+from ..core.memory import GRAPH
 from ..core.operations import OPS, title
 from . import report
 from .record import read
@@ -142,7 +143,7 @@ def _parts(found: Shown) -> dict[str, Shown]:
     several = len({(at.device, at.threads) for at in found}) > 1
     parts: dict[str, dict[Setting, Sequence[Standing]]] = {}
     for at in sorted(found):
-        if at.mode == "both" and at.buffers != "fresh":
+        if at.mode == "both" and at.buffers not in ("fresh", GRAPH):
             words = [at.op, at.dtype, *([at.device, report.threads(at.threads)] if several else [])]
             name = "_".join(re.sub(r"\W+", "-", word) for word in words)
             parts.setdefault(name, {})[at] = found[at]

@@ -23,6 +23,7 @@ from hnn_models import paths
 
 from ..core.cases import sizes
 from ..core.layer import NO_PRODUCT
+from ..core.memory import GRAPH
 from ..core.operations import MODES, OPS, counted, title
 from .record import read
 from .rows import MACHINE, Row
@@ -39,6 +40,10 @@ _HOW = (
     "is the memory that forward keeps for backward. With *reused* buffers the allocator keeps freed memory, with "
     "*fresh* buffers every call takes new pages from the system. "
     f"{BETTER} marks a figure that is better than ours: a lower median, or memory that is less by 1 % or more."
+)
+_GRAPHS = (
+    " On a GPU inputs are *rotated* past the cache. A time in a *graph* is the device's alone, without the host's part "
+    "of a call."
 )
 _COLUMNS = (
     "mode, buffers", "provider", "median (ms)", "quartiles (ms)", f"{TIMES} ours", "ns per neuron-step", "GB/s",
@@ -93,7 +98,8 @@ def markdown(rows: Sequence[Row], name: str, why: Reasons = ()) -> str:
     lines = [
         f"# Measurements in {name}",
         "",
-        f"Generated from [{name}]({name}) by `python -m benchmarks report`. {_HOW}",
+        f"Generated from [{name}]({name}) by `python -m benchmarks report`. {_HOW}"
+        + _GRAPHS * any(row.buffers == GRAPH for row in rows),
     ]
     lines += ["", *table(("run", "device", "threads", "torch", "triton", "CUDA", "commit", "date"), _runs(rows))]
     lines += ["", "## Where others win", "", *wins.table]

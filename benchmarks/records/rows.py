@@ -22,7 +22,8 @@ class Row(NamedTuple):
         run: the date and time of the run, equal for all its rows.
         op, case, dtype: the operation, the size (``"25x64x500"``) and the dtype.
         mode: ``"forward"``, ``"backward"`` or ``"both"``.
-        buffers: ``"reused"`` or ``"fresh"`` on a CPU, ``"rotated"`` on a GPU.
+        buffers: ``"reused"`` or ``"fresh"`` on a CPU; on a GPU ``"rotated"``, or ``"graph"``: rotated ones in a
+            CUDA graph, so that the host's part of a call is left out.
         provider, version: the provider, and the version of its library.
         q25_ms, median_ms, q75_ms: the quartiles of the timed calls.
         bytes_moved: the bytes that must move by the operation's formula.

@@ -229,7 +229,8 @@ def _print(case: Case, rows: Sequence[Row]) -> None:
             (row.tape_bytes and row.tape_bytes / 1e6, "{:.1f}"),
         )  # fmt: skip
         words = ["" if value is None else form.format(value) for value, form in figures]
-        table.add_row(*map(escape, (row.provider, *words, row.note)))
+        name = f"{row.provider}, in a graph" if row.buffers == memory.GRAPH else row.provider
+        table.add_row(*map(escape, (name, *words, row.note)))
     console = console if console.is_terminal else Console(width=160)
     console.print(table)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..core import memory, timing
+from ..core import graphs, memory, timing
 from ..core.cases import Case
 from ..core.fairness import DisagreementError
 from ..core.layer import Provider, Unsupported, multiplier
@@ -39,6 +39,7 @@ class Ready(NamedTuple):
     first: Laps
     peak_bytes: int
     tape_bytes: int
+    replays: graphs.Captured | None = None
     spike_rate: float | None = None
     note: str = ""
 
@@ -132,11 +133,22 @@ class Measurement:
         if self.op.elements_forward:
             variants[COPY] = workload.copy()
         rows: list[Row] = []
-        for buffers, before in memory.buffers(self.device).items():
-            laps, failed = timing.interleave(variants, self.plan, self.clock, before)
+        kinds: list[tuple[str, dict[str, Variant], Callable[[], object]]] = [
+            (buffers, variants, before) for buffers, before in memory.buffers(self.device).items()
+        ]
+        replays: dict[str, graphs.Captured] = {name: one.replays for name, one in ready.items() if one.replays}
+        if replays:
+            if COPY in variants:
+                calls = max(one.calls for one in replays.values())
+                replays[COPY] = graphs.Replay(variants[COPY], calls)
+            kinds.append((memory.GRAPH, dict(replays), lambda: None))
+        for buffers, timed, before in kinds:
+            laps, failed = timing.interleave(timed, self.plan, self.clock, before)
             for name, error in failed.items():
-                del variants[name]
+                del timed[name]
                 refused[name] = reason(error)
+            if buffers == memory.GRAPH:
+                laps = {name: [replays[name].each(call) for call in calls] for name, calls in laps.items()}
             copy = timing.figures(map(sum, laps.pop(COPY)))["median_ms"] if COPY in laps else None
             for name, calls in laps.items():
                 rows += self._figures(workload, name, ready[name], buffers, calls, copy)
@@ -155,13 +167,20 @@ class Measurement:
             raise
         if seconds > plan.limit:
             raise OverTimeError(f"{_over(plan)}: it takes {seconds:.1f} s")
-        return Ready(
-            version, variant, first, memory.peak_bytes(work, self.device), memory.tape_bytes(work, self.device)
-        )
+        peak, tape = memory.peak_bytes(work, self.device), memory.tape_bytes(work, self.device)
+        ready = Ready(version, variant, first, peak, tape)
+        # A step's optimizer keeps numbers on the host, which a graph would not see.
+        if self.device.type != "cuda" or self.op.kind == "step":
+            return ready
+        try:
+            return ready._replace(replays=graphs.Replays(work, graphs.calls_of(len(work.items), seconds)))
+        except Exception as error:  # a library may do what cannot be captured; its eager times stand alone then
+            return ready._replace(note=f"no graph: {reason(error)}")
 
     def _checked(self, work: Work, ready: Ready) -> Ready:
         agreements = list(work.check())
-        note = "; ".join(dict.fromkeys(note for one in agreements for note in one.notes))
+        notes = (ready.note, *(note for one in agreements for note in one.notes))
+        note = "; ".join(dict.fromkeys(filter(None, notes)))
         return ready._replace(spike_rate=sum(one.spike_rate for one in agreements) / len(agreements), note=note)
 
     def _figures(

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "graph.h"
 
@@ -187,11 +188,25 @@ extern "C" const char* CUDARTAPI cudaGetErrorName(cudaError_t error) { return fa
 
 // -- memory -----------------------------------------------------------------------------------------------------------
 
+// What is allocated during a capture is kept: every replay uses it. (torch's allocator keeps it in the graph's pool.)
+static std::mutex of_graphs_lock;
+static std::unordered_set<void*> of_graphs;
+
 RUNTIME cudaMalloc(void** block, size_t bytes) {
   *block = fake::allocate(bytes);
+  if (fake::capturing()) {
+    std::lock_guard guard(of_graphs_lock);
+    of_graphs.insert(*block);
+  }
   return *block ? cudaSuccess : result(cudaErrorMemoryAllocation);
 }
-RUNTIME cudaFree(void* block) { return !block || fake::release(block) ? cudaSuccess : result(cudaErrorInvalidValue); }
+RUNTIME cudaFree(void* block) {
+  {
+    std::lock_guard guard(of_graphs_lock);
+    if (of_graphs.count(block)) return cudaSuccess;
+  }
+  return !block || fake::release(block) ? cudaSuccess : result(cudaErrorInvalidValue);
+}
 RUNTIME cudaMallocAsync(void** block, size_t bytes, cudaStream_t) { return cudaMalloc(block, bytes); }
 RUNTIME cudaFreeAsync(void* block, cudaStream_t) { return cudaFree(block); }
 RUNTIME cudaHostAlloc(void** block, size_t bytes, unsigned) {
