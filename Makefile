@@ -89,7 +89,7 @@ format: $(VENV)/.tests
 bench: $(VENV)/.kernels
 	$(BIN)/hnn bench
 
-# On a machine with a GPU and without a network: build, test every backend, time it (see the script).
+# On a machine with a GPU and without a network: prove the kernels and time them, for 8 minutes at most (see the script).
 gpu:
 	bash benchmarks/gpu_host.sh
 

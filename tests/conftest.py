@@ -7,12 +7,11 @@ from collections import Counter
 
 import pytest
 
-# Before anything imports torch, which then finds a GPU.
-if os.environ.get("HNN_EMULATE", "").strip():
-    from emulator import device
+from emulator import asked
 
-    emulated = device.device or device.install()
-    emulated.most = None
+# Before anything imports torch, which then finds a GPU.
+if asked.wanted():
+    asked.device()
 
 import torch
 
@@ -22,12 +21,10 @@ if not torch.cuda.is_available():
 
 import hnn_kernels
 from hnn_kernels._dispatch import KERNEL_BACKENDS
-from support.targets import Target, emulated_device
+from support.targets import Target
 
-if device := emulated_device():
-    from emulator import pytest_hooks, torch_ops
-
-    torch_ops.install()
+if device := asked.operators():
+    from emulator import pytest_hooks
 
 REQUIRED = tuple(name.strip() for name in os.environ.get("HNN_REQUIRE_BACKENDS", "").split(",") if name.strip())
 

@@ -9,7 +9,8 @@ variants run in turns of 50 calls, on one thread. The figures are medians, in mi
 
 import argparse
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -17,11 +18,12 @@ from torch import Tensor
 import hnn_kernels
 
 from ..core.cases import Case
-from ..core.timing import CPUClock, Plan, Variant, figures, interleave
+from ..core.timing import CPUClock, Name, Plan, Variant, figures, interleave
 from ..records.record import append, csv_file
 from ..records.rows import Run
 
 SHAPE = (4, 1, 32)
+CALLS = 50  # of a turn
 NO_OP = "no-op"
 
 
@@ -43,23 +45,50 @@ def both(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor) -
     return lambda: torch.autograd.grad(call(), leaves, grad)
 
 
-def layers() -> dict[tuple[str, str], Callable[[], object]]:
-    """A small layer both ways, by the form of its axon, and the no-op of the same tensors."""
-    current = torch.zeros(SHAPE, requires_grad=True)
-    grad = torch.ones(SHAPE)
+def layers(device: str = "cpu", shape: tuple[int, ...] = SHAPE) -> dict[tuple[str, str], Callable[[], object]]:
+    """A small layer both ways on ``device``, by the form of its axon and the backend, and the no-op of its tensors."""
+    current = torch.zeros(shape, device=device, requires_grad=True)
+    grad = torch.ones(shape, device=device)
     fixed = hnn_kernels.IIR.dual_exponential(4, 1)
-    learnt = tuple(torch.tensor(c)[:, None].requires_grad_() for c in fixed)
+    learnt = tuple(torch.tensor(c, device=device)[:, None].requires_grad_() for c in fixed)
     forms = {"lif": (None, ()), "lif_axon": (fixed, ()), "lif_axon_learnt": (hnn_kernels.IIR(*learnt), learnt)}
+    backends = [name for name, one in hnn_kernels.backends().items() if device in one.devices]
+    if device == "cpu":  # others are only emulated there
+        backends = ["cpu"]
     found: dict[tuple[str, str], Callable[[], object]] = {}
     for op, (axon, coefficients) in forms.items():
         leaves = (current, *coefficients)
-        found[op, "cpu"] = both(
-            lambda axon=axon: hnn_kernels.lif(current, 0.7, 0.7, axon=axon, return_state=False, backend="cpu")[0],
-            leaves,
-            grad,
-        )
+        for name in backends:
+            found[op, name] = both(
+                lambda axon=axon, name=name: hnn_kernels.lif(
+                    current, 0.7, 0.7, axon=axon, return_state=False, backend=name
+                )[0],
+                leaves,
+                grad,
+            )
         found[op, NO_OP] = both(lambda leaves=leaves: NoOp.apply(*leaves), leaves, grad)
     return found
+
+
+def micros(
+    calls: Mapping[Name, Callable[[], object]], turns: int, clock: Callable[[], float], before: Callable[[], object]
+) -> dict[Name, float]:
+    """The microseconds of each of ``calls`` by ``clock``: the median of turns of 50, each begun by ``before``.
+
+    Nothing waits for a device in a turn, so that where its work is short the time is the host's alone.
+    """
+    for call in calls.values():
+        for _ in range(5):
+            call()
+    laps: dict[Name, list[float]] = {name: [] for name in calls}
+    for _ in range(turns):
+        for name, call in calls.items():
+            before()
+            start = clock()
+            for _ in range(CALLS):
+                call()
+            laps[name].append((clock() - start) / CALLS * 1e6)
+    return {name: statistics.median(found) for name, found in laps.items()}
 
 
 def steps() -> dict[tuple[str, str], Callable[[], object]]:
@@ -98,7 +127,7 @@ def main() -> None:
     torch.set_num_threads(1)
     calls = layers() | steps()
     variants: dict[tuple[str, str], Variant] = {name: lambda _, call=call: call() for name, call in calls.items()}
-    laps, failed = interleave(variants, Plan(turns=arguments.turns, seconds=math.inf, most=50), CPUClock())
+    laps, failed = interleave(variants, Plan(turns=arguments.turns, seconds=math.inf, most=CALLS), CPUClock())
     for error in failed.values():
         raise error
 

@@ -5,7 +5,7 @@ import pytest
 from support.imports import graph, imports, modules, problems
 
 # From the bottom to the top. Rooms of one row do not import each other.
-ROOMS = [["core"], ["providers", "records"], ["gpu", "studies", "suite"]]
+ROOMS = [["core"], ["providers", "records"], ["studies", "suite"], ["gpu"]]
 TOP = ["benchmarks", "benchmarks.__main__"]
 
 

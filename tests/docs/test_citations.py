@@ -16,7 +16,10 @@ from support.paths import ROOT, TESTS
 from support.sources import files
 
 # Files of a run, of a data set, or of another program.
-ELSEWHERE = {"best.ckpt", "last.ckpt", "metrics.csv", "artificial/", "src/networks/mlp_networks.py", "src/utils.py"}
+ELSEWHERE = {
+    "best.ckpt", "last.ckpt", "metrics.csv", "artificial/", "src/networks/mlp_networks.py", "src/utils.py",
+    "bench_gpu.csv", "gpu_host.csv", "gpu_host.json",
+}  # fmt: skip
 COMPILED = {f"hnn_kernels.{name}" for name in ("_cpu", "_cuda", "_shim")}
 SUFFIXES = "py|md|h|inl|cuh|cpp|cu|sh|toml|csv|json|yaml"
 PATH = re.compile(

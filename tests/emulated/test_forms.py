@@ -12,21 +12,10 @@ import torch
 from hnn_kernels import encode_gaussian, encode_poisson
 from support.codings import values
 from support.comparisons import as_good_as_the_loop, close, equal_bits
+from support.forms import FORMS
 from support.layers import DTYPES, gradients, in_double, inputs, results, run, without_axon
 from support.targets import dtype_id
 
-# The forms that csrc/cuda/choose.h has kernels for. Triton compiles a kernel for each too.
-FORMS = {
-    "plain": ({}, {}),
-    "no filters": ({"reset": "subtract"}, {}),
-    "synapse (1, 0)": ({"synapse": (1, 0)}, {}),
-    "synapse (2, 0)": ({"synapse": (2, 0)}, {}),
-    "axon (1, 0)": ({"axon": (1, 0)}, {}),
-    "axon (2, 0)": ({"axon": (2, 0)}, {"surrogate": "arctan"}),
-    "usual, axon (2, 0)": ({"axon": (2, 0)}, {}),
-    "axon (2, 1)": ({"axon": (2, 1)}, {}),
-    "general": ({"synapse": (2, 1), "axon": (1, 1)}, {}),
-}
 # 25 steps are three of the kernels' chunks of 8 and one more. An odd number of neurons, and a multiple of 8.
 ODD, EVEN = (25, 3, 37), (25, 2, 68)
 ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
