@@ -1,5 +1,7 @@
 """What pytest tells about a run in the emulator: the launches and kernels of all its processes."""
 
+import os
+import sys
 from collections import Counter
 
 import pytest
@@ -8,6 +10,12 @@ from . import device as emulated
 
 _counts: Counter = Counter()
 _kernels: set[str] = set()
+_session: list[pytest.Session] = []
+
+
+def pytest_sessionstart(session):
+    """Keep the session, which has the exit status at the end."""
+    _session.append(session)
 
 
 def pytest_sessionfinish(session):
@@ -34,3 +42,12 @@ def pytest_terminal_summary(terminalreporter):
         f"emulated: {_counts['launches']} launches of {len(_kernels)} kernels, {_counts['threads']} threads, "
         f"{_counts['instructions']} instructions in {_counts['seconds']:.0f} s"
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End the process without the clean-up of Python and torch, in which the device that is not there may abort."""
+    if _session and not hasattr(config, "workerinput"):  # a worker of xdist still talks to the one that reports
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(_session[0].exitstatus))
