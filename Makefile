@@ -56,7 +56,7 @@ demo: $(VENV)/.kernels
 	$(BIN)/hnn demo $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_FLAGS)
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH='$(OLDEST) torchvision'
