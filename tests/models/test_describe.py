@@ -48,10 +48,11 @@ def test_kept_for_backward(coding):
 
     Spikes are kept as bits, a line of an image or the features in whole bytes. Where an axon comes behind the weights,
     there is a number for each step, by which the bias is multiplied. Behind the pool the weights meet filtered trains.
+    Where few outputs or channels gain nothing by spikes, they are kept as they are.
     """
-    network = HybridNetwork("S6C3-P2-S7-S5", (2, 9, 8), coding, 6, backend="cpu")
+    network = HybridNetwork("S6C3-P2-S7-S40-S5", (2, 9, 8), coding, 6, backend="cpu")
     images, maps, pooled = 2 * 9 * 8, 6 * 7 * 6, 6 * 3 * 3
-    first = 4 * (images + maps) if coding == "duplicate" else 6 * 9 * 2 + 4 * 6 * maps
+    first = 4 * (images + maps) if coding == "duplicate" else 4 * 6 * (images + maps)
     state = torch.random.get_rng_state()
     assert describe.kept_for_backward(network) == [
         0,
@@ -59,7 +60,8 @@ def test_kept_for_backward(coding):
         first,
         6 * maps * 4 + 6 * pooled * 8,
         4 * 6 * (pooled + 7),
-        6 * 1 + 4 * 6 * (1 + 5),
+        6 * 1 + 4 * 6 * (1 + 40),
+        4 * 6 * (40 + 5),
     ]
     assert torch.equal(torch.random.get_rng_state(), state)
 
