@@ -72,7 +72,9 @@ def tape_bytes(work: Work, device: torch.device) -> int:
 
 
 def _node(work: Work, x: Tensor, target: Tensor) -> object:
-    return work.forward(x if work.data else x.clone(), target).grad_fn
+    out = work.forward(x if work.data else x.clone(), target)
+    # That of a view holds the output's own. In torch 2.11 the node of a Function does not live by its Python object.
+    return out.unsqueeze(0).grad_fn
 
 
 GRAPH = "graph"  # rotated buffers, in a CUDA graph that is replayed (graphs.py)
