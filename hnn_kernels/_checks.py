@@ -24,12 +24,12 @@ def option(name: str, value: Any, allowed: Collection[str]) -> None:
 
 def flag(name: str, value: Any) -> bool:
     """Return ``value``, a bool of Python or NumPy, as a bool."""
-    if not isinstance(value, bool):
-        plain = _plain(value)
-        if not isinstance(plain, bool):
-            raise TypeError(f"{name} must be True or False; got {value!r}")
-        return plain
-    return value
+    if isinstance(value, bool):
+        return value
+    plain = _plain(value)
+    if not isinstance(plain, bool):
+        raise TypeError(f"{name} must be True or False; got {value!r}")
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What Triton takes from the machine beside a GPU: a C compiler and Python's headers, for the stub of its driver."""
+"""The C compiler and Python's headers, with which Triton compiles the stub of its driver at the first launch."""
 
 import os
 import shutil

@@ -1,24 +1,18 @@
 """The file of a record: whole whatever happens, and found by the name that it was given."""
 
-import resource
-
 import pytest
 
 from benchmarks.records import compare, record
 from support.bench_rows import row
+from support.paths import files_of_at_most
 
 
 def test_a_full_disk_leaves_the_record_whole(tmp_path):
     path = tmp_path / "bench.csv"
     record.append(path, [row()])
     before = path.read_bytes()
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limit[1]))
-        with pytest.raises(OSError, match=f"File too large: '{path}'"):
-            record.append(path, [row(), row()])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with files_of_at_most(len(before) + 10), pytest.raises(OSError, match=f"File too large: '{path}'"):
+        record.append(path, [row(), row()])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,4 +1,4 @@
-"""What needs the emulated device is collected only where there is one: HNN_EMULATE, or `make emulate`."""
+"""Tests that need the emulated device are collected only where there is one: HNN_EMULATE, or `make emulate`."""
 
 from support.targets import emulated_device
 

@@ -1,4 +1,4 @@
-"""What the emulator reports: each kind of wrong access in a kernel of a few lines, and the right kernel beside it."""
+"""The emulator's reports: each kind of wrong access in a kernel of a few lines, and the right kernel beside it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What nvcc and Triton compiled, in every form of kernel, dtype and direction, on the emulated device.
+"""The code of nvcc and of Triton in every form of kernel, dtype and direction, on the emulated device.
 
 Each launch comes through the real host code. Spikes and states have the reference's bits. A gradient is as near to
 float64's as the plain loop's.

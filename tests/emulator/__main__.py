@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 
 def runs() -> list[Run]:
-    """What can run here: Triton for each architecture, and the CUDA module by the PTX that it has."""
+    """Return the runs that are possible here: Triton for each architecture, the CUDA module by the PTX that it has."""
     compiled = [Run("cuda", f"{one // 10}.{one % 10}") for one in ptx_files.targets()[-1:]]
     return compiled + [Run("triton", one) for one in TRITON_ARCHITECTURES]
 

@@ -187,7 +187,7 @@ class Machine:
     # -- instructions -------------------------------------------------------------------------------------------------
 
     def _compile(self, i: Instruction) -> tuple[int, Callable | None, Callable | int | tuple]:
-        """What it is, its guard, and what it does or where it goes."""
+        """Return its kind, its guard, and its action or the place that it goes to."""
         guard = self._source(("!" if i.negated else "") + i.guard, "pred") if i.guard else None
         name = i.opcode[0]
         if name == "bra":

@@ -16,7 +16,7 @@ _MANY = -1
 
 
 class Report(Exception):  # noqa: N818  (a finding about the kernel)
-    """What a kernel did wrong."""
+    """A wrong access of a kernel."""
 
 
 class Shadow:

@@ -1,4 +1,4 @@
-"""What the instructions compute. Memory and control are the machine's own (machine.py).
+"""The arithmetic of the instructions. Memory and control are the machine's own (machine.py).
 
 :func:`operation` gives, for an opcode, the types of the operands and a function of their values. The arithmetic is
 exact where IEEE 754 or PTX fixes the result. Approximations (``ex2.approx`` and its kind) are rounded correctly here,

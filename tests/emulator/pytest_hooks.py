@@ -1,4 +1,4 @@
-"""What pytest tells about a run in the emulator: the launches and kernels of all its processes."""
+"""Pytest's report of a run in the emulator: the launches and kernels of all its processes."""
 
 import os
 import sys

@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Threads:
-    """Where the threads of a launch stand: the blocks that they belong to, and the barriers that they have passed."""
+    """The places of a launch's threads: the blocks that they belong to, and the barriers that they have passed."""
 
     def __init__(self, count: int, per_block: int):
         self.per_block = per_block

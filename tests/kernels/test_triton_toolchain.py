@@ -1,4 +1,4 @@
-"""What Triton needs beside a GPU is looked for where Triton looks."""
+"""The compiler and the headers that Triton needs beside a GPU are looked for where Triton looks."""
 
 import os
 import subprocess

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hnn_models import paths
+from support.paths import files_of_at_most
 
 
 @pytest.fixture
@@ -122,13 +122,8 @@ def test_write_replaces_what_a_link_points_to(tmp_path):
 def test_a_full_disk_leaves_the_former_file_and_names_it(tmp_path):
     path = tmp_path / "file"
     paths.write(path, b"former")
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
-        with pytest.raises(OSError, match=str(path)) as caught:
-            paths.write(path, bytes(20_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with files_of_at_most(10_000), pytest.raises(OSError, match=str(path)) as caught:
+        paths.write(path, bytes(20_000))
     assert caught.value.errno == errno.EFBIG
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"former"
@@ -140,13 +135,8 @@ def test_what_is_appended_is_there_whole_or_not_at_all(tmp_path, former):
     path = tmp_path / "file"
     if former is not None:
         path.write_bytes(former)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
-        with pytest.raises(OSError, match=str(path)) as caught:
-            paths.append(path, bytes(20_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with files_of_at_most(10_000), pytest.raises(OSError, match=str(path)) as caught:
+        paths.append(path, bytes(20_000))
     assert caught.value.filename == str(path)
     assert (path.read_bytes() if path.exists() else None) == former
     paths.append(path, b"more")

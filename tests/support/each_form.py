@@ -91,7 +91,7 @@ def hopeless(failed: dict[str, str]) -> bool:
 
 
 def difference(target: Target, shape, dtype, alone: bool, layer, settings) -> str:
-    """How a form differs from the reference, or fails; empty if it agrees, or runs ``alone``."""
+    """Tell the difference of a form to the reference, or its error; empty if it agrees, or runs ``alone``."""
     try:
         data = arguments(shape, target.device, dtype, layer)
         if alone:

@@ -1,4 +1,4 @@
-"""What a small call costs the host: forward and backward, over a no-op autograd Function of the same tensors."""
+"""The host's cost of a small call: forward and backward, over a no-op autograd Function of the same tensors."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a step finds out: a line on the screen and a row of the record for each fact, at once.
+"""The facts that a step finds: each is a line on the screen and a row of the record, at once.
 
 A row is there when its line is. So whatever ends a step, or the whole run, the facts before it are kept. Neither this
 module nor the one that runs the steps imports torch, which may be what does not work.
@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+
+from hnn_models import paths
 
 RECORD, LOG, STATE = "gpu_host.csv", "gpu_host.log", "gpu_host.json"
 COLUMNS = ("call", "seconds", "step", "fact", "value")
@@ -40,22 +42,14 @@ class Facts(NamedTuple):
     started: float
 
     def say(self, fact: str, value: object) -> None:
-        """Print a fact, and write its row.
-
-        The row is one write to the end of the file, so it is there as a whole or not at all.
-        """
+        """Write a fact's row, and print it."""
         seconds = f"{time.time() - self.started:.1f}"
-        text = io.StringIO(newline="")
-        path = self.out / RECORD
+        text, path = io.StringIO(newline=""), self.out / RECORD
         writer = csv.writer(text, lineterminator="\n")
         if not path.exists():
             writer.writerow(COLUMNS)
         writer.writerow((self.call, seconds, self.step, fact, value))
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, text.getvalue().encode())
-        finally:
-            os.close(file)
+        paths.append(path, text.getvalue().encode())
         print(f"{seconds:>6} s  {self.step:13} {fact}: {value}", file=sys.__stdout__, flush=True)
 
     def known(self, here: bool = False) -> dict[str, str]:

@@ -17,7 +17,7 @@ def found(name: str) -> str | None:
 
 
 def output(command: Sequence[str], seconds: float) -> str:
-    """What a short program prints, on one line, or why it prints nothing."""
+    """Return the output of a short program on one line, or the reason why there is none."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
+
+from hnn_models import paths
 
 from .facts import LOG, RECORD, STATE
 
@@ -25,7 +26,7 @@ def sources() -> str:
 
 
 class State:
-    """What the calls of a round have done.
+    """The steps that the calls of a round have done.
 
     A round is of one device and of the same kernels. Another one begins anew.
 
@@ -62,9 +63,7 @@ class State:
 
     def _write(self) -> None:
         kept = self._key | {"machine": self._machine, "calls": self.calls, "steps": self.steps}
-        new = self._path.with_name(f"{STATE}.{os.getpid()}")
-        new.write_text(json.dumps(kept, indent=1) + "\n")
-        new.replace(self._path)
+        paths.write(self._path, json.dumps(kept, indent=1) + "\n")
 
     def mark(self, step: str, what: str) -> None:
         """Note what happened to a step."""

@@ -25,7 +25,7 @@ class Step(NamedTuple):
     always: bool = False
 
     def lacks(self, has: set[str]) -> list[str]:
-        """What it needs, and is not so."""
+        """Return the needs that ``has`` does not meet."""
         return [need for need in self.needs if (need.removeprefix("no ") in has) == need.startswith("no ")]
 
 

@@ -1,4 +1,4 @@
-"""What is on the machine, and which kernels can run."""
+"""The machine, its programs and packages, and the kernels that can run."""
 
 import os
 import platform
@@ -59,7 +59,7 @@ def _device(say: Facts) -> None:
 
 
 def output_of(call: Callable[[], object]) -> str:
-    """What a call gives, or its error, as a text."""
+    """Return the result of a call, or its error, as a text."""
     try:
         return str(call())
     except Exception as error:
