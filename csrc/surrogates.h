@@ -24,7 +24,7 @@ HNN_INLINE V primitive(int surrogate, V x, V inverse_width) {
     }
     case kSigmoid: {
       const auto a = exp2_(abs_(x * inverse_width) * broadcast<V>(-1.4426950408889634));
-      return (x >= V{} ? broadcast<V>(1.0) : a) / (broadcast<V>(1.0) + a);
+      return where_(x >= V{}, broadcast<V>(1.0), a) / (broadcast<V>(1.0) + a);
     }
     case kArctan: {
       return broadcast<V>(0.5) + atan_(x * inverse_width) * broadcast<V>(0.3183098861837907);
@@ -35,14 +35,14 @@ HNN_INLINE V primitive(int surrogate, V x, V inverse_width) {
     }
     case kTriangle: {
       const auto a = broadcast<V>(1.0) - abs_(x * inverse_width);
-      const auto b = a > V{} ? a : V{};
+      const auto b = where_(a > V{}, a, V{});
       const auto c = broadcast<V>(0.5) * (b * b);
-      return x >= V{} ? broadcast<V>(1.0) - c : c;
+      return where_(x >= V{}, broadcast<V>(1.0) - c, c);
     }
     case kRectangle: {
       const auto a = x * inverse_width;
       const auto b = broadcast<V>(1.0) + a;
-      return a >= broadcast<V>(1.0) ? broadcast<V>(1.0) : broadcast<V>(0.5) * (b > V{} ? b : V{});
+      return where_(a >= broadcast<V>(1.0), broadcast<V>(1.0), broadcast<V>(0.5) * where_(b > V{}, b, V{}));
     }
   }
 }
@@ -69,10 +69,10 @@ HNN_INLINE V density(int surrogate, V x, V inverse_width) {
     }
     case kTriangle: {
       const auto a = broadcast<V>(1.0) - abs_(x * inverse_width);
-      return inverse_width * (a > V{} ? a : V{});
+      return inverse_width * where_(a > V{}, a, V{});
     }
     case kRectangle: {
-      return abs_(x * inverse_width) < broadcast<V>(1.0) ? broadcast<V>(0.5) * inverse_width : V{};
+      return where_(abs_(x * inverse_width) < broadcast<V>(1.0), broadcast<V>(0.5) * inverse_width, V{});
     }
   }
 }

@@ -19,6 +19,7 @@
 
 // clang-format off
 #include "vector.inl"    // the vector type and its functions
+#include "pack.inl"      // several vectors in step
 #include "rows.inl"      // a tile's rows in memory
 #include "../neuron.h"   // one step of the layer, and of its adjoint
 #include "../noise.h"    // the noise of the codings

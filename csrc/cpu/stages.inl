@@ -135,21 +135,25 @@ template <class C, int kSurrogate>
 void density_rows(const Membrane<C>& m, const Rows<C>& of_v, const Rows<C>& to_result, int64_t steps) {
   constexpr int g = kGroup<C>;
   const Rows<C> v = of_v, result = to_result;
-  const Vector<C> inverse_width = m.inverse_width;
+  const Pack<Vector<C>, g> inverse_width = pack_of<g>(m.inverse_width);
   Options options = m.options;
   options.surrogate = kSurrogate;
   for (int first = 0; first < kVectors<C>; first += g) {
-    Vector<C> threshold[g];
-    unrolled<g>([&](auto k) HNN_LAMBDA { threshold[k] = m.c[first + k].threshold; });
+    Pack<Vector<C>, g> threshold, distance;
+    unrolled<g>([&](auto k) HNN_LAMBDA { threshold.at[k] = m.c[first + k].threshold; });
     for (int64_t t = 0; t < steps; ++t) {
-      unrolled<g>([&](auto k) HNN_LAMBDA {
-        result.set(t, first + k, slope(options, v.get(t, first + k) - threshold[k], inverse_width));
-      });
+      unrolled<g>([&](auto k) HNN_LAMBDA { distance.at[k] = v.get(t, first + k); });
+      const Pack<Vector<C>, g> slopes = slope(options, distance - threshold, inverse_width);
+      unrolled<g>([&](auto k) HNN_LAMBDA { result.set(t, first + k, slopes.at[k]); });
     }
   }
 }
 
 constexpr int kFromRows = -1;
+
+// The vectors whose densities are computed in step. Only AVX2 gains by it.
+template <int g>
+constexpr int kInStep = HNN_VECTOR_BYTES == 32 && g % 4 == 0 ? 4 : 1;
 
 // With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output; all coefficients
 // are then the same for all neurons.
@@ -158,6 +162,7 @@ template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate,
 void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_grads, const Rows<C>& of_densities,
                        const Rows<C>& to_grad_current, const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
+  constexpr int b = kInStep<g>;
   const V inverse_width = m.inverse_width;
   Options options = m.options;
   options.reset = kReset;
@@ -177,28 +182,36 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_
     Held<C, kP, kQ, g> filter(axon, axon.adjoint, first);
     for (int64_t t = steps - 1; t >= 0; --t) {
       ahead.next();
-      unrolled<g>([&](auto k) HNN_LAMBDA {
-        constexpr int own = kP < 0 ? k : 0;
-        const int at = first + k;
-        V grad_spike = grads.get(t, at);
-        if constexpr (kP >= 0) {
-          V grad_filtered = grad_spike;
-          grad_spike = filter_backward_step(kP, kQ, filter.memory[k], grad_filtered, filter.c[own]);
-        }
-        const Adjoint<V> after = adjoint[k];
-        const V v = kReset == kZero || kSurrogate != kFromRows ? of.v.get(t, at) : V{};
-        const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, at) : V{};
-        const V at_v =
-            kSurrogate == kFromRows ? densities.get(t, at) : slope(options, v - c[own].threshold, inverse_width);
-        V through_spike;
-        const V grad = backward_step(options, adjoint[k], grad_spike, at_v, v, spike, c[own], through_spike);
-        if constexpr (kLearns) {
+      unrolled<g / b>([&](auto j) HNN_LAMBDA {
+        constexpr int from = j * b;
+        Pack<V, b> slopes;
+        unrolled<b>([&](auto i) HNN_LAMBDA {
+          constexpr int own = kP < 0 ? from + i : 0;
+          const int at = first + from + i;
+          slopes.at[i] = kSurrogate == kFromRows ? densities.get(t, at) : of.v.get(t, at) - c[own].threshold;
+        });
+        if constexpr (kSurrogate != kFromRows) slopes = slope(options, slopes, pack_of<b>(inverse_width));
+        unrolled<b>([&](auto i) HNN_LAMBDA {
+          constexpr int k = from + i, own = kP < 0 ? k : 0;
+          const int at = first + k;
+          V grad_spike = grads.get(t, at);
+          if constexpr (kP >= 0) {
+            V grad_filtered = grad_spike;
+            grad_spike = filter_backward_step(kP, kQ, filter.memory[k], grad_filtered, filter.c[own]);
+          }
+          const Adjoint<V> after = adjoint[k];
+          const V v = kReset == kZero ? of.v.get(t, at) : V{};
+          const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, at) : V{};
+          V through_spike;
+          const V grad = backward_step(options, adjoint[k], grad_spike, slopes.at[i], v, spike, c[own], through_spike);
+          if constexpr (kLearns) {
 #define HNN_READ(name, Name) accumulate_reads(options).name ? of.before_##name.get(t, at) : V{},
-          const State<V> before{HNN_STATES(HNN_READ)};
+            const State<V> before{HNN_STATES(HNN_READ)};
 #undef HNN_READ
-          accumulate(options, sum[k], grad, through_spike, spike, after, before);
-        }
-        grad_current.put(t, at, grad);
+            accumulate(options, sum[k], grad, through_spike, spike, after, before);
+          }
+          grad_current.put(t, at, grad);
+        });
       });
     }
     ahead = {};

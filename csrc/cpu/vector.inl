@@ -24,6 +24,18 @@ using VectorD = Vector<double>;
 HNN_INLINE float scalar_of(VectorF) { return 0; }
 HNN_INLINE double scalar_of(VectorD) { return 0; }
 
+// Calls f(0), f(1) ... f(n - 1), each with its number as a constant. Arrays that are indexed by constants only live in
+// registers.
+template <class F, int... k>
+HNN_INLINE void unrolled(F& f, std::integer_sequence<int, k...>) {
+  (f(std::integral_constant<int, k>{}), ...);
+}
+template <int n, class F>
+HNN_INLINE void unrolled(F f) {
+  unrolled(f, std::make_integer_sequence<int, n>{});
+}
+#define HNN_LAMBDA __attribute__((always_inline))
+
 template <class C>
 HNN_INLINE Vector<C> load(const C* p) {
   Vector<C> v;
@@ -70,32 +82,39 @@ HNN_INLINE VectorF max_(VectorF a, VectorF b) {
 #endif
 }
 
+// The steps of scaled_exp2_ whose instructions differ. An integer n <= 0 is kept as it is, or in the low bits of n plus
+// 1.5 * 2^23, which is what adding that number rounds to.
+typedef int32_t Int32 __attribute__((vector_size(HNN_VECTOR_BYTES)));
+HNN_INLINE VectorF least_exponent(VectorF scale) {
+  return __builtin_convertvector(1 - ((Int32)scale >> 23), VectorF);  // scale * 2^x is a normal number from here on
+}
+#ifdef HNN_SCALE
+HNN_INLINE VectorF rounded(VectorF x) { return (VectorF)HNN_ROUND(x); }
+HNN_INLINE VectorF whole(VectorF rounded) { return rounded; }
+HNN_INLINE VectorF times_power(VectorF x, VectorF rounded) { return (VectorF)HNN_SCALE(x, rounded); }
+#else
+HNN_INLINE VectorF rounded(VectorF x) { return x + 12582912.0f; }
+HNN_INLINE VectorF whole(VectorF rounded) { return rounded - 12582912.0f; }
+HNN_INLINE VectorF times_power(VectorF x, VectorF rounded) { return (VectorF)((Int32)x + ((Int32)rounded << 23)); }
+#endif
+
 // scale * 2^x for x <= 0 and a positive scale that is the same for many x, within 4 ulp down to 2^-126; below, the
 // result is near 2^-126. The integer part of x goes into the exponent, the rest f into the polynomial that is nearest
 // to 2^f on [-1/2, 1/2] (relative error 9e-8). Its coefficients take the scale, which so costs nothing in a loop.
-HNN_INLINE VectorF scaled_exp2_(VectorF x, VectorF scale) {
-  typedef int32_t Int __attribute__((vector_size(HNN_VECTOR_BYTES)));
-  const auto c = [](float y) { return VectorF{} + y; };
-  // So that the result's exponent is at least 1, the least of a normal number.
-  x = max_(__builtin_convertvector(1 - ((Int)scale >> 23), VectorF), x);
-#ifdef HNN_SCALE
-  const VectorF whole = (VectorF)HNN_ROUND(x);
-#else
-  const VectorF shift = c(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  const VectorF shifted = x + shift, whole = shifted - shift;
-#endif
-  const VectorF f = x - whole;
-  VectorF p = fma_(f, scale * c(1.326472753262e-3f), scale * c(9.671512709486e-3f));
+// V is a vector or a pack.
+template <class V>
+HNN_INLINE V scaled_exp2_of(V x, V scale) {
+  const auto c = [](float y) HNN_LAMBDA { return V{} + y; };
+  x = max_(least_exponent(scale), x);
+  const V n = rounded(x), f = x - whole(n);
+  V p = fma_(f, scale * c(1.326472753262e-3f), scale * c(9.671512709486e-3f));
   p = fma_(p, f, scale * c(5.550733742004e-2f));
   p = fma_(p, f, scale * c(2.402224208385e-1f));
   p = fma_(p, f, scale * c(6.931469776003e-1f));
   p = fma_(p, f, scale);
-#ifdef HNN_SCALE
-  return (VectorF)HNN_SCALE(p, whole);
-#else
-  return (VectorF)((Int)p + ((Int)shifted << 23));
-#endif
+  return times_power(p, n);
 }
+HNN_INLINE VectorF scaled_exp2_(VectorF x, VectorF scale) { return scaled_exp2_of(x, scale); }
 HNN_INLINE VectorF exp2_(VectorF x) { return scaled_exp2_(x, VectorF{} + 1.0f); }
 template <class V, class F>
 HNN_INLINE V each_lane(V x, F f) {
@@ -142,18 +161,6 @@ HNN_INLINE void multiply(WideWords a, uint32_t b, WideWords& high, WideWords& lo
 #endif
   high = low >> 32;
 }
-
-// Calls f(0), f(1) ... f(n - 1), each with its number as a constant. Arrays that are indexed by constants only live in
-// registers.
-template <class F, int... k>
-HNN_INLINE void unrolled(F& f, std::integer_sequence<int, k...>) {
-  (f(std::integral_constant<int, k>{}), ...);
-}
-template <int n, class F>
-HNN_INLINE void unrolled(F f) {
-  unrolled(f, std::make_integer_sequence<int, n>{});
-}
-#define HNN_LAMBDA __attribute__((always_inline))
 
 // -- element types ----------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ _OPERATORS = {"negative": Syntax("-{}", SIGN, (ATOM,))} | {
 }
 # The functions of hnn_kernels.surrogates.TensorMath.
 _CPP = _OPERATORS | {
-    "where": Syntax("{} ? {} : {}", CHOICE, (COMPARISON,) * 3),
+    "where": _calls("where_", 3),
     "abs": _calls("abs_"),
     "exp2": _calls("exp2_"),
     "scaled_exp2": _calls("scaled_exp2_", 2),
