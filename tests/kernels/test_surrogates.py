@@ -172,6 +172,7 @@ double scaled_exp2_(double x, double scale) { return std::exp2(x) * scale; }
 double erfc_(double x) { return std::erfc(x); }
 double atan_(double x) { return std::atan(x); }
 double fma_(double a, double b, double c) { return a * b + c; }
+double where_(bool chosen, double a, double b) { return chosen ? a : b; }
 }
 #include "surrogates.h"
 int main() {
