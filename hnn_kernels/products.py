@@ -1,6 +1,7 @@
 """Products of weights and a spike train: a train holds 0 and 1, so a product is a sum of the weights that meet a 1."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ def spike_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
     Args:
         input: ``[*, in]``, values 0 and 1 (-0 is 0); float64, float32, bfloat16 or float16.
         weight: ``[out, in]``, dtype and device of the input.
-        bias: ``[out]``, or None.
+        bias: ``[out]``, or None; or ``[S, out]``, a bias for each of S equal parts of the first axis, such as the steps
+            of a train.
         backend: as for :func:`hnn_kernels.lif`. ``"cpu"`` counts and chooses as above. ``"triton"`` and ``"cuda"`` are
             torch's products with the input kept as bits. ``"reference"`` is torch's product, which keeps the input as
             it is, has gradients of gradients, and derivatives in forward mode.
@@ -42,6 +44,7 @@ def spike_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
     _operands(input, weight, bias, 2)
     if not input.dim():
         raise ValueError("input must be [*, in]; got a tensor without axes")
+    bias = _bias(input, weight, bias, 2)
     if input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"input must be [*, {weight.shape[1]}] for a weight of shape {tuple(weight.shape)}; "
@@ -50,7 +53,7 @@ def spike_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, b
     kind = _kind(input, backend)
     input, weight, bias = _autocast(input, weight, bias)
     if kind is None:
-        return functional.linear(input, weight, bias)
+        return products.with_bias(partial(functional.linear, input, weight), bias, products.LINEAR)
     return products.linear(kind, input, weight, bias)
 
 
@@ -74,7 +77,7 @@ def spike_conv2d(
         input: ``[B, C, H, W]`` or ``[C, H, W]``, values 0 and 1, of any supported dtype. A train ``[T, B, C, H, W]`` is
             flattened to ``[T * B, C, H, W]`` first. One that is channels-last in memory is read in place.
         weight: ``[out, C / groups, kh, kw]``, dtype and device of the input.
-        bias: ``[out]``, or None.
+        bias: ``[out]``, ``[S, out]`` or None, as for :func:`spike_linear`.
         stride, padding, dilation, groups: as for ``torch.nn.functional.conv2d``.
         backend: as for :func:`spike_linear`.
 
@@ -87,6 +90,7 @@ def spike_conv2d(
     _operands(input, weight, bias, 4)
     if input.dim() not in (3, 4):
         raise ValueError(f"input must be [B, C, H, W] or [C, H, W]; got shape {tuple(input.shape)}")
+    bias = _bias(input, weight, bias, 4)
     groups = _checks.positive_int("groups", groups)
     if input.shape[-3] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(
@@ -108,7 +112,8 @@ def spike_conv2d(
     kind = _kind(input, backend)
     input, weight, bias = _autocast(input, weight, bias)
     if kind is None:
-        return functional.conv2d(input, weight, bias, *window)
+        product = partial(products.torch_conv2d, input, weight, window)
+        return products.with_bias(product, bias, products.CONV2D)
     return products.conv2d(kind, input, weight, bias, window)
 
 
@@ -137,18 +142,33 @@ def spikes_can_gain(weight: Tensor) -> bool:
 def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:
     _checks.floating("input", input)
     autocast = _autocasts(input.device.type)
-    given = [("weight", weight, axes)]
-    if bias is not None:
-        given.append(("bias", bias, 1))
-    for name, value, dim in given:
+    given = [("weight", weight)] if bias is None else [("weight", weight), ("bias", bias)]
+    for name, value in given:
         _checks.floating(name, value)
         _checks.same_device(name, value, input.device, "input")
-        if value.dim() != dim:
-            raise ValueError(f"{name} must have {dim} ax{'e' if dim > 1 else 'i'}s; got shape {tuple(value.shape)}")
         if not autocast:
             _checks.same_dtype(name, value, "input", input)
-    if bias is not None and bias.shape[0] != weight.shape[0]:
-        raise ValueError(f"bias must have shape ({weight.shape[0]},), one for each output; got {tuple(bias.shape)}")
+    if weight.dim() != axes:
+        raise ValueError(f"weight must have {axes} axes; got shape {tuple(weight.shape)}")
+
+
+def _bias(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> Tensor | None:
+    """Return the bias, as ``[out]`` if it is one for all rows; for an input of so many axes, if it is not one less."""
+    if bias is None:
+        return None
+    outputs = weight.shape[0]
+    if bias.dim() not in (1, 2) or bias.shape[-1] != outputs:
+        raise ValueError(
+            f"bias must have shape ({outputs},), one for each output, or (S, {outputs}); got {tuple(bias.shape)}"
+        )
+    if bias.dim() == 2:
+        rows = input.shape[0] if input.dim() >= axes else 1
+        if not bias.shape[0] or rows % bias.shape[0]:
+            raise ValueError(
+                f"bias must have one row for each of some equal parts of the input's first axis of {rows}; "
+                f"got shape {tuple(bias.shape)}"
+            )
+    return bias[0] if bias.shape[0] == 1 and bias.dim() == 2 else bias
 
 
 def _kind(input: Tensor, backend: str | None) -> str | None:

@@ -138,7 +138,7 @@ void multiply(ProductCall call, const Tensor& bits, bool transposed, int64_t byt
   });
 }
 
-// bits [R, bytes] and a weight [N, K], a bias [N]: [R, N].
+// bits [R, bytes] and a weight [N, K], a contiguous bias [N]: [R, N].
 Tensor linear(Tensor bits, Tensor weight, Optional bias) {
   const int64_t outputs = weight.size(0), inputs = weight.size(1);
   Tensor out = new_empty_strided(weight, {bits.size(0), outputs}, {outputs, 1});
@@ -210,7 +210,8 @@ ConvolutionCall describe(const Tensor& like, const Tensor& bits, int64_t channel
   return call;
 }
 
-// bits [B, H, bytes] and a weight [N, C, kh, kw], a bias [N]: [B, N, H', W'], channels last.
+// bits [B, H, bytes] and a weight [N, C, kh, kw], a contiguous bias [S, N], a row for each of S equal parts of the images:
+// [B, N, H', W'], channels last.
 Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vector<int64_t> padding) {
   const ProductKernels& chosen = kernels().products;
   const std::vector<int64_t> kernel{weight.size(2), weight.size(3)};
@@ -234,12 +235,14 @@ Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vec
   const KeptScratch values(arranged_bytes(from.inputs, outputs, bytes));
   arrange(from, bytes, values);
   call.values = values.get();
-  call.bias = bias ? bias->data_ptr() : nullptr;
+  const char* const biases = bias ? static_cast<const char*>(bias->data_ptr()) : nullptr;
+  const int64_t part = bias ? std::max<int64_t>(1, bits.size(0) / bias->size(0)) : 1;
   torch::stable::parallel_for(0, bits.size(0), 1, [&](int64_t begin, int64_t end) {
     const Scratch events(4 * call.height * width * channels), starts(4 * call.height * (width + 1));
     for (int64_t image = begin; image < end; ++image) {
       ConvolutionCall one = call;
       one.bits += image * bits.stride(0);
+      if (biases) one.bias = biases + image / part * outputs * out.element_size();
       one.out = static_cast<char*>(out.data_ptr()) + image * outputs * places * out.element_size();
       one.events = events.as<uint32_t>();
       one.starts = starts.as<uint32_t>();

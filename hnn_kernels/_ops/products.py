@@ -1,11 +1,12 @@
 """The raw operators of products with spikes, their derivatives, and the ones made of torch's own products.
 
 An operator takes a spike train, which holds 0 and 1, and gives the product and the train as bits. Backward reads the
-bits (:mod:`hnn_kernels._ops.bits`).
+bits (:mod:`hnn_kernels._ops.bits`). A bias has a row for each of some equal parts of the first axis: ``[S, out]``.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -62,6 +63,9 @@ class Window(NamedTuple):
         return [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in pairs]
 
 
+# The axes of the outputs of a product, from behind.
+LINEAR, CONV2D = -1, -3
+
 # -- torch's products --------------------------------------------------------------------------------------------------
 
 
@@ -70,9 +74,35 @@ def _flat(rows: Tensor) -> Tensor:
     return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
 
 
+def _parts(out: Tensor, bias: Sequence[int]) -> Tensor:
+    """Return ``[rows, *]`` as ``[S, rows / S, *]`` for a bias of size ``[S, out]``; S is 1 for ``[out]``."""
+    parts = bias[0] if len(bias) == 2 else 1
+    return out.unflatten(0, (parts, out.shape[0] // parts))
+
+
+def with_bias(product: Callable, bias: Tensor | None, channels: int) -> Tensor:
+    """Return ``product(bias)``, torch's product, which takes a bias ``[out]``; one of ``[S, out]`` is added to it."""
+    if bias is None or bias.dim() == 1:
+        return product(bias)
+    parts = _parts(product(None), bias.shape)
+    return (parts + _spread(bias, parts, channels)).flatten(0, 1)
+
+
+def _spread(bias: Tensor, parts: Tensor, channels: int) -> Tensor:
+    """Return a bias ``[S, out]`` with axes of 1, so that ``out`` is the axis ``channels`` of ``parts``."""
+    size = [1] * parts.dim()
+    size[0], size[channels] = bias.shape
+    return bias.view(size)
+
+
+def torch_conv2d(input: Tensor, weight: Tensor, window: Sequence[Any], bias: Tensor | None) -> Tensor:
+    """Return torch's convolution; the window is a :class:`Window`, or its values."""
+    return functional.conv2d(input, weight, bias, *window)
+
+
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     _checks.binary("input", input)
-    return functional.linear(input, weight, bias), pack(input)
+    return with_bias(partial(functional.linear, input, weight), bias, LINEAR), pack(input)
 
 
 def _linear_backward(grad_out: Tensor, bits: Tensor, features: int, unpack: Callable = unpack) -> Tensor:
@@ -82,7 +112,8 @@ def _linear_backward(grad_out: Tensor, bits: Tensor, features: int, unpack: Call
 
 def _conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
     _checks.binary("input", input)
-    return _channels_last(functional.conv2d(input, weight, bias, *window)), pack(lines(input))
+    product = partial(torch_conv2d, input, weight, window)
+    return _channels_last(with_bias(product, bias, CONV2D)), pack(lines(input))
 
 
 def _conv2d_backward(
@@ -202,9 +233,14 @@ def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Ten
     features = input.shape[-1]
     rows = math.prod(input.shape[:-1])
     if not _sparse("spike_linear", count, rows, features, weight.shape[0], weight.dtype):
-        return functional.linear(input, weight, bias), bits
-    out = raw["sparse_linear"](_flat(bits), weight, bias)
-    return out.view(*input.shape[:-1], out.shape[1]), bits
+        return with_bias(partial(functional.linear, input, weight), bias, LINEAR), bits
+    one = bias.contiguous() if bias is not None and bias.dim() == 1 else None
+    out = raw["sparse_linear"](_flat(bits), weight, one)
+    out = out.view(*input.shape[:-1], out.shape[1])
+    if bias is not None and one is None:
+        parts = _parts(out, bias.shape)
+        parts += _spread(bias, parts, LINEAR)
+    return out, bits
 
 
 def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
@@ -219,8 +255,9 @@ def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any
     window = Window(*window)
     bits, count = _packed(lines(input))
     if not _sparse_window("spike_conv2d", count, input.shape, weight.shape[0], window, weight.dtype):
-        return _channels_last(functional.conv2d(input, weight, bias, *window)), bits
-    return raw["sparse_conv2d"](bits, weight, bias, input.shape[3], window.padding), bits
+        return _channels_last(with_bias(partial(torch_conv2d, input, weight, window), bias, CONV2D)), bits
+    rows = None if bias is None else bias.reshape(-1, weight.shape[0]).contiguous()
+    return raw["sparse_conv2d"](bits, weight, rows, input.shape[3], window.padding), bits
 
 
 def _cpu_conv2d_backward(
@@ -281,7 +318,8 @@ class _Linear(_SingleLevelFunction):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        input, weight, _, ctx.kind = inputs
+        input, weight, bias, ctx.kind = inputs
+        ctx.bias = None if bias is None else bias.shape
         ctx.features, ctx.dtype = input.shape[-1], input.dtype
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(weight, output[1])
@@ -298,7 +336,7 @@ class _Linear(_SingleLevelFunction):
             call_backward(product_ops["spike_linear_backward", ctx.kind], grad_out, bits, ctx.features)
             if of_weight
             else None,
-            _flat(grad_out).sum(0) if of_bias else None,
+            _parts(_flat(grad_out), ctx.bias).sum(1).view(ctx.bias) if of_bias else None,
             None,
         )
 
@@ -317,7 +355,8 @@ class _Conv2d(_SingleLevelFunction):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        input, weight, _, ctx.window, ctx.kind = inputs
+        input, weight, bias, ctx.window, ctx.kind = inputs
+        ctx.bias = None if bias is None else bias.shape
         ctx.size = list(input.shape)
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(weight, output[1])
@@ -331,12 +370,13 @@ class _Conv2d(_SingleLevelFunction):
         of_input, of_weight, of_bias, *_ = ctx.needs_input_grad
         grad_input = grad_weight = None
         if of_input:
-            image = grad_out.new_empty(1).expand(ctx.size)
+            image = _empty_channels_last(grad_out, ctx.size)  # of an expanded one torch would make a copy
             grad_input = _convolution_backward(grad_out, image, weight, ctx.window, [True, False, False])[0]
         if of_weight:
             arguments = grad_out, bits, ctx.size, list(weight.shape[2:]), *ctx.window
             grad_weight = call_backward(product_ops["spike_conv2d_backward", ctx.kind], *arguments)
-        return grad_input, grad_weight, grad_out.sum((0, 2, 3)) if of_bias else None, None, None
+        grad_bias = _parts(grad_out, ctx.bias).sum((1, 3, 4)).view(ctx.bias) if of_bias else None
+        return grad_input, grad_weight, grad_bias, None, None
 
     @staticmethod
     def jvp(ctx, *tangents):

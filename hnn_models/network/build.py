@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .config import ACTIVATIONS, NetworkConfig
+from .flatten import Flatten
 from .layers import SpikingLayer
 from .tokens import Shape
 
@@ -46,7 +47,7 @@ def spiking_part(config: NetworkConfig, backend: str | None) -> tuple[list[Spiki
     shapes = [features_shape(config), *config.shapes[config.border :]]
     for token, (before, after) in zip(tokens, pairwise(shapes), strict=True):
         if token.takes(before) != before:
-            waiting.append(nn.Flatten())
+            waiting.append(Flatten())
         module = token.module(before)
         if not token.weighted:
             waiting.append(module)

@@ -107,13 +107,9 @@ class SpikingLayer(nn.Module):
         The bias does not go through the filter. Before it stands the train whose filtered values are the bias.
         """
         x, bias = signal.value, cast("Any", self.weights).bias
-        value = self._product(self.before(x.flatten(0, 1)), None).unflatten(0, x.shape[:2])
-        if bias is None:
-            return value
-        ones = (1,) * (value.dim() - 3)
-        scale = unfiltered_ones(signal.axon, x.shape[0], value).view(-1, 1, 1, *ones)
-        # Not addcmul: its backward would write a train for the gradient of the bias.
-        return value + scale * bias.to(value.dtype).view(-1, *ones)
+        if bias is not None:
+            bias = unfiltered_ones(signal.axon, x.shape[0], x).to(bias.dtype)[:, None] * bias
+        return self._product(self.before(x.flatten(0, 1)), bias).unflatten(0, x.shape[:2])
 
     def leaves_axon_to(self, behind: "SpikingLayer") -> bool:
         """True if the layer ``behind`` can apply this layer's axon behind its weights, and gains by it.

@@ -13,9 +13,11 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 import hnn_kernels
 
+from .flatten import Flatten
+
 _AFFINE = (nn.Linear.forward, nn.Conv2d.forward)
-_FLAT = (nn.Flatten, nn.Unflatten, nn.Identity)
-_LINEAR = (nn.Flatten.forward, nn.Unflatten.forward, nn.Identity.forward, nn.AvgPool2d.forward)
+_FLAT = (Flatten, nn.Flatten, nn.Unflatten, nn.Identity)
+_LINEAR = (*(module.forward for module in _FLAT), nn.AvgPool2d.forward)
 # These hooks of torch make the weight anew before each call, and leave input and output alone.
 _WEIGHT_HOOKS = (BasePruningMethod, SpectralNorm, WeightNorm)
 

@@ -151,6 +151,42 @@ def test_strides_of_every_kind(target, way):
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.usefixtures("way")
+def test_a_bias_of_any_stride(any_target):
+    column = torch.randn(33, 3, device=any_target.device)[:, 1]
+    for product, dense, operands in (
+        (spike_linear, functional.linear, linear_operands((128, 70), 33, device=any_target.device)),
+        (spike_conv2d, functional.conv2d, conv_operands((3, 6, 5, 7), 33, (3, 3), device=any_target.device)),
+    ):
+        operands["bias"] = column
+        hold(lambda *given, product=product: product(*given, backend=any_target.backend), dense, operands)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("parts", [1, 2, 6])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=dtype_id)
+def test_a_bias_for_each_part_of_a_train(any_target, parts, dtype):
+    def dense(product):
+        def sum_of_both(x, weight, bias):
+            ones = (1,) * (x.dim() - 2)
+            rows = bias.repeat_interleave(x.shape[0] // parts, 0)
+            rows = rows.view(-1, *ones, 33) if product is functional.linear else rows.view(-1, 33, *ones)
+            return product(x, weight) + rows
+
+        return sum_of_both
+
+    bias = torch.randn(parts, 33).to(any_target.device, dtype)
+    options = {"dtype": dtype, "device": any_target.device}
+    for product, torchs, operands in (
+        (spike_linear, functional.linear, linear_operands((6, 4, 70), 33, **options)),
+        (spike_linear, functional.linear, linear_operands((60, 70), 33, **options)),
+        (spike_linear, functional.linear, linear_operands((0, 70), 33, **options)),
+        (spike_conv2d, functional.conv2d, conv_operands((12, 6, 5, 7), 33, (3, 3), **options)),
+    ):
+        call = lambda *given, product=product: product(*given, backend=any_target.backend)  # noqa: E731
+        hold(call, dense(torchs), operands | {"bias": bias})
+
+
 def test_negative_zero_is_no_spike(target):
     x = torch.tensor([[0.0, -0.0, 1.0] * 30], device=target.device)
     weight = torch.randn(4, 90, device=target.device)
@@ -273,7 +309,7 @@ def test_no_kernel_leaves_its_tensors(name, dtype, outputs):
     arguments = {
         "sparse_linear": (bits, weight, bias),
         "sparse_linear_backward": (grad, bits, 130),
-        "sparse_conv2d": (image_bits, kernel, bias, 7, [1, 1]),
+        "sparse_conv2d": (image_bits, kernel, torch.stack([bias, -bias, bias]), 7, [1, 1]),
         "sparse_conv2d_backward": (grad_image, image_bits, 5, 7, [3, 2], [1, 1]),
     }[name]
     expected = products.raw[name](*arguments)
@@ -326,7 +362,10 @@ x, w, image, kernel = torch.zeros(4, 6), torch.zeros(3, 6), torch.zeros(2, 4, 5,
         (lambda: spike_linear(x, w[0]), ValueError, r"weight must have 2 axes; got shape \(6,\)"),
         (lambda: spike_linear(x[:, :5], w), ValueError, r"input must be \[\*, 6\] .*got shape \(4, 5\)"),
         (lambda: spike_linear(x, w, x[0]), ValueError, r"bias must have shape \(3,\), .*got \(6,\)"),
-        (lambda: spike_linear(x, w, w), ValueError, r"bias must have 1 axis; got shape \(3, 6\)"),
+        (lambda: spike_linear(x, w, w), ValueError, r"bias must have shape \(3,\), .* or \(S, 3\); got \(3, 6\)"),
+        (lambda: spike_linear(x, w, w[:, :3]), ValueError, r"bias must have one row .* first axis of 4; .* \(3, 3\)"),
+        (lambda: spike_linear(x, w, w[:0, :3]), ValueError, r"bias must have one row .* got shape \(0, 3\)"),
+        (lambda: spike_conv2d(image[0], kernel, w[:2, :3]), ValueError, r"bias must have one row .* axis of 1"),
         (lambda: spike_linear(x, w.to("meta")), ValueError, "weight must be on cpu, where input is; .* on meta"),
         (lambda: spike_linear(x.sum(), w), ValueError, r"input must be \[\*, in\]"),
         (lambda: spike_linear(x, w, backend="gpu"), ValueError, "backend must be one of"),
