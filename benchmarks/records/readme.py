@@ -20,6 +20,7 @@ _INTRODUCTION = (
 )
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
 CASES = ("25x64x500", "25x64x4096", "100x32x4096")
+_SETS = ("cpu avx2",)  # the page has the plain kernels, too
 _NAMES = {LOOP: "loop", COMPILED: "compiled loop"}
 _COLUMNS = (
     "layer", "`[T, B, N]`", "fused (ms)", "loop (ms)", report.TIMES, "compiled loop (ms)", report.TIMES,
@@ -76,10 +77,10 @@ def section(rows: Sequence[Row], name: str) -> str:
     parts = []
     for device in dict.fromkeys((s.device, s.threads) for s in found):
         parts.append(_device(_of(device, found), name))
-        for own, words in SETS.items():
+        for own in _SETS:
             shown = _shown(_of(device, _ours(standings(rows, [own]))), fresh=False)
             if shown:
-                parts.append(f"The same with our kernels for {words} ({own.removeprefix('cpu ')}), on that processor:")
+                parts.append(f"The same with our kernels for {SETS[own]} ({own.removeprefix('cpu ')}), on that processor:")
                 parts.append("\n".join(report.table(_COLUMNS, [_line(s, several) for s, several in shown.items()])))
     return "\n\n".join(filter(None, parts))
 
