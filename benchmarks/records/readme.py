@@ -80,7 +80,9 @@ def section(rows: Sequence[Row], name: str) -> str:
         for own in _SETS:
             shown = _shown(_of(device, _ours(standings(rows, [own]))), fresh=False)
             if shown:
-                parts.append(f"The same with our kernels for {SETS[own]} ({own.removeprefix('cpu ')}), on that processor:")
+                parts.append(
+                    f"The same with our kernels for {SETS[own]} ({own.removeprefix('cpu ')}), on that processor:"
+                )
                 parts.append("\n".join(report.table(_COLUMNS, [_line(s, several) for s, several in shown.items()])))
     return "\n\n".join(filter(None, parts))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 from torch.nn import functional
 
-from .. import _checks
+from .. import _checks, _extensions
 from . import batching
 from .autograd import Undifferentiable, apply_below, call_backward, transformed
 from .bits import from_lines, lines, pack, row_bytes, unpack
@@ -162,13 +162,16 @@ def _convolution_backward(
 
 
 # The largest density at which the sums are faster than torch's product, by the least number of outputs; fewer outputs
-# leave it no gain at any density. Measured on one processor (docs/measured.md), where all instruction sets agree.
+# leave it no gain at any density. Measured on one processor with one and two threads (docs/measured.md), where AVX-512
+# and AVX2 agree.
 _LIMITS = {
     "spike_linear": ((128, 0.55), (64, 0.4), (32, 0.2)),
     "spike_linear_backward": ((128, 0.55), (64, 0.4), (32, 0.25), (16, 0.1)),
-    "spike_conv2d": ((32, 0.55),),
+    "spike_conv2d": ((32, 0.4),),
     "spike_conv2d_backward": ((64, 0.4), (32, 0.35), (16, 0.25)),
 }
+# The plain kernels' part of these limits: their vectors are short, and torch's product takes the processor's own.
+_PLAIN = {"spike_linear": 0.3, "spike_linear_backward": 0.36, "spike_conv2d": 0.55, "spike_conv2d_backward": 0.65}
 # With units for bfloat16, torch's product of 16 bits takes half of float32's time.
 _SHORT = 0.5
 # A window of more channels leaves the L1 cache in forward.
@@ -189,9 +192,14 @@ def conv2d_gains(channels: int, outputs: int) -> bool:
     return channels >= _CHANNELS and any(outputs >= least for least, _ in _LIMITS["spike_conv2d_backward"])
 
 
+def _plain_kernels() -> bool:
+    return _extensions.cpu is not None and _extensions.cpu.build_info()["instruction_set"] == "default"
+
+
 def _sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtype: torch.dtype) -> bool:
     """Tell if sums over so many ``spikes`` of ``rows`` of ``features`` are faster than torch's product."""
     limit = next((density for least, density in _LIMITS[name] if outputs >= least), 0.0)
+    limit *= _PLAIN[name] if _plain_kernels() else 1
     limit *= _SHORT if dtype.itemsize == 2 else 1
     limit *= _WIDE if name == "spike_conv2d" and features > _WIDE_CHANNELS else 1
     return (

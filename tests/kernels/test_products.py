@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 import hnn_kernels
-from hnn_kernels import spike_conv2d, spike_linear, spikes_can_gain
+from hnn_kernels import _extensions, spike_conv2d, spike_linear, spikes_can_gain
 from hnn_kernels._ops import products
 from hnn_kernels._ops.bits import lines, pack, unpack
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
@@ -241,6 +241,23 @@ def test_density_decides(calls, rate):
         assert [used for used in calls if used.startswith("sparse")] == (
             [name, f"{name}_backward"] if rate < 0.1 else []
         )
+
+
+@needs_kernels
+def test_the_plain_kernels_leave_more_to_torch(calls):
+    module = _extensions.cpu
+    before = module.build_info()["instruction_set"]
+    operands = linear_operands((128, 200), 256, rate=0.3)
+    found = {}
+    try:
+        for name in module.instruction_sets():
+            module.use_instruction_set(name)
+            calls.clear()
+            spike_linear(operands["input"], operands["weight"])
+            found[name] = "sparse_linear" in calls
+    finally:
+        module.use_instruction_set(before)
+    assert found == {name: name != "default" for name in found}
 
 
 @needs_kernels
