@@ -64,10 +64,10 @@ def required() -> set[str]:
 
 def find_compiler() -> str | None:
     """The C++ compiler's command."""
-    named = os.environ.get("CXX", "").strip()
-    if named and not shutil.which(named.split()[0]):
-        raise SystemExit(f"CXX must be the command of a C++ compiler; there is no {named!r}")
-    return named or next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
+    try:
+        return runpy.run_path(str(ROOT / "hnn_kernels/_compiler.py"))["find_compiler"]()
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
 
 
 def find_cuda() -> Path | None:
@@ -226,6 +226,11 @@ class BuildPackages(build_py):
         expected = chosen or (["cpu"] if wanted else [])
         in_place = getattr(self, "editable_mode", False)
         folder = ROOT if in_place else Path(self.build_lib)
+        if not in_place:  # a clone has them where they are
+            for name in FLAGS["defined"]["headers"] + ["flags.toml"]:
+                target = folder / "hnn_kernels" / "csrc" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / "csrc" / name, target)
         record(folder / "hnn_kernels", [name for name in expected if name != "shim"], "; ".join(reasons))
 
 

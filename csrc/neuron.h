@@ -15,27 +15,7 @@
 #include "layer.h"
 #include "layout.h"
 
-namespace HNN_NAMESPACE {
-
-template <class V>
-HNN_INLINE V broadcast(double x) {
-  return V{} + static_cast<decltype(scalar_of(V{}))>(x);
-}
-
-// A backend whose V has no ?: has where_ for it.
-template <class Condition, class V>
-HNN_INLINE V where_(Condition chosen, V a, V b) {
-  return chosen ? a : b;
-}
-
-// exp2_(x) * scale, for which a backend may have something faster.
-template <class V>
-HNN_INLINE V scaled_exp2_(V x, V scale) {
-  return exp2_(x) * scale;
-}
-
-}  // namespace HNN_NAMESPACE
-
+#include "formula.h"
 #include "surrogates.h"
 
 namespace HNN_NAMESPACE {

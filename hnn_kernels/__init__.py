@@ -1,6 +1,8 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
 from . import nn
+from ._define.fire import fire
+from ._define.layer import neuron
 from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
@@ -25,9 +27,11 @@ __all__ = [
     "encode_gaussian",
     "encode_poisson",
     "explain",
+    "fire",
     "iir",
     "keep_what_is_freed",
     "lif",
+    "neuron",
     "nn",
     "spike_conv2d",
     "spike_linear",

@@ -44,13 +44,6 @@ struct Kept {
   }
 };
 
-inline int64_t segments_of(const hnn::Call& call) {
-  return call.segment ? (call.window + call.segment - 1) / call.segment : 0;
-}
-
-// The rows of a segment may take half of a common L2 cache.
-constexpr int64_t kKeptBytes = 512 << 10;
-
 // Sets the call's segment.
 template <class C>
 int64_t backward_scratch_bytes(hnn::Call& call) {
@@ -60,7 +53,8 @@ int64_t backward_scratch_bytes(hnn::Call& call) {
   const int64_t most = kKeptBytes / (row * rows) > kBlock ? kKeptBytes / (row * rows) : kBlock;
   call.segment = least(call.window, most);
   const int64_t depth = call.state_depth();
-  return row * (kept.rows() * call.segment + kept.extra(call) + (segments_of(call) + 1) * depth + 4 * kBlock) +
+  return row * (kept.rows() * call.segment + kept.extra(call) + (segments_of(call.window, call.segment) + 1) * depth +
+                4 * kBlock) +
          HNN_VECTOR_BYTES * (filter_vectors(call.synapse, n) + filter_vectors(call.axon, n));
 }
 
@@ -73,7 +67,6 @@ class Backward {
       : call_(call),
         stages_(stages),
         kept_(call),
-        windows_((call.steps + call.window - 1) / call.window),
         layer_(call, arena),
         current_(call.current),
         grad_out_(call.grad_out),
@@ -89,7 +82,7 @@ class Backward {
     synapse_y_ = rows(kept_.synapse, call.synapse.feedback);
     axon_y_ = rows(kept_.axon, call.axon.feedback);
     for (Rows<C>& block : block_) block = arena.rows(kBlock);
-    starts_ = arena.take((segments_of(call) + 1) * n * call.state_depth());
+    starts_ = arena.take((segments_of(call.window, call.segment) + 1) * n * call.state_depth());
   }
 
   void tile(int64_t first, int count) {
@@ -98,35 +91,25 @@ class Backward {
     grad_out_.move_to(first, count);
     grad_current_.move_to(first, count);
     load_adjoints();
-    if (windows_ > 1) keep_start(segments_of(call_));  // the call's initial state
-    for (int64_t w = windows_ - 1; w > 0; --w) {
-      layer_.each_state([&](Vector<C>* value, int i) {
-        gather<C>(layer_.checkpoint(w, i), first, count, [&](int k, Vector<C> x) { value[k] = x; });
-      });
-      window(w * call_.window, least((w + 1) * call_.window, call_.steps));
-    }
-    if (windows_ > 1) restore_start(segments_of(call_));
-    if (windows_ > 0) window(0, least(call_.window, call_.steps));
+    walk_back(*this, call_.steps, call_.window, call_.segment);
     save_gradients();
   }
 
- private:
-  void window(int64_t from, int64_t to) {
-    // Where there is one segment, no division is made: it takes as long as a step.
-    const int64_t segments = to - from <= call_.segment ? 1 : (to - from + call_.segment - 1) / call_.segment;
-    for (int64_t s = 0; s + 1 < segments; ++s) {
-      keep_start(s);
-      recompute(from + s * call_.segment, call_.segment, false);
-    }
-    for (int64_t s = segments - 1; s >= 0; --s) {
-      if (s + 1 < segments) restore_start(s);
-      const int64_t begin = from + s * call_.segment, steps = least(call_.segment, to - begin);
-      if (kept_.rows()) recompute(begin, steps, true);
-      reverse(begin, steps);
-    }
+  // What walk_back asks for.
+  void load_checkpoint(int64_t window) {
+    layer_.each_state([&](Vector<C>* value, int i) {
+      gather<C>(layer_.checkpoint(window, i), layer_.first, layer_.count, [&](int k, Vector<C> x) { value[k] = x; });
+    });
+  }
+  void keep_start(int64_t slot) {
+    layer_.each_state([&](Vector<C>* value, int i) { std::copy(value, value + n, start(slot, i)); });
+  }
+  void restore_start(int64_t slot) {
+    layer_.each_state([&](Vector<C>* value, int i) { std::copy(start(slot, i), start(slot, i) + n, value); });
   }
 
   void recompute(int64_t begin, int64_t length, bool keep) {
+    if (keep && !kept_.rows()) return;
     if (keep) start_traces();
     const int64_t block = block_steps(length);
     for (int64_t t = 0; t < length; t += block) {
@@ -190,6 +173,7 @@ class Backward {
     }
   }
 
+ private:
   // Sets the rows from before a segment's first step.
   void start_traces() {
     if (trace_.before_v && !kept_.before_v) set_row(trace_.v, -1, [&](int k) { return layer_.membrane.state[k].v; });
@@ -211,12 +195,6 @@ class Backward {
   }
 
   Vector<C>* start(int64_t slot, int value) { return starts_ + (slot * call_.state_depth() + value) * n; }
-  void keep_start(int64_t slot) {
-    layer_.each_state([&](Vector<C>* value, int i) { std::copy(value, value + n, start(slot, i)); });
-  }
-  void restore_start(int64_t slot) {
-    layer_.each_state([&](Vector<C>* value, int i) { std::copy(start(slot, i), start(slot, i) + n, value); });
-  }
 
   void load_adjoints() {
     Membrane<C>& m = layer_.membrane;
@@ -268,7 +246,6 @@ class Backward {
   const hnn::Call& call_;
   const Stages<C>& stages_;
   const Kept kept_;
-  const int64_t windows_;
   Layer<C> layer_;
   Trace<C> trace_;
   Rows<C> synapse_x_, synapse_y_, axon_y_;  // the axon's inputs are the spikes

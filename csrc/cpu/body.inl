@@ -2,19 +2,11 @@
 // noise.h and the other .inl files into the namespace HNN_NAMESPACE. None of them compiles alone: each uses those
 // before it. To read one in an editor, open kernels_default.cpp first.
 //
-// The including file has set HNN_NAMESPACE, HNN_VECTOR_BYTES and the target, and, where the instruction set has them,
-// HNN_INTRINSIC(name), HNN_SIGNS(x), HNN_FMA, HNN_ROUND(x) and HNN_SCALE(x, n). It has included the standard headers
+// The including file has set HNN_NAMESPACE and the target, and has included isa.h. It has included the standard headers
 // before it set the target: otherwise the linker could keep their functions compiled for a newer processor as the one
 // copy for all.
 #ifndef HNN_NAMESPACE
-#error "a part of csrc/cpu/kernels_*.cpp; define HNN_NAMESPACE and HNN_VECTOR_BYTES as kernels_default.cpp does"
-#endif
-
-#define HNN_INLINE inline __attribute__((always_inline))
-#ifdef HNN_STREAM
-#define HNN_STREAM_FENCE _mm_sfence
-#else
-#define HNN_STREAM_FENCE() ((void)0)
+#error "a part of csrc/cpu/kernels_*.cpp; define HNN_NAMESPACE and include isa.h as kernels_default.cpp does"
 #endif
 
 // clang-format off
@@ -23,6 +15,7 @@
 #include "rows.inl"      // a tile's rows in memory
 #include "../neuron.h"   // one step of the layer, and of its adjoint
 #include "../noise.h"    // the noise of the codings
+#include "segments.inl"  // blocks of steps, and the way back through a call
 #include "stages.inl"    // the steps of a block, stage by stage
 #include "forward.inl"   // a tile through all steps
 #include "backward.inl"  // and back

@@ -144,12 +144,6 @@ int64_t scratch_bytes(hnn::Call& call, bool backward) {
   });
 }
 
-// Calls f(first neuron, count) for each tile.
-template <class F>
-void each_tile(int64_t neurons, int64_t begin, int64_t end, F f) {
-  for (int64_t m = begin * kTile; m < end * kTile; m += kTile) f(m, static_cast<int>(least(neurons - m, kTile)));
-  HNN_STREAM_FENCE();
-}
 template <template <class, class> class Pass>
 void run(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
   choose_dtype(call.dtype, [&](auto type) {

@@ -1,7 +1,8 @@
-// Describes tensors as the trains that the tile kernels take.
+// Describes tensors as the trains and the operands that the tile kernels take.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -43,6 +44,16 @@ Train train(const Numbering& n, const T& t, bool constant) {
   result.layout = lay_out(n, t, constant ? 0 : 1);
   static const int64_t limit = large_bytes();
   result.large = bytes_of(t) >= limit;
+  return result;
+}
+template <class T>
+PerNeuron per_neuron(const Numbering& n, const std::optional<T>& t, double value = 0) {
+  PerNeuron result;
+  result.value = value;
+  if (t) {
+    result.data = t->data_ptr();
+    result.layout = lay_out(n, *t, 0);
+  }
   return result;
 }
 // A large tensor fresh from the system costs a page fault and a zeroed page per 4 KiB at the first write, more than the

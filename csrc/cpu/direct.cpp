@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "host.h"
-#include "view.h"
+#include "python_view.h"
 
 namespace py = pybind11;
 
@@ -51,7 +51,8 @@ const Torch& torch_python() {
   return *found;
 }
 
-// False where the tensor has no numbers in memory, or none that the kernels take.
+}  // namespace
+
 bool view(PyObject* tensor, View& result) {
   dlpack::Tensor told{};
   if (torch_python().exchange->describe(tensor, &told)) {
@@ -60,6 +61,8 @@ bool view(PyObject* tensor, View& result) {
   }
   return result.take(told);
 }
+
+namespace {
 
 // -- the key of a call -------------------------------------------------------------------------------------------------
 
@@ -335,13 +338,6 @@ std::unique_ptr<BackwardPlan> plan_backward(Places places, Places incoming, cons
 
 }  // namespace
 }  // namespace hnn
-
-// A View is made of a tensor of Python.
-template <>
-struct pybind11::detail::type_caster<hnn::View> {
-  PYBIND11_TYPE_CASTER(hnn::View, const_name("torch.Tensor"));
-  bool load(handle tensor, bool) { return hnn::view(tensor.ptr(), value); }
-};
 
 void hnn::define_direct(py::module_& m) {
   py::class_<Describer>(m, "Describer").def(py::init<std::vector<py::object>>()).def("describe", &Describer::describe);

@@ -1,4 +1,5 @@
-// The direct way of a call, without torch's dispatcher (direct.cpp), for the module's Python face.
+// Parts of the module's Python face: the direct way of a call, without torch's dispatcher (direct.cpp), and the calls
+// of defined neurons (defined.cpp).
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -6,5 +7,6 @@
 namespace hnn {
 
 void define_direct(pybind11::module_& m);
+void define_defined(pybind11::module_& m);
 
 }  // namespace hnn

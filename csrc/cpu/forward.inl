@@ -7,8 +7,6 @@
 
 namespace HNN_NAMESPACE {
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // The stages of a call, as functions (choose.inl).
 template <class C>
 struct Stages {
@@ -21,25 +19,6 @@ struct Stages {
     decltype(&filter_forward<C, 0, 0>) forward;
     decltype(&filter_backward<C, 0, 0, false>) backward;
   } synapse, axon;
-};
-
-// Scratch memory, handed out from front to back.
-template <class C>
-class Arena {
- public:
-  explicit Arena(void* memory) : next_(static_cast<Vector<C>*>(memory)) {}
-  Vector<C>* take(int64_t vectors) {
-    Vector<C>* const at = next_;
-    next_ += vectors;
-    return at;
-  }
-  // Rows for steps [-before, steps).
-  Rows<C> rows(int64_t steps, int64_t before = 0) {
-    return Rows<C>{reinterpret_cast<C*>(take((steps + before) * kVectors<C>))}.from(before);
-  }
-
- private:
-  Vector<C>* next_;
 };
 
 inline int64_t filter_vectors(const hnn::FilterCall& f, int vectors) {
@@ -135,13 +114,6 @@ struct Layer {
     }
   }
 };
-
-// The steps of a block: `length` is cut evenly into blocks of at most kBlock.
-inline int64_t block_steps(int64_t length) {
-  if (length <= kBlock) return length ? length : 1;
-  const int64_t blocks = (length + kBlock - 1) / kBlock;
-  return (length + blocks - 1) / blocks;
-}
 
 template <class IO, class C = Compute<IO>>
 class Forward {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -12,18 +11,9 @@
 #include "arguments.h"
 #include "describe.h"
 #include "reduce.h"
+#include "tiles.h"
 
 namespace hnn {
-template <class T>
-PerNeuron per_neuron(const Numbering& n, const std::optional<T>& t, double value = 0) {
-  PerNeuron result;
-  result.value = value;
-  if (t) {
-    result.data = t->data_ptr();
-    result.layout = lay_out(n, *t, 0);
-  }
-  return result;
-}
 // The entries of a tensor's first axis; `count` absent entries where there is no tensor.
 template <class T>
 void append(std::vector<PerNeuron>& to, const Numbering& n, const std::optional<T>& t, int64_t count) {
@@ -132,19 +122,11 @@ struct Described {
   }
 };
 
-// Shares the tiles among the threads, each with scratch of its own. A thread is woken for some 32k neuron-steps, which
-// take 10 us.
 template <class Run>
 void over_tiles(Call& call, bool backward, Run run) {
   const Kernels& chosen = kernels();  // here, because it may throw, which no thread of the loop may
-  const int64_t bytes = (chosen.scratch_bytes(call, backward) + 63) / 64 * 64;
-  const int64_t tiles = (call.neurons + kTile - 1) / kTile;
-  const int64_t grain = std::max<int64_t>(1, 32768 / (kTile * std::max<int64_t>(1, call.steps)));
-  torch::stable::parallel_for(0, tiles, grain, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, bytes), &std::free);
-    STD_TORCH_CHECK(scratch, "out of memory: ", bytes, " bytes of scratch");
-    run(chosen, scratch.get(), begin, end);
-  });
+  share_tiles(call.neurons, call.steps, chosen.scratch_bytes(call, backward),
+              [&](void* scratch, int64_t begin, int64_t end) { run(chosen, scratch, begin, end); });
 }
 
 template <class T>

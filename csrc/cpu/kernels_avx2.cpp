@@ -18,11 +18,9 @@
 #endif
 
 #define HNN_NAMESPACE hnn_avx2
-#define HNN_VECTOR_BYTES 32
-#define HNN_STREAM(p, v) _mm256_stream_si256((__m256i*)(p), (__m256i)(v))
-#define HNN_INTRINSIC(name) _mm256_##name
-#define HNN_SIGNS(x) _mm256_movemask_ps((__m256)(x))
-#define HNN_FMA
+#define HNN_ISA_AVX2
+#include "isa.h"
+
 #include "body.inl"
 
 #ifdef __clang__

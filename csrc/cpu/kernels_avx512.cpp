@@ -20,13 +20,9 @@
 #endif
 
 #define HNN_NAMESPACE hnn_avx512
-#define HNN_VECTOR_BYTES 64
-#define HNN_STREAM(p, v) _mm512_stream_si512((__m512i*)(p), (__m512i)(v))
-#define HNN_INTRINSIC(name) _mm512_##name
-#define HNN_SIGNS(x) _mm512_movepi32_mask((__m512i)(x))
-#define HNN_FMA
-#define HNN_ROUND(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define HNN_SCALE(x, n) _mm512_scalef_ps(x, n)
+#define HNN_ISA_AVX512
+#include "isa.h"
+
 #include "body.inl"
 
 #ifdef __clang__

@@ -14,13 +14,11 @@
 
 #ifdef __x86_64__
 #include <emmintrin.h>
-#define HNN_STREAM(p, v) _mm_stream_si128((__m128i*)(p), (__m128i)(v))
-#define HNN_INTRINSIC(name) _mm_##name
-#define HNN_SIGNS(x) _mm_movemask_ps((__m128)(x))
 #endif
 
 #define HNN_NAMESPACE hnn_default
-#define HNN_VECTOR_BYTES 16
+#include "isa.h"
+
 #include "body.inl"
 
 const hnn::Kernels hnn::kDefaultKernels = {"default",

@@ -31,4 +31,5 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("large_bytes", &hnn::large_bytes, pybind11::arg("cpus") = "/sys/devices/system/cpu",
         "The bytes from which on a train is written past the cache, where `cpus` describes the processors.");
   hnn::define_direct(m);
+  hnn::define_defined(m);
 }

@@ -1,9 +1,16 @@
 // The vector type of the instruction set being compiled, its functions, and the element types. Included into
-// HNN_NAMESPACE once per instruction set (see kernels_*.cpp), which defines HNN_VECTOR_BYTES and HNN_INLINE.
+// HNN_NAMESPACE once per instruction set (see kernels_*.cpp and isa.h).
 //
 // Included by body.inl, after the settings of kernels_*.cpp.
 #ifndef HNN_NAMESPACE
 #error "a part of csrc/cpu/kernels_*.cpp, by way of body.inl: see there"
+#endif
+
+#define HNN_INLINE inline __attribute__((always_inline))
+#ifdef HNN_STREAM
+#define HNN_STREAM_FENCE _mm_sfence
+#else
+#define HNN_STREAM_FENCE() ((void)0)
 #endif
 
 namespace HNN_NAMESPACE {

@@ -45,19 +45,21 @@ def _output_shape(layer: Layer, output: Operand) -> tuple[int, ...]:
     return checkpoints, layer.state_depth(), math.prod(layer.shape)
 
 
+def empty_train(current: Tensor, steps: int | None) -> Tensor:
+    """Allocate a train in the layout of a current, which ``steps`` says is constant in time."""
+    if steps is None:
+        return torch.empty_like(current)
+    strides = torch.empty_like(current).stride()
+    return current.new_empty_strided((steps, *current.shape), (current.numel(), *strides))
+
+
 def allocate_outputs(layer: Layer) -> tuple[Tensor | None, ...]:
     """Allocate the :data:`hnn_kernels._layer.OUTPUTS` of a forward call, None where it has none.
 
     The spike train takes the current's layout.
     """
     current, shape = layer.current, layer.shape
-    if layer.count:
-        out = current.new_empty(shape)
-    elif layer.steps is None:
-        out = torch.empty_like(current)
-    else:
-        strides = torch.empty_like(current).stride()
-        out = current.new_empty_strided((layer.steps, *shape), (current.numel(), *strides))
+    out = current.new_empty(shape) if layer.count else empty_train(current, layer.steps)
     dtype, there = state_dtype(current.dtype), layer.outputs()
     return out, *(
         current.new_empty(_output_shape(layer, output), dtype=dtype) if output.name in there else None

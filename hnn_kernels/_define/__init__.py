@@ -1,0 +1,1 @@
+"""Neurons by definition: a Python function of one step is traced with symbols, differentiated, and written as C++."""

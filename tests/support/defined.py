@@ -1,0 +1,157 @@
+"""Neurons by definition, inputs for them, and their results and gradients by name."""
+
+import torch
+from torch import Tensor
+
+import hnn_kernels
+from hnn_kernels import fire, neuron
+from hnn_kernels._define.layer import Neuron
+from hnn_kernels.state import state_dtype
+
+
+def lif(reset: str, surrogate: str = "gaussian", sigma: float = 0.4) -> Neuron:
+    """The built-in layer with a reset, by its definition."""
+
+    @neuron(states=("v", "r"))
+    def by_filter(x, v, r, *, decay, reset_decay, threshold=1.0):
+        v = decay * v + x - threshold * r
+        spike = fire(v - threshold, surrogate, sigma)
+        return spike, (v, reset_decay * r + spike)
+
+    @neuron(states=("v",))
+    def by_threshold(x, v, *, decay, threshold=1.0):
+        v = decay * v + x
+        spike = fire(v - threshold, surrogate, sigma)
+        return spike, v - threshold * spike
+
+    @neuron(states=("v",))
+    def to_zero(x, v, *, decay, threshold=1.0):
+        v = decay * v + x
+        spike = fire(v - threshold, surrogate, sigma)
+        return spike, v * (1 - spike)
+
+    @neuron(states=("v",))
+    def never(x, v, *, decay, threshold=1.0):
+        v = decay * v + x
+        return fire(v - threshold, surrogate, sigma), v
+
+    return {"filter": by_filter, "subtract": by_threshold, "zero": to_zero, "none": never}[reset]
+
+
+@neuron(states=("v", "a"))
+def adaptive(x, v, a, *, decay, beta, rho):
+    """Two states, and two outputs: the spike and the potential before its reset."""
+    v = decay * v + x
+    spike = fire(v - (1 + beta * a), "arctan", 0.3)
+    return (spike, v), (v - spike, rho * a + spike)
+
+
+@neuron(states=("v", "w", "age"))
+def strange(x, v, w, age, *, gain, tau=4.0, rest=-0.2):
+    """Most of the operations that a step may have."""
+    drive = torch.where((x > 0.5) & ~(age < 1), gain * x, x.clamp(-1, 2))
+    v = v + (torch.tanh(drive) + torch.exp(-(v**2)) - (v - rest)) / tau
+    spike = fire(v - torch.maximum(w, 0.3 * torch.ones_like(w)).detach(), "triangle", 0.8)
+    w = torch.sigmoid(w) * 0.5 + spike * abs(v) - 0.1 / (2 + w * w)
+    kept = torch.minimum(v, torch.sqrt(1 + w * w))
+    return (spike - 0.25 * (v >= 0.2), w), (kept * (1 - spike), w, age + 1 - spike * age)
+
+
+@neuron(states=("last",))
+def delay(x, last):
+    """No coefficient, and a state that is the input."""
+    return last, x
+
+
+# By name: a neuron, and the coefficients that a test gives it.
+NEURONS: dict[str, tuple[Neuron, dict[str, tuple[float, float]]]] = {
+    "lif": (lif("filter"), {"decay": (0.5, 0.9), "reset_decay": (0.3, 0.8), "threshold": (0.7, 1.2)}),
+    "adaptive": (adaptive, {"decay": (0.5, 0.9), "beta": (0.1, 0.4), "rho": (0.5, 0.9)}),
+    "strange": (strange, {"gain": (0.7, 1.3), "rest": (-0.4, 0.4)}),
+    "delay": (delay, {}),
+}
+# Neurons whose spikes depend on functions that no two libraries round alike.
+ROUNDED = ("strange",)
+
+
+def inputs(name: str, shape=(6, 2, 3, 5), *, dtype=torch.float32, kind="float", state=False, steps=None, seed=0):
+    """The arguments of a neuron: ``[T, B, C, H]``, or ``[B, C, H]`` with steps. ``kind`` is that of coefficients."""
+    generator = torch.Generator().manual_seed(seed)
+    layer, bounds = NEURONS[name]
+    features = shape[1:] if steps is not None else shape[2:]
+    wide = state_dtype(dtype)
+    x = (0.6 * torch.randn(shape, generator=generator, dtype=torch.float64) + 0.4).to(dtype)
+    arguments: dict = {"x": x, "steps": steps}
+    per_channel = (*features[:1], *(1,) * (len(features) - 1))
+    size = {"float": (), "layer": (), "channel": per_channel, "neuron": features}[kind]
+    for coefficient, (low, high) in bounds.items():
+        values = low + (high - low) * torch.rand(size, generator=generator, dtype=torch.float64)
+        values = values.float().to(wide)
+        arguments[coefficient] = values.item() if kind == "float" else values
+    if state:
+        batch = shape if steps is not None else shape[1:]
+        arguments["state"] = tuple(
+            (0.5 * torch.randn(batch, generator=generator, dtype=torch.float64)).to(wide) for _ in layer.states
+        )
+    return arguments
+
+
+def results(layer: Neuron, arguments: dict, backend: str, **options) -> dict[str, Tensor]:
+    """The results of a call by name."""
+    out, state = layer(**arguments, backend=backend, **options)
+    outputs = out if isinstance(out, tuple) else (out,)
+    found = {f"output {i}": value for i, value in enumerate(outputs)}
+    return found | dict(zip(layer.states, state or (), strict=False))
+
+
+def leaves(layer: Neuron, arguments: dict) -> dict[str, Tensor]:
+    """The tensors that a call is differentiated by, by name."""
+    found = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    return found | {f"state {n}": v for n, v in zip(layer.states, arguments.get("state") or (), strict=False)}
+
+
+def replaced(layer: Neuron, arguments: dict, new: dict[str, Tensor]) -> dict:
+    """The arguments with other tensors in the places of :func:`leaves`."""
+    found = {name: new.get(name, value) for name, value in arguments.items()}
+    if arguments.get("state"):
+        found["state"] = tuple(new[f"state {name}"] for name in layer.states)
+    return found
+
+
+def gradients(layer: Neuron, arguments: dict, backend: str, *, through=None, **options) -> dict[str, Tensor]:
+    """The gradients of every tensor, for a random cotangent of each result (or of those in ``through``)."""
+    new = {name: value.detach().requires_grad_() for name, value in leaves(layer, arguments).items()}
+    returned = results(layer, replaced(layer, arguments, new), backend, **options)
+    generator = torch.Generator().manual_seed(1)
+    incoming = {
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
+        for name, value in returned.items()
+    }
+    live = [name for name in returned if returned[name].requires_grad and (through is None or name in through)]
+    found = torch.autograd.grad(
+        [returned[name] for name in live], list(new.values()), [incoming[name] for name in live], allow_unused=True
+    )
+    return {
+        name: torch.zeros_like(leaf) if g is None else g for (name, leaf), g in zip(new.items(), found, strict=True)
+    }
+
+
+def in_double(arguments: dict) -> dict:
+    """The same numbers in float64."""
+
+    def widen(value):
+        if isinstance(value, tuple):
+            return tuple(map(widen, value))
+        return value.detach().double() if isinstance(value, Tensor) else value
+
+    return {name: widen(value) for name, value in arguments.items()}
+
+
+def built_in(arguments: dict, reset: str, **options):
+    """The built-in layer of the same arguments."""
+    given = {name: value for name, value in arguments.items() if name not in ("x", "state")}
+    state = arguments.get("state")
+    if state is not None:
+        zero = torch.zeros_like(state[0])
+        given["state"] = hnn_kernels.LIFState(state[0], state[1] if reset == "filter" else zero)
+    return hnn_kernels.lif(arguments["x"], **given, reset=reset, **options)
