@@ -1,6 +1,6 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
-from . import nn
+from . import neurons, nn
 from ._define.fire import fire
 from ._define.layer import neuron
 from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
@@ -32,6 +32,7 @@ __all__ = [
     "keep_what_is_freed",
     "lif",
     "neuron",
+    "neurons",
     "nn",
     "spike_conv2d",
     "spike_linear",

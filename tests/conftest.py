@@ -21,7 +21,11 @@ if not torch.cuda.is_available():
 
 import hnn_kernels
 from hnn_kernels._dispatch import KERNEL_BACKENDS
+from support.paths import ROOT
 from support.targets import Target
+
+# What tests compile is kept apart from what the user does.
+os.environ["HNN_CACHE_DIR"] = os.environ.get("HNN_CACHE_DIR") or str(ROOT / "build" / "neurons")
 
 if device := asked.operators():
     from emulator import pytest_hooks

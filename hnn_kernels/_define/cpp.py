@@ -14,11 +14,11 @@ TYPES = {
     "bfloat16": "hnn_defined::BFloat16",
     "float16": "hnn_defined::Float16",
 }
-# By the name of an instruction set (csrc/cpu/isa.h): its macro, and the compiler's flags.
-INSTRUCTION_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "avx512": ("HNN_ISA_AVX512", ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma")),
-    "avx2": ("HNN_ISA_AVX2", ("-mavx2", "-mfma")),
-    "default": ("HNN_ISA_DEFAULT", ()),
+# By the name of an instruction set (csrc/cpu/isa.h): the compiler's flags.
+INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+    "avx2": ("-mavx2", "-mfma"),
+    "default": (),
 }
 
 
@@ -174,11 +174,10 @@ def source(step: Step, named: str, dtype: str, smooth: bool, instruction_set: st
         smooth: as for the layer.
         instruction_set: a key of :data:`INSTRUCTION_SETS`.
     """
-    macro = INSTRUCTION_SETS[instruction_set][0]
     kernels = f"hnn_defined::defined_kernels<hnn_defined::Neuron, {TYPES[dtype]}>()"
     return f"""// The neuron {named}, written by hnn_kernels from its definition.
 #include "cpu/defined_begin.h"
-#define {macro}
+#define HNN_ISA_{instruction_set.upper()}
 #include "cpu/isa.h"
 #define HNN_NAMESPACE hnn_defined
 #include "cpu/defined_body.inl"

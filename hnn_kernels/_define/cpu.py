@@ -25,7 +25,7 @@ def kernels(neuron: str, dtype: str, smooth: bool) -> int:
     if found is None:
         source = cpp.source(NEURONS[neuron].step, neuron, dtype, smooth, instruction_set)
         what = f"the neuron {neuron} for {dtype} and {instruction_set}"
-        flags = cpp.INSTRUCTION_SETS[instruction_set][1]
+        flags = cpp.INSTRUCTION_SETS[instruction_set]
         found = _addresses[key] = compiled.load(source, flags, what, "hnn_defined_kernels")
     return found
 

@@ -73,7 +73,7 @@ def _of_one(derivative: Callable) -> Callable:
     return lambda e, g: [(e.operands[0], _times(g, derivative(e.operands[0], e)))]
 
 
-_LN_2, _TWO_BY_ROOT_PI = 0.6931471805599453, 1.1283791670955126
+_TWO_BY_ROOT_PI = 1.1283791670955126
 # By operation: pairs of an operand and its part of the gradient, from the expression and its gradient.
 _RULES: dict[str, Callable[[Any, Any], Iterable[tuple[Any, Value]]]] = {
     "+": lambda e, g: [(o, g) for o in e.operands],
@@ -88,7 +88,6 @@ _RULES: dict[str, Callable[[Any, Any], Iterable[tuple[Any, Value]]]] = {
     "abs": _abs,
     "pow": _power,
     "exp": _of_one(lambda a, e: e),
-    "exp2": _of_one(lambda a, e: e * _LN_2),
     "log": _of_one(lambda a, e: Expression("/", (1, a))),
     "sqrt": _of_one(lambda a, e: 0.5 / e),
     "tanh": _of_one(lambda a, e: 1 - e * e),

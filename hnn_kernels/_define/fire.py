@@ -1,5 +1,6 @@
 """The spike of a step: 1 from the threshold on, with a surrogate for its derivative."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,8 @@ from ..surrogates import SURROGATES
 from .symbols import Symbol, refuse, value
 
 _NAMES = tuple(SURROGATES)
+# Here the width is a number, so that a choice may have two numbers, which are written in the type of a vector.
+_MATH = SimpleNamespace(**vars(SYMBOLS) | {"where": lambda *operands: Expression("where", operands)})
 # True while the reference runs a step in smooth mode: the step's own signature has no place for it.
 _smooth = False
 
@@ -56,12 +59,15 @@ def fire(distance: Any, surrogate: str = "gaussian", sigma: float = 0.4) -> Any:
 def slope(fired: Expression) -> Expression:
     """Return the derivative of a ``"fire"`` by its distance."""
     distance, sigma, number = fired.operands
-    return SURROGATES[_NAMES[int(number)]].p_prime(distance, 1 / sigma, SYMBOLS)  # type: ignore[arg-type]
+    return SURROGATES[_NAMES[int(number)]].p_prime(distance, 1 / sigma, _MATH)  # type: ignore[arg-type]
 
 
 def spikes(fired: Expression, smooth: bool) -> Expression:
     """Return the value of a ``"fire"``."""
     distance, sigma, number = fired.operands
     if smooth:
-        return SURROGATES[_NAMES[int(number)]].p(distance, 1 / sigma, SYMBOLS)  # type: ignore[arg-type]
-    return Expression("where", (Expression(">=", (distance, 0)), 1, 0))
+        return SURROGATES[_NAMES[int(number)]].p(distance, 1 / sigma, _MATH)  # type: ignore[arg-type]
+    # a - b >= 0 is a >= b for numbers: their difference is 0 only where they are equal.
+    subtracted = isinstance(distance, Expression) and distance.operation == "-"
+    a, b = distance.operands if subtracted else (distance, 0.0)  # type: ignore[union-attr]
+    return Expression("where", (Expression(">=", (a, b)), 1, 0))

@@ -39,6 +39,10 @@ class Neuron:
     def __repr__(self) -> str:
         return f"<hnn_kernels.neuron {self.key}>"
 
+    def __reduce__(self) -> str:
+        # Pickled by its name, as a function is; a copy is itself.
+        return self.function.__qualname__
+
     def __call__(
         self,
         x: Tensor,

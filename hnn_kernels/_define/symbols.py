@@ -89,7 +89,7 @@ def _div(a, b, *, rounding_mode=None):
 
 def _pow(a, n):
     if isinstance(a, int | float):
-        return _apply("exp2", n) if a == 2 else _apply("pow", a, n)
+        return _apply("pow", a, n)
     if isinstance(n, Symbol):
         return _apply("pow", a, n)
     powers: dict[float, Callable] = {
@@ -102,10 +102,11 @@ def _pow(a, n):
 
 
 def _clamp(a, min=None, max=None):
+    # At a bound the gradient is 0, as in torch from 2.14 on.
     if min is not None:
-        a = _apply("where", _compare("<")(a, min).as_operand(), min, a)
+        a = _apply("where", _compare("<=")(a, min).as_operand(), min, a)
     if max is not None:
-        a = _apply("where", _compare(">")(a, max).as_operand(), max, a)
+        a = _apply("where", _compare(">=")(a, max).as_operand(), max, a)
     return a
 
 
@@ -130,6 +131,15 @@ def _to(a, *args, **kwargs):
     refuse("a step has one dtype, that of its state: only a condition can be turned into numbers")
 
 
+def _of_tensors(operation: str) -> Callable:
+    def function(a, b):
+        if not (isinstance(a, Symbol) and isinstance(b, Symbol)):
+            refuse(f"torch.{operation} takes two tensors; torch.clamp takes numbers")
+        return _apply(operation, a, b)
+
+    return function
+
+
 def _sign(a):
     return _where(a > 0, 1, _where(a < 0, -1, 0))
 
@@ -142,7 +152,7 @@ _FUNCTIONS: dict[str, Callable] = {
     "reciprocal": lambda a: _apply("/", 1, a), "square": lambda a: _apply("*", a, a), "pow": _pow,
     "rsqrt": lambda a: _apply("/", 1, _apply("sqrt", a)), "sigmoid": lambda a: _apply("sigmoid", a),
     "abs": lambda a: _apply("abs", a), "absolute": lambda a: _apply("abs", a),
-    "maximum": lambda a, b: _apply("maximum", a, b), "minimum": lambda a, b: _apply("minimum", a, b),
+    "maximum": _of_tensors("maximum"), "minimum": _of_tensors("minimum"), "exp2": lambda a: _apply("pow", 2, a),
     "clamp": _clamp, "clip": _clamp, "clamp_min": lambda a, min: _clamp(a, min), "where": _where,
     "clamp_max": lambda a, max: _clamp(a, None, max),
     "relu": lambda a, inplace=False: _apply("where", (a <= 0).as_operand(), 0, a), "sign": _sign, "sgn": _sign,
@@ -151,7 +161,7 @@ _FUNCTIONS: dict[str, Callable] = {
     "logical_and": _logical("and"), "logical_or": _logical("or"), "logical_not": _logical("not", 1),
     "to": _to, "type_as": _to, "float": _to, "double": _to, "type": _to,
 }  # fmt: skip
-for _name in ("exp", "exp2", "log", "sqrt", "tanh", "sin", "cos", "atan", "erfc", "floor", "ceil", "round"):
+for _name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "atan", "erfc", "floor", "ceil", "round"):
     _FUNCTIONS[_name] = partial(_apply, _name)
 for _operation, _names in {
     "<": ("lt", "less"), ">": ("gt", "greater"), "<=": ("le", "less_equal"), ">=": ("ge", "greater_equal"),

@@ -1,5 +1,6 @@
 """Expressions, and their text in a language: a formula that is called with symbols makes one instead of a value."""
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -159,6 +160,10 @@ SYMBOLS = SimpleNamespace(**{name: partial(call, name) for name in _FORMULA})
 
 def cpp_number(value: float) -> str:
     """Return a number as C++, in the type V."""
+    if math.isnan(value):
+        return "broadcast<V>(NAN)"
+    if math.isinf(value):
+        return f"broadcast<V>({'-' if value < 0 else ''}HUGE_VAL)"
     return f"broadcast<V>({value!r})" if value else "V{}"
 
 

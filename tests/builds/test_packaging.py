@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -22,6 +23,13 @@ out, _ = hnn_kernels.lif(current, 0.5, 0.7)
 out.sum().backward()
 expected, _ = hnn_kernels.lif(current, 0.5, 0.7, backend="reference")
 assert torch.equal(out, expected) and current.grad.isfinite().all()
+@hnn_kernels.neuron(states=("v",))
+def leaky(x, v, *, decay):
+    return hnn_kernels.fire(v - 1), decay * v + x
+
+out, _ = leaky(current, decay=0.5)
+out.sum().backward()
+assert torch.equal(out, leaky(current, decay=0.5, backend="reference")[0])
 print(hnn_kernels.__file__, hnn_kernels.explain(current).chosen)
 """
 OURS = [path for path in sys.path if path.endswith("site-packages")]
@@ -78,7 +86,7 @@ def install_and_run(wheel: Path, folder: Path) -> str:
     made = run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel, cwd=folder)
     assert made.returncode == 0, made.stderr
     code = f"import sys; sys.path.extend({OURS!r})\n{SMOKE}"
-    done = run(python, "-c", code, cwd=folder, PYTHONPATH=None)
+    done = run(python, "-c", code, cwd=folder, PYTHONPATH=None, HNN_CACHE_DIR=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     assert str(folder / "env") in done.stdout, "the smoke test imported another installation"
     return done.stdout
@@ -121,6 +129,8 @@ def test_the_wheel_has_every_package_and_no_records(source, tmp_path):
         files = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*.py")}
         assert {f"{package}/{name}" for name in files} <= names
     assert {"hnn_kernels/py.typed", "hnn_models/py.typed"} <= names
+    headers = tomllib.loads((ROOT / "csrc/flags.toml").read_text())["defined"]["headers"]
+    assert {f"hnn_kernels/csrc/{name}" for name in ("flags.toml", *headers)} <= names
     assert not [name for name in names if name.endswith(".csv") or name.startswith("tests")]
     install_and_run(made, tmp_path)
     done = run(tmp_path / "env" / "bin" / "python", "-c", BENCH, cwd=tmp_path, PYTHONPATH=None)

@@ -8,19 +8,20 @@ from support.paths import TESTS
 # From the bottom to the top: numbers, lists and checks, the operators, the reference, the backends that implement them,
 # the choice of a backend, the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "_architectures", "memory"],
+    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "_architectures", "_compiler", "memory"],
+    ["_generate.expressions"],
     ["_ops.*"],
     ["_noise", "filters"],
     ["reference"],
     ["_triton.*", "_extensions"],
     ["_dispatch", "_direct"],
-    ["functional", "coding", "products"],
-    ["nn.*"],
+    ["functional", "coding", "products", "_define.*"],
+    ["nn.*", "neurons"],
     ["_generate.*", "__main__", ""],
 ]
 PUBLIC = {
-    "functional", "coding", "products", "filters", "surrogates", "state", "reference", "memory", "nn", "version",
-    "__main__",
+    "functional", "coding", "products", "filters", "surrogates", "state", "reference", "memory", "neurons", "nn",
+    "version", "__main__",
 }  # fmt: skip
 
 
