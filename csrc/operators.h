@@ -11,15 +11,16 @@
 
 #include "layer.h"
 #include "tensors.h"
+#include "view.h"
 
 namespace hnn {
 
-// T is the type of a tensor: torch's, or the CPU's View of one (cpu/view.h).
+// A host's functions take views of tensors (view.h): of torch's for an operator, of Python's for a direct call
+// (direct.h). Who allocates a tensor keeps it.
 
 // A filter's coefficients are tensors [P, ...] and [Q + 1, ...], or lists of floats where those are null.
-template <class T>
-struct BasicFilterArguments {
-  std::optional<T> feedback, feedforward, state;
+struct FilterArguments {
+  std::optional<View> feedback, feedforward, state;
   std::vector<double> feedback_values, feedforward_values;
 
   int64_t taps_back() const { return feedback ? feedback->size(0) : static_cast<int64_t>(feedback_values.size()); }
@@ -30,10 +31,9 @@ struct BasicFilterArguments {
   int64_t depth() const { return present() ? taps_back() + taps_forward() - 1 : 0; }  // P + Q
 };
 
-template <class T>
-struct BasicArguments {
-  using Tensor = T;  // by these names the macros of layer.h know it
-  using Optional = std::optional<T>;
+struct Arguments {
+  using Tensor = View;  // by these names the macros of layer.h know it
+  using Optional = std::optional<View>;
 
   Tensor current;
 #define HNN_DECLARE(name, Name) \
@@ -44,14 +44,14 @@ struct BasicArguments {
 #define HNN_DECLARE(name, Name) Optional name;
   HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
-#define HNN_DECLARE(name, Name) BasicFilterArguments<T> name;
+#define HNN_DECLARE(name, Name) FilterArguments name;
   HNN_FILTERS(HNN_DECLARE)
 #undef HNN_DECLARE
 #define HNN_DECLARE(type, name) type name;
   HNN_SETTINGS(HNN_DECLARE)
 #undef HNN_DECLARE
 
-  explicit BasicArguments(HNN_LAYER_PARAMETERS) : current(std::move(current)) {
+  explicit Arguments(HNN_LAYER_PARAMETERS) : current(std::move(current)) {
 #define HNN_TAKE(name, Name)    \
   this->name = std::move(name); \
   this->name##_value = name##_value;
@@ -117,30 +117,39 @@ struct BasicArguments {
   int64_t checkpoints() const { return length() ? (length() - 1) / window() : 0; }
 };
 
-#define HNN_DECLARE(name, Name) std::optional<T> name;
 // Gradients that come in, null where there is none, and the checkpoints that forward left: in the order of the
 // operator's arguments.
-template <class T>
-struct BasicIncoming {
-  std::optional<T> out;
+#define HNN_DECLARE(name, Name) std::optional<View> name;
+struct Incoming {
+  std::optional<View> out;
   HNN_STATES(HNN_DECLARE)
   HNN_FILTERS(HNN_DECLARE)
-  std::optional<T> checkpoints;
+  std::optional<View> checkpoints;
 };
+#undef HNN_DECLARE
 
-// The outputs of forward; null where the call has none.
+// The outputs of forward; null where the call has none. T is Tensor, or View.
+#define HNN_DECLARE(name, Name) std::optional<T> name;
+#define HNN_TAKE(name, Name) name = other.name;
 template <class T>
 struct BasicOutputs {
   explicit BasicOutputs(T out) : out(std::move(out)) {}
+  template <class U>
+  explicit BasicOutputs(const BasicOutputs<U>& other) : out(other.out) {
+    HNN_STATES(HNN_TAKE)
+    HNN_FILTERS(HNN_TAKE)
+    checkpoints = other.checkpoints;
+  }
 
   T out;
   HNN_STATES(HNN_DECLARE)
   HNN_FILTERS(HNN_DECLARE)
   std::optional<T> checkpoints;
 };
+#undef HNN_TAKE
 #undef HNN_DECLARE
 
-// Calls f for each of a BasicIncoming or of BasicOutputs, an absent one included.
+// Calls f for each of an Incoming or of Outputs, an absent one included.
 template <class B, class F>
 void each_output(B& outputs, F f) {
   f(outputs.out);
@@ -151,31 +160,27 @@ void each_output(B& outputs, F f) {
   f(outputs.checkpoints);
 }
 
-template <class T>
-using BasicGradients = std::array<std::optional<T>, kGradients>;  // null where not needed
+using Outputs = BasicOutputs<View>;
+using Gradients = std::array<std::optional<View>, kGradients>;  // null where not needed
 
-using FilterArguments = BasicFilterArguments<Tensor>;
-using Arguments = BasicArguments<Tensor>;
-using Incoming = BasicIncoming<Tensor>;
-using Outputs = BasicOutputs<Tensor>;
-using Gradients = BasicGradients<Tensor>;
+// -- the operators, over a host's functions ---------------------------------------------------------------------------
 
-inline Outputs allocate_outputs(const Arguments& a) {
+inline BasicOutputs<Tensor> allocate_outputs(const Tensor& current, const Arguments& a) {
   const auto shape = a.shape();
-  const ScalarType state = state_dtype(a.current);
+  const ScalarType state = state_dtype(current);
   const auto with_axis = [&](int64_t size) {
     std::vector<int64_t> sizes{size};
     sizes.insert(sizes.end(), shape.begin(), shape.end());
     return sizes;
   };
   const auto when = [&](bool wanted, const std::vector<int64_t>& sizes) {
-    return wanted ? Optional(torch::stable::new_empty(a.current, sizes, state)) : std::nullopt;
+    return wanted ? Optional(torch::stable::new_empty(current, sizes, state)) : std::nullopt;
   };
   int64_t neurons = 1;
   for (int64_t size : shape) neurons *= size;
-  Outputs result(a.count()      ? torch::stable::new_empty(a.current, shape)
-                 : a.constant() ? empty_train(a.current, a.length())
-                                : torch::stable::empty_like(a.current));
+  BasicOutputs<Tensor> result(a.count()      ? torch::stable::new_empty(current, shape)
+                              : a.constant() ? empty_train(current, a.length())
+                                             : torch::stable::empty_like(current));
 #define HNN_ALLOCATE(name, Name) result.name = when(a.return_state && a.membrane(), shape);
   HNN_STATES(HNN_ALLOCATE)
 #undef HNN_ALLOCATE
@@ -186,13 +191,13 @@ inline Outputs allocate_outputs(const Arguments& a) {
   return result;
 }
 
-inline Gradients allocate_gradients(const Arguments& a, int64_t needs) {
-  const ScalarType state = state_dtype(a.current);
-  Gradients result;
-  const auto like = [&](Gradient which, const Optional& tensor) {
-    if (needs >> which & 1) result[which] = torch::stable::new_empty(a.current, tensor->sizes(), state);
+inline std::array<Optional, kGradients> allocate_gradients(const Tensor& current, const Arguments& a, int64_t needs) {
+  const ScalarType state = state_dtype(current);
+  std::array<Optional, kGradients> result;
+  const auto like = [&](Gradient which, const std::optional<View>& tensor) {
+    if (needs >> which & 1) result[which] = torch::stable::new_empty(current, tensor->sizes(), state);
   };
-  if (needs >> kCurrent & 1) result[kCurrent] = torch::stable::empty_like(a.current);
+  if (needs >> kCurrent & 1) result[kCurrent] = torch::stable::empty_like(current);
 #define HNN_ALLOCATE(name, Name) like(k##Name, a.name);
   HNN_COEFFICIENTS(HNN_ALLOCATE)
   HNN_STATES(HNN_ALLOCATE)
@@ -206,24 +211,28 @@ inline Gradients allocate_gradients(const Arguments& a, int64_t needs) {
   return result;
 }
 
-// -- the operators, over a host's functions ---------------------------------------------------------------------------
-
-template <Outputs (*forward)(const Arguments&)>
+template <void (*run_forward)(const Arguments&, const Outputs&)>
 std::vector<Tensor> forward_operator(HNN_LAYER_PARAMETERS) {
-  Outputs o = forward(Arguments(HNN_LAYER_ARGUMENTS));
+  const Arguments a(HNN_LAYER_ARGUMENTS);
+  BasicOutputs<Tensor> outputs = allocate_outputs(current, a);
+  run_forward(a, Outputs(outputs));
   std::vector<Tensor> result;
-  each_output(o, [&](Optional output) {
+  each_output(outputs, [&](Optional output) {
     if (output) result.push_back(std::move(*output));
   });
   return result;
 }
 
-template <Gradients (*backward)(const Incoming&, const Arguments&, int64_t needs)>
+template <void (*run_backward)(const Incoming&, const Arguments&, const Gradients&)>
 std::vector<Tensor> backward_operator(HNN_INCOMING_PARAMETERS, HNN_LAYER_PARAMETERS, int64_t needs) {
-  Gradients gradients = backward({HNN_INCOMING_ARGUMENTS}, Arguments(HNN_LAYER_ARGUMENTS), needs);
+  const Arguments a(HNN_LAYER_ARGUMENTS);
+  const auto gradients = allocate_gradients(current, a, needs);
+  Gradients views;
+  std::copy(gradients.begin(), gradients.end(), views.begin());
+  run_backward({HNN_INCOMING_ARGUMENTS}, a, views);
   std::vector<Tensor> result;
-  for (Optional& gradient : gradients) {
-    if (gradient) result.push_back(std::move(*gradient));
+  for (const Optional& gradient : gradients) {
+    if (gradient) result.push_back(*gradient);
   }
   return result;
 }

@@ -19,7 +19,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Optional = std::optional<Tensor>;
 
-inline ScalarType state_dtype(const Tensor& current) {
+template <class T>
+ScalarType state_dtype(const T& current) {
   return current.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
@@ -63,8 +64,8 @@ inline Tensor empty_train(const Tensor& current, int64_t steps) {
 }
 
 // Empty `[*leading, B, *features]` that keeps neuron m (of each index of `leading`) as its m-th element.
-inline Tensor empty_in_order(const Tensor& like, const Numbering& numbering, ScalarType dtype,
-                             std::vector<int64_t> leading = {}) {
+template <class T>
+Tensor empty_in_order(const T& like, const Numbering& numbering, ScalarType dtype, std::vector<int64_t> leading = {}) {
   const size_t first = leading.size();
   std::vector<int64_t> sizes = std::move(leading);
   sizes.resize(first + numbering.dims);

@@ -1,8 +1,9 @@
-"""The direct way of a plain call on the CPU: its kernel, without torch's dispatcher and without checking again.
+"""The direct way of a plain call: its kernel, without torch's dispatcher and without checking again.
 
-A call's *key* (``csrc/cpu/direct.cpp``) has the type and the bits of every option, and the dtype, the layout and
-``requires_grad`` of every tensor. So a call whose key is known needs no check: an equal one passed them all. It has a
-plan, which holds everything but the addresses. The kernel is the operator's own, in the same function of the host.
+A call's *key* (``csrc/direct.inl``) has the type and the bits of every option, and the dtype, the device, the
+layout and ``requires_grad`` of every tensor. So a call whose key is known needs no check: an equal one passed them all.
+It has a plan, which holds everything but the addresses. A backend's *host* makes the plans: its compiled module, in
+which the operator's own function runs the kernel, or ``_triton/direct.py``.
 
 Whatever looks at operators, or puts something in the place of tensors, gets the operator: :func:`plain` tells.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _extensions, memory
+from . import _extensions, _triton, memory
 from ._layer import OUTPUTS, TENSORS, Layer
 from ._ops import autograd
 from .filters import IIR
@@ -71,13 +72,30 @@ def plain() -> bool:
 
 
 def _describer() -> Callable[[tuple, dict, bool], tuple[bytes, tuple[Tensor, ...], bool] | None] | None:
-    """Return the function that makes a call's key, its tensors, and True if a gradient is wanted."""
-    if _extensions.cpu is None or not hasattr(Tensor, "__dlpack_c_exchange_api__"):
+    """Return the function that makes a call's key, its tensors, and True if a gradient is wanted.
+
+    Every compiled module has it.
+    """
+    module = _extensions.cpu or _extensions.cuda
+    if module is None or not hasattr(Tensor, "__dlpack_c_exchange_api__"):
         return None
     try:
-        return _extensions.cpu.Describer([IIR, LIFState]).describe
+        return module.Describer([IIR, LIFState]).describe
     except RuntimeError:  # a torch with another version of the interface: slower, and otherwise the same
         return None
+
+
+# What makes the plans, by backend and type of device. Others take the operator.
+_HOSTS = {
+    key: host
+    for key, host in (
+        (("cpu", "cpu"), _extensions.cpu),
+        (("cuda", "cuda"), _extensions.cuda),
+        (("cuda", "cpu"), _extensions.shim),
+        (("triton", "cuda"), _triton.direct_host()),
+    )
+    if host is not None
+}
 
 
 _describe = _describer()
@@ -97,13 +115,16 @@ def _model(result: Tensor | None, tensors: Sequence[Tensor]) -> tuple[Tensor, in
 class _Plan:
     """All of a call that its key determines."""
 
-    def __init__(self, layer: Layer, outputs: Sequence[Tensor], tensors: Sequence[Tensor], places: list[int]) -> None:
+    def __init__(
+        self, backend: str, layer: Layer, outputs: Sequence[Tensor], tensors: Sequence[Tensor], places: list[int]
+    ) -> None:
+        self.backend, self.host = backend, _HOSTS[backend, layer.current.device.type]
         self.names = layer.outputs()
         self.settings = layer[len(TENSORS) :]
         self.places, self.count = places, len(tensors)
         made = dict(zip(self.names, outputs, strict=True))
         models = [_model(made.get(name), tensors) for name in OUTPUTS]
-        self.forward = _extensions.cpu.plan_forward(places, models, *layer).run  # type: ignore[union-attr]
+        self.forward = self.host.plan_forward(tensors, places, models, *layer).run
         self.backward: dict[bytes, Callable[[tuple[Tensor, ...]], tuple[Tensor | None, ...]]] = {}
         self.result: Any = None
 
@@ -120,7 +141,8 @@ class _Plan:
             self.backward.clear()
         there = [i for i, grad in enumerate(grads) if grad is not None]
         incoming = {self.names[i]: place for place, i in enumerate(there)}
-        self.backward[key] = _extensions.cpu.plan_backward(  # type: ignore[union-attr]
+        self.backward[key] = self.host.plan_backward(
+            tensors,
             [place if place < 0 else place + len(there) for place in self.places],
             [incoming.get(name, -1) for name in OUTPUTS],
             [_model(gradient, tensors) for gradient in gradients],
@@ -155,7 +177,7 @@ class DirectLayer(torch.autograd.Function):
                     return run(described[1])
         tensors = plan.tensors(saved)
         wanted = [place >= 0 and needed[place + 1] for place in plan.places]
-        gradients = autograd.gradients("cpu", plan.names, grads, None, tensors, plan.settings, wanted)
+        gradients = autograd.gradients(plan.backend, plan.names, grads, None, tensors, plan.settings, wanted)
         if described is not None:
             plan.keep_backward(described, grads, saved, gradients)
         result: list[Tensor | None] = [None] * (plan.count + 1)
@@ -172,26 +194,26 @@ _apply = super(torch.autograd.Function, DirectLayer).apply
 
 
 class _Noted(threading.local):
-    """The layer that the thread's last call ran, and its outputs, where a call listens."""
+    """The backend and the layer that the thread's last call ran, and its outputs, where a call listens."""
 
     listens = False
-    call: tuple[Layer, Sequence[Tensor]] | None = None
+    call: tuple[str, Layer, Sequence[Tensor]] | None = None
 
 
 _noted = _Noted()
 
 
-def note(layer: Layer, outputs: Sequence[Tensor]) -> None:
-    """Tell of a call that the CPU's kernels ran by their operator."""
-    if _noted.listens:
-        _noted.call = layer, outputs
+def note(backend: str, layer: Layer, outputs: Sequence[Tensor]) -> None:
+    """Tell of a call that a backend's kernels ran by their operator."""
+    if _noted.listens and (backend, layer.current.device.type) in _HOSTS:
+        _noted.call = backend, layer, outputs
 
 
 def _plan_of(tensors: tuple[Tensor, ...]) -> _Plan | None:
     """Make a plan of the call that was noted; None where it has to take the operator."""
     if _noted.call is None:
         return None
-    layer, outputs = _noted.call
+    backend, layer, outputs = _noted.call
     given = {id(tensor): place for place, tensor in enumerate(tensors)}
     if len(given) < len(tensors):  # one tensor twice does not tell which is which
         return None
@@ -202,12 +224,13 @@ def _plan_of(tensors: tuple[Tensor, ...]) -> _Plan | None:
         or any(t is not None and id(t) not in given for t in own)
     ):
         return None  # the last: a tensor that was converted
-    return _Plan(layer, outputs, tensors, [-1 if t is None else given[id(t)] for t in own])
+    return _Plan(backend, layer, outputs, tensors, [-1 if t is None else given[id(t)] for t in own])
 
 
 def _watched(pack: Callable[[Sequence[Tensor]], R], outputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], R]:
     """Return ``pack``; for a call of large ``outputs`` one that counts the call too, which costs the others nothing."""
-    if sum(output.numel() * output.itemsize for output in outputs) < memory.LARGE:
+    on_cpu = outputs[0].device.type == "cpu"
+    if not on_cpu or sum(output.numel() * output.itemsize for output in outputs) < memory.LARGE:
         return pack
 
     def watched(outputs: Sequence[Tensor]) -> R:
@@ -250,7 +273,8 @@ def remembered(
                 result = function(*args, **kwargs)
                 plan = _plan_of(tensors)
                 if plan is not None and _noted.call is not None:
-                    plan.result = _watched(packer(_noted.call[0]), _noted.call[1])
+                    _, layer, outputs = _noted.call
+                    plan.result = _watched(packer(layer), outputs)
                     plans[key] = plan
             finally:
                 _noted.listens, _noted.call = False, None

@@ -240,8 +240,8 @@ def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
     chosen = _dispatch.choose(device, backend)
     if chosen != "reference":
         outputs = autograd.apply(layer, chosen)
-        if chosen == "cpu" and not torch.compiler.is_compiling():
-            _direct.note(layer, outputs)
+        if not torch.compiler.is_compiling():
+            _direct.note(chosen, layer, outputs)
         return outputs
     _dispatch.warn_of_the_reference(device, backend, stacklevel=5)  # the call of the caller of lif or iir
     return reference.layer(layer)

@@ -7,8 +7,8 @@
 
 #include "defined.h"
 #include "describe.h"
-#include "direct.h"
-#include "python_view.h"
+#include "../direct.h"
+#include "../python_view.h"
 #include "reduce.h"
 #include "tiles.h"
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "../build_info.h"
+#include "../direct.h"
 #include "arguments.h"
 #include "cache.h"
-#include "direct.h"
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "The C++ CPU kernels. Importing registers them with torch.";

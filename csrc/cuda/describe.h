@@ -21,7 +21,7 @@ using Strides = int64_t[kMaxDims];
 
 // `stride` of an operand for the axes of the numbering; `tensor`, after `skip` leading axes, is right-aligned with
 // them.
-inline void place(Strides& stride, const Numbering& n, const Tensor& tensor, int skip) {
+inline void place(Strides& stride, const Numbering& n, const View& tensor, int skip) {
   const auto sizes = tensor.sizes();
   const auto strides = tensor.strides();
   const int missing = n.dims - (static_cast<int>(sizes.size()) - skip);
@@ -54,7 +54,7 @@ inline void merge_axes(Axes& axes, const Numbering& n, const std::vector<Strides
   axes.dims = last + 1;
 }
 
-inline Train train(const Numbering& n, const Tensor& t, bool constant) {
+inline Train train(const Numbering& n, const View& t, bool constant) {
   Train result;
   result.data = t.data_ptr();
   result.constant = constant;
@@ -63,13 +63,13 @@ inline Train train(const Numbering& n, const Tensor& t, bool constant) {
   return result;
 }
 // `leading`: 1 for an operand of a filter, which has one axis in front.
-inline void per_neuron(PerNeuron& result, const Numbering& n, const Optional& t, int leading = 0) {
+inline void per_neuron(PerNeuron& result, const Numbering& n, const std::optional<View>& t, int leading = 0) {
   if (!t) return;
   result.data = t->data_ptr();
   if (leading) result.step = t->strides()[0];
   place(result.stride, n, *t, leading);
 }
-inline Coefficient coefficient(const Numbering& n, const Optional& t, double value) {
+inline Coefficient coefficient(const Numbering& n, const std::optional<View>& t, double value) {
   Coefficient result;
   result.value = value;
   per_neuron(result, n, t);
@@ -81,12 +81,12 @@ template <class Base>
 struct Described : Base {
   std::vector<Tensor> scratch;
 
-  Tensor& new_scratch(const Tensor& like, const std::vector<int64_t>& sizes) {
-    scratch.push_back(torch::stable::new_empty(like, sizes, state_dtype(like)));
+  Tensor& new_scratch(const View& like, int64_t size) {
+    scratch.push_back(new_empty_strided(like, {size}, {1}, state_dtype(like)));
     return scratch.back();
   }
-  void taps(Taps& result, const Numbering& n, const Optional& t, const std::vector<double>& values,
-            const Tensor& current) {
+  void taps(Taps& result, const Numbering& n, const std::optional<View>& t, const std::vector<double>& values,
+            const View& current) {
     per_neuron(result, n, t, 1);
     result.count = static_cast<int>(t ? t->size(0) : values.size());
     if (t) return;
@@ -94,12 +94,12 @@ struct Described : Base {
       std::copy(values.begin(), values.end(), result.values);
       return;
     }
-    Tensor& list = new_scratch(current, {result.count});
+    Tensor& list = new_scratch(current, result.count);
     for (int i = 0; i < result.count; ++i) torch::stable::fill_(torch::stable::narrow(list, 0, i, 1), values[i]);
     result.data = list.data_ptr();
     result.step = 1;
   }
-  void filter(Filter& result, const Numbering& n, const FilterArguments& a, const Tensor& current) {
+  void filter(Filter& result, const Numbering& n, const FilterArguments& a, const View& current) {
     result.present = a.present();
     if (!result.present) return;
     taps(result.feedback, n, a.feedback, a.feedback_values, current);
@@ -107,9 +107,7 @@ struct Described : Base {
     per_neuron(result.state, n, a.state, 1);
   }
   // Allocates `slots` values for every neuron.
-  void* workspace(const Tensor& current, int64_t slots) {
-    return new_scratch(current, {slots, this->neurons}).data_ptr();
-  }
+  void* workspace(const View& current, int64_t slots) { return new_scratch(current, slots * this->neurons).data_ptr(); }
 
   Described(const Arguments& a, const Numbering& n) {
     const int64_t steps = a.length();

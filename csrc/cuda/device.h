@@ -13,6 +13,8 @@
 #include <limits>
 #include <string>
 
+#include "../view.h"
+
 #define HNN_DISPATCH_KEY CUDA
 // A condition that ends the kernel and, once the host waits for it, the program's use of the device.
 #define HNN_ASSERT(condition, text) CUDA_KERNEL_ASSERT_MSG(condition, text)
@@ -26,7 +28,7 @@ namespace hnn::cuda {
 // The device of a tensor, current as long as this lives, and its current stream.
 class Device {
  public:
-  explicit Device(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
+  explicit Device(const View& tensor) : guard_(tensor.get_device_index()) {
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
     stream_ = static_cast<cudaStream_t>(stream);

@@ -1,11 +1,11 @@
-// The operators hnn::lif_forward_cuda and hnn::lif_backward_cuda. They allocate, describe the call, launch on the
-// current stream, and sum the gradients of the coefficients. Nothing waits for the device and all memory comes from
-// torch, so a CUDA graph can capture a call. The arguments were checked in Python.
+// A call of the layer on a GPU: it is described, its kernel is launched on the current stream, and the gradients of its
+// coefficients are summed. The operators hnn::lif_forward_cuda and hnn::lif_backward_cuda. Nothing waits for the device
+// and all memory comes from torch, so a CUDA graph can capture a call. The arguments were checked in Python.
 #include <algorithm>
 #include <string>
 #include <vector>
 
-#include "../operators.h"
+#include "../host.h"
 #include "lif.h"
 #ifndef HNN_CUDA_ON_HOST
 #include "device.h"
@@ -21,13 +21,12 @@ int64_t slots(const Filter& filter, bool backward) {
 }
 
 // Null where there is no element to write.
-void* data(const Optional& tensor) { return tensor && tensor->numel() > 0 ? tensor->data_ptr() : nullptr; }
+void* data(const std::optional<View>& tensor) { return tensor && tensor->numel() > 0 ? tensor->data_ptr() : nullptr; }
 
 // -- forward ----------------------------------------------------------------------------------------------------------
 
-Outputs forward(const Arguments& a) {
+void forward(const Arguments& a, const Outputs& result) {
   const Device device(a.current);
-  Outputs result = allocate_outputs(a);
   const Numbering n = a.numbering();
   const Form form = form_of(a);
   Described<ForwardCall> call(a, n);
@@ -36,7 +35,7 @@ Outputs forward(const Arguments& a) {
 #define HNN_DESCRIBE(name, Name) call.after_##name = data(result.name);
   HNN_STATES(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
-  const auto filter = [&](Filter& f, const Optional& after) {
+  const auto filter = [&](Filter& f, const std::optional<View>& after) {
     f.after = data(after);
     if (form == kGeneral && f.present) f.workspace = call.workspace(a.current, slots(f, /*backward=*/false));
   };
@@ -45,7 +44,6 @@ Outputs forward(const Arguments& a) {
 #undef HNN_DESCRIBE
   call.merge_axes(n, {&call.out.stride});
   device.launch<ForwardCall>(kernels_of(a.current.scalar_type(), form).forward, n.neurons, kForwardBlock, 0, call);
-  return result;
 }
 
 // -- backward ---------------------------------------------------------------------------------------------------------
@@ -53,15 +51,15 @@ Outputs forward(const Arguments& a) {
 // The gradient of a coefficient per neuron, before it is summed. That of a filter has its axis of taps in front
 // (`leading`).
 struct Partial {
-  Tensor gradient;
+  View gradient;
   Tensor values;
   bool leading;
 
   // Memory in which neuron m (of each tap) is the m-th element.
-  Partial(const Tensor& gradient, const Numbering& n, const Tensor& current, bool leading)
+  Partial(const View& gradient, const Numbering& n, const View& current, bool leading)
       : gradient(gradient), values(room(gradient, n, current, leading)), leading(leading) {}
 
-  static Tensor room(const Tensor& gradient, const Numbering& n, const Tensor& current, bool leading) {
+  static Tensor room(const View& gradient, const Numbering& n, const View& current, bool leading) {
     const std::vector<int64_t> taps = leading ? std::vector<int64_t>{gradient.size(0)} : std::vector<int64_t>{};
     return empty_in_order(current, n, state_dtype(current), taps);
   }
@@ -77,7 +75,7 @@ struct Partial {
       if (i >= missing + leading) shape[i] = sizes[i - missing];
       if (shape[i] == 1) over.push_back(i);
     }
-    Tensor out = torch::stable::view(gradient, shape);
+    Tensor out = dense_tensor(gradient, shape);
     torch::stable::sum_out(out, values, over, /*keepdim=*/true);
   }
 };
@@ -87,8 +85,8 @@ int64_t row_bytes(const Arguments& a) {
 }
 
 // The rows of shared memory that the options need, and how many steps of them fit.
-void divide(BackwardCall& call, const Arguments& a, int64_t needs) {
-  const auto need = [&](Gradient which) { return (needs >> which & 1) != 0; };
+void divide(BackwardCall& call, const Arguments& a, const Gradients& g) {
+  const auto need = [&](Gradient which) { return g[which].has_value(); };
   int rows = a.membrane() ? 1 : 0;
   const auto row = [&](bool kept) { return kept ? rows++ : -1; };
   bool learns = false;
@@ -117,15 +115,13 @@ void divide(BackwardCall& call, const Arguments& a, int64_t needs) {
   place(call.row_f, f);
 }
 
-Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) {
+void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) {
   const Device device(a.current);
-  Gradients g = allocate_gradients(a, needs);
   const Numbering n = a.numbering();
   const Form form = form_of(a);
   Described<BackwardCall> call(a, n);
   if (incoming.out) call.grad_out = train(n, *incoming.out, a.count());
-  const Optional grad_current = g[kCurrent];
-  if (data(grad_current)) call.grad_current = train(n, *grad_current, a.constant());
+  if (data(g[kCurrent])) call.grad_current = train(n, *g[kCurrent], a.constant());
   std::vector<Strides*> strides{&call.grad_out.stride, &call.grad_current.stride};
 #define HNN_DESCRIBE(name, Name)                                                      \
   per_neuron(call.grad_after_##name, n, a.membrane() ? incoming.name : std::nullopt); \
@@ -136,15 +132,14 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
 
   std::vector<Partial> partials;
   const auto learn = [&](Gradient which, void*& to, bool leading) {
-    const Optional gradient = g[which];
-    if (!data(gradient)) return false;
-    to = partials.emplace_back(*gradient, n, a.current, leading).values.data_ptr();
+    if (!data(g[which])) return false;
+    to = partials.emplace_back(*g[which], n, a.current, leading).values.data_ptr();
     return true;
   };
 #define HNN_DESCRIBE(name, Name) learn(k##Name, call.partial_##name, false);
   HNN_COEFFICIENTS(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
-  const auto filter = [&](Filter& f, const Optional& grad_after, Gradient feedback, Gradient feedforward,
+  const auto filter = [&](Filter& f, const std::optional<View>& grad_after, Gradient feedback, Gradient feedforward,
                           Gradient state) {
     if (!f.present) return;
     per_neuron(f.grad_after, n, grad_after, 1);
@@ -159,7 +154,7 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
 #undef HNN_DESCRIBE
   call.merge_axes(n, strides);
 
-  divide(call, a, needs);
+  divide(call, a, g);
   if (call.windows > 1) call.checkpoints = incoming.checkpoints->data_ptr();
   const bool learns = !partials.empty();
   const int segments = call.window ? (call.window - 1) / call.segment + 1 : 0;
@@ -169,7 +164,6 @@ Gradients backward(const Incoming& incoming, const Arguments& a, int64_t needs) 
   device.launch<BackwardCall>(kernels_of(a.current.scalar_type(), form).backward[learns], n.neurons, kBackwardBlock,
                               call.rows * call.segment * row_bytes(a), call);
   for (const Partial& partial : partials) partial.add_up();
-  return g;
 }
 
 }  // namespace
@@ -190,7 +184,12 @@ std::vector<Kernel> kernels() {
 
 }  // namespace hnn::cuda
 
+void hnn::run_forward(const Arguments& a, const Outputs& result) { cuda::forward(a, result); }
+void hnn::run_backward(const Incoming& incoming, const Arguments& a, const Gradients& gradients) {
+  cuda::backward(incoming, a, gradients);
+}
+
 STABLE_TORCH_LIBRARY_IMPL(hnn, HNN_DISPATCH_KEY, m) {
-  m.impl("lif_forward_cuda", TORCH_BOX(&hnn::forward_operator<hnn::cuda::forward>));
-  m.impl("lif_backward_cuda", TORCH_BOX(&hnn::backward_operator<hnn::cuda::backward>));
+  m.impl("lif_forward_cuda", TORCH_BOX(&hnn::forward_operator<hnn::run_forward>));
+  m.impl("lif_backward_cuda", TORCH_BOX(&hnn::backward_operator<hnn::run_backward>));
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../build_info.h"
+#include "../direct.h"
 #include "lif.h"
 
 namespace {
@@ -44,6 +45,7 @@ PYBIND11_MODULE(_cuda, m) {
     info["architectures"] = HNN_CUDA_ARCHITECTURES;
     return info;
   });
+  hnn::define_direct(m);
   m.def(
       "kernel_attributes", &kernel_attributes,
       "By kernel: registers and bytes of local (spilled) memory per thread, bytes of static shared memory per block,\n"

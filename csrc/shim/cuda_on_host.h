@@ -13,6 +13,8 @@
 #include <cstring>
 #include <vector>
 
+#include "../view.h"
+
 #define HNN_CUDA_ON_HOST
 #define HNN_DISPATCH_KEY CPU
 
@@ -58,7 +60,7 @@ inline thread_local std::vector<uint64_t> shared_memory;
 
 class Device {
  public:
-  explicit Device(const torch::stable::Tensor&) {}
+  explicit Device(const View&) {}
 
   template <class Call>
   void launch(void (*kernel)(Call), int64_t threads, int block, int64_t shared_bytes, const Call& call) const {

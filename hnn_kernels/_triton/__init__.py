@@ -1,5 +1,7 @@
 """The Triton backend. Importing it registers the kernels; without triton, ``import_error`` says why."""
 
+from typing import Any
+
 import_error: ImportError | None = None
 lacking = ""  # what is not there for its first launch
 interpreted = (
@@ -14,3 +16,12 @@ else:
     from . import coding, launch, toolchain  # noqa: F401
 
     lacking = toolchain.missing()
+
+
+def direct_host() -> Any:
+    """Return what makes the plans of direct calls on a GPU; None where kernels are not compiled here."""
+    if import_error is not None or interpreted:
+        return None
+    from . import direct
+
+    return direct

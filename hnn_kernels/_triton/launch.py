@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -121,26 +122,43 @@ def _tensors(operands: Tensors) -> dict[str, Tensor]:
     return {name: value for name, value in operands._asdict().items() if isinstance(value, Tensor)}
 
 
-def _launch(kernel, layer: Layer, *arguments, **constants) -> None:
-    """Start ``kernel`` over the layer's neurons on its device and current stream."""
+class Call(NamedTuple):
+    """A launch: the kernel, its grid, its arguments in order, and the options of the compiler."""
+
+    kernel: Any
+    grid: tuple[int]
+    arguments: tuple
+    options: dict[str, Any]
+
+    def start(self, layer: Layer) -> None:
+        """Launch the kernel on the layer's device and current stream."""
+        with torch.cuda.device_of(layer.current):
+            self.kernel[self.grid](*self.arguments, **self.options)
+
+
+def _call(kernel, layer: Layer, *arguments, unrolled: int) -> Call:
+    """Return the launch of ``kernel`` over the layer's neurons; ``unrolled`` is the kernel's own constant."""
     neurons = math.prod(layer.shape)
     block, num_warps = launch_config(neurons)
     dtype = tl.float64 if state_dtype(layer.current.dtype) == torch.float64 else tl.float32
-    with torch.cuda.device_of(layer.current):
-        # No contraction into multiply-adds, so that the spikes are those of the reference.
-        kernel[(triton.cdiv(neurons, block),)](
-            *arguments, **constants, OPTIONS=_options(layer), DTYPE=dtype, BLOCK=block, num_warps=num_warps,
-            enable_fp_fusion=False,
-        )  # fmt: skip
+    # No contraction into multiply-adds, so that the spikes are those of the reference.
+    options = {"num_warps": num_warps, "enable_fp_fusion": False}
+    constants = (_options(layer), dtype, unrolled, block)
+    return Call(kernel, (triton.cdiv(neurons, block),), (*arguments, *constants), options)
 
 
 def forward(*arguments) -> list[Tensor]:
     """Implement ``hnn::lif_forward_triton``."""
     layer = Layer(*arguments)
     outputs = allocate_outputs(layer)
+    if math.prod(layer.shape):
+        forward_call(layer, outputs).start(layer)
+    return present(outputs)
+
+
+def forward_call(layer: Layer, outputs: Sequence[Tensor | None]) -> Call:
+    """Return the launch that writes the ``outputs`` of a layer."""
     neurons = math.prod(layer.shape)
-    if neurons == 0:
-        return present(outputs)
     out: Any
     out, *kept = outputs
     written = Outputs(out, *_present(kept))
@@ -149,39 +167,51 @@ def forward(*arguments) -> list[Tensor]:
         layer.shape,
         {"current": layer.current, "out": out, "kept": _first(written[1:-1]), **_tensors(given)},
     )
-    _launch(
+    return _call(
         lif_forward_kernel, layer,
         given, written, _inverse_width(layer),
         layer.length, neurons, layer.checkpoint_every,
         layer.current.stride(0) if layer.steps is None else 0, 0 if layer.count else out.stride(0), sizes, strides,
-        CHUNK=CHUNK,
+        unrolled=CHUNK,
     )  # fmt: skip
-    return present(outputs)
 
 
 def backward(*arguments) -> list[Tensor]:
     """Implement ``hnn::lif_backward_triton``."""
     count = len(INCOMING)
     incoming, layer, needs = Outputs(*arguments[:count]), Layer(*arguments[count:-1]), arguments[-1]
-    shape, dtype = layer.shape, state_dtype(layer.current.dtype)
-    # The gradients of coefficients are computed per neuron and summed afterwards: deterministic, unlike an atomic add.
-    learnt = {name for i, name in enumerate(TENSORS) if needs >> i & 1 and name in _LEARNABLE}
+    learnt = learnt_of(needs)
     others = sum(1 << i for i, name in enumerate(TENSORS) if name not in learnt)
     gradients: dict[str, Any] = dict(zip(TENSORS, allocate_gradients(layer, needs & others), strict=True))
     for name in learnt:
-        taps = getattr(layer, name).shape[:1] if name in FILTER_COEFFICIENTS else ()
-        gradients[name] = layer.current.new_empty((*taps, *shape), dtype=dtype)
-    if math.prod(shape):
-        _launch_backward(incoming, layer, Tensors(*_present(gradients.values())), learnt)
+        gradients[name] = per_neuron(layer, name)
+    if math.prod(layer.shape):
+        call, _ = backward_call(incoming, layer, Tensors(*gradients.values()), learnt)
+        call.start(layer)
     for name in learnt:
-        gradients[name] = _sum_to(gradients[name], getattr(layer, name).shape, name in FILTER_COEFFICIENTS)
+        gradients[name] = sum_to(gradients[name], getattr(layer, name).shape, name in FILTER_COEFFICIENTS)
     return present(gradients.values())
 
 
-def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: set[str]) -> None:
+def learnt_of(needs: int) -> set[str]:
+    """Return the coefficients among the tensors whose bit is set."""
+    return {name for i, name in enumerate(TENSORS) if needs >> i & 1 and name in _LEARNABLE}
+
+
+def per_neuron(layer: Layer, name: str) -> Tensor:
+    """Allocate the gradient of a coefficient per neuron, which is summed afterwards.
+
+    That is deterministic, unlike an atomic add.
+    """
+    taps = getattr(layer, name).shape[:1] if name in FILTER_COEFFICIENTS else ()
+    return layer.current.new_empty((*taps, *layer.shape), dtype=state_dtype(layer.current.dtype))
+
+
+def backward_call(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: set[str]) -> tuple[Call, Tensor | None]:
+    """Return the launch that writes the ``gradients``, those of ``learnt`` per neuron, and its workspace."""
     shape, steps, neurons = layer.shape, layer.length, math.prod(layer.shape)
     given = _given(layer)
-    incoming = Outputs(incoming.out, *_present(incoming[1:]))
+    incoming, gradients = Outputs(incoming.out, *_present(incoming[1:])), Tensors(*_present(gradients))
     window = steps if incoming.checkpoints is None else layer.checkpoint_every
     segment = segment_steps(window, not learnt.isdisjoint(FILTER_COEFFICIENTS))
     workspace = _workspace(layer, triton.cdiv(window, segment), learnt)
@@ -192,14 +222,15 @@ def _launch_backward(incoming: Outputs, layer: Layer, gradients: Tensors, learnt
          **_tensors(given)},
     )  # fmt: skip
     constant = layer.steps is not None
-    _launch(
+    call = _call(
         lif_backward_kernel, layer,
         incoming, given, gradients, workspace, _inverse_width(layer), steps, neurons, layer.checkpoint_every,
         0 if incoming.out is None or layer.count else incoming.out.stride(0),
         0 if constant else layer.current.stride(0),
         0 if constant or gradients.current is None else gradients.current.stride(0), sizes, strides,
-        SEGMENT=segment,
+        unrolled=segment,
     )  # fmt: skip
+    return call, workspace
 
 
 def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
@@ -213,7 +244,7 @@ def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
     return layer.current.new_empty((segments - 1, slots, math.prod(layer.shape)), dtype=dtype)
 
 
-def _sum_to(gradient: Tensor, shape: torch.Size, stacked: bool) -> Tensor:
+def sum_to(gradient: Tensor, shape: torch.Size, stacked: bool) -> Tensor:
     """Sum a gradient per neuron to the coefficient's ``shape``, behind the axis of taps if it has one."""
     if not stacked:
         return gradient.sum_to_size(shape).contiguous()

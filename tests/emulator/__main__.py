@@ -16,7 +16,7 @@ from emulator import native, ptx_files
 
 ROOT = Path(__file__).parents[2]
 TRITON_ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
-CHOSEN = tuple(f"tests/emulated/test_{name}.py" for name in ("forms", "mutations", "device", "graphs"))
+CHOSEN = tuple(f"tests/emulated/test_{name}.py" for name in ("forms", "mutations", "device", "graphs", "direct"))
 KERNELS = (
     "conformance_filters", "conformance_forward", "conformance_gradient", "conformance_layout", "conformance_time",
     "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient", "properties", "state",

@@ -16,7 +16,8 @@ def count_operators(monkeypatch):
         return lambda *arguments: (found.append(name), operator(*arguments))[1]
 
     for name, operators in (("forward", forward_ops), ("backward", backward_ops)):
-        monkeypatch.setitem(operators, "cpu", counted(name, operators["cpu"]))
+        for backend, operator in operators.items():
+            monkeypatch.setitem(operators, backend, counted(name, operator))
     return found
 
 
@@ -32,7 +33,7 @@ def both_ways(function, arguments, learnt):
     results = flat(function(**arguments))
     if not learnt:
         return results, []
-    grads = [torch.linspace(-1, 1, r.numel()).reshape(r.shape).to(r.dtype) for r in results]
+    grads = [torch.linspace(-1, 1, r.numel()).reshape(r.shape).to(r) for r in results]
     return results, torch.autograd.grad(results, learnt, grads)
 
 

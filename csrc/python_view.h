@@ -8,7 +8,7 @@
 
 namespace hnn {
 
-// False where the tensor has no numbers in memory, or none that the kernels take (direct.cpp).
+// False where the tensor has no numbers in memory, or none that the kernels take (direct.inl).
 bool view(PyObject* tensor, View& result);
 
 }  // namespace hnn

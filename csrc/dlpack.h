@@ -9,7 +9,7 @@ namespace hnn::dlpack {
 
 constexpr char kCapsule[] = "dlpack_exchange_api";
 constexpr uint32_t kMajor = 1;  // of the versions with this layout
-constexpr int32_t kCpu = 1;
+constexpr int32_t kCpu = 1, kCuda = 2;
 constexpr uint8_t kFloat = 2, kBFloat = 4;
 
 struct Tensor {

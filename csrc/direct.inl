@@ -1,0 +1,366 @@
+// The direct way of a call, without torch's dispatcher: hnn_kernels/_direct.py says when it is taken. Describer turns
+// the arguments of a call into a key, and a Plan holds everything of a call that its key determines: all but the
+// addresses of its tensors. A call then costs one allocation per result and the kernel.
+//
+// The arguments of a plan are those of the operators (layer.h), and the host's functions are theirs (host.h). Each
+// module compiles this file (cpu/direct.cpp, cuda/direct.cpp), and has classes of its own.
+#include "direct.h"
+
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host.h"
+#include "python_view.h"
+
+namespace py = pybind11;
+
+namespace hnn {
+namespace {
+
+// What is asked of torch's Python. It lives as long as the process.
+struct Torch {
+  py::object tensor, parameter, empty, empty_like;
+  const py::str requires_grad{"requires_grad"}, is_neg{"is_neg"};
+  py::tuple empty_names;
+  const dlpack::Exchange* exchange;
+
+  Torch() {
+    const py::module_ torch = py::module_::import("torch");
+    tensor = torch.attr("Tensor");
+    parameter = torch.attr("nn").attr("Parameter");
+    empty = torch.attr("empty_strided");
+    empty_like = torch.attr("empty_like");
+    empty_names = py::make_tuple(py::str("dtype"), py::str("device"));
+    const py::object capsule = tensor.attr("__dlpack_c_exchange_api__");
+    void* found = PyCapsule_GetPointer(capsule.ptr(), dlpack::kCapsule);
+    if (!found) throw py::error_already_set();
+    for (exchange = static_cast<const dlpack::Exchange*>(found); exchange && exchange->major != dlpack::kMajor;) {
+      exchange = exchange->previous;
+    }
+    if (!exchange || !exchange->describe) throw std::runtime_error("torch has no such version of DLPack's C interface");
+  }
+};
+
+const Torch& torch_python() {
+  static const Torch* const found = new Torch;
+  return *found;
+}
+
+}  // namespace
+
+bool view(PyObject* tensor, View& result) {
+  dlpack::Tensor told{};
+  if (torch_python().exchange->describe(tensor, &told)) {
+    PyErr_Clear();
+    return false;
+  }
+  return result.take(told);
+}
+
+namespace {
+
+// -- the key of a call -------------------------------------------------------------------------------------------------
+
+// A call's key tells apart all calls that are checked or computed in different ways: it has the type and the bits of
+// every plain value, and the dtype, the device, the layout and requires_grad of every tensor.
+class Describer {
+ public:
+  // `tuples` are the types of tuples that are known beside tuple itself.
+  explicit Describer(std::vector<py::object> tuples) : tuples_(std::move(tuples)) { torch_python(); }
+
+  // (key, tensors, one of them requires a gradient), or None where a value is of a type that is not known here.
+  py::object describe(const py::tuple& args, const py::dict& kwargs, bool grad_enabled) const {
+    Found found;
+    found.key.reserve(512);
+    bool known = value(args.ptr(), found);
+    PyObject *name, *given;
+    for (Py_ssize_t at = 0; known && PyDict_Next(kwargs.ptr(), &at, &name, &given);) {
+      known = value(name, found) && value(given, found);
+    }
+    if (!known) return py::none();
+    const bool wanted = grad_enabled && found.requires_grad;
+    found.key += wanted ? 'g' : 'n';
+    py::tuple tensors(found.tensors.size());
+    for (size_t i = 0; i < found.tensors.size(); ++i) {
+      PyTuple_SET_ITEM(tensors.ptr(), i, Py_NewRef(found.tensors[i]));
+    }
+    return py::make_tuple(py::bytes(found.key), std::move(tensors), wanted);
+  }
+
+ private:
+  struct Found {
+    std::string key;
+    std::vector<PyObject*> tensors;  // which the arguments keep
+    bool requires_grad = false;
+
+    template <class V>
+    void add(char type, const V& bits) {
+      key += type;
+      key.append(reinterpret_cast<const char*>(&bits), sizeof bits);
+    }
+  };
+
+  static constexpr int kDeepest = 8;  // a list may hold itself
+
+  bool value(PyObject* v, Found& found, int depth = 0) const {
+    if (v == Py_None) return found.key += 'N', true;
+    if (v == Py_True) return found.key += 'T', true;
+    if (v == Py_False) return found.key += 'F', true;
+    if (PyFloat_CheckExact(v)) return found.add('f', PyFloat_AS_DOUBLE(v)), true;
+    if (PyLong_CheckExact(v)) {
+      int overflow = 0;
+      const long long number = PyLong_AsLongLongAndOverflow(v, &overflow);
+      return !overflow && (found.add('i', number), true);
+    }
+    if (PyUnicode_CheckExact(v)) {
+      Py_ssize_t size = 0;
+      const char* text = PyUnicode_AsUTF8AndSize(v, &size);
+      if (!text) return PyErr_Clear(), false;  // a lone surrogate
+      found.add('s', size);
+      found.key.append(text, size);
+      return true;
+    }
+    if (depth > kDeepest) return false;
+    if (PyList_CheckExact(v)) {
+      found.add('l', PyList_GET_SIZE(v));
+      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(v); ++i) {
+        if (!value(PyList_GET_ITEM(v, i), found, depth + 1)) return false;
+      }
+      return true;
+    }
+    if (PyTuple_Check(v)) return is_known(Py_TYPE(v), found) && items(v, found, depth + 1);
+    return tensor(v, found);
+  }
+
+  bool is_known(PyTypeObject* type, Found& found) const {
+    if (type == &PyTuple_Type) return found.key += 't', true;
+    for (size_t i = 0; i < tuples_.size(); ++i) {
+      if (reinterpret_cast<PyObject*>(type) == tuples_[i].ptr()) return found.add('k', i), true;
+    }
+    return false;
+  }
+  bool items(PyObject* v, Found& found, int depth) const {
+    found.add('(', PyTuple_GET_SIZE(v));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(v); ++i) {
+      if (!value(PyTuple_GET_ITEM(v, i), found, depth)) return false;
+    }
+    return true;
+  }
+
+  bool tensor(PyObject* v, Found& found) const {
+    const Torch& torch = torch_python();
+    PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(v));
+    if (type != torch.tensor.ptr() && type != torch.parameter.ptr()) return false;
+    // A tensor that is none but in name (of a transform, sparse, nested) has no address. One that is the negative of
+    // its memory has.
+    View seen;
+    if (!view(v, seen) || called(PyObject_CallMethodNoArgs(v, torch.is_neg.ptr())).ptr() != Py_False) return false;
+    const bool requires_grad = called(PyObject_GetAttr(v, torch.requires_grad.ptr())).ptr() == Py_True;
+    found.requires_grad |= requires_grad;
+    found.add(requires_grad ? 'G' : 'D', seen.scalar_type());
+    // A GPU's kernels may load several values at once where the address allows it.
+    if (seen.is_cuda()) found.add(aligned(seen) ? 'C' : 'c', seen.get_device_index());
+    const auto sizes = seen.sizes(), strides = seen.strides();
+    found.add('(', sizes.size());
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const int64_t both[] = {sizes[i], strides[i]};
+      found.add(',', both);
+    }
+    found.tensors.push_back(v);
+    return true;
+  }
+
+  static bool aligned(const View& seen) { return reinterpret_cast<uintptr_t>(seen.data_ptr()) % 16 == 0; }
+  static py::object called(PyObject* result) {
+    if (!result) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(result);
+  }
+
+  const std::vector<py::object> tuples_;
+};
+
+// -- the plan of a call ------------------------------------------------------------------------------------------------
+
+// A tensor that a call writes: how to allocate it as `model` is. That costs a third less where it is as an input is,
+// the one at the place `like` of the call's tensors; negative where none is.
+class Result {
+ public:
+  Result(const py::object& model, int like)
+      : like_(like),
+        size_(py::tuple(model.attr("shape"))),
+        stride_(model.attr("stride")()),
+        dtype_(model.attr("dtype")),
+        device_(model.attr("device")) {}
+
+  // Allocates the tensor, and lets `to` be a view of it.
+  py::object make(const py::tuple& tensors, View& to) const {
+    const Torch& torch = torch_python();
+    PyObject* const given[] = {size_.ptr(), stride_.ptr(), dtype_.ptr(), device_.ptr()};
+    PyObject* const made = like_ < 0
+                               ? PyObject_Vectorcall(torch.empty.ptr(), given, 2, torch.empty_names.ptr())
+                               : PyObject_CallOneArg(torch.empty_like.ptr(), PyTuple_GetItem(tensors.ptr(), like_));
+    if (!made) throw py::error_already_set();
+    py::object result = py::reinterpret_steal<py::object>(made);
+    if (!view(made, to)) throw std::runtime_error("torch made a tensor without an address");
+    return result;
+  }
+
+ private:
+  int like_;
+  py::object size_, stride_, dtype_, device_;
+};
+
+using Model = std::optional<std::pair<py::object, int>>;  // null where the call has no such result
+
+std::vector<std::optional<Result>> results_of(const std::vector<Model>& models) {
+  std::vector<std::optional<Result>> found;
+  for (const Model& model : models) {
+    found.push_back(model ? std::optional<Result>(std::in_place, model->first, model->second) : std::nullopt);
+  }
+  return found;
+}
+
+// The places of a layer's tensors among those of a call; negative where one is absent.
+using Places = std::vector<int>;
+
+class Plan {
+ protected:
+  Plan(Arguments layer, Places places) : layer_(std::move(layer)), places_(std::move(places)) {}
+
+  // The arguments of a call. They are a copy, because threads share the plan.
+  Arguments arguments(const py::tuple& tensors) const {
+    Arguments result = layer_;
+    auto place = places_.begin();
+    result.each_tensor([&](auto& tensor) { put(tensors, *place++, tensor); });
+    return result;
+  }
+  static void put(const py::tuple& tensors, int place, View& to) {
+    if (!view(PyTuple_GetItem(tensors.ptr(), place), to)) throw std::runtime_error("a tensor has no address");
+  }
+  static void put(const py::tuple& tensors, int place, std::optional<View>& to) {
+    if (place >= 0) put(tensors, place, to.emplace());
+  }
+
+  const Arguments layer_;
+  const Places places_;
+};
+
+// `places` are those of the tensors in the order of Gradient, `models` the outputs in the order of Outputs, None
+// where the call has none.
+class ForwardPlan : public Plan {
+ public:
+  ForwardPlan(Arguments layer, Places places, const std::vector<Model>& models)
+      : Plan(std::move(layer), std::move(places)), results_(results_of(models)) {
+    for (const auto& result : results_) count_ += result.has_value();
+  }
+
+  // The outputs that the call has.
+  py::tuple run(const py::tuple& tensors) const {
+    const Arguments a = arguments(tensors);
+    Outputs outputs{View()};
+    py::tuple made(count_);
+    size_t next = 0, filled = 0;
+    each_output(outputs, [&](auto& output) { make(next++, output, tensors, made, filled); });
+    {
+      const py::gil_scoped_release released;
+      run_forward(a, outputs);
+    }
+    return made;
+  }
+
+ private:
+  void make(size_t which, View& to, const py::tuple& tensors, const py::tuple& made, size_t& filled) const {
+    PyTuple_SET_ITEM(made.ptr(), filled++, results_[which]->make(tensors, to).release().ptr());
+  }
+  void make(size_t which, std::optional<View>& to, const py::tuple& tensors, const py::tuple& made,
+            size_t& filled) const {
+    if (results_[which]) make(which, to.emplace(), tensors, made, filled);
+  }
+
+  const std::vector<std::optional<Result>> results_;
+  size_t count_ = 0;
+};
+
+// `incoming` are the places of the gradients that come in, in the order of Incoming; `models` the gradients of the
+// tensors in the order of Gradient, None where one is not needed; `outgoing` their places in what is returned.
+class BackwardPlan : public Plan {
+ public:
+  BackwardPlan(Arguments layer, Places places, Places incoming, const std::vector<Model>& models, Places outgoing,
+               size_t count)
+      : Plan(std::move(layer), std::move(places)),
+        incoming_(std::move(incoming)),
+        outgoing_(std::move(outgoing)),
+        count_(count),
+        results_(results_of(models)) {}
+
+  // The gradients at their places in a tuple of `count`, None elsewhere.
+  py::tuple run(const py::tuple& tensors) const {
+    const Arguments a = arguments(tensors);
+    Incoming incoming;
+    auto place = incoming_.begin();
+    each_output(incoming, [&](auto& gradient) { put(tensors, *place++, gradient); });
+    Gradients gradients;
+    py::tuple made(count_);
+    for (size_t i = 0; i < count_; ++i) PyTuple_SET_ITEM(made.ptr(), i, Py_NewRef(Py_None));
+    for (size_t i = 0; i < results_.size(); ++i) {
+      if (results_[i]) made[outgoing_[i]] = results_[i]->make(tensors, gradients[i].emplace());
+    }
+    {
+      const py::gil_scoped_release released;
+      run_backward(incoming, a, gradients);
+    }
+    return made;
+  }
+
+ private:
+  const Places incoming_, outgoing_;
+  const size_t count_;
+  const std::vector<std::optional<Result>> results_;
+};
+
+// The names that the macros of layer.h use, of a View.
+namespace of_views {
+using Tensor = View;
+using Optional = std::optional<View>;
+using Models = std::vector<Model>;
+
+void check(const Places& places, const py::tuple& tensors) {
+  for (int place : places) {
+    if (place >= static_cast<int>(tensors.size())) throw std::out_of_range("a place behind the tensors of the call");
+  }
+}
+
+// `tensors` are those of the call.
+std::unique_ptr<ForwardPlan> plan_forward(const py::tuple& tensors, Places places, const Models& models,
+                                          HNN_LAYER_PARAMETERS) {
+  check(places, tensors);
+  return std::make_unique<ForwardPlan>(Arguments(HNN_LAYER_ARGUMENTS), std::move(places), models);
+}
+std::unique_ptr<BackwardPlan> plan_backward(const py::tuple& tensors, Places places, Places incoming,
+                                            const Models& models, Places outgoing, size_t count, HNN_LAYER_PARAMETERS) {
+  check(places, tensors);
+  check(incoming, tensors);
+  return std::make_unique<BackwardPlan>(Arguments(HNN_LAYER_ARGUMENTS), std::move(places), std::move(incoming), models,
+                                        std::move(outgoing), count);
+}
+}  // namespace of_views
+
+}  // namespace
+}  // namespace hnn
+
+void hnn::define_direct(py::module_& m) {
+  // Local, because several modules have classes of these names.
+  py::class_<Describer>(m, "Describer", py::module_local())
+      .def(py::init<std::vector<py::object>>())
+      .def("describe", &Describer::describe);
+  py::class_<ForwardPlan>(m, "ForwardPlan", py::module_local()).def("run", &ForwardPlan::run);
+  py::class_<BackwardPlan>(m, "BackwardPlan", py::module_local()).def("run", &BackwardPlan::run);
+  m.def("plan_forward", &of_views::plan_forward);
+  m.def("plan_backward", &of_views::plan_backward);
+}
