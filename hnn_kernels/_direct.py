@@ -53,6 +53,10 @@ def _usual() -> tuple[int, int]:
 _INCLUDED, _EXCLUDED_BEFORE = _usual()
 # In torch 2.11 a backward pass excludes names, too. A torch without named tensors does not know them.
 _NAMES = torch._C._parse_dispatch_key("Named")
+# Autocast takes its keys out. The operators have no rule of it, so it changes nothing here.
+_AUTOCAST = 0
+for _name in ("AutocastCPU", "AutocastCUDA"):
+    _AUTOCAST |= torch._C.DispatchKeySet(torch._C._parse_dispatch_key(_name)).raw_repr()
 _EXCLUDED = (_EXCLUDED_BEFORE, _EXCLUDED_BEFORE | (torch._C.DispatchKeySet(_NAMES).raw_repr() if _NAMES else 0))
 
 
@@ -60,11 +64,11 @@ def plain() -> bool:
     """Tell if nothing is at work that has to see operators, or that gives a tensor another meaning.
 
     The thread's dispatch keys tell of dispatch modes (FakeTensorMode, FlopCounterMode), transforms (torch.func, vmap),
-    tracers, functionalisation, autocast and inference mode.
+    tracers, functionalisation and inference mode.
     """
     return (
         _include().raw_repr() == _INCLUDED
-        and _exclude().raw_repr() in _EXCLUDED
+        and _exclude().raw_repr() | _AUTOCAST in _EXCLUDED
         and not _function_mode()
         and not _profiled()
         and forward_ad._current_level < 0
