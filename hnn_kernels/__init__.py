@@ -7,6 +7,7 @@ from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
+from .graphs import Graphed, TrainingStep
 from .memory import PageFaultWarning, keep_what_is_freed
 from .products import spike_conv2d, spike_linear, spikes_can_gain
 from .state import LIFState
@@ -18,9 +19,11 @@ __all__ = [
     "SURROGATES",
     "Backend",
     "Explanation",
+    "Graphed",
     "LIFState",
     "PageFaultWarning",
     "ReferenceWarning",
+    "TrainingStep",
     "__version__",
     "backends",
     "encode_duplicate",

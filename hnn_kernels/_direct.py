@@ -51,13 +51,18 @@ def _usual() -> tuple[int, int]:
 
 
 _INCLUDED, _EXCLUDED_BEFORE = _usual()
+
+
+def _bits(*names: str) -> int:
+    """Return a set of dispatch keys, without those that this torch does not know."""
+    keys = (torch._C._parse_dispatch_key(name) for name in names)
+    return functools.reduce(int.__or__, (torch._C.DispatchKeySet(key).raw_repr() for key in keys if key), 0)
+
+
 # In torch 2.11 a backward pass excludes names, too. A torch without named tensors does not know them.
-_NAMES = torch._C._parse_dispatch_key("Named")
+_EXCLUDED = (_EXCLUDED_BEFORE, _EXCLUDED_BEFORE | _bits("Named"))
 # Autocast takes its keys out. The operators have no rule of it, so it changes nothing here.
-_AUTOCAST = 0
-for _name in ("AutocastCPU", "AutocastCUDA"):
-    _AUTOCAST |= torch._C.DispatchKeySet(torch._C._parse_dispatch_key(_name)).raw_repr()
-_EXCLUDED = (_EXCLUDED_BEFORE, _EXCLUDED_BEFORE | (torch._C.DispatchKeySet(_NAMES).raw_repr() if _NAMES else 0))
+_AUTOCAST = _bits("AutocastCPU", "AutocastCUDA")
 
 
 def plain() -> bool:

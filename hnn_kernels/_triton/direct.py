@@ -15,7 +15,7 @@ from torch import Tensor
 from triton import knobs
 
 from .._layer import FILTER_COEFFICIENTS, TENSORS, Layer
-from .launch import Call, Outputs, Tensors, backward_call, forward_call, learnt_of, per_neuron, sum_to
+from .launch import Call, Outputs, Tensors, backward_call, forward_call, learnt_of, per_neuron, summed_axes
 
 # A tensor of a call, and the place of one of the call's tensors that it is allocated like; -1 for none.
 Model = tuple[Tensor, int]
@@ -26,9 +26,10 @@ _address = Tensor.data_ptr
 def _unwatched() -> bool:
     """Tell if no hook wants to hear of launches, and nothing changes how kernels are compiled, as a profiler does."""
     runtime = knobs.runtime
+    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
     return not (
-        runtime.launch_enter_hook.calls
-        or runtime.launch_exit_hook.calls
+        getattr(enter, "calls", enter)  # a chain of hooks, or one that was put in its place
+        or getattr(leave, "calls", leave)
         or runtime.add_stages_inspection_hook is not None
         or knobs.compilation.instrumentation_mode
     )
@@ -56,6 +57,7 @@ class _Launch:
         with torch.cuda.device(index):
             compiled = call.kernel.warmup(*call.arguments, grid=call.grid, **call.options)
             self._run = compiled.run  # loads it, if no call has
+        self._compiled = compiled  # keeps the function loaded
         self._function, self._metadata = compiled.function, compiled.packed_metadata
         places = {id(tensor): place for place, tensor in enumerate(tensors)}
         # What is no tensor stands behind the tensors.
@@ -136,19 +138,21 @@ class _Backward:
         learnt = learnt_of(needs)
         self._none: list[Tensor | None] = [None] * count
         self._allocators: list[Callable[[Sequence[Tensor]], Tensor]] = []
-        self._sums: list[tuple[int, torch.Size | None, bool]] = []
+        self._places: list[int] = []
+        self._sums: list[tuple[int, list[int], torch.Size]] = []  # of the gradients per neuron
         gradients: list[Tensor | None] = []
         for name, model, place in zip(TENSORS, models, outgoing, strict=True):
             if model is None:
                 gradients.append(None)
                 continue
             gradient, like = model[0].detach(), model[1]
-            shape = None
             if name in learnt:
                 shape, like, gradient = gradient.shape, -1, per_neuron(layer, name)
+                axes = summed_axes(gradient, shape, name in FILTER_COEFFICIENTS)
+                self._sums.append((len(self._places), axes, shape))
             gradients.append(gradient)
+            self._places.append(place)
             self._allocators.append(_allocator(gradient, like))
-            self._sums.append((place, shape, name in FILTER_COEFFICIENTS))
         self._launch = None
         if math.prod(layer.shape):
             given = Outputs(*(None if place < 0 else tensors[place] for place in incoming))
@@ -164,9 +168,11 @@ class _Backward:
         made = [allocate(tensors) for allocate in self._allocators]
         if self._launch is not None:
             self._launch(*tensors, *made)
+        for i, axes, shape in self._sums:
+            made[i] = made[i].sum(axes, keepdim=True).view(shape)
         result = self._none.copy()
-        for (place, shape, stacked), gradient in zip(self._sums, made, strict=False):  # the workspace comes last
-            result[place] = gradient if shape is None else sum_to(gradient, shape, stacked)
+        for place, gradient in zip(self._places, made, strict=False):  # the workspace comes last
+            result[place] = gradient
         return tuple(result)
 
 

@@ -189,7 +189,9 @@ def backward(*arguments) -> list[Tensor]:
         call, _ = backward_call(incoming, layer, Tensors(*gradients.values()), learnt)
         call.start(layer)
     for name in learnt:
-        gradients[name] = sum_to(gradients[name], getattr(layer, name).shape, name in FILTER_COEFFICIENTS)
+        shape = getattr(layer, name).shape
+        axes = summed_axes(gradients[name], shape, name in FILTER_COEFFICIENTS)
+        gradients[name] = gradients[name].sum(axes, keepdim=True).view(shape)
     return present(gradients.values())
 
 
@@ -244,12 +246,14 @@ def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
     return layer.current.new_empty((segments - 1, slots, math.prod(layer.shape)), dtype=dtype)
 
 
-def sum_to(gradient: Tensor, shape: torch.Size, stacked: bool) -> Tensor:
-    """Sum a gradient per neuron to the coefficient's ``shape``, behind the axis of taps if it has one."""
-    if not stacked:
-        return gradient.sum_to_size(shape).contiguous()
+def summed_axes(gradient: Tensor, shape: torch.Size, stacked: bool) -> list[int]:
+    """Return the axes of a gradient per neuron over which a coefficient of this shape is broadcast.
+
+    With ``stacked`` both have the axis of taps in front. B is always one of the axes.
+    """
     padding = (1,) * (gradient.dim() - len(shape))
-    return gradient.sum_to_size((shape[0], *padding, *shape[1:])).reshape(shape).contiguous()
+    full = (-1, *padding, *shape[1:]) if stacked else (*padding, *shape)
+    return [axis for axis, size in enumerate(full) if size == 1]
 
 
 implement("triton", forward, backward)

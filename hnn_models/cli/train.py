@@ -93,6 +93,9 @@ def train(
     device: Device = "auto",
     backend: Backend = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="On a GPU: replay the network's passes as CUDA graphs.")
+    ] = False,
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Folder of the run; runs/DATASET-ARCHITECTURE by default.")
     ] = None,
@@ -165,6 +168,7 @@ def train(
             resume=resume,
             progress=progress,
             compiled=compiled,
+            graph=graph,
         )
     before = outcome.artificial
     report(

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
+from hnn_kernels import Graphed
 from hnn_kernels.nn import IIR, LIF
 
 from ..data.batches import Batches
@@ -40,6 +42,7 @@ class Classifier(lightning.LightningModule):
         images: the digest of the images that it is trained on, for its checkpoints.
         from_features: True if the batches hold features from ``network.encode_features`` instead of images.
         compiled: run the network through :func:`torch.compile`.
+        graph: replay the network's passes in training as CUDA graphs.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Classifier(lightning.LightningModule):
         *,
         from_features: bool = False,
         compiled: bool = False,
+        graph: bool = False,
     ) -> None:
         super().__init__()
         self.network = unwrapped(network)
@@ -67,8 +71,10 @@ class Classifier(lightning.LightningModule):
             compiled = compiled or own is not None or self.network._compiled_call_impl is not None
         else:  # a call, not forward alone, runs the network's hooks and what Module.compile made
             logits = (self.network if own is None else own).__call__
-        self._logits = torch.compile(logits) if compiled else logits
-        plain = not compiled and own is None and self.network._compiled_call_impl is None
+        self._logits: Callable[..., Tensor] = torch.compile(logits) if compiled else logits
+        if graph:
+            self._logits = Graphed(_Logits(self.network, logits))
+        plain = not (compiled or graph) and own is None and self.network._compiled_call_impl is None
         self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
         self._from_features = from_features
         self._silence = SilenceWatch(self.network)
@@ -232,6 +238,18 @@ class Classifier(lightning.LightningModule):
         self._seconds_before = found["seconds"]
         ended = found["protocol"]["epochs"]
         self._continued = (*found.get("continued", ()), *([ended] if ended < self.protocol.epochs else []))
+
+
+class _Logits(nn.Module):
+    """The way from a batch to the logits as a module, which has the parameters of the network."""
+
+    def __init__(self, network: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self._logits = logits
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self._logits(inputs)
 
 
 def _sampler(loader: Any) -> Batches:

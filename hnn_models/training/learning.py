@@ -64,6 +64,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     compiled: bool = False,
+    graph: bool = False,
 ) -> Outcome:
     """Train ``network`` on the training part of ``images``, set it to its best epoch, and test that.
 
@@ -98,6 +99,8 @@ def train(
         resume: continue the run in ``run_dir``, if there is one.
         progress: show progress bars on stderr.
         compiled: run the network through :func:`torch.compile`.
+        graph: replay the network's forward and backward pass as CUDA graphs (:class:`hnn_kernels.Graphed`). It
+            needs a CUDA device, and one process.
 
     Raises:
         TypeError: ``network`` is no such network, or ``images`` is no :class:`hnn_models.ImageSet`.
@@ -117,10 +120,10 @@ def train(
         pretrained = paths.file(pretrained, "pretrained")
     protocol = protocol.checked()
     resume, progress = flag("resume", resume), flag("progress", progress)
-    compiled = flag("compiled", compiled)
+    compiled, graph = flag("compiled", compiled), flag("graph", graph)
     trainer.warn_of_slow_precision(protocol.precision, device, stacklevel=3)  # the caller of this function
     with trainer.undisturbed(device), paths.naming(run_dir):
-        return _train(network, images, protocol, run_dir, device, pretrained, resume, progress, compiled)
+        return _train(network, images, protocol, run_dir, device, pretrained, resume, progress, compiled, graph)
 
 
 def _train(
@@ -133,18 +136,22 @@ def _train(
     resumed: bool,
     progress: bool,
     compiled: bool,
+    graph: bool,
 ) -> Outcome:
     network = unwrapped(given)
     network.plain_state(keep_dtypes=False)  # refuses, before training, a network that no checkpoint can describe
     divided = parts(network, images, protocol)
     trainer.check_precision(protocol.precision, device)
+    compiled_inside = compiled_in(given) is not None
+    if graph:
+        trainer.check_graph(device, compiled or compiled_inside or network._compiled_call_impl is not None)
     if pretrained is not None and not network.has_fixed_part:
         raise ValueError(
             f"pretrained is for separate learning (fixed_artificial=True); {network.architecture} is learnt as a whole"
         )
     _name_unseen(images, divided[0])
     batch = -(-min(protocol.batch_size, len(divided[0])) // launch().world)
-    footprint.require(network, protocol, device, batch, compiled=compiled or compiled_in(given) is not None)
+    footprint.require(network, protocol, device, batch, compiled=compiled or compiled_inside)
     digest = images.fingerprint()
     before = resume.stamps(run_dir)
     earlier = resume.earlier(run_dir, network, protocol, digest, resumed)
@@ -165,14 +172,14 @@ def _train(
                 torch.manual_seed(protocol.seed)
                 source = HybridNetwork(**network.pretraining_config)
                 artificial = _train(
-                    source, images, protocol, run_dir / "artificial", device, None, resumed, progress, compiled
+                    source, images, protocol, run_dir / "artificial", device, None, resumed, progress, compiled, graph
                 )
                 network.load_artificial(source)
             if earlier is not None and not _same_fixed_part(network, earlier.found.network):
                 raise ValueError(f"the run in {run_dir} cannot be resumed, it has another pretrained network")
         if not finished:
             continued = None if earlier is None else earlier.path
-            _fit(given, images, divided, protocol, digest, run_dir, device, continued, progress, compiled)
+            _fit(given, images, divided, protocol, digest, run_dir, device, continued, progress, compiled, graph)
         kept, end = (checkpoint.load(run_dir / name) for name in (resume.BEST, resume.LAST))
     checkpoint.restore(network, run_dir / resume.BEST)
     accuracy = evaluate(network, images, protocol, device=device, progress=progress)
@@ -192,6 +199,7 @@ def _fit(
     continued: Path | None,
     progress: bool,
     compiled: bool,
+    graph: bool,
 ) -> None:
     """Train all layers that are not fixed, from the beginning or from the checkpoint ``continued`` on."""
     network = unwrapped(given)
@@ -201,7 +209,7 @@ def _fit(
         _features(network, images, index, protocol, device) if from_features else images.subset(index).to(device)
         for index in divided[:2]
     )
-    module = Classifier(given, protocol, digest, from_features=from_features, compiled=compiled)
+    module = Classifier(given, protocol, digest, from_features=from_features, compiled=compiled, graph=graph)
     batches = loader(training, protocol.batch_size, protocol.seed, augmentation, launch().share)
     trainer.fitting(protocol, run_dir, device, progress).fit(
         module, batches, _evaluation_loader(validation), ckpt_path=continued, weights_only=True

@@ -31,6 +31,18 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise ValueError(f"precision '16-mixed' needs a CUDA device; '32-true' and 'bf16-mixed' work on {device.type}")
 
 
+def check_graph(device: torch.device, compiled: bool) -> None:
+    """Raise ValueError if the passes of a network, ``compiled`` or not, cannot be replayed as CUDA graphs."""
+    if device.type != "cuda":
+        raise ValueError(f"graph needs a CUDA device; the device is {str(device)!r}")
+    if launch() != ALONE:
+        raise ValueError(f"graph needs training in one process; this launch has {launch().world}")
+    if compiled:
+        raise ValueError(
+            "graph cannot be used with a compiled network: torch.compile(mode='reduce-overhead') has its own"
+        )
+
+
 def warn_of_slow_precision(precision: str, device: torch.device, stacklevel: int) -> None:
     """Warn, in one of the processes, if ``device`` has no instructions for the products of ``precision``.
 

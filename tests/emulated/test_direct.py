@@ -83,6 +83,28 @@ def test_a_captured_call_is_replayed(target, calls):
     assert torch.equal(captured.cpu(), hnn_kernels.lif(x.cpu(), 0.7, 0.5, backend="reference")[0])
 
 
+def test_a_hook_of_triton_hears_of_launches(target, calls):
+    if target.backend != "triton":
+        pytest.skip("they are Triton's")
+    from triton import knobs
+
+    x, heard = torch.randn(4, 2, 8, device="cuda", requires_grad=True), []
+    for _ in range(3):
+        expected = both_ways(
+            hnn_kernels.lif, {"current": x, "decay": 0.7, "reset_decay": 0.5, "backend": "triton"}, [x]
+        )
+    knobs.runtime.launch_enter_hook.add(heard.append)
+    try:
+        calls.clear()
+        found = both_ways(hnn_kernels.lif, {"current": x, "decay": 0.7, "reset_decay": 0.5, "backend": "triton"}, [x])
+    finally:
+        knobs.runtime.launch_enter_hook.remove(heard.append)
+    assert [one.get()["name"] for one in heard] == ["lif_forward_kernel", "lif_backward_kernel"]
+    assert calls == []
+    for one, other in zip(found, expected, strict=True):
+        equal(one, other)
+
+
 def test_a_plan_keeps_no_tensor(target):
     arguments = inputs((9, 2, 3, 5), device="cuda", kind="neuron") | {"backend": target.backend}
     learnt = [tensor.requires_grad_() for tensor in tensors(arguments).values()]

@@ -9,6 +9,7 @@ from benchmarks.core import graphs, workloads
 from benchmarks.core.cases import Case
 from benchmarks.providers.own import Own
 from benchmarks.suite import runner
+from hnn_kernels import IIR, Graphed, nn
 from support.fake_providers import PLAN
 from support.targets import emulated_device
 
@@ -43,6 +44,17 @@ def test_a_replay_does_what_the_calls_do(target):
     # Forward thrice alone, and thrice with backward, which is a launch too.
     assert emulated_device().launches - before >= 3 + 6
     assert captured.each((3.0, 9.0)) == (1.0, 2.0)
+
+
+def test_a_graphed_layer_replays_both_ways(target):
+    layer = nn.LIF(0.8, 0.7, axon=IIR.dual_exponential(4, 1), backend=target.backend)
+    graphed = Graphed(layer)
+    for seed in range(3):
+        x = torch.randn((9, 2, 5), generator=torch.Generator().manual_seed(seed)).cuda().requires_grad_()
+        grad = torch.linspace(-1, 1, 90).reshape(9, 2, 5).cuda()
+        found, expected = ((y, *torch.autograd.grad(y, x, grad)) for y in (graphed(x), layer(x)))
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one.detach().cpu(), other.detach().cpu())
 
 
 def test_a_call_that_waits_for_the_device_has_no_graph(target):

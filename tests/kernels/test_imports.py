@@ -8,7 +8,8 @@ from support.paths import TESTS
 # From the bottom to the top: numbers, lists and checks, the operators, the reference, the backends that implement them,
 # the choice of a backend, the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "_architectures", "_compiler", "memory"],
+    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "_architectures", "_compiler", "memory",
+     "graphs"],
     ["_generate.expressions"],
     ["_ops.*"],
     ["_noise", "filters"],
@@ -20,7 +21,8 @@ LAYERS = [
     ["_generate.*", "__main__", ""],
 ]
 PUBLIC = {
-    "functional", "coding", "products", "filters", "surrogates", "state", "reference", "memory", "neurons", "nn",
+    "functional", "coding", "products", "filters", "surrogates", "state", "reference", "memory", "graphs", "neurons",
+    "nn",
     "version", "__main__",
 }  # fmt: skip
 

@@ -36,6 +36,9 @@ def test_train_then_evaluate(tmp_path):
     shown = hnn(*evaluate).stdout
     assert f"test accuracy           {100 * trained['test_accuracy']:.2f} %" in shown
 
+    assert "graph needs a CUDA device; the device is 'cpu'" in refused(
+        "train", "A64-S10", *SMALL, "--graph", "--out", tmp_path / "graph"
+    )
     assert "already holds a run" in refused("train", "A64-S10", *SMALL, "--out", out)
     assert "has another steps (4, now 5)" in refused(
         "train", "A64-S10", *SMALL, "--lr", 0.002, "--batch-size", 32, "--out", out, "--resume", "--steps", 5
