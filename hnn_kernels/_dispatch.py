@@ -78,6 +78,7 @@ def _cpu() -> Backend:
 
     if _extensions.cpu is None:
         return Backend("cpu", (), f"the C++ kernels are not there: {_extensions.cpu_error}")
+    products.build_info = _extensions.cpu.build_info
     return Backend("cpu", ("cpu", "meta"), "", automatic=("cpu", "meta"))
 
 

@@ -5,10 +5,10 @@
 #include <stdexcept>
 #include <vector>
 
-#include "defined.h"
-#include "describe.h"
 #include "../direct.h"
 #include "../python_view.h"
+#include "defined.h"
+#include "describe.h"
 #include "reduce.h"
 #include "tiles.h"
 

@@ -210,8 +210,8 @@ ConvolutionCall describe(const Tensor& like, const Tensor& bits, int64_t channel
   return call;
 }
 
-// bits [B, H, bytes] and a weight [N, C, kh, kw], a contiguous bias [S, N], a row for each of S equal parts of the images:
-// [B, N, H', W'], channels last.
+// bits [B, H, bytes] and a weight [N, C, kh, kw], a contiguous bias [S, N], a row for each of S equal parts of the
+// images: [B, N, H', W'], channels last.
 Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vector<int64_t> padding) {
   const ProductKernels& chosen = kernels().products;
   const std::vector<int64_t> kernel{weight.size(2), weight.size(3)};

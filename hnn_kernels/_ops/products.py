@@ -5,7 +5,7 @@ bits (:mod:`hnn_kernels._ops.bits`). A bias has a row for each of some equal par
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 from torch.nn import functional
 
-from .. import _checks, _extensions
+from .. import _checks
 from . import batching
 from .autograd import Undifferentiable, apply_below, call_backward, transformed
 from .bits import from_lines, lines, pack, row_bytes, unpack
@@ -192,8 +192,12 @@ def conv2d_gains(channels: int, outputs: int) -> bool:
     return channels >= _CHANNELS and any(outputs >= least for least, _ in _LIMITS["spike_conv2d_backward"])
 
 
+# Tells of the compiled kernels. hnn_kernels/_dispatch.py, which loads them, puts it here.
+build_info: Callable[[], Mapping[str, str]] | None = None
+
+
 def _plain_kernels() -> bool:
-    return _extensions.cpu is not None and _extensions.cpu.build_info()["instruction_set"] == "default"
+    return build_info is not None and build_info()["instruction_set"] == "default"
 
 
 def _sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtype: torch.dtype) -> bool:

@@ -8,8 +8,18 @@ from support.paths import TESTS
 # From the bottom to the top: numbers, lists and checks, the operators, the reference, the backends that implement them,
 # the choice of a backend, the functions, the modules, the package.
 LAYERS = [
-    ["version", "surrogates", "state", "_checks", "_layer", "_sources", "_architectures", "_compiler", "memory",
-     "graphs"],
+    [
+        "version",
+        "surrogates",
+        "state",
+        "_checks",
+        "_layer",
+        "_sources",
+        "_architectures",
+        "_compiler",
+        "memory",
+        "graphs",
+    ],
     ["_generate.expressions"],
     ["_ops.*"],
     ["_noise", "filters"],
@@ -22,8 +32,7 @@ LAYERS = [
 ]
 PUBLIC = {
     "functional", "coding", "products", "filters", "surrogates", "state", "reference", "memory", "graphs", "neurons",
-    "nn",
-    "version", "__main__",
+    "nn", "version", "__main__",
 }  # fmt: skip
 
 
