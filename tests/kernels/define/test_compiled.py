@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hnn_kernels import _extensions
-from hnn_kernels._define import compiled
+from hnn_kernels._define import compiled, cpp
 from support.defined import delay
 from support.paths import environment
 
@@ -199,3 +199,15 @@ def test_the_default_folder_is_the_users_own(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert compiled.folder() == tmp_path / "home" / ".cache" / "hnn_kernels"
     assert os.stat(compiled.folder()).st_mode & 0o077 == 0
+
+
+def test_the_headers_of_the_package_are_all_that_a_neuron_includes(cache, monkeypatch, tmp_path):
+    """What the installed package has is enough to compile."""
+    headers = compiled._flags()["defined"]["headers"]
+    for name in headers:
+        target = tmp_path / "csrc" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((compiled.CSRC / name).read_bytes())
+    monkeypatch.setattr(compiled, "CSRC", tmp_path / "csrc")
+    source = cpp.source(delay.step, "delay", "float32", False, "default")
+    assert compiled.load(source, (), "a neuron", "hnn_defined_kernels")
