@@ -1,4 +1,4 @@
-"""The examples of docs/neurons.md run."""
+"""The examples of docs/neurons.md compute what the page says."""
 
 import re
 
@@ -17,8 +17,7 @@ def test_there_are_three_examples():
 @pytest.mark.parametrize("number", range(3))
 def test_example(number):
     names: dict = {}
-    for code in (EXAMPLES[0].split("\n\n")[0], EXAMPLES[number]):  # the imports are in the first
-        exec(compile(code, f"docs/neurons.md, example {number}", "exec"), names)
+    exec(compile(EXAMPLES[number], f"docs/neurons.md, example {number}", "exec"), names)
     learnt = [value for value in names.values() if isinstance(value, torch.Tensor) and value.requires_grad]
     assert all(value.grad is not None and value.grad.isfinite().all() for value in learnt if value.is_leaf)
     if number == 0:
