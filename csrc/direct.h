@@ -1,5 +1,5 @@
-// Parts of a module's Python face: the direct way of a call, without torch's dispatcher (direct.inl), and on the CPU the
-// calls of defined neurons (cpu/defined.cpp).
+// Parts of a module's Python face: the direct way of a call, without torch's dispatcher (direct.inl), and on the CPU
+// the calls of defined neurons (cpu/defined.cpp).
 #pragma once
 
 #include <pybind11/pybind11.h>

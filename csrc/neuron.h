@@ -58,7 +58,7 @@ HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coeffi
   if (o.smooth) {
     spike = primitive(o.surrogate, v - c.threshold, inverse_width);
   } else {
-    spike = v >= c.threshold ? broadcast<V>(1) : V{};
+    spike = where_(v >= c.threshold, broadcast<V>(1), V{});
   }
   if (reset == kFilter) s.r = c.reset_decay * s.r + spike;
   if (reset == kSubtract) v = v - c.threshold * spike;

@@ -126,9 +126,9 @@ class Registration(NamedTuple):
 
 # The registry. The place of a backend is its rank: backend=None takes the first one that may be chosen on the device.
 # On a GPU, CUDA comes before Triton by a count of bytes and instructions (docs/gpu.md: backward, Triton reads the
-# current of 16 steps in 25 twice, CUDA only from 97 steps on). The measurement is outstanding. The reference is last,
-# because it is no kernel; explain() says so where it is all there is. The CPU's is first for tensors on "meta", which
-# all take alike: it asks for no GPU.
+# current of 16 steps in 25 twice, CUDA on an H100 only from 44 steps on). The measurement is outstanding. The
+# reference is last, because it is no kernel; explain() says so where it is all there is. The CPU's is first for tensors
+# on "meta", which all take alike: it asks for no GPU.
 REGISTRY = (
     Registration("cpu", _cpu),
     Registration("cuda", _cuda, _cuda_refuses),

@@ -1,8 +1,8 @@
-"""Write the tables of docs/gpu.md from the kernels' machine code. No GPU is needed.
+"""Write the tables of docs/gpu.md and docs/gpu-tables.md from the kernels' machine code. No GPU is needed.
 
     python -m benchmarks.gpu.page
 
-This needs Triton, and the CUDA kernels of the current source: the installed module with its three architectures.
+This needs Triton, and the CUDA module of the current source with code for compute capability 9.0 and with PTX.
 """
 
 import json
@@ -10,75 +10,60 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 from ..records.report import table
-from .machine_code import Loop, disassemble, loops, resources
-from .model import ARCHITECTURES, GPUS, Kernel
+from .machine_code import disassemble, resources, tool
+from .model import CAPABILITY, GPUS, STEPS, Call, Kernel
+from .walk import walk
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "gpu.md"
-# The sizes of the predicted times: steps and neurons.
-SIZES = ((25, 4 << 20), (100, 4 << 20), (25, 32 << 10))
-OUTSTANDING = "not yet measured"
-
-# The CUDA kernels of the page: the name of the function, and the form in csrc/cuda/choose.h (None without one).
-CUDA = {
-    ("lif", "forward"): ("forward", "5Plain"),
-    ("lif", "backward"): ("backward", "5PlainELb0"),
-    ("axon", "forward"): ("forward", "11UsualAxon20"),
-    ("axon", "backward"): ("backward", "11UsualAxon20ELb0"),
-    ("axon learnt", "forward"): ("forward", "11UsualAxon20"),
-    ("axon learnt", "backward"): ("backward", "11UsualAxon20ELb1"),
-    ("iir", "forward"): ("forward", "11OnlySynapseILi2ELi0"),
-    ("iir", "backward"): ("backward", "11OnlySynapseILi2ELi0EEELb0"),
-    ("gaussian", "forward"): ("encode_gaussian", None),
-    ("gaussian", "backward"): ("gaussian_backward", None),
-    ("poisson", "forward"): ("encode_poisson", None),
-}
-_DTYPES = {"fp32": "f", "bf16": "N3c108BFloat16E"}
-_NAMED = [(*which, dtype) for which in CUDA for dtype in _DTYPES]
+PAGE, TABLES = ROOT / "docs" / "gpu.md", ROOT / "docs" / "gpu-tables.md"
+_ARCHITECTURE = ("--gpu-architecture", f"sm_{CAPABILITY}")
 
 
-def cuda_kernels(capability: int, files: list[Path]) -> list[Kernel]:
-    """The page's CUDA kernels for a compute capability, from a library that contains it or from cubins."""
-    usage, code = {}, {}
-    for file in files:
-        architecture = () if file.suffix == ".cubin" else ("--gpu-architecture", f"sm_{capability}")
-        here = resources(file, *architecture)
-        wanted = [name for name in here if name.startswith(tuple(_start(*which) for which in _NAMED))]
-        if wanted:
-            code |= disassemble(file, "-fun", ",".join(wanted), *architecture)
-        usage |= here
-    result = []
-    for layer, direction, dtype in _NAMED:
-        (name,) = (n for n in code if n.startswith(_start(layer, direction, dtype)))
-        found, use = loops(code[name], shortest=layer == "iir"), usage[name]
-        result.append(Kernel("cuda", layer, direction, dtype, use["REG"], use["STACK"] + use["LOCAL"], found))
-    return result
+def kernels(backend: str, library: Path, capability: str) -> list[Kernel]:
+    """The page's kernels of a backend.
 
-
-def _start(layer: str, direction: str, dtype: str) -> str:
-    """The first part of the mangled name of a CUDA kernel."""
-    function, form = CUDA[layer, direction]
-    return f"_ZN8hnn_cuda{len(function)}{function}I{_DTYPES[dtype]}" + (f"NS_{form}" if form else "E")
-
-
-def triton_kernels(capabilities: list[int]) -> dict[int, list[Kernel]]:
-    """The page's Triton kernels by compute capability, compiled in a process of their own."""
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "tests" / "support" / "triton_aot.py"), "--page", *map(str, capabilities)]
+    Args:
+        backend: ``"cuda"`` or ``"triton"``.
+        library: the CUDA module.
+        capability: the compute capability of the emulated device on which the calls are recorded, such as ``"9.0"``.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
+    env |= {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "HNN_EMULATE": capability, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "tests" / "support" / "gpu_calls.py", backend]
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[int, list[Kernel]] = {capability: [] for capability in capabilities}
+    found: dict[tuple[str, ...], list[dict]] = defaultdict(list)
     for line in map(json.loads, run.stdout.splitlines()):
-        result[line["capability"]].append(triton_kernel(line, line["layer"], line["direction"], line["dtype"]))
+        found[line["layer"], line["direction"], line["dtype"]].append(line)
+    result = []
+    with tempfile.TemporaryDirectory() as folder:
+        for which, lines in found.items():
+            file, arguments = library, _ARCHITECTURE
+            if backend == "triton":
+                file, arguments = assembled(lines[0]["image"], Path(folder)), ()
+            (name,) = {line["name"] for line in lines}
+            use = resources(file, *arguments)[name]
+            code = disassemble(file, "-fun", name, *arguments)[name]
+            calls = {}
+            for line in lines:
+                lanes = line["neurons"] // (line["blocks"] * line["block"])
+                walked = walk(code, bytes.fromhex(line["parameters"]), CAPABILITY, line["block"])
+                calls[line["steps"]] = Call(line["steps"], lanes, line["block"], line["shared"], walked)
+            result.append(Kernel(backend, *which, use["REG"], use["STACK"] + use["LOCAL"], calls))
     return result
 
 
-def triton_kernel(facts: dict, layer: str, direction: str, dtype: str) -> Kernel:
-    """A kernel from a line of tests/support/triton_aot.py."""
-    found = [Loop(n, *({int(k): v for k, v in widths.items()} for widths in rest)) for n, *rest in facts["loops"]]
-    return Kernel("triton", layer, direction, dtype, facts["REG"], facts["STACK"] + facts["LOCAL"], found)
+def assembled(ptx: str, folder: Path) -> Path:
+    """Compile a Triton kernel's PTX as Triton does."""
+    source, to = folder / "kernel.ptx", folder / "kernel.cubin"
+    source.write_text(ptx)
+    target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)[1]
+    subprocess.run([tool("ptxas"), "--fmad=false", f"--gpu-name={target}", source, "-o", to], check=True)
+    return to
 
 
 def _title(kernel: Kernel) -> list[str]:
@@ -90,62 +75,59 @@ def _each(values) -> str:
     return values[0] if len(set(values)) == 1 else " / ".join(values)
 
 
-def resource_table(kernels: dict[int, list[Kernel]]) -> str:
-    """The table of each kernel's resources. Values that differ are given for sm_80 / sm_90 / sm_100."""
-    header = ["backend", "layer", "direction", "dtype", "registers", "spilled", "shared, T=25 / 100", "warps, T=25",
-              "warps, T=100", "bits per access", "instructions", "bytes"]  # fmt: skip
-    neurons, rows = SIZES[0][1], []
-    for same in zip(*kernels.values(), strict=True):
-        first = same[0]
-        warps = [_each(k.warps(c, t, neurons) for c, k in zip(kernels, same, strict=True)) for t in (25, 100)]
+def resource_table(found: list[Kernel]) -> str:
+    """The table of each kernel's resources. Values that differ are for 25 / 100 steps."""
+    header = ["backend", "layer", "direction", "dtype", "neurons per thread", "registers", "spilled", "shared", "warps",
+              "instructions", "bytes", "in flight"]  # fmt: skip
+    rows = []
+    for k in found:
+        shared = _each(k.calls[t].shared for t in STEPS)
         rows.append([
-            *_title(first), _each(k.registers for k in same), _each(k.spilled for k in same),
-            _each(first.shared_bytes(t) for t in (25, 100)), *warps, _each("+".join(map(str, k.widths)) for k in same),
-            _each(f"{k.instructions_per_step:.0f}" for k in same), _each(f"{k.loop_bytes:g}" for k in same),
+            *_title(k), _each(k.calls[t].lanes for t in STEPS), k.registers, k.spilled, shared,
+            _each(k.warps(t) for t in STEPS), _each(f"{k.instructions(t):.1f}" for t in STEPS),
+            _each(f"{k.bytes(t):.1f}" for t in STEPS), _each(f"{k.in_flight(t) / 1000:.0f}" for t in STEPS),
         ])  # fmt: skip
     return "\n".join(table(header, rows))
 
 
-def time_table(kernels: dict[int, list[Kernel]], name: str) -> str:
-    """The table for one GPU: the predicted microseconds, their multiple of the floor, and the bound that they reach."""
-    gpu, rows = GPUS[name], []
-    header = ["backend", "layer", "direction", "dtype"]
-    for steps, neurons in SIZES:
-        count = f"{neurons >> 20} Mi" if neurons >> 20 else f"{neurons >> 10} Ki"
-        header += [f"T={steps}, {count}", "measured"]
-    for kernel in kernels[gpu.capability]:
-        row = _title(kernel)
-        for steps, neurons in SIZES:
-            bounds = kernel.seconds(gpu, steps, neurons)
-            bound = max(bounds, key=bounds.get)
-            floor = neurons * steps * kernel.floor_bytes / gpu.bytes_per_s
-            row += [f"{bounds[bound] * 1e6:.1f} ({bounds[bound] / floor:.2f}, {bound})", OUTSTANDING]
-        rows.append(row)
+def share_table(found: list[Kernel]) -> str:
+    """The table of the predicted shares of a copy, with the bound that each comes from."""
+    header = ["backend", "layer", "direction", "dtype", *(f"{name}, T={t}" for name in GPUS for t in STEPS)]
+    rows = []
+    for kernel in found:
+        shares = [kernel.share(gpu, steps) for gpu in GPUS.values() for steps in STEPS]
+        rows.append([*_title(kernel), *(f"{100 * share:.0f} % ({bound})" for share, bound in shares)])
     return "\n".join(table(header, rows))
 
 
 def read(page: str) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the rows of the page's table of resources, by backend, layer, direction and dtype."""
+    """Return the rows of the table of resources, by backend, layer, direction and dtype."""
     text = re.search(r"<!-- resources -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1]
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     return {tuple(row[:4]): dict(zip(header, row, strict=True)) for row in rows}
 
 
+def put(page: Path, name: str, text: str) -> None:
+    """Replace a table of a page."""
+    new, count = re.subn(
+        rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{text}\n\g<2>", page.read_text(), count=1, flags=re.DOTALL
+    )
+    assert count == 1, f"{page.name} has no place for {name}"
+    page.write_text(new)
+
+
 def main() -> None:
-    """Replace the tables of the page."""
+    """Replace the tables of the pages."""
     from hnn_kernels import _extensions
 
-    triton = triton_kernels(list(ARCHITECTURES))
     library = Path(_extensions.cuda.__file__)
-    kernels = {c: cuda_kernels(c, [library]) + triton[c] for c in ARCHITECTURES}
-    page = PAGE.read_text()
-    tables = {"resources": resource_table(kernels)} | {name: time_table(kernels, name) for name in GPUS}
-    for name, text in tables.items():
-        page, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{text}\n\g<2>", page, count=1, flags=re.DOTALL
-        )
-        assert count == 1, f"docs/gpu.md has no place for {name}"
-    PAGE.write_text(page)
+    compiled = _extensions.cuda.build_info()["architectures"]
+    with_ptx = re.search(r"(\d+\.\d+)\+PTX", compiled)
+    if not with_ptx:
+        raise SystemExit(f"the CUDA module must have PTX; it has code for {compiled}")
+    found = kernels("cuda", library, with_ptx[1]) + kernels("triton", library, f"{CAPABILITY / 10}")
+    put(PAGE, "shares", share_table(found))
+    put(TABLES, "resources", resource_table(found))
 
 
 if __name__ == "__main__":

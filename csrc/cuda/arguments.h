@@ -14,6 +14,8 @@ struct Train {
   int64_t step = 0;
   int64_t stride[kMaxDims] = {};
   bool constant = false;  // no time axis: read once, or summed over time and written once
+  int element_bytes = 1;
+  int32_t one = 1;  // see Walk in trains.cuh
 };
 
 // A state, in the state dtype; null where it is absent. `step` is the stride of a filter state's first axis.
@@ -51,6 +53,8 @@ struct Axes {
   int64_t size[kMaxDims] = {};
   int dims = 0;
   bool few = false;  // the neurons can be counted in 32 bits
+  // The neurons lie one behind the other in all trains and results, and no other operand differs between them.
+  bool simple = false;
 };
 
 struct Call : Axes, Options {
@@ -84,7 +88,7 @@ struct ForwardCall : Call {
 struct BackwardCall : Call {
   // A window is cut into segments from its end, so that only its first may be shorter than `segment`. The current of
   // the last segment is read once, that of all others twice.
-  int segment = 1;
+  int segment = 1, segments = 0, last_segments = 0;  // the latter two in a whole window, and in the last one
   // States [slots, depth, neurons] at the segments' starts in a window; where there are several windows, the initial
   // state is in the last slot.
   void* starts = nullptr;
@@ -125,12 +129,21 @@ struct CodingCall : Axes {
 };
 
 // Threads per block. Small blocks spread a small layer over all multiprocessors; 64 still allow 2048 threads on each.
-constexpr int kForwardBlock = 128;
+constexpr int kForwardBlock = 64;
 constexpr int kBackwardBlock = 64;
 
-// Shared memory per block of the backward kernel: V (and R where coefficients are learnt) of one segment, 96 (48) steps
-// in float32. Nine such blocks, 576 threads, fit an H100 multiprocessor; with 8 to 16 loads of each in flight that
-// covers the latency of the memory. Below 48 KiB, so that no kernel attribute has to be set.
-constexpr int64_t kSharedBytes = 24 << 10;
+// Blocks of the backward kernel whose shared memory (V of one segment, R where coefficients are learnt, ...) fits a
+// multiprocessor: the segments are as long as that allows. With one neuron per thread, 576 threads have 4 to 8 loads in
+// flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
+// 44 KiB, 88 steps of two neurons or 43 of four.
+constexpr int kBackwardResident = 9;
+constexpr int kWideResident = 5;
+// Of every block, for the system; and the most that a block gets without an attribute of its kernel.
+constexpr int64_t kReservedBytes = 1 << 10;
+constexpr int64_t kMostSharedBytes = 48 << 10;
+
+// Threads with several neurons take over where there are this many for each multiprocessor. With fewer, one neuron per
+// thread is faster, because more threads hide more of the latency.
+constexpr int kWideThreads = 256;
 
 }  // namespace hnn::cuda

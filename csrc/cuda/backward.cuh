@@ -5,32 +5,35 @@
 
 namespace HNN_NAMESPACE {
 
-// Blocks per multiprocessor that the registers must allow. The plain layer's 80 registers a thread let 768 threads run
-// (128 registers and 512 threads in float64). Left alone, ptxas spills a few bytes to need a little less, or takes 110
-// for a schedule that is of no use here. The other forms have 96, or 128 where a filter of three histories is learnt.
-// In float64, and in the form for any filters, there is no real limit.
-template <class IO, class Form, bool kLearns>
-constexpr int kBackwardBlocks = kIsPlain<Form>                      ? (sizeof(IO) == 8 ? 8 : 12)
+// Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
+// threads with several neurons each have enough loads in flight. The plain layer's 80 registers a thread let 768
+// threads run (128 registers and 512 threads in float64). Left alone, ptxas spills a few bytes to need a little less,
+// or takes 110 for a schedule that is of no use here. The other forms have 96, or 128 where a filter of three histories
+// is learnt. In float64, and in the form for any filters, there is no real limit.
+template <class IO, class Form, int kLanes, bool kLearns>
+constexpr int kBackwardBlocks = kLanes > 1                          ? 8
+                                : kIsPlain<Form>                    ? (sizeof(IO) == 8 ? 8 : 12)
                                 : sizeof(IO) == 8 || Form::kGeneral ? 4
                                 : kLearns && Form::kDepth > 2       ? 8
                                                                     : 10;
 
-// One neuron's rows of shared memory: step i of the segment is element i * kRow of a row.
+// The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
 
 // Element `at` of a row. Before the segment, it is the history that the segment's start kept, newest first.
-template <class C>
-HNN_INLINE C row_or_history(const C* row, int at, const C* history, int64_t step) {
+template <class V>
+HNN_INLINE V row_or_history(const V* row, int at, const V* history, int64_t step) {
   return at >= 0 ? row[at] : history[(-at / kRow - 1) * step];
 }
 
-template <class IO, class Form, bool kLearns>
-__global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO, Form, kLearns>)
+template <class IO, class Form, int kLanes, bool kLearns>
+__global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO, Form, kLanes, kLearns>)
     backward(const __grid_constant__ hnn::cuda::BackwardCall call) {
-  using C = typename Element<IO>::Compute;
-  constexpr bool kSynapse = Form::template Synapse<C>::kPossible, kAxon = Form::template Axon<C>::kPossible;
-  const int64_t m = this_neuron();
-  if (m >= call.neurons) return;
+  using Pack = Packed<IO, kLanes>;
+  using V = Neurons<typename Element<IO>::Compute, kLanes>;
+  constexpr bool kSynapse = Form::template Synapse<V>::kPossible, kAxon = Form::template Axon<V>::kPossible;
+  const int64_t m = this_thread(), n = threads<kLanes>(call);
+  if (m >= n) return;
   Offsets at = {};
   struct {
     int64_t grad_out, grad_current;
@@ -38,63 +41,77 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
     HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
   } at_grad = {};
-  each_axis(call, m, [&](int axis, int64_t index) {
-    at.advance<Form>(call, axis, index);
-    at_grad.grad_out += index * call.grad_out.stride[axis];
-    at_grad.grad_current += index * call.grad_current.stride[axis];
+  find<kLanes>(
+      call, m, [&](int64_t place) { at.current = at.dense = at_grad.grad_out = at_grad.grad_current = place; },
+      [&](int axis, int64_t index) {
+        at.advance<Form>(call, axis, index);
 #define HNN_ADVANCE(name, Name) at_grad.grad_after_##name += index * call.grad_after_##name.stride[axis];
-    HNN_STATES(HNN_ADVANCE)
+        HNN_STATES(HNN_ADVANCE)
 #undef HNN_ADVANCE
-  });
-  Reader<IO, 1, !Form::kGeneral> current(call.current, at.current);
-  Reader<IO, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
-  Writer<IO, -1> grad_current(call.grad_current, at_grad.grad_current);
-  Layer<C, Form, kLearns> layer(call, at, m);
-  // The coefficients of a filter are learnt also from values before the segment, so the last one's start is kept too.
+      },
+      [&](int axis, int64_t index) {
+        at.current += index * call.current.stride[axis];
+        at.dense += index * call.dense[axis];
+        at_grad.grad_out += index * call.grad_out.stride[axis];
+        at_grad.grad_current += index * call.grad_current.stride[axis];
+      });
+  Reader<IO, kLanes, 1, !Form::kGeneral> current(call.current, at.current);
+  Reader<IO, kLanes, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
+  Writer<IO, kLanes, -1> grad_current(call.grad_current, at_grad.grad_current);
+  Layer<V, Form, kLearns> layer(call, at, n, m);
+  // The coefficients of a filter are learnt also from values before the segment, so the last one's start keeps those.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
   const bool membrane = layer.options.reset != kNoMembrane, again = Form::kUsual || call.rows > 0;
 #define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
   HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
-#define HNN_READ(name, Name) read<C>(call.grad_after_##name, at_grad.grad_after_##name),
-  Adjoint<C> adjoint = {HNN_STATES(HNN_READ)};
+  Adjoint<V> adjoint = {};
+  if (!call.simple) {
+#define HNN_READ(name, Name) \
+  if (call.grad_after_##name.data) adjoint.name = gather<V>(call.grad_after_##name, call, at_grad.grad_after_##name);
+    HNN_STATES(HNN_READ)
 #undef HNN_READ
-  layer.synapse.begin_backward(call.synapse, at.synapse);
-  layer.axon.begin_backward(call.axon, at.axon);
-  Coefficients<C> sum = {};
-  C total = 0;  // of a constant current's gradient
+  }
+  layer.synapse.begin_backward(call.synapse, call, at.synapse);
+  layer.axon.begin_backward(call.axon, call, at.axon);
+  Coefficients<V> sum = {};
+  V total = {};  // of a constant current's gradient
 
-  HNN_SHARED(C, shared);
-  C* const v = shared + threadIdx.x;  // V[t] is v[(t - begin) * kRow], and likewise the others
-#define HNN_ROW(name, Name) C* const name##_row = v + call.row_##name;
+  HNN_SHARED(V, shared);
+  // V[t] is v[(t - begin) * kRow], and likewise the others. What decays into the segment's first step lies before it.
+  V* const v = shared + kRow + threadIdx.x;
+#define HNN_ROW(name, Name) V* const name##_row = v + call.row_##name;
   HNN_LATER_STATES(HNN_ROW)
 #undef HNN_ROW
-  C *const x_row = v + call.row_x, *const y_row = v + call.row_y, *const f_row = v + call.row_f;
-  const int64_t n = call.neurons, state = call.depth * n;
-  C* const starts = static_cast<C*>(call.starts) + m;
+  V *const x_row = v + call.row_x, *const y_row = v + call.row_y, *const f_row = v + call.row_f;
+  const int64_t state = call.depth * n;
+  V* const starts = static_cast<V*>(call.starts) + m;
   if (call.windows > 1) layer.keep(starts + (call.slots - 1) * state, n);
 
 #pragma unroll 1
   for (int window = call.windows - 1; window >= 0; --window) {
     const int first = window * call.window, last = first + least(call.window, call.steps - first);
-    const int segments = last > first ? (last - first - 1) / call.segment + 1 : 0;
+    const int segments = window + 1 < call.windows ? call.segments : call.last_segments;
     const auto begin_of = [&](int segment) {
       const int begin = last - (segments - segment) * call.segment;
       return begin > first ? begin : first;
     };
     if (window > 0) {
-      layer.recall(static_cast<const C*>(call.checkpoints) + (window - 1) * state + m, n);
+      layer.recall(static_cast<const V*>(call.checkpoints) + (window - 1) * state + m, n);
     } else if (call.windows > 1) {
       layer.recall(starts + (call.slots - 1) * state, n);
     }
 #pragma unroll 1
     for (int i = 0; i < segments; ++i) {
       const bool ends = i + 1 == segments;
-      if (all_starts || !ends) layer.keep(starts + i * state, n);
-      if (ends) break;
+      if (ends) {
+        if (all_starts) layer.keep_filters(starts + i * state, n);
+        break;
+      }
+      layer.keep(starts + i * state, n);
       const int begin = begin_of(i);
       current.start(begin, begin_of(i + 1) - begin);
-      current.each([&](C x) { layer.step(x); });
+      current.each([&](V x, int) { layer.step(x); });
     }
 #pragma unroll 1
     for (int i = segments - 1; i >= 0; --i) {
@@ -102,36 +119,36 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       if (again) current.start(begin, end - begin);
       grad_out.start(end - 1, end - begin);  // early, so that their latency passes in the loop below
       grad_current.start(end - 1);
-      const C* const start = starts + i * state;
+      const V* const start = starts + i * state;
       if (i + 1 < segments) layer.recall(start, n);
-      const C before = layer.s.v;
-      int row = 0;
-      Trace<C> t = {};
-      if (again) {
-        current.each([&](C x) {
+      const V before = layer.s.v;
+      if (membrane && again) v[-kRow] = before;
+      int next = 0;
+      Trace<V> t = {};
+      const auto recompute = [&](V x, int i) {
+        const int row = next + i * kRow;
 #define HNN_KEEP(name, Name) \
   if (keeps_##name) name##_row[row] = layer.s.name;
-          HNN_LATER_STATES(HNN_KEEP)
+        HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
-          t = layer.step(x);
-          if (membrane) v[row] = t.potential;
-          if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
-          if (kLearns && kSynapse && call.row_y >= 0) y_row[row] = t.filtered;
-          if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
-          row += kRow;
-        });
-      }
-      C v_t = t.potential, spike_t = t.spike;
-      grad_out.each([&](C grad) {
-        if (again) row -= kRow;
-        C grad_f = grad;
-        const C grad_spike = layer.axon.backward_step(grad_f);
+        t = layer.step(x);
+        if (membrane) v[row] = t.potential;
+        if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
+        if (kLearns && kSynapse && call.row_y >= 0) y_row[row] = t.filtered;
+        if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
+      };
+      if (again) current.each(recompute, [&](int steps) { next += steps * kRow; });
+      V v_t = t.potential, spike_t = t.spike;
+      const auto adjoin = [&](V grad, int i) {
+        const int row = next - (i + 1) * kRow;
+        V grad_f = grad;
+        const V grad_spike = layer.axon.backward_step(grad_f);
         if constexpr (kLearns && kAxon) {
           if (call.axon.learns) {
             auto& axon = layer.axon;
-            const C* const history = start + (kStates + layer.synapse.depth()) * n;
+            const V* const history = start + (kStates + layer.synapse.depth()) * n;
             const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
-            C f = 0, spike = 0, unused;
+            V f = {}, spike = {}, unused;
             if (axon.feedback && call.row_f >= 0) f = row_or_history(f_row, oldest_f, history, n);
             if (axon.feedforward) {
               spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused)
@@ -141,30 +158,30 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
             axon.accumulate(grad_f, spike_t);
           }
         }
-        C grad_y = grad_spike;
+        V grad_y = grad_spike;
         if (membrane) {
-          const C v_before = row > 0 ? v[row - kRow] : before;
-          State<C> previous = {};
-          const C spike_before = layer.replay(v_before, previous.v);
+          const V v_before = v[row - kRow];
+          State<V> previous = {};
+          const V spike_before = layer.replay(v_before, previous.v);
           if (!Form::kUsual && row == 0) previous.v = before;  // which went through its reset
 #define HNN_READ(name, Name) \
   if (keeps_##name) previous.name = name##_row[row];
           HNN_LATER_STATES(HNN_READ)
 #undef HNN_READ
-          const Adjoint<C> after = adjoint;
-          C through_spike = 0;
-          const C at_v = slope(layer.options, v_t - layer.c.threshold, layer.inverse_width);
+          const Adjoint<V> after = adjoint;
+          V through_spike = {};
+          const V at_v = slope(layer.options, v_t - layer.c.threshold, layer.inverse_width);
           grad_y = backward_step(layer.options, adjoint, grad_spike, at_v, v_t, spike_t, layer.c, through_spike);
           if constexpr (kLearns) accumulate(layer.options, sum, grad_y, through_spike, spike_t, after, previous);
           v_t = v_before;
           spike_t = spike_before;
         }
-        const C grad_x = layer.synapse.backward_step(grad_y);
+        const V grad_x = layer.synapse.backward_step(grad_y);
         if constexpr (kLearns && kSynapse) {
           if (call.synapse.learns) {
             auto& synapse = layer.synapse;
-            const C* const history = start + kStates * n;
-            C y = 0, x = 0;
+            const V* const history = start + kStates * n;
+            V y = {}, x = {};
             if (synapse.feedback && call.row_y >= 0) {
               y = row_or_history(y_row, row - synapse.feedback * kRow, history, n);
             }
@@ -172,16 +189,17 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
               x = row_or_history(x_row, row - synapse.feedforward * kRow, history + synapse.feedback * n, n);
             }
             synapse.rewind(y, x);
-            synapse.accumulate(grad_y, call.row_x >= 0 ? x_row[row] : C(0));
+            synapse.accumulate(grad_y, call.row_x >= 0 ? x_row[row] : V{});
           }
         }
         total += grad_x;
         grad_current.put(grad_x);
-      });
+      };
+      grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
     }
   }
 
-  if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Element<IO>::narrow(total));
+  if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Pack::narrow(total));
 #define HNN_WRITE(name, Name) write(call.after_##name, at.dense, adjoint.name);
   HNN_STATES(HNN_WRITE)
 #undef HNN_WRITE

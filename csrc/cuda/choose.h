@@ -1,31 +1,13 @@
 // Chooses a kernel for run-time options.
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "../operators.h"
+#include "describe.h"
 #include "kernels.cuh"
 #include "lif.h"
 
 namespace hnn::cuda {
 
-using ForwardKernel = void (*)(ForwardCall);
-using BackwardKernel = void (*)(BackwardCall);
-
-struct Kernels {
-  const char* form;
-  ForwardKernel forward;
-  BackwardKernel backward[2];  // [1]: with gradients of coefficients
-};
-
-// clang-format off
-enum Form { kPlain, kNoFilters, kSynapse10, kSynapse20, kAxon10, kAxon20, kUsualAxon20, kAxon21, kGeneral, kForms };
-// clang-format on
-
-// The kernels of a dtype. They are defined in instances.cuh, and each dtype is compiled in a source of its own.
-template <class IO>
-const Kernels& kernels_of(Form form);
 inline const Kernels& kernels_of(ScalarType dtype, Form form) {
   switch (dtype) {
     case ScalarType::Double: return kernels_of<double>(form);
@@ -50,6 +32,16 @@ inline Form form_of(const Arguments& a) {
     return orders(a.axon, 1, 0) ? kAxon10 : orders(a.axon, 2, 1) ? kAxon21 : kGeneral;
   }
   return usual ? kPlain : kNoFilters;
+}
+
+// The kernel for a call. `which` takes the one of a direction from those of a form. Threads take several neurons where
+// these lie together and the device is full of such threads.
+template <class Call, class Which>
+auto choose(const Described<Call>& call, ScalarType dtype, Form form, int multiprocessors, Which which) {
+  const Form wide = form == kPlain ? kWidePlain : form == kUsualAxon20 ? kWideUsualAxon20 : form;
+  const auto several = which(kernels_of(dtype, wide));
+  const int64_t enough = int64_t{multiprocessors} * kWideThreads * several.lanes;
+  return call.neurons >= enough && call.packs(several.lanes) ? several : which(kernels_of(dtype, form));
 }
 
 }  // namespace hnn::cuda

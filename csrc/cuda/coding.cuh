@@ -71,7 +71,7 @@ HNN_INLINE void write(const hnn::cuda::Operand& operand, int64_t at, typename El
 // out[t] = value(noise[t])
 template <bool kNormal, class IO, class Value>
 HNN_INLINE void encode(const hnn::cuda::CodingCall& call, int64_t element, int64_t at_out, Value value) {
-  Writer<IO, 1> out(call.out, at_out);
+  Writer<IO, 1, 1> out(call.out, at_out);
   for (Noise noise(call, element); noise.left(); noise.go_on()) {
     float x[4];
     noise.generate<kNormal>(x);
@@ -86,7 +86,7 @@ template <class IO>
 __global__ void __launch_bounds__(hnn::cuda::kForwardBlock)
     encode_gaussian(const __grid_constant__ hnn::cuda::CodingCall call) {
   using C = typename Element<IO>::Compute;
-  const int64_t m = this_neuron();
+  const int64_t m = this_thread();
   if (m >= call.neurons) return;
   int64_t element = 0, at_mean = 0, at_log_std = 0, at_out = 0;
   each_axis(call, m, [&](int axis, int64_t index) {
@@ -103,7 +103,7 @@ template <class IO>
 __global__ void __launch_bounds__(hnn::cuda::kForwardBlock)
     encode_poisson(const __grid_constant__ hnn::cuda::CodingCall call) {
   using C = typename Element<IO>::Compute;
-  const int64_t m = this_neuron();
+  const int64_t m = this_thread();
   if (m >= call.neurons) return;
   int64_t element = 0, at_value = 0, at_out = 0;
   each_axis(call, m, [&](int axis, int64_t index) {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock)
     gaussian_backward(const __grid_constant__ hnn::cuda::CodingCall call) {
   using C = typename Element<IO>::Compute;
   using Bits = typename Element<IO>::Bits;
-  const int64_t m = this_neuron();
+  const int64_t m = this_thread();
   if (m >= call.neurons) return;
   int64_t element = 0, at_log_std = 0, at_grad_out = 0, at_grad_mean = 0, at_grad_log_std = 0;
   each_axis(call, m, [&](int axis, int64_t index) {

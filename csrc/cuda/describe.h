@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -37,6 +39,16 @@ inline void place_dense(Strides& stride, const Numbering& n) {
   for (int i = 0; i < n.dims; ++i) stride[i] = strides[n.axis[i]];
 }
 
+// Tells if the neurons lie one behind the other.
+inline bool in_order(const Strides& stride, const Numbering& n) {
+  int64_t next = 1;
+  for (int i = n.dims - 1; i >= 0; --i) {
+    if (n.size[i] != 1 && stride[i] != next) return false;
+    next *= n.size[i];
+  }
+  return true;
+}
+
 // Sets the axes: neighbours that advance together in every operand become one, and axes of size 1 are dropped.
 inline void merge_axes(Axes& axes, const Numbering& n, const std::vector<Strides*>& strides) {
   axes.neurons = n.neurons;
@@ -57,6 +69,7 @@ inline void merge_axes(Axes& axes, const Numbering& n, const std::vector<Strides
 inline Train train(const Numbering& n, const View& t, bool constant) {
   Train result;
   result.data = t.data_ptr();
+  result.element_bytes = static_cast<int>(t.element_size());
   result.constant = constant;
   result.step = constant ? 0 : t.strides()[0];
   place(result.stride, n, t, constant ? 0 : 1);
@@ -132,20 +145,44 @@ struct Described : Base {
     place_dense(this->dense, n);
   }
 
-  void merge_axes(const Numbering& n, const std::vector<Strides*>& others) {
-    std::vector<Strides*> strides{&this->current.stride, &this->dense};
-#define HNN_ADD(name, Name) strides.push_back(&this->name.stride);
+  // Sets the axes. `others`: the trains beside the current; `more`: operands of the direction.
+  void arrange(const Numbering& n, const std::vector<Train*>& others, std::vector<PerNeuron*> more = {}) {
+    trains_ = others;
+    trains_.push_back(&this->current);
+#define HNN_ADD(name, Name) more.push_back(&this->name);
     HNN_COEFFICIENTS(HNN_ADD)
     HNN_STATES(HNN_ADD)
 #undef HNN_ADD
-#define HNN_ADD(name, Name)                                                                   \
-  strides.insert(strides.end(), {&this->name.feedback.stride, &this->name.feedforward.stride, \
-                                 &this->name.state.stride, &this->name.grad_after.stride});
+#define HNN_ADD(name, Name) \
+  more.insert(more.end(), {&this->name.feedback, &this->name.feedforward, &this->name.state, &this->name.grad_after});
     HNN_FILTERS(HNN_ADD)
 #undef HNN_ADD
-    strides.insert(strides.end(), others.begin(), others.end());
-    hnn::cuda::merge_axes(*this, n, strides);
+    std::vector<Strides*> strides{&this->dense};
+    in_order_ = in_order(this->dense, n);
+    for (Train* train : trains_) {
+      in_order_ &= !train->data || in_order(train->stride, n);
+      strides.push_back(&train->stride);
+    }
+    this->simple = in_order_;
+    for (PerNeuron* operand : more) {
+      this->simple &= !operand->data;
+      strides.push_back(&operand->stride);
+    }
+    merge_axes(*this, n, strides);
   }
+  // Tells if a thread can take `lanes` neurons: one access to a train takes all of them.
+  bool packs(int lanes) const {
+    return in_order_ && this->few && this->dims > 0 && this->size[this->dims - 1] % lanes == 0 &&
+           std::all_of(trains_.begin(), trains_.end(), [&](const Train* train) {
+             const int64_t bytes = train->step * train->element_bytes;
+             return reinterpret_cast<uintptr_t>(train->data) % (lanes * train->element_bytes) == 0 &&
+                    train->step % lanes == 0 && std::abs(bytes) <= std::numeric_limits<int32_t>::max();
+           });
+  }
+
+ private:
+  std::vector<Train*> trains_;
+  bool in_order_ = false;
 };
 
 }  // namespace hnn::cuda

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "arguments.h"
+#include "lanes.cuh"
 
 namespace HNN_NAMESPACE {
 
@@ -20,14 +21,22 @@ struct FilterOffsets {
   }
 };
 
+// The values of a thread's neurons in an operand; those after the first are further along the innermost axis.
+template <class V>
+HNN_INLINE V gather(const hnn::cuda::PerNeuron& operand, const hnn::cuda::Axes& axes, int64_t at) {
+  const Scalar<V>* const from = static_cast<const Scalar<V>*>(operand.data) + at;
+  return make<V>([&](int i) { return __ldg(i ? from + i * operand.stride[axes.dims - 1] : from); });
+}
+
 // -- storage: coefficients and their gradients' sums, a[0..P) and b[0..Q]; history and its adjoint, y[P] and x[Q] -----
 
-template <class C, int kFeedback, int kFeedforward>
+// V: the values of a thread's neurons.
+template <class V, int kFeedback, int kFeedforward>
 struct InRegisters {
   static constexpr int feedback = kFeedback, feedforward = kFeedforward;
   static constexpr bool present = true;
-  C taps[kFeedback + kFeedforward + 1], sum[kFeedback + kFeedforward + 1];
-  C history[kFeedback + kFeedforward], adjoint[kFeedback + kFeedforward];
+  V taps[kFeedback + kFeedforward + 1], sum[kFeedback + kFeedforward + 1];
+  V history[kFeedback + kFeedforward], adjoint[kFeedback + kFeedforward];
 
   HNN_INLINE InRegisters(const hnn::cuda::Filter&, int64_t, int64_t) {}
 };
@@ -62,88 +71,101 @@ inline int64_t workspace_slots(int64_t feedback, int64_t feedforward, bool backw
 
 // -- the filter -----------------------------------------------------------------------------------------------------
 
-template <class C, class Storage>
+template <class V, class Storage>
 class Filter : public Storage {
+  using C = Scalar<V>;
+
  public:
   static constexpr bool kPossible = true;
   using Storage::adjoint, Storage::feedback, Storage::feedforward, Storage::history, Storage::present, Storage::sum,
       Storage::taps;
 
-  HNN_INLINE Filter(const hnn::cuda::Filter& filter, const FilterOffsets& at, int64_t neurons, int64_t m)
-      : Storage(filter, neurons, m) {
+  // The thread is the m-th of n.
+  HNN_INLINE Filter(const hnn::cuda::Filter& filter, const hnn::cuda::Axes& axes, const FilterOffsets& at, int64_t n,
+                    int64_t m)
+      : Storage(filter, n, m) {
     if (!present) return;
-    for (int p = 0; p < feedback; ++p) taps[p] = tap(filter.feedback, at.feedback, p);
-    for (int q = 0; q <= feedforward; ++q) taps[feedback + q] = tap(filter.feedforward, at.feedforward, q);
-    recall(filter.state.data ? static_cast<const C*>(filter.state.data) + at.state : nullptr, filter.state.step);
+    read_taps(0, feedback, filter.feedback, axes, at.feedback);
+    read_taps(feedback, feedforward + 1, filter.feedforward, axes, at.feedforward);
+    read_state(history, filter.state, axes, at.state);
   }
   HNN_INLINE int depth() const { return present ? feedback + feedforward : 0; }
 
-  HNN_INLINE C step(C x) { return present ? filter_step(feedback, feedforward, data(history), x, data(taps)) : x; }
-  // Loads the history from memory (zeros from null), and stores it.
-  HNN_INLINE void recall(const C* from, int64_t step) { load(history, from, step); }
-  HNN_INLINE void keep(C* to, int64_t step) const { store(to, step, history, 0, depth()); }
+  HNN_INLINE V step(V x) { return present ? filter_step(feedback, feedforward, data(history), x, data(taps)) : x; }
+  // Loads the history from dense memory, and stores it.
+  HNN_INLINE void recall(const V* from, int64_t step) {
+    for (int i = 0; i < depth(); ++i) history[i] = from[i * step];
+  }
+  HNN_INLINE void keep(V* to, int64_t step) const { store(to, step, history, 0, depth()); }
 
-  HNN_INLINE void begin_backward(const hnn::cuda::Filter& filter, const FilterOffsets& at) {
+  HNN_INLINE void begin_backward(const hnn::cuda::Filter& filter, const hnn::cuda::Axes& axes,
+                                 const FilterOffsets& at) {
     if (!present) return;
-    const C* const from = static_cast<const C*>(filter.grad_after.data);
-    load(adjoint, from ? from + at.grad_after : nullptr, filter.grad_after.step);
-    for (int i = 0; i <= depth(); ++i) sum[i] = 0;
+    read_state(adjoint, filter.grad_after, axes, at.grad_after);
+    for (int i = 0; i <= depth(); ++i) sum[i] = V{};
   }
   // Takes dL/dy from outside, replaces it by the whole dL/dy, and returns dL/dx.
-  HNN_INLINE C backward_step(C& grad_y) {
+  HNN_INLINE V backward_step(V& grad_y) {
     return present ? filter_backward_step(feedback, feedforward, data(adjoint), grad_y, data(taps)) : grad_y;
   }
   // Moves the history a step back: the newest values leave, `y` and `x` come in as the oldest.
-  HNN_INLINE void rewind(C y, C x) {
+  HNN_INLINE void rewind(V y, V x) {
     for (int p = 0; p + 1 < feedback; ++p) history[p] = history[p + 1];
     if (feedback) history[feedback - 1] = y;
     for (int q = 0; q + 1 < feedforward; ++q) history[feedback + q] = history[feedback + q + 1];
     if (feedforward) history[feedback + feedforward - 1] = x;
   }
-  HNN_INLINE void accumulate(C grad_y, C x) {
+  HNN_INLINE void accumulate(V grad_y, V x) {
     filter_accumulate(feedback, feedforward, data(sum), grad_y, x, data(history));
   }
-  // The gradients: of the first state, with its neuron `dense`, and of the coefficients.
-  HNN_INLINE void end_backward(const hnn::cuda::Filter& filter, int64_t dense, int64_t neurons, int64_t m,
+  // The gradients: of the first state, at the place `dense`, and of the coefficients.
+  HNN_INLINE void end_backward(const hnn::cuda::Filter& filter, int64_t dense, int64_t n, int64_t m,
                                bool learns) const {
     if (!present) return;
-    if (filter.after) store(static_cast<C*>(filter.after) + dense, neurons, adjoint, 0, depth());
+    if (filter.after) store(static_cast<V*>(filter.after) + dense, n, adjoint, 0, depth());
     if (!learns) return;
-    C* const to_feedback = static_cast<C*>(filter.partial_feedback);
-    C* const to_feedforward = static_cast<C*>(filter.partial_feedforward);
-    if (to_feedback) store(to_feedback + m, neurons, sum, 0, feedback);
-    if (to_feedforward) store(to_feedforward + m, neurons, sum, feedback, feedforward + 1);
+    V* const to_feedback = static_cast<V*>(filter.partial_feedback);
+    V* const to_feedforward = static_cast<V*>(filter.partial_feedforward);
+    if (to_feedback) store(to_feedback + m, n, sum, 0, feedback);
+    if (to_feedforward) store(to_feedforward + m, n, sum, feedback, feedforward + 1);
   }
 
  private:
   // An array as an argument of neuron.h, which takes pointers or anything with [].
-  static HNN_INLINE C* data(C* array) { return array; }
-  static HNN_INLINE Strided<C> data(Strided<C> array) { return array; }
+  static HNN_INLINE V* data(V* array) { return array; }
+  static HNN_INLINE Strided<V> data(Strided<V> array) { return array; }
 
-  static HNN_INLINE C tap(const hnn::cuda::Taps& taps, int64_t at, int i) {
-    return taps.data ? __ldg(static_cast<const C*>(taps.data) + at + i * taps.step) : static_cast<C>(taps.values[i]);
+  HNN_INLINE void read_taps(int begin, int count, const hnn::cuda::Taps& from, const hnn::cuda::Axes& axes,
+                            int64_t at) {
+    for (int i = 0; i < count; ++i) {
+      taps[begin + i] = axes.simple || !from.data ? same<V>(static_cast<C>(from.values[i]))
+                                                  : gather<V>(from, axes, at + i * from.step);
+    }
+  }
+  // The values of a state; zeros where it is absent.
+  template <class Array>
+  HNN_INLINE void read_state(Array& array, const hnn::cuda::PerNeuron& state, const hnn::cuda::Axes& axes, int64_t at) {
+    for (int i = 0; i < depth(); ++i) {
+      array[i] = axes.simple || !state.data ? V{} : gather<V>(state, axes, at + i * state.step);
+    }
   }
   template <class Array>
-  HNN_INLINE void load(Array& array, const C* from, int64_t step) {
-    for (int i = 0; i < depth(); ++i) array[i] = from ? from[i * step] : C(0);
-  }
-  template <class Array>
-  static HNN_INLINE void store(C* to, int64_t step, const Array& array, int begin, int count) {
+  static HNN_INLINE void store(V* to, int64_t step, const Array& array, int begin, int count) {
     for (int i = 0; i < count; ++i) to[i * step] = array[begin + i];
   }
 };
 
 // Stands for a filter that the kernel never has.
-template <class C>
+template <class V>
 struct NoFilter {
   static constexpr bool kPossible = false;
-  HNN_INLINE NoFilter(const hnn::cuda::Filter&, const FilterOffsets&, int64_t, int64_t) {}
+  HNN_INLINE NoFilter(const hnn::cuda::Filter&, const hnn::cuda::Axes&, const FilterOffsets&, int64_t, int64_t) {}
   HNN_INLINE int depth() const { return 0; }
-  HNN_INLINE C step(C x) { return x; }
-  HNN_INLINE void recall(const C*, int64_t) {}
-  HNN_INLINE void keep(C*, int64_t) const {}
-  HNN_INLINE void begin_backward(const hnn::cuda::Filter&, const FilterOffsets&) {}
-  HNN_INLINE C backward_step(C& grad_y) { return grad_y; }
+  HNN_INLINE V step(V x) { return x; }
+  HNN_INLINE void recall(const V*, int64_t) {}
+  HNN_INLINE void keep(V*, int64_t) const {}
+  HNN_INLINE void begin_backward(const hnn::cuda::Filter&, const hnn::cuda::Axes&, const FilterOffsets&) {}
+  HNN_INLINE V backward_step(V& grad_y) { return grad_y; }
   HNN_INLINE void end_backward(const hnn::cuda::Filter&, int64_t, int64_t, int64_t, bool) const {}
 };
 

@@ -6,14 +6,23 @@
 #include "device.h"
 #endif
 #include "backward.cuh"
-#include "choose.h"
 #include "forward.cuh"
+#include "lif.h"
 
 namespace hnn::cuda {
 
-template <class IO, class F>
+// The neurons of a thread of the wide forms: accesses of 64 bits. Kernels that learn have two at most, for the sake of
+// their registers.
+template <class IO>
+constexpr int kWide = 8 / sizeof(IO);
+
+template <class IO, class F, int kLanes = 1>
 constexpr Kernels instances(const char* name) {
-  return {name, hnn_cuda::forward<IO, F>, {hnn_cuda::backward<IO, F, false>, hnn_cuda::backward<IO, F, true>}};
+  constexpr int kLearning = kLanes > 2 ? 2 : kLanes;
+  return {
+      name,
+      {hnn_cuda::forward<IO, F, kLanes>, kLanes},
+      {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, F, kLearning, true>, kLearning}}};
 }
 template <class IO>
 const Kernels& kernels_of(Form form) {
@@ -26,7 +35,9 @@ const Kernels& kernels_of(Form form) {
                                         instances<IO, OnlyAxon<2, 0>>("axon (2, 0)"),
                                         instances<IO, UsualAxon20>("usual, axon (2, 0)"),
                                         instances<IO, OnlyAxon<2, 1>>("axon (2, 1)"),
-                                        instances<IO, General>("general")};
+                                        instances<IO, General>("general"),
+                                        instances<IO, Plain, kWide<IO>>("wide, plain"),
+                                        instances<IO, UsualAxon20, kWide<IO>>("wide, usual, axon (2, 0)")};
   return table[form];
 }
 

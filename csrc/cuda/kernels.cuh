@@ -1,7 +1,7 @@
-// The CUDA kernels: one thread takes one neuron through all steps. For the gradient it goes forward again, leaves the
-// values that the adjoint needs of a segment in shared memory, and then goes backward. Threads exchange nothing: a
-// thread's column of the shared memory is its own. So there is no synchronisation, and the host shim can run one thread
-// after the other.
+// The CUDA kernels: one thread takes one neuron, or a few neighbours (Lanes), through all steps. For the gradient it
+// goes forward again, leaves the values that the adjoint needs of a segment in shared memory, and then goes backward.
+// Threads exchange nothing: a thread's column of the shared memory is its own. So there is no synchronisation, and the
+// host shim can run one thread after the other.
 //
 // The values are in shared memory rather than in registers, because a loop may index its rows: the segment is as long
 // as the call needs, no unrolled step is wasted, and the registers are free for the loads in flight.
@@ -43,6 +43,7 @@ HNN_INLINE double atan_(double x) { return atan(x); }
 
 #include "../neuron.h"
 #include "filters.cuh"
+#include "lanes.cuh"
 #include "trains.cuh"
 
 namespace HNN_NAMESPACE {
@@ -53,10 +54,10 @@ namespace HNN_NAMESPACE {
 struct Plain {
   static constexpr bool kUsual = true, kGeneral = false;
   static constexpr int kDepth = 0;  // of the histories in registers
-  template <class C>
-  using Synapse = NoFilter<C>;
-  template <class C>
-  using Axon = NoFilter<C>;
+  template <class V>
+  using Synapse = NoFilter<V>;
+  template <class V>
+  using Axon = NoFilter<V>;
 };
 template <class Form>
 constexpr bool kIsPlain = Form::kUsual && Form::kDepth == 0;
@@ -66,14 +67,14 @@ struct NoFilters : Plain {
 template <int kFeedback, int kFeedforward>
 struct OnlySynapse : NoFilters {
   static constexpr int kDepth = kFeedback + kFeedforward;
-  template <class C>
-  using Synapse = Filter<C, InRegisters<C, kFeedback, kFeedforward>>;
+  template <class V>
+  using Synapse = Filter<V, InRegisters<V, kFeedback, kFeedforward>>;
 };
 template <int kFeedback, int kFeedforward>
 struct OnlyAxon : NoFilters {
   static constexpr int kDepth = kFeedback + kFeedforward;
-  template <class C>
-  using Axon = Filter<C, InRegisters<C, kFeedback, kFeedforward>>;
+  template <class V>
+  using Axon = Filter<V, InRegisters<V, kFeedback, kFeedforward>>;
 };
 // The paper's layer.
 struct UsualAxon20 : OnlyAxon<2, 0> {
@@ -83,10 +84,10 @@ struct UsualAxon20 : OnlyAxon<2, 0> {
 struct General {
   static constexpr bool kUsual = false, kGeneral = true;
   static constexpr int kDepth = 0;  // none in registers
-  template <class C>
-  using Synapse = Filter<C, InMemory<C>>;
-  template <class C>
-  using Axon = Filter<C, InMemory<C>>;
+  template <class V>
+  using Synapse = Filter<V, InMemory<V>>;
+  template <class V>
+  using Axon = Filter<V, InMemory<V>>;
 };
 
 // -- operands ---------------------------------------------------------------------------------------------------------
@@ -111,7 +112,8 @@ HNN_INLINE void each_axis(const hnn::cuda::Axes& call, int64_t m, F f) {
   }
 }
 
-// The places of a neuron in the operands that forward and backward share, and in their results per neuron.
+// The places of a thread's first neuron in the operands that forward and backward share, in elements; in trains and in
+// results per neuron in elements of all its neurons.
 struct Offsets {
   int64_t current, dense;
 #define HNN_DECLARE(name, Name) int64_t name;
@@ -122,91 +124,95 @@ struct Offsets {
 
   template <class Form>
   HNN_INLINE void advance(const hnn::cuda::Call& call, int axis, int64_t index) {
-    current += index * call.current.stride[axis];
 #define HNN_ADVANCE(name, Name) name += index * call.name.stride[axis];
     HNN_COEFFICIENTS(HNN_ADVANCE)
     HNN_STATES(HNN_ADVANCE)
 #undef HNN_ADVANCE
-    dense += index * call.dense[axis];
     if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, axis, index);
     if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, axis, index);
   }
 };
 
-template <class C>
-HNN_INLINE C read(const hnn::cuda::PerNeuron& operand, int64_t at) {
-  return operand.data ? __ldg(static_cast<const C*>(operand.data) + at) : C(0);
-}
-template <class C>
-HNN_INLINE C read(const hnn::cuda::Coefficient& operand, int64_t at) {
-  return operand.data ? __ldg(static_cast<const C*>(operand.data) + at) : static_cast<C>(operand.value);
-}
-template <class C>
-HNN_INLINE void write(void* data, int64_t at, C x) {
-  if (data) static_cast<C*>(data)[at] = x;
+template <class V>
+HNN_INLINE void write(void* data, int64_t at, V x) {
+  if (data) static_cast<V*>(data)[at] = x;
 }
 
-// -- the layer, of one neuron -----------------------------------------------------------------------------------------
+// -- the layer, of the neurons of one thread --------------------------------------------------------------------------
 
 // The intermediate results of one step.
-template <class C>
+template <class V>
 struct Trace {
-  C filtered, potential, spike, out;  // behind the synapse, in the membrane, behind it, behind the axon
+  V filtered, potential, spike, out;  // behind the synapse, in the membrane, behind it, behind the axon
 };
 
 // kAxonRuns: forward steps compute the axon. In backward only the gradients of its coefficients need that.
-template <class C, class Form, bool kAxonRuns>
+template <class V, class Form, bool kAxonRuns>
 struct Layer {
   Options options;
-  Coefficients<C> c;
-  C inverse_width;
-  State<C> s;
-  typename Form::template Synapse<C> synapse;
-  typename Form::template Axon<C> axon;
+  Coefficients<V> c;
+  V inverse_width;
+  State<V> s;
+  typename Form::template Synapse<V> synapse;
+  typename Form::template Axon<V> axon;
 
-  HNN_INLINE Layer(const hnn::cuda::Call& call, const Offsets& at, int64_t m)
-#define HNN_READ(name, Name) read<C>(call.name, at.name),
-      : c{HNN_COEFFICIENTS(HNN_READ)},
-        inverse_width(static_cast<C>(call.inverse_width)),
-        s{HNN_STATES(HNN_READ)},
+  // The thread is the m-th of n.
+  HNN_INLINE Layer(const hnn::cuda::Call& call, const Offsets& at, int64_t n, int64_t m)
+#define HNN_VALUE(name, Name) same<V>(static_cast<Scalar<V>>(call.name.value)),
+      : c{HNN_COEFFICIENTS(HNN_VALUE)},
+#undef HNN_VALUE
+        inverse_width(same<V>(static_cast<Scalar<V>>(call.inverse_width))),
+        s{},
+        synapse(call.synapse, call, at.synapse, n, m),
+        axon(call.axon, call, at.axon, n, m) {
+    if (!call.simple) {
+#define HNN_READ(name, Name) \
+  if (call.name.data) c.name = gather<V>(call.name, call, at.name);
+      HNN_COEFFICIENTS(HNN_READ)
 #undef HNN_READ
-        synapse(call.synapse, at.synapse, call.neurons, m),
-        axon(call.axon, at.axon, call.neurons, m) {
+#define HNN_READ(name, Name) \
+  if (call.name.data) s.name = gather<V>(call.name, call, at.name);
+      HNN_STATES(HNN_READ)
+#undef HNN_READ
+    }
     if constexpr (!Form::kUsual) options = call;
     if constexpr (!Form::kGeneral) options.smooth = false;
   }
 
-  HNN_INLINE Trace<C> step(C x) {
-    Trace<C> t;
+  HNN_INLINE Trace<V> step(V x) {
+    Trace<V> t;
     t.filtered = synapse.step(x);
     t.spike = forward_step(options, s, t.filtered, c, inverse_width, t.potential);
     t.out = kAxonRuns ? axon.step(t.spike) : t.spike;
     return t;
   }
   // The spike at a potential; `after` is what then decays into the next step.
-  HNN_INLINE C replay(C potential, C& after) const {
-    if constexpr (Form::kUsual) return after = potential, potential >= c.threshold ? C(1) : C(0);
-    State<C> state = {};
-    Coefficients<C> only = {};
+  HNN_INLINE V replay(V potential, V& after) const {
+    if constexpr (Form::kUsual) return after = potential, where_(potential >= c.threshold, broadcast<V>(1), V{});
+    State<V> state = {};
+    Coefficients<V> only = {};
     only.threshold = c.threshold;
-    C same;
+    V same;
     Options without_r = options;
     if (options.reset == kFilter) without_r.reset = kNone;
-    const C spike = forward_step(without_r, state, potential, only, inverse_width, same);
+    const V spike = forward_step(without_r, state, potential, only, inverse_width, same);
     after = state.v;
     return spike;
   }
 
   // Store the whole state, and load it.
-  HNN_INLINE void keep(C* to, int64_t step) const {
+  HNN_INLINE void keep(V* to, int64_t step) const {
     int i = 0;
 #define HNN_KEEP(name, Name) to[i++ * step] = s.name;
     HNN_STATES(HNN_KEEP)
 #undef HNN_KEEP
+    keep_filters(to, step);
+  }
+  HNN_INLINE void keep_filters(V* to, int64_t step) const {
     synapse.keep(to + kStates * step, step);
     if constexpr (kAxonRuns) axon.keep(to + (kStates + synapse.depth()) * step, step);
   }
-  HNN_INLINE void recall(const C* from, int64_t step) {
+  HNN_INLINE void recall(const V* from, int64_t step) {
     int i = 0;
 #define HNN_RECALL(name, Name) s.name = from[i++ * step];
     HNN_STATES(HNN_RECALL)
@@ -216,7 +222,29 @@ struct Layer {
   }
 };
 
-HNN_INLINE int64_t this_neuron() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+HNN_INLINE int64_t this_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+template <int kLanes>
+HNN_INLINE int64_t threads(const hnn::cuda::Axes& call) {
+  return static_cast<int64_t>(static_cast<uint64_t>(call.neurons) / kLanes);  // a shift
+}
 HNN_INLINE int least(int a, int b) { return a < b ? a : b; }
+
+// Sets the places of a thread's neurons. place(m) sets those in trains and results where they are the number of the
+// thread; advance(axis, index) adds the steps along an axis to the places in all other operands, and elsewhere() to
+// those in trains and results.
+template <int kLanes, class Place, class Advance, class Elsewhere>
+HNN_INLINE void find(const hnn::cuda::Call& call, int64_t m, Place place, Advance advance, Elsewhere elsewhere) {
+  if (kLanes > 1 || call.simple) place(m);
+  if (call.simple) return;
+  const auto step = [&](int axis, int64_t index) {
+    advance(axis, index);
+    if (kLanes == 1) elsewhere(axis, index);
+  };
+  if constexpr (kLanes > 1) {
+    each_axis(call, static_cast<uint32_t>(m * kLanes), step);
+  } else {
+    each_axis(call, m, step);
+  }
+}
 
 }  // namespace HNN_NAMESPACE

@@ -42,8 +42,10 @@ void forward(const Arguments& a, const Outputs& result) {
 #define HNN_DESCRIBE(name, Name) filter(call.name, result.name);
   HNN_FILTERS(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
-  call.merge_axes(n, {&call.out.stride});
-  device.launch<ForwardCall>(kernels_of(a.current.scalar_type(), form).forward, n.neurons, kForwardBlock, 0, call);
+  call.arrange(n, {&call.out});
+  const auto chosen = choose(call, a.current.scalar_type(), form, device.size().multiprocessors,
+                             [](const Kernels& kernels) { return kernels.forward; });
+  device.launch<ForwardCall>(chosen.kernel, n.neurons / chosen.lanes, kForwardBlock, 0, call);
 }
 
 // -- backward ---------------------------------------------------------------------------------------------------------
@@ -80,12 +82,8 @@ struct Partial {
   }
 };
 
-int64_t row_bytes(const Arguments& a) {
-  return kBackwardBlock * (state_dtype(a.current) == ScalarType::Double ? 8 : 4);
-}
-
-// The rows of shared memory that the options need, and how many steps of them fit.
-void divide(BackwardCall& call, const Arguments& a, const Gradients& g) {
+// The rows of shared memory that the options need, and how many steps of them fit. Returns their bytes per block.
+int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int lanes, int64_t multiprocessor_bytes) {
   const auto need = [&](Gradient which) { return g[which].has_value(); };
   int rows = a.membrane() ? 1 : 0;
   const auto row = [&](bool kept) { return kept ? rows++ : -1; };
@@ -103,8 +101,11 @@ void divide(BackwardCall& call, const Arguments& a, const Gradients& g) {
     call.window = call.steps;
     call.windows = 1;
   }
-  const int64_t step_bytes = rows * row_bytes(a);
-  const int64_t most = rows ? std::min<int64_t>(kSharedBytes / step_bytes, call.window) : call.window;
+  const int64_t row_bytes = kBackwardBlock * lanes * (state_dtype(a.current) == ScalarType::Double ? 8 : 4);
+  const int64_t block_bytes = multiprocessor_bytes / (lanes > 1 ? kWideResident : kBackwardResident) - kReservedBytes;
+  // One row is of what decays into the first step.
+  const int64_t fit = std::min(block_bytes, kMostSharedBytes) / row_bytes - 1;
+  const int64_t most = rows ? std::min<int64_t>(fit / rows, call.window) : call.window;
   call.segment = static_cast<int>(std::max<int64_t>(most, 1));
   const auto place = [&](int& at, int index) { at = index < 0 ? -1 : index * call.segment * kBackwardBlock; };
 #define HNN_PLACE(name, Name) place(call.row_##name, row_##name);
@@ -113,6 +114,7 @@ void divide(BackwardCall& call, const Arguments& a, const Gradients& g) {
   place(call.row_x, x);
   place(call.row_y, y);
   place(call.row_f, f);
+  return rows ? (rows * call.segment + 1) * row_bytes : 0;
 }
 
 void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) {
@@ -121,12 +123,13 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   const Form form = form_of(a);
   Described<BackwardCall> call(a, n);
   if (incoming.out) call.grad_out = train(n, *incoming.out, a.count());
-  if (data(g[kCurrent])) call.grad_current = train(n, *g[kCurrent], a.constant());
-  std::vector<Strides*> strides{&call.grad_out.stride, &call.grad_current.stride};
+  const auto grad_current = g[kCurrent];
+  if (data(grad_current)) call.grad_current = train(n, *grad_current, a.constant());
+  std::vector<PerNeuron*> operands;
 #define HNN_DESCRIBE(name, Name)                                                      \
   per_neuron(call.grad_after_##name, n, a.membrane() ? incoming.name : std::nullopt); \
   call.after_##name = data(g[k##Name]);                                               \
-  strides.push_back(&call.grad_after_##name.stride);
+  operands.push_back(&call.grad_after_##name);
   HNN_STATES(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
 
@@ -152,17 +155,20 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   filter(call.name, incoming.name, k##Name##Feedback, k##Name##Feedforward, k##Name##State);
   HNN_FILTERS(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
-  call.merge_axes(n, strides);
+  call.arrange(n, {&call.grad_out, &call.grad_current}, operands);
 
-  divide(call, a, g);
-  if (call.windows > 1) call.checkpoints = incoming.checkpoints->data_ptr();
   const bool learns = !partials.empty();
-  const int segments = call.window ? (call.window - 1) / call.segment + 1 : 0;
+  const auto chosen = choose(call, a.current.scalar_type(), form, device.size().multiprocessors,
+                             [=](const Kernels& kernels) { return kernels.backward[learns]; });
+  const int64_t shared_bytes = divide(call, a, g, chosen.lanes, device.size().shared_bytes);
+  if (call.windows > 1) call.checkpoints = incoming.checkpoints->data_ptr();
+  const auto segments = [&](int steps) { return (steps + call.segment - 1) / call.segment; };
+  call.segments = segments(call.window);
+  call.last_segments = segments(std::min(call.window, call.steps - (call.windows - 1) * call.window));
   const bool all_starts = call.synapse.learns || call.axon.learns;  // as the kernel has it
-  call.slots = std::max(segments - (all_starts ? 0 : 1), 0) + (call.windows > 1);
+  call.slots = std::max(call.segments - (all_starts ? 0 : 1), 0) + (call.windows > 1);
   if (call.slots) call.starts = call.workspace(a.current, int64_t{call.slots} * call.depth);
-  device.launch<BackwardCall>(kernels_of(a.current.scalar_type(), form).backward[learns], n.neurons, kBackwardBlock,
-                              call.rows * call.segment * row_bytes(a), call);
+  device.launch<BackwardCall>(chosen.kernel, n.neurons / chosen.lanes, kBackwardBlock, shared_bytes, call);
   for (const Partial& partial : partials) partial.add_up();
 }
 
@@ -173,10 +179,11 @@ std::vector<Kernel> kernels() {
   for (const auto& [dtype, name] : kDtypes) {
     for (int form = 0; form < kForms; ++form) {
       const Kernels& kernels = kernels_of(dtype, static_cast<Form>(form));
+      if (form >= kWidePlain && kernels.forward.lanes == 1) continue;
       const std::string options = std::string("<") + name + ", " + kernels.form;
-      result.push_back({"forward" + options + ">", reinterpret_cast<const void*>(kernels.forward)});
-      result.push_back({"backward" + options + ">", reinterpret_cast<const void*>(kernels.backward[0])});
-      result.push_back({"backward" + options + ", learns>", reinterpret_cast<const void*>(kernels.backward[1])});
+      result.push_back({"forward" + options + ">", reinterpret_cast<const void*>(kernels.forward.kernel)});
+      result.push_back({"backward" + options + ">", reinterpret_cast<const void*>(kernels.backward[0].kernel)});
+      result.push_back({"backward" + options + ", learns>", reinterpret_cast<const void*>(kernels.backward[1].kernel)});
     }
   }
   return result;

@@ -1,8 +1,10 @@
-// The list of compiled kernels, from which their cost is reported.
+// The layer's kernels: their list, and the table of each dtype, which is compiled in a source of its own.
 #pragma once
 
 #include <string>
 #include <vector>
+
+#include "arguments.h"
 
 namespace hnn::cuda {
 
@@ -12,5 +14,37 @@ struct Kernel {
 };
 std::vector<Kernel> kernels();  // of the layer
 std::vector<Kernel> coding_kernels();
+
+// A kernel, and the neurons that each thread takes.
+template <class Call>
+struct Launchable {
+  void (*kernel)(Call);
+  int lanes;
+};
+// The kernels of a form, in a dtype.
+struct Kernels {
+  const char* form;
+  Launchable<ForwardCall> forward;
+  Launchable<BackwardCall> backward[2];  // [1]: with gradients of coefficients
+};
+
+// The wide forms have several neurons per thread. In float64 their kernels are those for one.
+enum Form {
+  kPlain,
+  kNoFilters,
+  kSynapse10,
+  kSynapse20,
+  kAxon10,
+  kAxon20,
+  kUsualAxon20,
+  kAxon21,
+  kGeneral,
+  kWidePlain,
+  kWideUsualAxon20,
+  kForms
+};
+
+template <class IO>
+const Kernels& kernels_of(Form form);
 
 }  // namespace hnn::cuda

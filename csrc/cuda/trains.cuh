@@ -1,12 +1,14 @@
-// The access of one thread to trains (tensors over time): the elements of its neuron, step by step.
+// The access of one thread to trains (tensors over time): the elements of its neurons, step by step.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "arguments.h"
+#include "lanes.cuh"
 
 namespace HNN_NAMESPACE {
 
@@ -15,7 +17,6 @@ using torch::headeronly::Half;
 
 // -- element types ----------------------------------------------------------------------------------------------------
 
-// Bits: the type that a register holds between load and use. A conversion at the load would wait for the load.
 template <class IO>
 struct Element {
   using Compute = float;
@@ -35,104 +36,206 @@ struct Element<float> : PlainElement<float> {};
 template <>
 struct Element<double> : PlainElement<double> {};
 
+// The elements of `n` neurons, which one access loads or stores. Bits: the type that registers hold between load and
+// use. A conversion at the load would wait for the load.
+template <class IO, int n>
+struct Packed {
+  static_assert(n == 2 && sizeof(IO) == 2);
+  using Bits = unsigned;
+  static HNN_INLINE Lanes<float, 2> widen(Bits x) {
+    // bfloat16 is the upper half of float32.
+    if (std::is_same_v<IO, BFloat16>) return {__int_as_float(x << 16), __int_as_float(x & 0xFFFF0000u)};
+    return {Element<IO>::widen(static_cast<unsigned short>(x)),
+            Element<IO>::widen(static_cast<unsigned short>(x >> 16))};
+  }
+  static HNN_INLINE Bits narrow(Lanes<float, 2> x) { return bits(IO(), x.lane[0], x.lane[1]); }
+
+ private:
+  // The conversion of two takes one instruction.
+#ifdef __CUDA_ARCH__
+  static HNN_INLINE Bits bits(BFloat16, float low, float high) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const Bits*>(&both);
+  }
+  static HNN_INLINE Bits bits(Half, float low, float high) {
+    const __half2 both = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const Bits*>(&both);
+  }
+#else
+  static Bits bits(IO, float low, float high) {
+    return Element<IO>::narrow(low) | static_cast<Bits>(Element<IO>::narrow(high)) << 16;
+  }
+#endif
+};
+template <class IO>
+struct Packed<IO, 1> : Element<IO> {};
+template <>
+struct Packed<float, 2> {
+  using Bits = float2;
+  static HNN_INLINE Lanes<float, 2> widen(Bits x) { return {x.x, x.y}; }
+  static HNN_INLINE Bits narrow(Lanes<float, 2> x) { return {x.lane[0], x.lane[1]}; }
+};
+template <class IO>
+struct Packed<IO, 4> {
+  using Bits = uint2;
+  using Two = Packed<IO, 2>;
+  static HNN_INLINE Lanes<float, 4> widen(Bits x) {
+    const Lanes<float, 2> low = Two::widen(x.x), high = Two::widen(x.y);
+    return {low.lane[0], low.lane[1], high.lane[0], high.lane[1]};
+  }
+  static HNN_INLINE Bits narrow(Lanes<float, 4> x) {
+    return {Two::narrow({x.lane[0], x.lane[1]}), Two::narrow({x.lane[2], x.lane[3]})};
+  }
+};
+
 // -- trains -----------------------------------------------------------------------------------------------------------
 
-// Reads one neuron's train, forwards in time or (kSign = -1) backwards, a batch of steps ahead of their use. The code
-// that uses a batch is compiled once for each of its steps (kUnroll), or, where that would be too much code, once for
-// all.
-template <class IO, int kSign, bool kUnroll>
+// Goes through a train step by step. Where a thread has several neurons, the host has checked that 32 bits hold the
+// bytes from one step to the next. Then an address takes one instruction, a multiply-add by a factor of 1 that the
+// compiler does not know.
+template <int kLanes, class Bits>
+class Walk {
+ public:
+  HNN_INLINE Walk(const hnn::cuda::Train& train, int64_t at, int sign, int bytes)
+      : data_(static_cast<char*>(train.data) + at * static_cast<int64_t>(sizeof(Bits))),
+        at_(data_),
+        step_(static_cast<Step>(sign * train.step * bytes)),
+        one_(train.one) {}
+  HNN_INLINE void start(int t, int sign) { at_ = data_ + t * sign * static_cast<int64_t>(step_); }
+  HNN_INLINE Bits* here() const {
+#ifdef __CUDA_ARCH__
+    __builtin_assume(__isGlobal(at_));  // what the assembly below hides
+#endif
+    return reinterpret_cast<Bits*>(at_);
+  }
+  HNN_INLINE void next() {
+#ifdef __CUDA_ARCH__
+    if constexpr (kLanes > 1) {
+      asm("mad.wide.s32 %0, %1, %2, %0;" : "+l"(at_) : "r"(step_), "r"(one_));
+      return;
+    }
+#endif
+    at_ += step_;
+  }
+
+ private:
+  using Step = std::conditional_t<(kLanes > 1), int32_t, int64_t>;
+  char* data_;
+  char* at_;
+  Step step_;
+  int32_t one_;
+};
+
+// Reads the train of a thread's neurons, forwards in time or (kSign = -1) backwards. The steps are loaded in groups,
+// two of which are on their way or in use, so that the next is loaded into the registers that the last one leaves. The
+// code that uses them is compiled once for each step of two groups (kUnroll), or, where that would be too much code,
+// once for all.
+template <class IO, int kLanes, int kSign, bool kUnroll>
 class Reader {
-  using Bits = typename Element<IO>::Bits;
-  // Steps that are loaded together, while those of the batch before are computed.
-  static constexpr int kBatch = kUnroll ? 8 : 2;
+  using Pack = Packed<IO, kLanes>;
+  using Bits = typename Pack::Bits;
+  // 32 bytes, where a thread has several neurons. With one it has half of that at most: more would be too much code.
+  static constexpr int kGroup = !kUnroll ? 1 : kLanes > 1 ? 32 / sizeof(Bits) : 4;
 
  public:
-  HNN_INLINE Reader(const hnn::cuda::Train& train, int64_t at) : step_(train.step) {
-    if (!train.data) return;
-    data_ = static_cast<const Bits*>(train.data) + at;
-    varies_ = !train.constant;
-    if (train.constant) value_ = __ldg(data_);
+  // `at` counts threads' elements.
+  HNN_INLINE Reader(const hnn::cuda::Train& train, int64_t at)
+      : walk_(train, at, kSign, sizeof(IO)), varies_(train.data && !train.constant) {
+    if (train.data && train.constant) value_ = __ldg(walk_.here());
   }
   // Begins to load `count` steps, from step t on.
   HNN_INLINE void start(int t, int count) {
-    at_ = data_ + t * step_;
-    count_ = count;
+    walk_.start(t, kSign);
+    left_ = count;
     unread_ = varies_ ? count : 0;
-    load();
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) first_[i] = second_[i] = value_;
+    load(first_);
+    load(second_);
   }
-  // Begins to load the `count` steps that follow those of the last start.
-  HNN_INLINE void go_on(int count) {
-    // The loads ran ahead by a batch, and by the surplus steps of the last batch.
-    at_ -= kSign * step_ * (kBatch + (kBatch - count_ % kBatch) % kBatch);
-    count_ = count;
-    unread_ = varies_ ? count : 0;
-    load();
-  }
-  // Calls f(x) for each of these steps.
+  // Calls f(x, i) for each of these steps. Between calls of passed(k), i counts from 0; k steps are over then.
   template <class F>
   HNN_INLINE void each(F f) {
-    for (int left = count_; left > 0; left -= kBatch) {
-      Bits now[kBatch];
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) now[i] = next_[i];
-      load();
-      if (kUnroll && left >= kBatch) {
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) f(Element<IO>::widen(now[i]));
-        continue;
-      }
-      const int count = left < kBatch ? left : kBatch;
+    each(f, [](int) {});
+  }
+  template <class F, class Passed>
+  HNN_INLINE void each(F f, Passed passed) {
+    if constexpr (kUnroll) {
 #pragma unroll 1
-      for (int i = 0; i < count; ++i) {
-        f(Element<IO>::widen(now[0]));
+      for (; left_ >= 2 * kGroup; left_ -= 2 * kGroup) {
 #pragma unroll
-        for (int j = 0; j + 1 < kBatch; ++j) now[j] = now[j + 1];  // registers have no run-time index
+        for (int i = 0; i < kGroup; ++i) f(Pack::widen(first_[i]), i);
+        load(first_);
+#pragma unroll
+        for (int i = 0; i < kGroup; ++i) f(Pack::widen(second_[i]), kGroup + i);
+        load(second_);
+        passed(2 * kGroup);
+      }
+#pragma unroll
+      for (int i = 0; i < 2 * kGroup - 1; ++i) {
+        if (i >= left_) break;
+        f(Pack::widen(i < kGroup ? first_[i] : second_[i - kGroup]), i);
+      }
+      passed(left_);
+    } else {
+#pragma unroll 1
+      for (; left_ > 0; --left_) {
+        const Bits now = first_[0];
+        first_[0] = second_[0];
+        load(second_);
+        f(Pack::widen(now), 0);
+        passed(1);
       }
     }
   }
 
  private:
-  HNN_INLINE void load() {
-    if (unread_ >= kBatch) {
+  HNN_INLINE void load(Bits (&group)[kGroup]) {
+    if (unread_ >= kGroup) {
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i, at_ += kSign * step_) next_[i] = __ldg(at_);
+      for (int i = 0; i < kGroup; ++i) group[i] = read();
     } else {
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i, at_ += kSign * step_) next_[i] = i < unread_ ? __ldg(at_) : value_;
+      for (int i = 0; i < kGroup - 1; ++i) {
+        if (i >= unread_) break;
+        group[i] = read();
+      }
     }
-    unread_ -= kBatch;
+    unread_ -= kGroup;
   }
-  const Bits* data_ = nullptr;
-  const Bits* at_ = nullptr;
-  int64_t step_;
-  int count_ = 0, unread_ = 0;
-  bool varies_ = false;
+  HNN_INLINE Bits read() {
+    const Bits x = __ldg(walk_.here());
+    walk_.next();
+    return x;
+  }
+
+  Walk<kLanes, Bits> walk_;
+  int left_ = 0, unread_ = 0;
+  bool varies_;
   Bits value_{};  // of every step of a train that is constant in time, or absent
-  Bits next_[kBatch];
+  Bits first_[kGroup], second_[kGroup];
 };
 
-// Writes one neuron's train step by step in the direction of kSign. Where the train is absent, the values are dropped.
-template <class IO, int kSign>
+// Writes the train of a thread's neurons step by step in the direction of kSign. Where it is absent, the values are
+// dropped.
+template <class IO, int kLanes, int kSign>
 class Writer {
-  using Bits = typename Element<IO>::Bits;
-  using Compute = typename Element<IO>::Compute;
+  using Pack = Packed<IO, kLanes>;
+  using Bits = typename Pack::Bits;
+  using V = Neurons<typename Element<IO>::Compute, kLanes>;
 
  public:
-  HNN_INLINE Writer(const hnn::cuda::Train& train, int64_t at) : step_(train.step) {
-    data_ = static_cast<Bits*>(train.data) + at;
-    at_ = data_;
-    present_ = train.data && !train.constant;
-  }
-  HNN_INLINE void start(int t) { at_ = data_ + t * step_; }
-  HNN_INLINE void put(Compute x) {
-    if (present_) *at_ = Element<IO>::narrow(x);
-    at_ += kSign * step_;
+  HNN_INLINE Writer(const hnn::cuda::Train& train, int64_t at)
+      : walk_(train, at, kSign, sizeof(IO)), present_(train.data && !train.constant) {}
+  HNN_INLINE void start(int t) { walk_.start(t, kSign); }
+  HNN_INLINE void put(V x) {
+    const Bits bits = Pack::narrow(x);
+    if (present_) *walk_.here() = bits;
+    walk_.next();
   }
 
  private:
-  int64_t step_;
-  Bits* data_;
-  Bits* at_;
+  Walk<kLanes, Bits> walk_;
   bool present_;
 };
 

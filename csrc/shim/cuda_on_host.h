@@ -30,6 +30,13 @@ struct dim3 {
 };
 inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+
 template <class T>
 inline T __ldg(const T* p) {
   return *p;
@@ -61,6 +68,11 @@ inline thread_local std::vector<uint64_t> shared_memory;
 class Device {
  public:
   explicit Device(const View&) {}
+
+  struct Size {
+    int multiprocessors = 1, shared_bytes = 228 << 10;
+  };
+  Size size() const { return {}; }
 
   template <class Call>
   void launch(void (*kernel)(Call), int64_t threads, int block, int64_t shared_bytes, const Call& call) const {

@@ -11,6 +11,9 @@ import torch
 
 from benchmarks.gpu import page as gpu_page
 from benchmarks.gpu.machine_code import resources, tool
+from benchmarks.gpu.model import CAPABILITY
+from emulator import ptx_files
+from emulator.__main__ import why_not
 from hnn_kernels import _extensions
 from support.gpu_page import check
 from support.paths import ROOT
@@ -18,16 +21,26 @@ from support.paths import ROOT
 SOURCES = ROOT / "csrc"
 ARCHITECTURES = ("80", "90", "100")
 
-# Registers per thread, by what of a layer is constant in the kernel. With 65536 on a multiprocessor, 48 let it hold 10
-# blocks of 128 threads of the forward kernel, 56 let it hold 9; 80 let it hold 12 blocks of 64 threads of the backward
-# kernel, and 96 let it hold 10 (launch bounds): with 8 to 16 loads of each thread in flight, more than the latency of
-# the memory asks for. 128 for what learns the coefficients of a filter of three histories. float64 is for proving: it
-# may have all there are, and so may the general kernels, which keep their filters in memory anyway and may spill, too.
+# Registers per thread, by what of a layer is constant in the kernel. With 65536 on a multiprocessor, 48 let it hold 20
+# blocks of 64 threads of the forward kernel, 56 let it hold 18; 80 let it hold 12 of the backward kernel, and 96 let it
+# hold 10 (launch bounds): with 4 to 8 loads of each thread in flight, more than the latency of the memory asks for.
+# 128 for what learns the coefficients of a filter of three histories. float64 is for proving: it may have all there
+# are, and so may the general kernels, which keep their filters in memory anyway and may spill, too.
 BUDGET = {
     "forward": {"Plain": 48, "NoFilters": 48, "OnlySynapse": 56, "OnlyAxon": 56, "UsualAxon20": 56, "General": 255},
     "backward": {"Plain": 80, "NoFilters": 96, "OnlySynapse": 96, "OnlyAxon": 96, "UsualAxon20": 96, "General": 255},
 }
 LEARNT_AXON_21 = 128
+# Those of threads with several neurons, each load being of 64 bits: 64 let a multiprocessor hold 16 blocks, 80 let it
+# hold 12, 96 let it hold 10, and 128 let it hold 8.
+WIDE_BUDGET = {
+    ("forward", "Plain"): {2: 64, 4: 64},
+    ("forward", "UsualAxon20"): {2: 80, 4: 96},
+    ("backward", "Plain"): {2: 128, 4: 128},
+    ("backward", "UsualAxon20"): {2: 128, 4: 128},
+}
+# Executed per neuron-step by the plain layer over 25 steps, forward and backward.
+MOST_INSTRUCTIONS = {"fp32": (16, 34), "bf16": (14, 30)}
 # 48 let a multiprocessor hold 10 blocks of 128 threads.
 CODING, CODING_BUDGET = ("encode_gaussian", "gaussian_backward", "encode_poisson"), 48
 
@@ -39,10 +52,12 @@ class Kernel(NamedTuple):
     spilled: int
 
     @property
-    def parameters(self) -> tuple[str, str, str, str]:
-        """Direction, dtype, form, and the form's own parameters, as they are in the mangled name."""
+    def parameters(self) -> tuple[str, str, str, str, str]:
+        """Direction, dtype, form, the form's own parameters and the neurons per thread, as in the mangled name."""
         return re.match(
-            r"_ZN8hnn_cuda\d+(forward|backward)I(d|f|N3c10\d+[A-Za-z0-9]+E)NS_\d+([A-Za-z]+?\d*)(E.*|I.*)", self.name
+            r"_ZN8hnn_cuda\d+(forward|backward)I(d|f|N3c10\d+[A-Za-z0-9]+E)NS_\d+([A-Za-z]+?\d*)((?:ILi.*E)?)E"
+            r"Li(\d)E(?:Lb\dE)?EEv",
+            self.name,
         ).groups()
 
     @property
@@ -55,10 +70,13 @@ class Kernel(NamedTuple):
     def budget(self) -> int:
         if self.coding:
             return CODING_BUDGET
-        direction, dtype, form, orders = self.parameters
+        direction, dtype, form, orders, lanes = self.parameters
         if dtype == "d":
             return 255
-        return LEARNT_AXON_21 if (form, orders[:15]) == ("OnlyAxon", "ILi2ELi1EEELb1E") else BUDGET[direction][form]
+        if lanes != "1":
+            return WIDE_BUDGET[direction, form][int(lanes)]
+        learns = "ELb1EEEv" in self.name
+        return LEARNT_AXON_21 if learns and (form, orders) == ("OnlyAxon", "ILi2ELi1EE") else BUDGET[direction][form]
 
 
 def absent(reason: str):
@@ -109,28 +127,29 @@ def compiled(architecture: str, folder: Path) -> list[Kernel]:
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def built(request, tmp_path_factory):
-    """An architecture, its kernels, and the files with their machine code."""
-    kernels = installed(request.param)
-    if kernels:
-        return request.param, kernels, [Path(_extensions.cuda.__file__)]
-    folder = tmp_path_factory.mktemp("cubins")
-    kernels = compiled(request.param, folder)
-    return request.param, kernels, sorted(folder.glob("*.cubin"))
+    """The kernels of an architecture."""
+    return installed(request.param) or compiled(request.param, tmp_path_factory.mktemp("cubins"))
 
 
 def test_no_specialised_kernel_spills_and_all_keep_their_budget(built):
-    _, kernels, _ = built
-    layer = [k for k in kernels if not k.coding]
-    assert {k.parameters[::2] for k in layer} == {(d, form) for d, forms in BUDGET.items() for form in forms}
-    assert {k.coding for k in kernels} == {None, *CODING}
+    layer = [k for k in built if not k.coding]
+    forms = {(direction, form) for direction, known in BUDGET.items() for form in known}
+    assert {(k.parameters[0], k.parameters[2]) for k in layer} == forms
+    assert {k.parameters[4] for k in layer} == {"1", "2", "4"}
+    assert {k.coding for k in built} == {None, *CODING}
     may_spill = {k for k in layer if k.parameters[2] == "General"}
-    wrong = [k for k in kernels if k.registers > k.budget or (k not in may_spill and (k.stack or k.spilled))]
+    wrong = [k for k in built if k.registers > k.budget or (k not in may_spill and (k.stack or k.spilled))]
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def test_the_page_on_gpus_says_what_the_machine_code_does(built):
-    architecture, _, files = built
-    if tool("cuobjdump") is None:
-        absent("there is no cuobjdump")
-    for kernel in gpu_page.cuda_kernels(int(architecture), files):
-        check(kernel, int(architecture))
+@pytest.mark.skipif(bool(why_not()), reason=f"no emulator, which records the calls: {why_not()}")
+def test_the_page_on_gpus_says_what_the_machine_code_does():
+    """A walk through the machine code with the parameters of calls through the real host code."""
+    if not installed(str(CAPABILITY)) or not ptx_files.targets():
+        pytest.skip(f"the CUDA module has no code for sm_{CAPABILITY}, or no PTX, by which calls are recorded")
+    on = f"{ptx_files.targets()[-1] / 10}"
+    for kernel in gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), on):
+        check(kernel)
+        if kernel.layer == "lif":
+            forward = kernel.direction == "forward"
+            assert kernel.instructions(25) <= MOST_INSTRUCTIONS[kernel.dtype][0 if forward else 1]

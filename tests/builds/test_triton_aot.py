@@ -8,9 +8,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from benchmarks.gpu.page import triton_kernel
 from support import triton_aot as aot
-from support.gpu_page import check
 from support.paths import environment
 
 # Registers per thread, of 65536 on a multiprocessor: what was seen with Triton 3.6 and 3.9, and some room. 64 let 1024
@@ -118,22 +116,3 @@ def test_codings_compile_to_what_was_meant(kernels, kernel, case, capability):
     assert facts["roots"] == (0 if kernel == "poisson" or case == "fp32 mean" else 2)
     assert dtype == "fp64" or facts["fused"] <= 4 * facts["roots"]
     assert facts["reused"]
-
-
-def _on_the_page():
-    for layer, directions in aot.PAGE.items():
-        for direction in directions:
-            if layer in aot.CODING:
-                kernel = layer if direction == "forward" else f"{layer} {direction}"
-                compiled = {dtype: (kernel, dtype) for dtype in ("fp32", "bf16")}
-            else:
-                kind = "" if layer == "lif" else f" {layer}"
-                cases = {"forward": aot.FORWARD, "backward": aot.BACKWARD}[direction]
-                compiled = {d: (direction, d + kind) for d in ("fp32", "bf16") if d + kind in cases}
-            yield from ((case, (layer, direction, dtype)) for dtype, case in compiled.items())
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("compiled", "kernel"), list(_on_the_page()))
-def test_the_page_on_gpus_says_what_the_machine_code_does(kernels, compiled, kernel):
-    check(triton_kernel(kernels[*compiled, aot.MAIN_CAPABILITY], *kernel), aot.MAIN_CAPABILITY)

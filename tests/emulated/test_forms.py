@@ -5,16 +5,19 @@ float64's as the plain loop's.
 """
 
 import os
+import re
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import Tensor
 
 from hnn_kernels import encode_gaussian, encode_poisson
 from support.codings import values
-from support.comparisons import as_good_as_the_loop, close, equal_bits
+from support.comparisons import as_good_as_the_loop, close, equal_bits, hold_forward, hold_gradients
 from support.forms import FORMS
 from support.layers import DTYPES, gradients, in_double, inputs, results, run, without_axon
-from support.targets import dtype_id
+from support.targets import dtype_id, emulated_device
 
 # 25 steps are three of the kernels' chunks of 8 and one more. An odd number of neurons, and a multiple of 8.
 ODD, EVEN = (25, 3, 37), (25, 2, 68)
@@ -64,6 +67,59 @@ def test_more_steps_than_a_segment_has(target, layer):
     for kind, wanted in (("float", ["current"]), ("neuron", None)):
         for options in ({}, {"checkpoint_every": 32}):
             hold(target, (101, 1, 37), kind=kind, wanted=wanted, options=options, **layer)
+
+
+@contextmanager
+def neurons_per_thread():
+    """Yields a set that has, once the block is left, the neurons per thread of the CUDA kernels that ran in it."""
+    device, found = emulated_device(), set()
+    before, device.kernels = device.kernels, set()
+    yield found
+    found |= {int(re.search(r"ELi(\d)E(?:Lb\dE)?EEv", name)[1]) for name in device.kernels}
+    device.kernels |= before
+
+
+# Three chunks of 8 and one more; chunks alone; less than a chunk; more steps than a segment has.
+@pytest.mark.parametrize("steps", [25, 16, 7, 101])
+@pytest.mark.parametrize("layer", [{}, {"axon": (2, 0)}], ids=["plain", "axon"])
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=dtype_id)
+def test_threads_of_several_neurons(target, dtype, layer, steps):
+    """Enough neurons for the emulated device, which has one multiprocessor."""
+    if target.backend != "cuda":
+        pytest.skip("Triton's threads have one neuron")
+    for kind, wanted in (("float", ["current"]), ("neuron", None)):
+        for options in ({}, {"checkpoint_every": 32}) if steps > 100 else ({},):
+            arguments = inputs((steps, 4, 256), device="cuda", dtype=dtype, kind=kind, state=kind == "neuron", **layer)
+            with neurons_per_thread() as found:
+                hold_forward(target, arguments, **options)
+                hold_gradients(target, arguments, wanted=wanted, **options)
+            assert found == ({2} if dtype == torch.float32 else {4} if wanted else {4, 2})
+
+
+def narrow(current: Tensor, by: int) -> Tensor:
+    """The same values, each step ``by`` elements behind an aligned address."""
+    steps, numbers = current.shape[0], current[0].numel()
+    room = current.new_empty(steps * (numbers + 8) + by)
+    moved = room[by:].as_strided(current.shape, (numbers + 8, *current.stride()[1:]))
+    return moved.copy_(current)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
+def test_what_does_not_lie_together_takes_one_neuron_per_thread(target, dtype):
+    if target.backend != "cuda":
+        pytest.skip("Triton's threads have one neuron")
+    even, odd, strided = (
+        inputs(shape, device="cuda", dtype=dtype, kind=kind)
+        for shape, kind in (((9, 4, 256), "float"), ((9, 5, 255), "neuron"), ((9, 4, 512), "float"))
+    )
+    strided["current"] = strided["current"][..., ::2]
+    off = {**even, "current": narrow(even["current"], by=1)}
+    aside = {**even, "current": narrow(even["current"], by=0)}  # aligned, with a gap between the steps
+    for arguments, lanes in ((odd, 1), (strided, 1), (off, 1), (aside, 2 if dtype == torch.float32 else 4)):
+        with neurons_per_thread() as found:
+            hold_forward(target, arguments)
+        assert found == {lanes}
+        hold_gradients(target, arguments, wanted=["current"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)

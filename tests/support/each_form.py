@@ -26,6 +26,9 @@ asked.operators()
 # An odd number of neurons, 2^12 + 1, in as many steps as three of the kernels' chunks of 8 and one more. The emulator,
 # the shim and Triton's interpreter take a thousandth of it.
 SHAPE, FEW = (25, 17, 241), (9, 1, 5)
+# Enough neurons that lie together for kernels whose threads take several, on up to 160 multiprocessors and on one.
+MANY, ENOUGH = (9, 160, 1024), (9, 4, 256)
+WIDE = ("plain", "usual, axon (2, 0)")
 SEEDS = 8
 AGREES = "agrees in"
 LOST = "CUDA error"
@@ -54,7 +57,7 @@ def main() -> int:
     target = Target(given.backend, say.device)
     if say.device not in hnn_kernels.backends()[target.backend].devices:
         raise SystemExit(f"{target.backend} cannot run: {hnn_kernels.backends()[target.backend].reason}")
-    shape = FEW if given.alone or target.exact else SHAPE
+    few = given.alone or target.exact
     known, failed = say.known(), say.known(here=True)
     for form in given.form or FORMS:
         if known.get(form, "").startswith(AGREES):
@@ -65,7 +68,11 @@ def main() -> int:
             if name in failed:
                 continue
             print(name, file=sys.stderr, flush=True)  # the log's last name is that of a kernel that hangs
-            why = difference(target, shape, dtype, given.alone, *FORMS[form])
+            shapes = [FEW if few else SHAPE]
+            if form in WIDE and target.backend == "cuda":
+                shapes.append(ENOUGH if target.exact else MANY)
+            found = (difference(target, shape, dtype, given.alone, *FORMS[form]) for shape in shapes)
+            why = next(filter(None, found), "")
             if not why:
                 agree.append(dtype_id(dtype))
                 continue

@@ -4,11 +4,9 @@ Run as a script, in a process of its own without TRITON_INTERPRET=1: whether a k
 settled when it is defined. The kernels are compiled exactly as a launch would: the host code runs on CPU tensors, and
 a driver that only knows its target stands in for the GPU's.
 
-    python tests/support/triton_aot.py 80 90 100           the tests' kernels
-    python tests/support/triton_aot.py --page 80 90 100    those of docs/gpu.md
+    python tests/support/triton_aot.py 80 90 100
 """
 
-import itertools
 import json
 import os
 import re
@@ -22,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 
 import hnn_kernels._triton.coding as coding
 import hnn_kernels._triton.launch as launch
-from benchmarks.gpu.machine_code import disassemble, loops, resources
+from benchmarks.gpu.machine_code import disassemble, resources
 from hnn_kernels._layer import COEFFICIENTS, FILTER_COEFFICIENTS, NO_MEMBRANE, READOUTS, RESET_GRADS, TENSORS, Layer
 from hnn_kernels._ops.layer import allocate_outputs
 
@@ -87,13 +85,6 @@ CODING = {
 # Another architecture can only change ptxas's choice of registers: a plain kernel and the largest one are compiled.
 MAIN_CAPABILITY = 90
 ELSEWHERE = ("fp32", "bf16 coefficients strided state")
-
-
-# The kernels of docs/gpu.md in float32 and bfloat16, by the names above.
-PAGE = {
-    "lif": ("forward", "backward"), "axon": ("forward", "backward"), "axon learnt": ("forward", "backward"),
-    "iir": ("forward", "backward"), "gaussian": ("forward", "backward"), "poisson": ("forward",),
-}  # fmt: skip
 
 
 class TargetDriver:
@@ -194,7 +185,7 @@ def coded(direction: str, case: str, needs: int = 3, steps: int = LONG, batch: i
 
 
 def facts(kernel: Any) -> dict[str, Any]:
-    """The resources and loops of a compiled kernel; float64, fused multiply-adds and square roots in it."""
+    """The resources of a compiled kernel; float64, fused multiply-adds and square roots in it."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -202,27 +193,13 @@ def facts(kernel: Any) -> dict[str, Any]:
         (code,) = disassemble(file.name).values()
     return {
         **usage,
-        "loops": loops(code),
         "float64": ".f64" in kernel.asm["ptx"],
         "fused": sum(i.name in ("FFMA", "DFMA") for i in code),
         "roots": len(re.findall(r"sqrt\.rn", kernel.asm["ptx"])),
     }
 
 
-def page(capability: int) -> None:
-    """One line per kernel of docs/gpu.md."""
-    for (layer, directions), dtype in itertools.product(PAGE.items(), ("fp32", "bf16")):
-        for direction in directions:
-            if layer in CODING:
-                kernel = coded(layer if direction == "forward" else f"{layer} {direction}", dtype)
-            else:
-                options = {"forward": FORWARD, "backward": BACKWARD}[direction]
-                kernel = compiled(direction, dtype, LONG, options["fp32" if layer == "lif" else f"fp32 {layer}"][2])
-            line = {"layer": layer, "direction": direction, "dtype": dtype, "capability": capability}
-            print(json.dumps(line | facts(kernel)), flush=True)
-
-
-def main(capabilities: list[int], only_page: bool) -> None:
+def main(capabilities: list[int]) -> None:
     """One line per compute capability and kernel."""
     launch.lif_forward_kernel, launch.lif_backward_kernel = map(
         Compile, (launch.lif_forward_kernel, launch.lif_backward_kernel)
@@ -234,9 +211,6 @@ def main(capabilities: list[int], only_page: bool) -> None:
         os.environ["TRITON_CACHE_DIR"] = cache
         for capability in capabilities:
             triton.runtime.driver.set_active(TargetDriver(capability))
-            if only_page:
-                page(capability)
-                continue
             for direction, cases in (("forward", FORWARD), ("backward", BACKWARD)):
                 for name, (dtype, steps, options) in cases.items():
                     if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
@@ -260,4 +234,4 @@ def main(capabilities: list[int], only_page: bool) -> None:
 if __name__ == "__main__":
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise SystemExit("tests/support/triton_aot.py compiles the kernels; run it without TRITON_INTERPRET=1")
-    main([int(argument) for argument in sys.argv[1:] if argument != "--page"], "--page" in sys.argv)
+    main([int(argument) for argument in sys.argv[1:]])
