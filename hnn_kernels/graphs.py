@@ -164,8 +164,9 @@ class TrainingStep:
 
     ::
 
-        lr = torch.tensor(1e-3, device="cuda")
-    step = TrainingStep(model_with_loss, torch.optim.AdamW(model_with_loss.parameters(), lr=lr, fused=True))
+        rate = torch.tensor(1e-3, device="cuda")  # a schedule writes into it: rate.fill_(1e-4)
+        optimizer = torch.optim.AdamW(model_with_loss.parameters(), lr=rate, fused=True)
+        step = TrainingStep(model_with_loss, optimizer)
         for images, labels in batches:
             loss = step(images, labels)
 

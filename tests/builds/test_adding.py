@@ -50,9 +50,9 @@ OPTION = {
     ],
     "csrc/neuron.h": [
         (
-            "    spike = v >= c.threshold ? broadcast<V>(1) : V{};\n",
-            "    spike = v >= c.threshold ? broadcast<V>(1) : V{};\n"
-            "    if (o.strict) spike = v > c.threshold ? broadcast<V>(1) : V{};\n",
+            "    spike = where_(v >= c.threshold, broadcast<V>(1), V{});\n",
+            "    spike = where_(v >= c.threshold, broadcast<V>(1), V{});\n"
+            "    if (o.strict) spike = where_(v > c.threshold, broadcast<V>(1), V{});\n",
         )
     ],
     "hnn_kernels/_triton/formula.py": [

@@ -31,6 +31,9 @@ BUDGET = {
     "backward": {"Plain": 80, "NoFilters": 96, "OnlySynapse": 96, "OnlyAxon": 96, "UsualAxon20": 96, "General": 255},
 }
 LEARNT_AXON_21 = 128
+# On sm_80 the forms of one filter that learn its coefficients, with options that are no constants, spill as much at 96
+# registers as this, in bytes per thread. 128 would hold a fifth fewer threads.
+SPILLS = {("80", "OnlyAxon"): 24, ("80", "OnlySynapse"): 24}
 # Those of threads with several neurons, each load being of 64 bits: 64 let a multiprocessor hold 16 blocks, 80 let it
 # hold 12, 96 let it hold 10, and 128 let it hold 8.
 WIDE_BUDGET = {
@@ -131,14 +134,22 @@ def built(request, tmp_path_factory):
     return installed(request.param) or compiled(request.param, tmp_path_factory.mktemp("cubins"))
 
 
-def test_no_specialised_kernel_spills_and_all_keep_their_budget(built):
+def test_no_specialised_kernel_spills_and_all_keep_their_budget(built, request):
+    architecture = request.node.callspec.params["built"]
     layer = [k for k in built if not k.coding]
     forms = {(direction, form) for direction, known in BUDGET.items() for form in known}
     assert {(k.parameters[0], k.parameters[2]) for k in layer} == forms
     assert {k.parameters[4] for k in layer} == {"1", "2", "4"}
     assert {k.coding for k in built} == {None, *CODING}
-    may_spill = {k for k in layer if k.parameters[2] == "General"}
-    wrong = [k for k in built if k.registers > k.budget or (k not in may_spill and (k.stack or k.spilled))]
+
+    def may_spill(kernel: Kernel) -> float:
+        if kernel.coding or kernel.parameters[4] != "1":
+            return 0
+        form = kernel.parameters[2]
+        learns = "ELb1EEEv" in kernel.name
+        return float("inf") if form == "General" else SPILLS.get((architecture, form), 0) if learns else 0
+
+    wrong = [k for k in built if k.registers > k.budget or max(k.stack, k.spilled) > may_spill(k)]
     assert not wrong, "\n".join(map(str, wrong))
 
 
