@@ -27,7 +27,7 @@ _LIMIT = 10**6
 
 
 class Walked(NamedTuple):
-    """What a thread did.
+    """The work of one thread.
 
     Attributes:
         instructions: those that were issued for it, also where their guard was false.

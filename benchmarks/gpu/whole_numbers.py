@@ -84,7 +84,7 @@ class Registers:
         return None
 
     def constant(self, match: re.Match, size: int, further: int = 0) -> int | None:
-        """What is in the constant bank at an operand's address."""
+        """Return the word in the constant bank at an operand's address."""
         base = self.number(match[1]) if match[1] else 0
         return None if base is None else self.constants.read(base + int(match[2] or "0", 0) + further, size)
 

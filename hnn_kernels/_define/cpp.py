@@ -23,7 +23,7 @@ INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
 
 
 class _Hoisted:
-    """What does not change in time, by its place in the array h."""
+    """The expressions that do not change in time, each with its place in the array h."""
 
     def __init__(self, changing: Iterable[Value], variables: Iterable[Expression]):
         roots = list(changing)

@@ -19,7 +19,7 @@ _READ_INPUT = 1.0
 
 
 class Kept(NamedTuple):
-    """What a step leaves for its adjoint.
+    """The values that a step leaves for its adjoint.
 
     Attributes:
         rows: the expressions that are kept of each step.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 from torch.nn import Parameter
 
-from .._ops.autograd import Undifferentiable, apply_below, call_backward, transformed
+from .._ops.autograd import NO_FORWARD_MODE, Undifferentiable, apply_below, call_backward, save, transformed
 from .._ops.layer import _coefficient, _to_position, present
 from .._ops.library import operators
 from .call import NEURONS, Call, allocate_gradients, allocate_outputs
@@ -59,12 +59,7 @@ class Function(_SingleLevelFunction):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.plan = inputs
-        checkpoints = None
-        if ctx.plan[1][-1] > 0:
-            checkpoints = output[-1]
-            ctx.mark_non_differentiable(checkpoints)
-        ctx.save_for_backward(*tensors, checkpoints)
-        ctx.set_materialize_grads(False)
+        save(ctx, tensors, output[-1] if ctx.plan[1][-1] > 0 else None)
 
     @staticmethod
     def backward(ctx, *grads):
@@ -72,10 +67,7 @@ class Function(_SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx, *tangents):
-        raise RuntimeError(
-            f"a {_NAMED} has no derivative in forward mode: use reverse mode (backward, torch.func.vjp or jacrev), or "
-            "backend='reference', a plain PyTorch loop, which has both"
-        )
+        raise RuntimeError(f"a {_NAMED} has {NO_FORWARD_MODE}")
 
 
 class _Plain(torch.autograd.Function):

@@ -63,6 +63,20 @@ def gradients(
     return [next(found) if needed else None for needed in wanted]
 
 
+NO_FORWARD_MODE = (
+    "no derivative in forward mode: use reverse mode (backward, torch.func.vjp or jacrev), or backend='reference', a "
+    "plain PyTorch loop, which has both"
+)
+
+
+def save(ctx: Any, tensors: Sequence[Tensor | None], checkpoints: Tensor | None) -> None:
+    """Save a call's tensors and checkpoints for backward, to which absent gradients come as None."""
+    if checkpoints is not None:
+        ctx.mark_non_differentiable(checkpoints)
+    ctx.save_for_backward(*tensors, checkpoints)
+    ctx.set_materialize_grads(False)
+
+
 class LayerFunction(_SingleLevelFunction):
     """A layer whose forward and backward are one operator call each. Backward recomputes what it needs."""
 
@@ -76,12 +90,7 @@ class LayerFunction(_SingleLevelFunction):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.settings, ctx.plan = inputs
-        checkpoints = None
-        if ctx.plan[1][-1] == "checkpoints":
-            checkpoints = output[-1]
-            ctx.mark_non_differentiable(checkpoints)
-        ctx.save_for_backward(*tensors, checkpoints)
-        ctx.set_materialize_grads(False)
+        save(ctx, tensors, output[-1] if ctx.plan[1][-1] == "checkpoints" else None)
 
     @staticmethod
     def backward(ctx, *grads):
@@ -92,10 +101,7 @@ class LayerFunction(_SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx, *tangents):
-        raise RuntimeError(
-            "hnn_kernels.lif and iir have no derivative in forward mode: use reverse mode (backward, torch.func.vjp or "
-            "jacrev), or backend='reference', a plain PyTorch loop, which has both"
-        )
+        raise RuntimeError(f"hnn_kernels.lif and iir have {NO_FORWARD_MODE}")
 
 
 class _PlainLayer(torch.autograd.Function):

@@ -202,7 +202,7 @@ def test_the_default_folder_is_the_users_own(monkeypatch, tmp_path):
 
 
 def test_the_headers_of_the_package_are_all_that_a_neuron_includes(cache, monkeypatch, tmp_path):
-    """What the installed package has is enough to compile."""
+    """The installed package has all that a compilation includes."""
     headers = compiled._flags()["defined"]["headers"]
     for name in headers:
         target = tmp_path / "csrc" / name
