@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ._architectures import Capability, serves
-from ._ops import autograd, coding, layer, products
+from ._ops import autograd, coding, density, layer, products
 
 # The words that Triton takes for its own switches.
 _ON, _OFF = ("1", "true", "yes", "on", "y"), ("0", "false", "no", "off", "n")
@@ -78,7 +78,7 @@ def _cpu() -> Backend:
 
     if _extensions.cpu is None:
         return Backend("cpu", (), f"the C++ kernels are not there: {_extensions.cpu_error}")
-    products.build_info = _extensions.cpu.build_info
+    density.build_info = _extensions.cpu.build_info
     return Backend("cpu", ("cpu", "meta"), "", automatic=("cpu", "meta"))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import _checks, _dispatch
-from ._ops import products
+from ._ops import density, products
 from ._ops.autograd import transformed
 
 
@@ -135,8 +135,8 @@ def spikes_can_gain(weight: Tensor) -> bool:
     if weight.dim() not in (2, 4):
         raise ValueError(f"weight must be [out, in] or [out, C / groups, kh, kw]; got shape {tuple(weight.shape)}")
     if weight.dim() == 2:
-        return products.linear_gains(weight.shape[0])
-    return products.conv2d_gains(weight.shape[1], weight.shape[0])
+        return density.linear_gains(weight.shape[0])
+    return density.conv2d_gains(weight.shape[1], weight.shape[0])
 
 
 def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:

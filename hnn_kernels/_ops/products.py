@@ -5,9 +5,9 @@ bits (:mod:`hnn_kernels._ops.bits`). A bias has a row for each of some equal par
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.nn import functional
 
 from .. import _checks
-from . import batching
+from . import batching, density
 from .autograd import Undifferentiable, apply_below, call_backward, transformed
 from .bits import from_lines, lines, pack, row_bytes, unpack
+from .density import Window
 from .library import operators
 
 _WINDOW = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups"
@@ -47,20 +48,6 @@ RAW_SCHEMAS = {
     " -> Tensor",
 }
 raw: dict[str, Callable] = {name: operators.define(name, schema) for name, schema in RAW_SCHEMAS.items()}
-
-
-class Window(NamedTuple):
-    """The window of a convolution, each pair as (vertical, horizontal)."""
-
-    stride: Sequence[int]
-    padding: Sequence[int]
-    dilation: Sequence[int]
-    groups: int
-
-    def sides(self, image: Sequence[int], kernel: Sequence[int]) -> list[int]:
-        """Return height and width of the output."""
-        pairs = zip(image, kernel, self.stride, self.padding, self.dilation, strict=True)
-        return [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in pairs]
 
 
 # The axes of the outputs of a product, from behind.
@@ -161,71 +148,6 @@ def _convolution_backward(
 # -- the kernels, or torch's products ----------------------------------------------------------------------------------
 
 
-# The largest density at which the sums are faster than torch's product, by the least number of outputs; fewer outputs
-# leave it no gain at any density. Measured on one processor with one and two threads (docs/measured.md), where AVX-512
-# and AVX2 agree.
-_LIMITS = {
-    "spike_linear": ((128, 0.55), (64, 0.4), (32, 0.2)),
-    "spike_linear_backward": ((128, 0.55), (64, 0.4), (32, 0.25), (16, 0.1)),
-    "spike_conv2d": ((32, 0.4),),
-    "spike_conv2d_backward": ((64, 0.4), (32, 0.35), (16, 0.25)),
-}
-# The plain kernels' part of these limits: their vectors are short, and torch's product takes the processor's own.
-_PLAIN = {"spike_linear": 0.3, "spike_linear_backward": 0.36, "spike_conv2d": 0.55, "spike_conv2d_backward": 0.65}
-# With units for bfloat16, torch's product of 16 bits takes half of float32's time.
-_SHORT = 0.5
-# A window of more channels leaves the L1 cache in forward.
-_WIDE_CHANNELS, _WIDE = 32, 0.7
-# Fewer rows do not pay for the arranged weight, fewer channels not for the lists of events.
-_ROWS, _CHANNELS = 64, 16
-# Kernels count in 32 bits: the rows of a weight's block, and the places of an image.
-_PLACES = 2**25
-
-
-def linear_gains(outputs: int) -> bool:
-    """Tell if sums are faster than torch's product at some density: a short product takes less than the bits do."""
-    return any(outputs >= least for least, _ in _LIMITS["spike_linear"])
-
-
-def conv2d_gains(channels: int, outputs: int) -> bool:
-    """Tell the same for a convolution. Its product takes longer than the bits do, so a gain in backward is enough."""
-    return channels >= _CHANNELS and any(outputs >= least for least, _ in _LIMITS["spike_conv2d_backward"])
-
-
-# Tells of the compiled kernels. hnn_kernels/_dispatch.py, which loads them, puts it here.
-build_info: Callable[[], Mapping[str, str]] | None = None
-
-
-def _plain_kernels() -> bool:
-    return build_info is not None and build_info()["instruction_set"] == "default"
-
-
-def _sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtype: torch.dtype) -> bool:
-    """Tell if sums over so many ``spikes`` of ``rows`` of ``features`` are faster than torch's product."""
-    limit = next((density for least, density in _LIMITS[name] if outputs >= least), 0.0)
-    limit *= _PLAIN[name] if _plain_kernels() else 1
-    limit *= _SHORT if dtype.itemsize == 2 else 1
-    limit *= _WIDE if name == "spike_conv2d" and features > _WIDE_CHANNELS else 1
-    return (
-        rows >= _ROWS and max(features, rows // 64) <= _PLACES and 0 <= spikes <= limit * rows * features and limit > 0
-    )
-
-
-def _sparse_window(
-    name: str, spikes: int, input_size: Sequence[int], outputs: int, window: Window, dtype: torch.dtype
-) -> bool:
-    """Tell the same for a convolution: the kernels take a stride, a dilation and groups of 1."""
-    batch, channels, height, width = input_size
-    taken = window.groups == 1 and all(one == 1 for one in (*window.stride, *window.dilation))
-    largest = max(channels, outputs) * (height + 2 * window.padding[0]) * (width + 2 * window.padding[1])
-    return (
-        taken
-        and channels >= _CHANNELS
-        and largest <= _PLACES
-        and _sparse(name, spikes, batch * height * width, channels, outputs, dtype)
-    )
-
-
 def _packed(rows: Tensor) -> tuple[Tensor, int]:
     """Return the rows ``[*, n]`` as bits, and the number of spikes."""
     flat = _flat(rows)
@@ -244,7 +166,7 @@ def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Ten
     bits, count = _packed(input)
     features = input.shape[-1]
     rows = math.prod(input.shape[:-1])
-    if not _sparse("spike_linear", count, rows, features, weight.shape[0], weight.dtype):
+    if not density.sparse("spike_linear", count, rows, features, weight.shape[0], weight.dtype):
         return with_bias(partial(functional.linear, input, weight), bias, LINEAR), bits
     one = bias.contiguous() if bias is not None and bias.dim() == 1 else None
     out = raw["sparse_linear"](_flat(bits), weight, one)
@@ -258,7 +180,7 @@ def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Ten
 def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tensor:
     rows = math.prod(bits.shape[:-1])
     spikes = raw["spike_count"](bits)
-    if not _sparse("spike_linear_backward", spikes, rows, features, grad_out.shape[-1], grad_out.dtype):
+    if not density.sparse("spike_linear_backward", spikes, rows, features, grad_out.shape[-1], grad_out.dtype):
         return _linear_backward(grad_out, bits, features, _unpacked)
     return raw["sparse_linear_backward"](_flat(grad_out), _flat(bits), features)
 
@@ -266,7 +188,7 @@ def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tenso
 def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
     window = Window(*window)
     bits, count = _packed(lines(input))
-    if not _sparse_window("spike_conv2d", count, input.shape, weight.shape[0], window, weight.dtype):
+    if not density.sparse_window("spike_conv2d", count, input.shape, weight.shape[0], window, weight.dtype):
         return _channels_last(with_bias(partial(torch_conv2d, input, weight, window), bias, CONV2D)), bits
     rows = None if bias is None else bias.reshape(-1, weight.shape[0]).contiguous()
     return raw["sparse_conv2d"](bits, weight, rows, input.shape[3], window.padding), bits
@@ -277,7 +199,7 @@ def _cpu_conv2d_backward(
 ) -> Tensor:
     window = Window(*window)
     spikes, outputs = raw["spike_count"](bits), grad_out.shape[1]
-    if not _sparse_window("spike_conv2d_backward", spikes, input_size, outputs, window, grad_out.dtype):
+    if not density.sparse_window("spike_conv2d_backward", spikes, input_size, outputs, window, grad_out.dtype):
         return _conv2d_backward(grad_out, bits, input_size, kernel, *window, unpack=_unpacked)
     arguments = _channels_last(grad_out), bits, input_size[1], input_size[3], kernel, window.padding
     return raw["sparse_conv2d_backward"](*arguments).to(grad_out.dtype)

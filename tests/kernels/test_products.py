@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import hnn_kernels
 from hnn_kernels import _extensions, spike_conv2d, spike_linear, spikes_can_gain
-from hnn_kernels._ops import products
+from hnn_kernels._ops import density, products
 from hnn_kernels._ops.bits import lines, pack, unpack
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
 from support.comparisons import as_good_as_the_loop, equal_bits
@@ -270,11 +270,11 @@ def test_few_outputs_are_a_dense_product(calls):
 def test_a_product_can_gain_if_a_train_of_few_spikes_takes_the_sums(outputs):
     window = products.Window((1, 1), (1, 1), (1, 1), 1)
     float32 = torch.float32
-    linear = products._sparse("spike_linear", 1, 10_000, 100, outputs, float32)
+    linear = density.sparse("spike_linear", 1, 10_000, 100, outputs, float32)
     assert spikes_can_gain(torch.empty(outputs, 100)) == linear
     for channels in (2, 15, 16, 40):
         gains = [
-            products._sparse_window(name, 1, (32, channels, 20, 20), outputs, window, float32)
+            density.sparse_window(name, 1, (32, channels, 20, 20), outputs, window, float32)
             for name in ("spike_conv2d", "spike_conv2d_backward")
         ]
         assert spikes_can_gain(torch.empty(outputs, channels, 3, 3)) == any(gains)

@@ -1,6 +1,6 @@
 """Both ways of the CPU operators of products with spikes."""
 
-from hnn_kernels._ops import products
+from hnn_kernels._ops import density
 
 
 def take(way, monkeypatch):
@@ -9,5 +9,5 @@ def take(way, monkeypatch):
     def sparse(name, spikes, rows, features, outputs, dtype):
         return way == "sums" and rows * features * outputs > 0
 
-    monkeypatch.setattr(products, "_sparse", sparse)
-    monkeypatch.setattr(products, "_CHANNELS", 1)
+    monkeypatch.setattr(density, "sparse", sparse)
+    monkeypatch.setattr(density, "_CHANNELS", 1)
