@@ -263,10 +263,14 @@ class ForwardPlan : public Plan {
   // The outputs that the call has.
   py::tuple run(const py::tuple& tensors) const {
     const Arguments a = arguments(tensors);
-    Outputs outputs{View()};
+    Outputs outputs;
     py::tuple made(count_);
     size_t next = 0, filled = 0;
-    each_output(outputs, [&](auto& output) { make(next++, output, tensors, made, filled); });
+    each_output(outputs, [&](std::optional<View>& output) {
+      if (const auto& result = results_[next++]) {
+        PyTuple_SET_ITEM(made.ptr(), filled++, result->make(tensors, output.emplace()).release().ptr());
+      }
+    });
     {
       const py::gil_scoped_release released;
       run_forward(a, outputs);
@@ -275,14 +279,6 @@ class ForwardPlan : public Plan {
   }
 
  private:
-  void make(size_t which, View& to, const py::tuple& tensors, const py::tuple& made, size_t& filled) const {
-    PyTuple_SET_ITEM(made.ptr(), filled++, results_[which]->make(tensors, to).release().ptr());
-  }
-  void make(size_t which, std::optional<View>& to, const py::tuple& tensors, const py::tuple& made,
-            size_t& filled) const {
-    if (results_[which]) make(which, to.emplace(), tensors, made, filled);
-  }
-
   const std::vector<std::optional<Result>> results_;
   size_t count_ = 0;
 };

@@ -7,7 +7,7 @@
 //
 // No include guard: each instruction set of the CPU backend includes this file into its own namespace (HNN_NAMESPACE),
 // after defining HNN_INLINE and, for its types V, the functions scalar_of(V), fma_(V, V, V), abs_(V), exp2_(V) of x <=
-// 0, erfc_(V) and atan_(V).
+// 0, erfc_(V), atan_(V) and round_(V).
 #ifndef HNN_NAMESPACE
 #error "included by csrc/cpu/body.inl and csrc/cuda/kernels.cuh, which define HNN_NAMESPACE and HNN_INLINE"
 #endif
@@ -44,9 +44,15 @@ struct Adjoint {
 };
 #undef HNN_DECLARE
 
+// The size of the surrogate: 1 / w, and its factor.
+template <class V>
+struct Extent {
+  V inverse_width, scale;
+};
+
 // One step forward: returns O[t], and puts V[t] before its reset into `potential`.
 template <class V>
-HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coefficients<V>& c, V inverse_width,
+HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coefficients<V>& c, const Extent<V>& e,
                           V& potential) {
   const int reset = o.reset;
   V v = current;
@@ -56,38 +62,42 @@ HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coeffi
   if (reset == kNoMembrane) return v;
   V spike;
   if (o.smooth) {
-    spike = primitive(o.surrogate, v - c.threshold, inverse_width);
+    spike = e.scale * primitive(o.surrogate, v - c.threshold, e.inverse_width, c.threshold);
+    if (reset == kZero) v = v * (broadcast<V>(1) - spike) + c.reset_potential * spike;
   } else {
-    spike = where_(v >= c.threshold, broadcast<V>(1), V{});
+    const auto fires = o.tie_fires ? v >= c.threshold : v > c.threshold;
+    spike = where_(fires, broadcast<V>(1), V{});
+    if (reset == kZero) v = where_(fires, c.reset_potential, v);
   }
   if (reset == kFilter) s.r = c.reset_decay * s.r + spike;
   if (reset == kSubtract) v = v - c.threshold * spike;
-  if (reset == kZero) v = v * (broadcast<V>(1) - spike);
   s.v = v;
   return spike;
 }
 
-// The surrogate's derivative at a distance V[t] - V_th to the threshold.
+// The surrogate's derivative at a distance V[t] - V_th to the threshold, which is given too.
 template <class V>
-HNN_INLINE V slope(const Options& o, V distance, V inverse_width) {
-  return density(o.surrogate, distance, inverse_width);
+HNN_INLINE V slope(const Options& o, V distance, const Extent<V>& e, V threshold) {
+  return density(o.surrogate, distance, e.inverse_width, e.scale, threshold);
 }
 
 // One step backward: returns dL/dcurrent[t] = dL/dV[t]. `through_spike` receives its part through O[t], which the
-// threshold's gradient needs. `slope` is that above; `spike`, O[t], is read only for kZero.
+// threshold's gradient needs. `slope` is that above; `spike`, O[t], is read only for kZero, and `grad_potential`, what
+// is said of V[t] outside, only where the potential is a result.
 template <class V>
-HNN_INLINE V backward_step(const Options& o, Adjoint<V>& a, V grad_spike, V slope, V v, V spike,
+HNN_INLINE V backward_step(const Options& o, Adjoint<V>& a, V grad_spike, V grad_potential, V slope, V v, V spike,
                            const Coefficients<V>& c, V& through_spike) {
   const int reset = o.reset, reset_grad = o.reset_grad;
   if (reset == kNoMembrane) return grad_spike;
   if (reset_grad != kDetach) {
     if (reset == kFilter) grad_spike = grad_spike + a.r;
     if (reset == kSubtract) grad_spike = fma_(-c.threshold, a.v, grad_spike);
-    if (reset == kZero) grad_spike = fma_(-v, a.v, grad_spike);
+    if (reset == kZero) grad_spike = fma_(c.reset_potential - v, a.v, grad_spike);
   }
   through_spike = slope * grad_spike;
   V grad_v = a.v;
   if (reset == kZero) grad_v = grad_v * (broadcast<V>(1) - spike);
+  if (o.potential != kPotentialNone) grad_v = grad_v + grad_potential;
   grad_v = fma_(slope, grad_spike, grad_v);
   a.v = c.decay * grad_v;
   if (reset == kFilter) {
@@ -99,8 +109,20 @@ HNN_INLINE V backward_step(const Options& o, Adjoint<V>& a, V grad_spike, V slop
 // The part of the state before a step that accumulate() reads: kernels keep that and no more.
 constexpr HNN_HOST_DEVICE State<bool> accumulate_reads(const Options& o) { return {true, o.reset == kFilter}; }
 
+// The gradient that a read-out of the potential, which gets `grad`, gives to V[t] of T steps; of a train it has a row
+// for each. `peak` is the step of the maximum.
+template <class V>
+HNN_INLINE V of_read_out(const Options& o, V grad, V peak, int64_t t, int64_t steps) {
+  switch (o.potential) {
+    case kPotentialLast: return t + 1 == steps ? grad : V{};
+    case kPotentialMax: return where_(peak == broadcast<V>(static_cast<double>(t)), grad, V{});
+    case kPotentialMean: return grad / broadcast<V>(static_cast<double>(steps));
+    default: return grad;
+  }
+}
+
 // The coefficients' gradients of one step. `before` is the state before step t, `after` the adjoint before
-// backward_step; `spike` is read only for kSubtract.
+// backward_step; `spike` is read only for kSubtract and kZero.
 template <class V>
 HNN_INLINE void accumulate(const Options& o, Coefficients<V>& sum, V grad_v, V through_spike, V spike,
                            const Adjoint<V>& after, const State<V>& before) {
@@ -113,6 +135,7 @@ HNN_INLINE void accumulate(const Options& o, Coefficients<V>& sum, V grad_v, V t
   } else {
     sum.threshold = sum.threshold - through_spike;
   }
+  if (o.reset == kZero) sum.reset_potential = fma_(after.v, spike, sum.reset_potential);
 }
 
 // -- IIR filters: y[t] = sum_q b[q] x[t-q] + sum_p a[p-1] y[t-p] -----------------------------------------------------

@@ -68,7 +68,11 @@ struct Arguments {
 #define HNN_TAKE(type, name) this->name = name;
     HNN_SETTINGS(HNN_TAKE)
 #undef HNN_TAKE
-    if (varying_width) this->width = *static_cast<const double*>(varying_width->data_ptr());
+    if (varying_surrogate) {
+      const double* const values = static_cast<const double*>(varying_surrogate->data_ptr());
+      this->width = values[0];
+      this->scale = values[1];
+    }
   }
 
   // Calls f for each tensor, an absent one included, in the order of Gradient.
@@ -96,6 +100,7 @@ struct Arguments {
   }
   bool constant() const { return steps.has_value(); }  // in time, for that many steps
   bool count() const { return readout == kReadCount; }
+  bool potential_train() const { return potential == kPotentialTrain; }
   bool membrane() const { return reset != kNoMembrane; }
   int64_t length() const { return steps ? *steps : current.size(0); }
   std::vector<int64_t> shape() const {  // [B, *features]
@@ -117,50 +122,39 @@ struct Arguments {
   int64_t checkpoints() const { return length() ? (length() - 1) / window() : 0; }
 };
 
-// Gradients that come in, null where there is none, and the checkpoints that forward left: in the order of the
-// operator's arguments.
-#define HNN_DECLARE(name, Name) std::optional<View> name;
-struct Incoming {
-  std::optional<View> out;
-  HNN_STATES(HNN_DECLARE)
-  HNN_FILTERS(HNN_DECLARE)
-  std::optional<View> checkpoints;
-};
-#undef HNN_DECLARE
-
 // The outputs of forward; null where the call has none. T is Tensor, or View.
 #define HNN_DECLARE(name, Name) std::optional<T> name;
-#define HNN_TAKE(name, Name) name = other.name;
 template <class T>
 struct BasicOutputs {
-  explicit BasicOutputs(T out) : out(std::move(out)) {}
-  template <class U>
-  explicit BasicOutputs(const BasicOutputs<U>& other) : out(other.out) {
-    HNN_STATES(HNN_TAKE)
-    HNN_FILTERS(HNN_TAKE)
-    checkpoints = other.checkpoints;
-  }
-
-  T out;
+  std::optional<T> out, potential;
   HNN_STATES(HNN_DECLARE)
   HNN_FILTERS(HNN_DECLARE)
-  std::optional<T> checkpoints;
+  std::optional<T> peak, checkpoints;
+
+#define HNN_GIVE(name, Name) name,
+  template <class U>
+  BasicOutputs<U> as() const {
+    return {out, potential, HNN_STATES(HNN_GIVE) HNN_FILTERS(HNN_GIVE) peak, checkpoints};
+  }
+#undef HNN_GIVE
 };
-#undef HNN_TAKE
 #undef HNN_DECLARE
 
 // Calls f for each of an Incoming or of Outputs, an absent one included.
 template <class B, class F>
 void each_output(B& outputs, F f) {
   f(outputs.out);
+  f(outputs.potential);
 #define HNN_EACH(name, Name) f(outputs.name);
   HNN_STATES(HNN_EACH)
   HNN_FILTERS(HNN_EACH)
 #undef HNN_EACH
+  f(outputs.peak);
   f(outputs.checkpoints);
 }
 
 using Outputs = BasicOutputs<View>;
+using Incoming = Outputs;  // gradients, null where there is none, and what forward kept
 using Gradients = std::array<std::optional<View>, kGradients>;  // null where not needed
 
 // -- the operators, over a host's functions ---------------------------------------------------------------------------
@@ -178,15 +172,21 @@ inline BasicOutputs<Tensor> allocate_outputs(const Tensor& current, const Argume
   };
   int64_t neurons = 1;
   for (int64_t size : shape) neurons *= size;
-  BasicOutputs<Tensor> result(a.count()      ? torch::stable::new_empty(current, shape)
-                              : a.constant() ? empty_train(current, a.length())
-                                             : torch::stable::empty_like(current));
+  // A train, or one value per neuron in its dtype.
+  const auto train = [&](bool timed) {
+    if (!timed) return torch::stable::new_empty(current, shape);
+    return a.constant() ? empty_train(current, a.length()) : torch::stable::empty_like(current);
+  };
+  BasicOutputs<Tensor> result;
+  if (a.readout != kReadNone) result.out = train(!a.count());
+  if (a.potential != kPotentialNone) result.potential = train(a.potential_train());
 #define HNN_ALLOCATE(name, Name) result.name = when(a.return_state && a.membrane(), shape);
   HNN_STATES(HNN_ALLOCATE)
 #undef HNN_ALLOCATE
 #define HNN_ALLOCATE(name, Name) result.name = when(a.return_state && a.name.present(), with_axis(a.name.depth()));
   HNN_FILTERS(HNN_ALLOCATE)
 #undef HNN_ALLOCATE
+  result.peak = when(a.potential == kPotentialMax, shape);
   result.checkpoints = when(a.checkpoint_every > 0, {a.checkpoints(), a.state_depth(), neurons});
   return result;
 }
@@ -215,7 +215,7 @@ template <void (*run_forward)(const Arguments&, const Outputs&)>
 std::vector<Tensor> forward_operator(HNN_LAYER_PARAMETERS) {
   const Arguments a(HNN_LAYER_ARGUMENTS);
   BasicOutputs<Tensor> outputs = allocate_outputs(current, a);
-  run_forward(a, Outputs(outputs));
+  run_forward(a, outputs.as<View>());
   std::vector<Tensor> result;
   each_output(outputs, [&](Optional output) {
     if (output) result.push_back(std::move(*output));

@@ -138,6 +138,17 @@ def countable(steps: int, dtype: torch.dtype, smooth: bool) -> None:
         )
 
 
+def readable(potential: str, steps: int, dtype: torch.dtype) -> None:
+    """Check that there is a step to read, and that a state of ``dtype`` can hold the number of each."""
+    if steps < 1:
+        raise ValueError(f"potential={potential!r} takes at least one step; got {steps}")
+    if potential == "max" and steps > EXACT[dtype]:
+        raise ValueError(
+            f"potential='max' takes at most {EXACT[dtype]} steps in {_name(dtype)}, in which its step is kept; got "
+            f"{steps} steps. The maximum of calls over parts of the time is that of their maxima"
+        )
+
+
 _LARGE = 2**32  # bytes; for a smaller train the system is not asked
 
 

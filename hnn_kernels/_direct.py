@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import _extensions, _triton, memory
-from ._layer import OUTPUTS, TENSORS, Layer
+from ._layer import KEPT, OUTPUTS, TENSORS, Layer
 from ._ops import autograd
 from .filters import IIR
 from .state import LIFState
@@ -162,6 +162,9 @@ class _Plan:
         ).run
 
 
+_NOTHING = (None,) * len(KEPT)
+
+
 class DirectLayer(torch.autograd.Function):
     """A layer whose forward and backward are a kernel each, called by a plan."""
 
@@ -186,7 +189,7 @@ class DirectLayer(torch.autograd.Function):
                     return run(described[1])
         tensors = plan.tensors(saved)
         wanted = [place >= 0 and needed[place + 1] for place in plan.places]
-        gradients = autograd.gradients(plan.backend, plan.names, grads, None, tensors, plan.settings, wanted)
+        gradients = autograd.gradients(plan.backend, plan.names, grads, _NOTHING, tensors, plan.settings, wanted)
         if described is not None:
             plan.keep_backward(described, grads, saved, gradients)
         result: list[Tensor | None] = [None] * (plan.count + 1)
@@ -228,8 +231,8 @@ def _plan_of(tensors: tuple[Tensor, ...]) -> _Plan | None:
         return None
     own = layer[: len(TENSORS)]
     if (
-        layer.varying_width is not None
-        or layer.checkpoint_every
+        layer.varying_surrogate is not None
+        or not set(KEPT).isdisjoint(layer.outputs())  # a plan saves no outputs
         or any(t is not None and id(t) not in given for t in own)
     ):
         return None  # the last: a tensor that was converted

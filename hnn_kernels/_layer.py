@@ -27,14 +27,16 @@ def name_of(option: dict[str, int], number: int) -> str:
 # The kernels know the value of an option by its number, which is its place here. (The surrogates have surrogates.py.)
 RESETS = _numbered("filter", "subtract", "zero", "none")
 RESET_GRADS = _numbered("full", "one_step", "detach")
-READOUTS = _numbered("spikes", "count")
+READOUTS = _numbered("spikes", "count", "none")
+# What is read of the membrane potential V[t]: nothing, all of it, or one value per neuron.
+POTENTIALS = _numbered("none", "train", "last", "max", "mean")
 # The `reset` of a layer without a membrane, its synapse filter alone (hnn_kernels.iir). No reset gets this number.
 NO_MEMBRANE = -1
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
 
 # Kinds. With B the batch and T the time steps:
-TRAIN = "train"  # [T, B, *features]; without T where it is constant in time, or summed over time
+TRAIN = "train"  # [T, B, *features]; without T where it is constant in time, or one value stands for all steps
 COEFFICIENT = "coefficient"  # broadcasts against *features; a float takes its place where it is None
 FILTER_COEFFICIENT = "filter coefficient"  # [P, ...] or [Q + 1, ...], which broadcasts behind its first axis
 STATE = "state"  # [B, *features]
@@ -52,7 +54,7 @@ class Operand(NamedTuple):
 
 LAYER = "layer"
 MEMBRANE = "membrane"
-MEMBRANE_COEFFICIENTS = ("decay", "reset_decay", "threshold")
+MEMBRANE_COEFFICIENTS = ("decay", "reset_decay", "threshold", "reset_potential")
 # The first one decays into the membrane potential.
 MEMBRANE_STATES = ("v", "r")
 # In the order in which a signal passes them. The membrane is between the two.
@@ -74,9 +76,11 @@ OPERANDS = (
 )
 # The state, in the order of a checkpoint. It goes in before the first step and comes out after the last.
 STATE_OPERANDS = tuple(operand for operand in OPERANDS if operand.kind in (STATE, FILTER_STATE))
+# What forward keeps for backward alone: the step of the potential's maximum, in the state's dtype, and checkpoints.
+KEPT_OPERANDS = (Operand("peak", STATE, LAYER), Operand("checkpoints", CHECKPOINTS, LAYER))
 # The possible outputs of forward. An operator returns those that the call has (Layer.outputs), in this order.
 OUTPUT_OPERANDS = (
-    Operand("out", TRAIN, LAYER), *STATE_OPERANDS, Operand("checkpoints", CHECKPOINTS, LAYER),
+    Operand("out", TRAIN, LAYER), Operand("potential", TRAIN, LAYER), *STATE_OPERANDS, *KEPT_OPERANDS,
 )  # fmt: skip
 
 
@@ -90,9 +94,10 @@ OUTPUTS = names(OUTPUT_OPERANDS)
 COEFFICIENTS = names(OPERANDS, COEFFICIENT)
 FILTER_COEFFICIENTS = names(OPERANDS, FILTER_COEFFICIENT)
 STATES = names(STATE_OPERANDS)
-# The arguments of backward before the layer's: a gradient of every output but the checkpoints, and the checkpoints.
-GRADIENTS = tuple(f"grad_{name}" for name in OUTPUTS[:-1])
-INCOMING = (*GRADIENTS, OUTPUTS[-1])
+KEPT = names(KEPT_OPERANDS)
+# The arguments of backward before the layer's: a gradient of every output that has one, and what was kept.
+GRADIENTS = tuple(f"grad_{name}" for name in OUTPUTS if name not in KEPT)
+INCOMING = (*GRADIENTS, *KEPT)
 
 # -- settings ----------------------------------------------------------------------------------------------------------
 
@@ -117,14 +122,17 @@ SETTINGS = (
     # that is absent has no feedforward coefficient in either form.
     *(Setting(f"{name}_value", "float", math.nan) for name in COEFFICIENTS),
     *(Setting(f"{name}_values", "float[]", ()) for name in FILTER_COEFFICIENTS),
-    # The surrogate's width, and its number. A width that varies between the calls of a compiled graph is a float64
-    # tensor without axes in the host's memory, which takes the place of the float.
+    # The surrogate's width, the factor of its derivative, and its number. Where one of the floats varies between the
+    # calls of a compiled graph, a float64 tensor of both in the host's memory takes their place.
     Setting("width", "float", 1.0),
-    Setting("varying_width", "Tensor?", None),
+    Setting("scale", "float", 1.0),
+    Setting("varying_surrogate", "Tensor?", None),
     Setting("surrogate", "int", 0, step=True),
     Setting("reset", "int", RESETS["filter"], step=True),
     Setting("reset_grad", "int", RESET_GRADS["full"], step=True),  # forward ignores it
     Setting("smooth", "bool", False, step=True),
+    Setting("tie_fires", "bool", True, step=True),
+    Setting("potential", "int", POTENTIALS["none"], step=True),
     Setting("readout", "int", READOUTS["spikes"]),
     Setting("return_state", "bool", True),
     # Forward keeps the state before the steps K, 2K, ... where this K is above 0.
@@ -149,7 +157,7 @@ def digest(surrogates: Iterable[str]) -> str:
     """Return a text that changes with everything that the kernels and Python must agree on."""
     agreed = (
         FORWARD_SCHEMA, BACKWARD_SCHEMA, OPERANDS, OUTPUT_OPERANDS, NO_MEMBRANE, tuple(surrogates),
-        *(tuple(option.items()) for option in (RESETS, RESET_GRADS, READOUTS)),
+        *(tuple(option.items()) for option in (RESETS, RESET_GRADS, READOUTS, POTENTIALS)),
     )  # fmt: skip
     return hashlib.sha256(repr(agreed).encode()).hexdigest()[:16]
 
@@ -167,21 +175,19 @@ _DEFAULTS = dict.fromkeys(TENSORS[1:]) | {setting.name: setting.default for sett
 _Call: Any = record("_Call", _FIELDS, (_DEFAULTS[name] for name in _FIELDS[1:]))
 
 
-# The parts that have a state, and the bit of each in a call's kind; the bit after them stands for checkpoints.
-_BITS = {part: 1 << i for i, part in enumerate((MEMBRANE, *FILTERS))}
-_CHECKPOINTS = 1 << len(_BITS)
+# The bits of a call's kind: the parts whose state it returns, and its other outputs.
+_BITS = {name: 1 << i for i, name in enumerate((MEMBRANE, *FILTERS, "out", "potential", *KEPT))}
 
 
 def _outputs_of(kind: int) -> tuple[str, ...]:
-    states = (operand.name for operand in STATE_OPERANDS if kind & _BITS[operand.part])
-    return "out", *states, *(("checkpoints",) if kind & _CHECKPOINTS else ())
+    return tuple(o.name for o in OUTPUT_OPERANDS if kind & _BITS[o.name if o.part == LAYER else o.part])
 
 
 # Where a call has each filter's feedforward coefficients, as a tensor and as floats: by position, which costs less.
 _FEEDFORWARD = tuple(
     (_BITS[part], _FIELDS.index(f"{part}_feedforward"), _FIELDS.index(f"{part}_feedforward_values")) for part in FILTERS
 )
-_OUTPUTS = tuple(_outputs_of(kind) for kind in range(2 * _CHECKPOINTS))
+_OUTPUTS = tuple(_outputs_of(kind) for kind in range(1 << len(_BITS)))
 
 
 class Layer(_Call):
@@ -207,11 +213,19 @@ class Layer(_Call):
         """True if the read-out is the sum of the spikes over time."""
         return self.readout == READOUTS["count"]
 
+    def timed(self, name: str) -> bool:
+        """Return True if this tensor of kind :data:`TRAIN` has a time axis."""
+        if name == "out":
+            return self.readout == READOUTS["spikes"]
+        return self.potential == POTENTIALS["train"] if name == "potential" else self.steps is None
+
     # torch.compile traces the methods below. It cannot trace properties of a named tuple, so these are methods.
 
-    def surrogate_width(self) -> float | Any:
-        """The surrogate's width: a float, or a tensor without axes where it varies."""
-        return self.width if self.varying_width is None else self.varying_width
+    def surrogate_shape(self) -> tuple[float | Any, float | Any]:
+        """The surrogate's width and scale: floats, or tensors without axes where one of them varies."""
+        if self.varying_surrogate is None:
+            return self.width, self.scale
+        return self.varying_surrogate[0], self.varying_surrogate[1]
 
     def has(self, part: str) -> bool:
         """Return True if the layer has this part."""
@@ -221,7 +235,13 @@ class Layer(_Call):
 
     def outputs(self) -> tuple[str, ...]:
         """Return the names of the :data:`OUTPUTS` that the forward call has."""
-        kind = _CHECKPOINTS if self.checkpoint_every > 0 else 0
+        kind = _BITS["checkpoints"] if self.checkpoint_every > 0 else 0
+        if self.readout != READOUTS["none"]:
+            kind |= _BITS["out"]
+        if self.potential != POTENTIALS["none"]:
+            kind |= _BITS["potential"]
+            if self.potential == POTENTIALS["max"]:
+                kind |= _BITS["peak"]
         if self.return_state:
             if self.reset != NO_MEMBRANE:
                 kind |= _BITS[MEMBRANE]

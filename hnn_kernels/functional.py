@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, _direct, _dispatch, reference
-from ._layer import FILTER_SIDES, FILTERS, NO_MEMBRANE, READOUTS, RESET_GRADS, RESETS, STATES, Layer
+from ._layer import FILTER_SIDES, FILTERS, NO_MEMBRANE, POTENTIALS, READOUTS, RESET_GRADS, RESETS, STATES, Layer
 from ._ops import autograd
 from .filters import IIR
 from .state import LIFState, state_dtype
@@ -15,20 +15,23 @@ from .surrogates import SURROGATES
 
 # -- what a call returns, from the outputs of its layer --------------------------------------------------------------
 
-LIFResult = tuple[Tensor, LIFState | None]
+LIFResult = tuple[Any, LIFState | None]  # the first is a tensor, or a pair of them: see lif()
 IIRResult = tuple[Tensor, Tensor | None]
 
 
 def _lif_packer(layer: Layer) -> Callable[[Sequence[Tensor]], LIFResult]:
     """Return the function that makes the result of :func:`lif` from the outputs of ``layer``."""
-    if not layer.return_state:
-        return lambda outputs: (outputs[0], None)
     names = layer.outputs()
+    pair = "out" in names and "potential" in names
+    if not layer.return_state:
+        if pair:
+            return lambda outputs: ((outputs[0], outputs[1]), None)
+        return lambda outputs: (outputs[0], None)
     places = [names.index(name) if name in names else None for name in STATES]
 
     def pack(outputs: Sequence[Tensor]) -> LIFResult:
         after: list[Any] = [None if place is None else outputs[place] for place in places]
-        return outputs[0], LIFState(*after)
+        return (outputs[0], outputs[1]) if pair else outputs[0], LIFState(*after)
 
     return pack
 
@@ -51,9 +54,13 @@ def lif(
     synapse: IIR | None = None,
     state: LIFState | None = None,
     reset: str = "filter",
+    reset_potential: float | Tensor = 0.0,
     reset_grad: str = "full",
     surrogate: str = "gaussian",
+    surrogate_scale: float = 1.0,
+    tie_fires: bool = True,
     readout: str = "spikes",
+    potential: str = "none",
     smooth: bool = False,
     return_state: bool = True,
     checkpoint_every: int | None = None,
@@ -92,15 +99,25 @@ def lif(
         state: the state that a call over the preceding steps returned; None starts from zero. Its tensors are
             ``[B, *features]`` in float32 (float64 for a float64 current); see :class:`hnn_kernels.LIFState`.
         reset: ``"filter"`` is the equations above. The others have no R: ``"subtract"`` takes the threshold off at once
-            (``V - threshold * O`` decays into the next step), ``"zero"`` sets V to zero (``V * (1 - O)``), ``"none"``
-            leaves it.
+            (``V - threshold * O`` decays into the next step), ``"zero"`` sets V to ``reset_potential``
+            (``V * (1 - O) + reset_potential * O``), ``"none"`` leaves it.
+        reset_potential: where ``reset="zero"`` sets V to: zero by default. A float or a tensor, as ``decay``. It must
+            be 0 with another ``reset``.
         reset_grad: ``"full"`` is the exact chain rule; ``"one_step"`` drops the path R[t] -> R[t+1] (the paper's
             eq. 3 with 4b; only with ``reset="filter"``); ``"detach"`` drops the path from O[t] into the reset.
-        surrogate: a name in :data:`hnn_kernels.SURROGATES`.
+        surrogate: a name in :data:`hnn_kernels.SURROGATES`. ``"periodic_exponential"`` has peaks at the multiples of
+            the threshold, which must be above 0, and no gradient goes through that distance.
+        surrogate_scale: a factor of the surrogate's derivative; above 0. In smooth mode it is one of the spikes too.
+        tie_fires: False lets a neuron fire only above the threshold, ``V[t] > threshold``.
         readout: ``"spikes"`` for the train, ``"count"`` for its sum over time, which is accumulated in the state's
             dtype and never writes the train. A count is exact: more steps than the current's dtype counts to are
             refused (2^53 in float64, 2^24 in float32, 2048 in float16, 256 in bfloat16). With ``smooth``, whose sums
-            are no whole numbers, they are refused only where the sum need not be finite (65504 in float16).
+            are no whole numbers, they are refused only where the sum need not be finite (65504 in float16). ``"none"``
+            for neither, where the potential is all that is asked for.
+        potential: what else is read: the membrane potential V[t] of the equations, before its reset. ``"none"`` for
+            nothing, ``"train"`` for all steps, or without a train ``"last"``, ``"max"`` or ``"mean"`` over time. It has
+            a gradient; that of a maximum goes to the first step that has it. Training keeps the current and, for a
+            maximum, a value per neuron.
         smooth: replace the step by the surrogate's integral, ``erfc((threshold - V) / (sqrt(2) sigma)) / 2`` for the
             Gaussian, so that forward and backward are a function and its true derivative (for
             ``torch.autograd.gradcheck``).
@@ -114,8 +131,9 @@ def lif(
 
     Returns:
         ``(out, state)``: ``out`` is ``[T, B, *features]`` (``[B, *features]`` for a count) in the dtype of the current.
-        ``state`` continues the layer in time: two calls over [0, t) and [t, T) equal one call over [0, T). It is None
-        with ``return_state=False``.
+        With a potential it is the pair ``(spikes, potential)``, of the same shapes and dtype, or the potential alone
+        with ``readout="none"``. ``state`` continues the layer in time: two calls over [0, t) and [t, T) equal one call
+        over [0, T). It is None with ``return_state=False``.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -131,11 +149,14 @@ def lif(
     _checks.option("reset_grad", reset_grad, RESET_GRADS)
     _checks.option("surrogate", surrogate, SURROGATES)
     _checks.option("readout", readout, READOUTS)
+    _checks.option("potential", potential, POTENTIALS)
     smooth = _checks.flag("smooth", smooth)
+    tie_fires = _checks.flag("tie_fires", tie_fires)
     return_state = _checks.flag("return_state", return_state)
     compiling = torch.compiler.is_compiling()
-    sigma_varies = compiling and _checks.varies(sigma)
+    varying = compiling and (_checks.varies(sigma) or _checks.varies(surrogate_scale))
     sigma = _checks.number("sigma", sigma, positive=True)
+    surrogate_scale = _checks.number("surrogate_scale", surrogate_scale, positive=True)
     if checkpoint_every is not None:
         checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
     if reset != "filter":
@@ -144,23 +165,34 @@ def lif(
         if reset_grad == "one_step":
             raise ValueError(f"reset_grad must be 'full' or 'detach' with reset={reset!r}; got 'one_step'")
         reset_decay = 0.0
-    if axon is not None and readout == "count":
-        raise ValueError("readout must be 'spikes' with an axon, which filters the spike train; got 'count'")
+    if reset != "zero" and not _is_zero(reset_potential):
+        raise ValueError(f"reset_potential must be 0 with reset={reset!r}, which sets no V; 'zero' does")
+    if axon is not None and readout != "spikes":
+        raise ValueError(f"readout must be 'spikes' with an axon, which filters the spike train; got {readout!r}")
+    if readout == "none" and potential == "none":
+        raise ValueError("readout and potential must not both be 'none': nothing would be returned")
+    if SURROGATES[surrogate].periodic and not isinstance(threshold, Tensor):
+        _checks.number(f"threshold with surrogate={surrogate!r}", threshold, positive=True)
 
     dtype, device = state_dtype(current.dtype), current.device
     shape = current.shape[1:] if steps is None else current.shape
+    length = current.shape[0] if steps is None else steps
     if readout == "count":
-        _checks.countable(current.shape[0] if steps is None else steps, current.dtype, smooth)
-    elif steps is not None:
+        _checks.countable(length, current.dtype, smooth)
+    if potential in ("last", "max", "mean"):
+        _checks.readable(potential, length, dtype)
+    if steps is not None and (readout == "spikes" or potential == "train"):
         _checks.fits(steps, current)
     # A layer's tensors, and the floats that take their place, by the names of _layer.py.
-    given: dict[str, Any] = {"width": sigma}
-    if sigma_varies:
-        given = {"varying_width": _checks.as_tensor(sigma, torch.float64, "cpu")}
+    given: dict[str, Any] = {"width": sigma, "scale": surrogate_scale}
+    if varying:
+        both = (_checks.as_tensor(value, torch.float64, "cpu") for value in (sigma, surrogate_scale))
+        given = {"varying_surrogate": torch.stack(tuple(both))}
     for name, number, value in (
         ("decay", "decay_value", decay),
         ("reset_decay", "reset_decay_value", reset_decay),
         ("threshold", "threshold_value", threshold),
+        ("reset_potential", "reset_potential_value", reset_potential),
     ):
         if isinstance(value, Tensor):
             _checks.coefficient(name, value, shape[1:], (current.dtype, dtype), device)
@@ -188,8 +220,8 @@ def lif(
         checkpoint_every = None
     layer = Layer(
         current, **given, steps=steps, surrogate=SURROGATES[surrogate].number, reset=RESETS[reset],
-        reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], smooth=smooth, return_state=return_state,
-        checkpoint_every=checkpoint_every or 0,
+        reset_grad=RESET_GRADS[reset_grad], readout=READOUTS[readout], potential=POTENTIALS[potential], smooth=smooth,
+        tie_fires=tie_fires, return_state=return_state, checkpoint_every=checkpoint_every or 0,
     )  # fmt: skip
     return _lif_packer(layer)(_call(layer, backend))
 
@@ -245,6 +277,11 @@ def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
         return outputs
     _dispatch.warn_of_the_reference(device, backend, stacklevel=5)  # the call of the caller of lif or iir
     return reference.layer(layer)
+
+
+def _is_zero(value: Any) -> bool:
+    """Tell if a coefficient is the number 0, of which nothing can be learnt."""
+    return not isinstance(value, Tensor) and value == 0
 
 
 def _differentiable(current: Tensor, given: dict) -> bool:

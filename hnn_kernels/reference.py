@@ -10,21 +10,37 @@ import torch
 from torch import Tensor
 
 from . import _checks, _noise
-from ._layer import COEFFICIENTS, FILTER_SIDES, FILTERS, MEMBRANE, MEMBRANE_STATES, RESET_GRADS, RESETS, Layer, name_of
+from ._layer import (
+    COEFFICIENTS,
+    FILTER_SIDES,
+    FILTERS,
+    MEMBRANE,
+    MEMBRANE_STATES,
+    POTENTIALS,
+    RESET_GRADS,
+    RESETS,
+    Layer,
+    name_of,
+)
 from ._ops import pointwise
 from .state import state_dtype
 from .surrogates import SURROGATES
 
 
-def _density(_, distance: Tensor, fires: Tensor, width: float, varying_width: Tensor | None, surrogate: int) -> Tensor:
-    return _SURROGATES[surrogate].density(distance, width if varying_width is None else varying_width)
+def _density(
+    _, distance: Tensor, fires: Tensor, period: Tensor, width: float, scale: float, varying: Tensor | None,
+    number: int,
+) -> Tensor:  # fmt: skip
+    if varying is not None:
+        return _SURROGATES[number].density(distance, varying[0], varying[1], period)
+    return _SURROGATES[number].density(distance, width, scale, period)
 
 
 _SURROGATES = list(SURROGATES.values())
-# The Heaviside step forward (a tie fires), and the surrogate's density backward.
+# The Heaviside step forward, and the surrogate's density backward.
 _spike = pointwise.define(
     "spike",
-    "(Tensor distance, Tensor fires, float width, Tensor? varying_width, int surrogate) -> Tensor",
+    "(Tensor distance, Tensor fires, Tensor period, float width, float scale, Tensor? varying, int number) -> Tensor",
     lambda distance, fires, *_: fires.to(distance.dtype),
     _density,
 )
@@ -79,6 +95,7 @@ class _Membrane:
     decay: Tensor
     reset_decay: Tensor
     threshold: Tensor
+    reset_potential: Tensor
     v: Tensor
     r: Tensor
 
@@ -90,13 +107,13 @@ class _Membrane:
         for name in MEMBRANE_STATES:
             given = getattr(call, name)
             setattr(self, name, zero if given is None else given)
-        self.width, self.smooth = call.surrogate_width(), call.smooth
-        self.widths = call.width, call.varying_width
+        self.smooth, self.tie_fires = call.smooth, call.tie_fires
+        self.shape, self.shapes = call.surrogate_shape(), (call.width, call.scale, call.varying_surrogate)
         self.surrogate = call.surrogate
         self.reset, self.reset_grad = name_of(RESETS, call.reset), name_of(RESET_GRADS, call.reset_grad)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return O[t]."""
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return O[t], and V[t] before its reset."""
         potential = self.decay * self.v + x
         if self.reset == "filter":
             potential = potential - self.threshold * self.r
@@ -110,20 +127,46 @@ class _Membrane:
         elif self.reset == "subtract":
             self.v = potential - self.threshold * into_reset
         elif self.reset == "zero":
-            self.v = potential * (1 - into_reset)
+            self.v = self.set_to(potential, into_reset)
         else:
             self.v = potential
-        return spike
+        return spike, potential
+
+    def set_to(self, potential: Tensor, spike: Tensor) -> Tensor:
+        """Return ``V (1 - O) + reset_potential O``, of an infinite V too."""
+        if self.smooth:
+            return potential * (1 - spike) + self.reset_potential * spike
+        after = torch.where(spike > 0, self.reset_potential, potential)
+        # A choice has no derivative by the spike. This adds it, to a value of 0.
+        by_spike = torch.where(potential.isfinite(), self.reset_potential - potential, 0)
+        return after + by_spike * (spike - spike.detach())
 
     def spike(self, potential: Tensor) -> Tensor:
         """Return the step at the threshold, or its smooth replacement."""
+        distance, period = potential - self.threshold, self.threshold.detach()
         if self.smooth:
-            return _SURROGATES[self.surrogate].primitive(potential - self.threshold, self.width)
-        return _spike(potential - self.threshold, potential >= self.threshold, *self.widths, self.surrogate)
+            return _SURROGATES[self.surrogate].primitive(distance, *self.shape, period)
+        fires = potential >= self.threshold if self.tie_fires else potential > self.threshold
+        # As a view of the potential's shape: an operator that works element by element has operands of one shape.
+        return _spike(distance, fires, period.expand_as(distance), *self.shapes, self.surrogate)
 
 
 def _stack(train: list[Tensor], like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.stack([x.to(like.dtype) for x in train]) if train else like.new_empty((0, *shape))
+
+
+def _read_out(potentials: list[Tensor], call: Layer) -> Tensor:
+    """Return what the call reads of V[t]: the train, or one value per neuron."""
+    if call.timed("potential"):
+        return _stack(potentials, call.current, call.shape)
+    read = name_of(POTENTIALS, call.potential)
+    if read == "last":
+        found = potentials[-1]
+    elif read == "max":
+        found = torch.stack(potentials).max(0).values
+    else:
+        found = sum(potentials[1:], potentials[0]) / len(potentials)
+    return found.to(call.current.dtype)
 
 
 def _attached(found: list[Tensor], call: Layer) -> tuple[Tensor, ...]:
@@ -153,18 +196,23 @@ def layer(call: Layer) -> tuple[Tensor, ...]:
     zero = current.new_zeros(call.shape, dtype=dtype)
     synapse, axon = (_filter(call, part, zero) for part in FILTERS)
     membrane = _Membrane(call, zero) if call.has(MEMBRANE) else None
-    train, count = [], zero
+    train, potentials, count = [], [], zero
     for x in inputs:
         x = x.to(dtype)
         if synapse is not None:
             x = synapse(x)
         if membrane is not None:
-            x = membrane(x)
+            x, potential = membrane(x)
+            potentials.append(potential)
         if call.count:
             count = count + x
         else:
             train.append(x if axon is None else axon(x))
-    results = [count.to(current.dtype) if call.count else _stack(train, current, call.shape)]
+    results = []
+    if "out" in call.outputs():
+        results.append(count.to(current.dtype) if call.count else _stack(train, current, call.shape))
+    if "potential" in call.outputs():
+        results.append(_read_out(potentials, call))
     if call.return_state:
         if membrane is not None:
             # Copies, so that with no steps the returned state is not the caller's own tensor.

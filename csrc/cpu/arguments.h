@@ -28,7 +28,7 @@ struct FilterCall {
 struct Call : Options {
   DType dtype;
   int64_t steps, neurons;
-  double inverse_width;
+  double inverse_width, scale;
   Train current;
 #define HNN_DECLARE(name, Name) PerNeuron name;
   HNN_COEFFICIENTS(HNN_DECLARE)
@@ -41,14 +41,16 @@ struct Call : Options {
   // order. Null where the window is the whole call.
   void* checkpoints = nullptr;
   int64_t window = 0;
-  // Forward.
-  Train out;
+  // The step of the potential's maximum, which forward keeps for backward.
+  PerNeuron peak;
+  // Forward. A train that is constant is a sum over time, or another read-out of the potential.
+  Train out, potential_out;
 #define HNN_DECLARE(name, Name) PerNeuron last_##name;
   HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
   // Backward. The rows of a segment stay in scratch. A window is cut into segments from its beginning.
   int64_t segment = 0;
-  Train grad_out, grad_current;
+  Train grad_out, grad_potential, grad_current;
 #define HNN_DECLARE(name, Name) PerNeuron grad_last_##name, grad_##name;
   HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE

@@ -54,7 +54,7 @@ int64_t backward_scratch_bytes(hnn::Call& call) {
   call.segment = least(call.window, most);
   const int64_t depth = call.state_depth();
   return row * (kept.rows() * call.segment + kept.extra(call) + (segments_of(call.window, call.segment) + 1) * depth +
-                4 * kBlock) +
+                5 * kBlock) +
          HNN_VECTOR_BYTES * (filter_vectors(call.synapse, n) + filter_vectors(call.axon, n));
 }
 
@@ -70,6 +70,7 @@ class Backward {
         layer_(call, arena),
         current_(call.current),
         grad_out_(call.grad_out),
+        grad_potential_(call.grad_potential),
         grad_current_(call.grad_current) {
     const auto rows = [&](bool wanted, int before) { return wanted ? arena.rows(call.segment, before) : Rows<C>{}; };
     trace_.v = rows(kept_.v, 1);
@@ -89,6 +90,8 @@ class Backward {
     layer_.move_to(first, count);
     current_.move_to(first, count);
     grad_out_.move_to(first, count);
+    grad_potential_.move_to(first, count);
+    gather<C>(call_.peak, first, count, [&](int k, Vector<C> x) { peak_[k] = x; });
     grad_current_.move_to(first, count);
     load_adjoints();
     walk_back(*this, call_.steps, call_.window, call_.segment);
@@ -156,7 +159,8 @@ class Backward {
         if (stages_.density) stages_.density(layer_.membrane, trace_.v.from(t), block_[1], steps);
         Rows<C> to = target;
         if (call_.synapse.present) to = block_[2];
-        stages_.membrane_backward(layer_.membrane, layer_.axon, grad, block_[1], to, trace_.from(t), steps, ahead);
+        stages_.membrane_backward(layer_.membrane, layer_.axon, grad, of_potentials(begin + t, steps), block_[1], to,
+                                  trace_.from(t), steps, ahead);
         ahead = {};
         grad = to;
       }
@@ -174,6 +178,17 @@ class Backward {
   }
 
  private:
+  // The gradients of V of the steps from t on, where it is a result.
+  Rows<C> of_potentials(int64_t t, int64_t steps) {
+    if (call_.potential == kPotentialNone) return {};
+    const Rows<C> grads = grad_potential_.rows(t, steps), result = block_[4];
+    if (call_.potential == kPotentialTrain) return grads;
+    for (int64_t i = 0; i < steps; ++i) {
+      set_row(result, i, [&](int k) { return of_read_out(call_, grads.get(0, k), peak_[k], t + i, call_.steps); });
+    }
+    return result;
+  }
+
   // Sets the rows from before a segment's first step.
   void start_traces() {
     if (trace_.before_v && !kept_.before_v) set_row(trace_.v, -1, [&](int k) { return layer_.membrane.state[k].v; });
@@ -249,11 +264,12 @@ class Backward {
   Layer<C> layer_;
   Trace<C> trace_;
   Rows<C> synapse_x_, synapse_y_, axon_y_;  // the axon's inputs are the spikes
-  Rows<C> block_[4];
+  Rows<C> block_[5];
   Vector<C>* starts_;
-  Reader<IO> current_, grad_out_;
+  Reader<IO> current_, grad_out_, grad_potential_;
   Writer<IO> grad_current_;
   Vector<C> total_[n];  // of a constant current's gradient
+  Vector<C> peak_[n];   // the step of the potential's maximum
 };
 
 }  // namespace HNN_NAMESPACE

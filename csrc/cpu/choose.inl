@@ -25,17 +25,25 @@ void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
   // Computing the density beside the recursion instead of before it saves a sixth of backward, and doubles the number
   // of functions.
   constexpr bool kFuses = sizeof(C) == 4;
-  const bool fused = kFuses && call.surrogate == kGaussian, learns = call.learns();
+  const bool fused = kFuses && call.surrogate == kGaussian && call.potential == kPotentialNone, learns = call.learns();
   constant<kResets>(call.reset, [&](auto reset) {
     constexpr int kReset = decltype(reset)::value;
-    constant<2>(call.smooth, [&](auto smooth) {
-      constexpr bool kSmooth = decltype(smooth)::value;
-      stages.membrane_forward = &membrane_forward<C, kReset, kSmooth, kSpikes>;
-      stages.advance = &membrane_forward<C, kReset, kSmooth, kGiven>;
-      stages.recompute = Kept(call).only_v() ? &membrane_forward<C, kReset, kSmooth, kPotential> : stages.advance;
+    constant<kWaysToFire>(fires(call), [&](auto fires) {
+      constexpr int kHow = decltype(fires)::value;
+      stages.membrane_forward = &membrane_forward<C, kReset, kHow, kSpikes>;
+      stages.advance = &membrane_forward<C, kReset, kHow, kGiven>;
+      stages.recompute = Kept(call).only_v() ? &membrane_forward<C, kReset, kHow, kPotential> : stages.advance;
     });
+    constexpr int kInside = kFuses ? static_cast<int>(kGaussian) : kFromRows;
+    if (call.potential != kPotentialNone) {
+      stages.membrane_backward = learns ? &membrane_backward<C, kReset, kAnyGrad, true, kFromRows>
+                                        : &membrane_backward<C, kReset, kAnyGrad, false, kFromRows>;
+      return;
+    }
     constant<kResetGrads>(call.reset_grad, [&](auto reset_grad) {
-      constexpr int kGrad = decltype(reset_grad)::value, kInside = kFuses ? static_cast<int>(kGaussian) : kFromRows;
+      // Only a filter has a path from R to R.
+      constexpr int kAsked = decltype(reset_grad)::value;
+      constexpr int kGrad = kReset != kFilter && kAsked == kOneStep ? static_cast<int>(kFull) : kAsked;
       stages.membrane_backward = fused    ? learns ? &membrane_backward<C, kReset, kGrad, true, kInside>
                                                    : &membrane_backward<C, kReset, kGrad, false, kInside>
                                  : learns ? &membrane_backward<C, kReset, kGrad, true, kFromRows>
@@ -81,7 +89,7 @@ bool same_for_all(const hnn::Call& call) {
 // of these orders is in the same loop.
 template <class C, int g, int kP = -1, int kQ = 0>
 void choose_usual(Stages<C>& stages, const hnn::Call& call) {
-  stages.membrane_forward = &membrane_forward<C, kFilter, false, kSpikes, g, kP, kQ>;
+  stages.membrane_forward = &membrane_forward<C, kFilter, kFromThreshold, kSpikes, g, kP, kQ>;
   constant<kResetGrads>(call.reset_grad, [&](auto grad) {
     stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, g, kP, kQ>;
   });
@@ -97,7 +105,7 @@ void choose_special(Stages<C>& stages, const hnn::Call& call) {
     if (call.learns() || !options.usual()) return;
     const bool whole = call.dtype == hnn::kFloat32 && (call.current.large || call.out.large);
     if (whole && Kept(call).only_v()) {
-      stages.recompute = &membrane_forward<C, kFilter, false, kPotential, kWholeRow<C, false>>;
+      stages.recompute = &membrane_forward<C, kFilter, kFromThreshold, kPotential, kWholeRow<C, false>>;
     }
     if (whole && !call.axon.present) choose_usual<C, kWholeRow<C, false>>(stages, call);
     if (!call.axon.present || call.axon.learns || !same_for_all(call)) return;

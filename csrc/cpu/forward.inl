@@ -11,7 +11,7 @@ namespace HNN_NAMESPACE {
 template <class C>
 struct Stages {
   // Forward; the same for the rows that backward keeps; and the same for the state alone.
-  decltype(&membrane_forward<C, kFilter, false, kSpikes>) membrane_forward, recompute, advance;
+  decltype(&membrane_forward<C, kFilter, kFromThreshold, kSpikes>) membrane_forward, recompute, advance;
   decltype(&density_rows<C, kGaussian>) density;  // null where membrane_backward computes it itself
   decltype(&membrane_backward<C, kFilter, kFull, false, kFromRows>) membrane_backward;
   bool fused_axon = false;  // the axon is in the membrane's loop, except in a recomputation, which needs no axon
@@ -38,7 +38,7 @@ struct Layer {
 
   Layer(const hnn::Call& layer, Arena<C>& arena) : call(layer) {
     membrane.options = call;
-    membrane.inverse_width = broadcast<Vector<C>>(call.inverse_width);
+    membrane.extent = {broadcast<Vector<C>>(call.inverse_width), broadcast<Vector<C>>(call.scale)};
     allocate(synapse, call.synapse, arena);
     allocate(axon, call.axon, arena);
     each_coefficient([&](const hnn::PerNeuron& operand, auto set) {
@@ -126,13 +126,16 @@ class Forward {
         layer_(call, arena),
         filtered_(arena.rows(kBlock)),
         spikes_(arena.rows(kBlock)),
+        potentials_(arena.rows(kBlock)),
         current_(call.current),
-        out_(call.out) {}
+        out_(call.out),
+        potential_(call.potential_out) {}
 
   void tile(int64_t first, int count) {
     layer_.move_to(first, count);
     current_.move_to(first, count);
     out_.move_to(first, count);
+    potential_.move_to(first, count);
     if (call_.out.constant) std::fill(total_, total_ + n, Vector<C>{});
     for (int64_t begin = 0; begin < call_.steps; begin += call_.window) {
       if (begin > 0) {
@@ -143,10 +146,12 @@ class Forward {
       const int64_t end = least(begin + call_.window, call_.steps), block = block_steps(end - begin);
       for (int64_t t = begin; t < end; t += block) through(t, least(block, end - t), t + block);
     }
-    if (call_.out.constant) {
-      const Rows<C> row = out_.rows(0);
-      for (int k = 0; k < n; ++k) row.set(0, k, total_[k]);
-      out_.commit(0, 1);
+    if (call_.out.constant) write_row(out_, total_);
+    if (call_.potential_out.constant) {
+      const Vector<C> steps = broadcast<Vector<C>>(static_cast<double>(call_.steps));
+      for (int k = 0; call_.potential == kPotentialMean && k < n; ++k) read_[k] = read_[k] / steps;
+      write_row(potential_, read_);
+      scatter<C>(call_.peak, first, count, [&](int k) { return peak_[k]; });
     }
     save();
   }
@@ -156,7 +161,7 @@ class Forward {
   void through(int64_t t, int64_t steps, int64_t next) {
     Ahead ahead = next < call_.steps ? current_.ahead(next, 1, false) : current_.ahead(0, 1, true);
     Rows<C> input = current_.rows(t, steps);
-    const Rows<C> target = call_.out.constant ? spikes_ : out_.rows(t);
+    const Rows<C> target = call_.out.constant || !call_.out.data ? spikes_ : out_.rows(t);
     if (call_.synapse.present) {
       const bool last = call_.reset == kNoMembrane;
       stages_.synapse.forward(layer_.synapse, input, last ? target : filtered_, steps, ahead);
@@ -165,7 +170,15 @@ class Forward {
     }
     const bool axon_apart = call_.axon.present && !stages_.fused_axon;
     if (call_.reset != kNoMembrane) {
-      stages_.membrane_forward(layer_.membrane, layer_.axon, input, axon_apart ? spikes_ : target, {}, steps, ahead);
+      const Rows<C> fired = axon_apart ? spikes_ : target;
+      if (call_.potential == kPotentialNone) {
+        stages_.membrane_forward(layer_.membrane, layer_.axon, input, fired, {}, steps, ahead);
+      } else {
+        Trace<C> trace;
+        trace.v = call_.potential == kPotentialTrain ? potential_.rows(t) : potentials_;
+        stages_.advance(layer_.membrane, layer_.axon, input, call_.out.data ? fired : Rows<C>{}, trace, steps, ahead);
+        read(trace.v, t, steps);
+      }
     }
     if (axon_apart) stages_.axon.forward(layer_.axon, spikes_, target, steps, {});
     if (call_.out.constant) {
@@ -175,6 +188,31 @@ class Forward {
     } else {
       out_.commit(t, steps);
     }
+  }
+
+  // Reads the potentials of the steps from t on.
+  void read(const Rows<C>& v, int64_t t, int64_t steps) {
+    if (call_.potential == kPotentialTrain) return potential_.commit(t, steps);
+    for (int k = 0; k < n; ++k) {
+      if (t == 0) {
+        read_[k] = v.get(0, k);
+        peak_[k] = Vector<C>{};
+      }
+      if (call_.potential == kPotentialLast) read_[k] = v.get(steps - 1, k);
+      for (int64_t i = t == 0; call_.potential == kPotentialMean && i < steps; ++i) read_[k] = read_[k] + v.get(i, k);
+      for (int64_t i = t == 0; call_.potential == kPotentialMax && i < steps; ++i) {
+        const Vector<C> now = v.get(i, k), best = read_[k];
+        // NaN is larger than any number, and stays.
+        const auto higher = (now > best) | ((now != now) & (best == best));
+        read_[k] = higher ? now : best;
+        peak_[k] = higher ? broadcast<Vector<C>>(static_cast<double>(t + i)) : peak_[k];
+      }
+    }
+  }
+  void write_row(Writer<IO>& to, const Vector<C>* values) {
+    const Rows<C> row = to.rows(0);
+    for (int k = 0; k < n; ++k) row.set(0, k, values[k]);
+    to.commit(0, 1);
   }
 
   void save() {
@@ -194,16 +232,17 @@ class Forward {
   const hnn::Call& call_;
   const Stages<C>& stages_;
   Layer<C> layer_;
-  const Rows<C> filtered_, spikes_;
+  const Rows<C> filtered_, spikes_, potentials_;
   Reader<IO> current_;
-  Writer<IO> out_;
-  Vector<C> total_[n];  // of a count
+  Writer<IO> out_, potential_;
+  Vector<C> total_[n];           // of a count
+  Vector<C> read_[n], peak_[n];  // of a read-out of the potential, and the step of its maximum
 };
 
 template <class C>
 int64_t forward_scratch_bytes(const hnn::Call& call) {
   constexpr int n = kVectors<C>;
-  return HNN_VECTOR_BYTES * (filter_vectors(call.synapse, n) + filter_vectors(call.axon, n) + 2 * kBlock * n);
+  return HNN_VECTOR_BYTES * (filter_vectors(call.synapse, n) + filter_vectors(call.axon, n) + 3 * kBlock * n);
 }
 
 }  // namespace HNN_NAMESPACE

@@ -72,10 +72,6 @@ HNN_EACH_LANE(ceil)
 #undef HNN_EACH_LANE
 // To the nearest, and half to even, as torch does.
 template <class V>
-HNN_INLINE V round_(V x) {
-  return each_lane(x, [](auto y) { return std::nearbyint(y); });
-}
-template <class V>
 HNN_INLINE V pow_(V x, V y) {
   for (size_t i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = std::pow(x[i], y[i]);
   return x;

@@ -108,6 +108,7 @@ struct Described {
     call.steps = a.length();
     call.neurons = n.neurons;
     call.inverse_width = 1 / a.width;
+    call.scale = a.scale;
     static_cast<Options&>(call) = a.options();
     call.current = train(n, a.current, a.constant());
 #define HNN_DESCRIBE(name, Name) call.name = per_neuron(n, a.name, a.name##_value);
@@ -132,7 +133,9 @@ void over_tiles(Call& call, bool backward, Run run) {
 void run_forward(const Arguments& a, const Outputs& result) {
   Described d(a);
   Call& call = d.call;
-  call.out = written(d.n, result.out, a.count());
+  if (result.out) call.out = written(d.n, *result.out, a.count());
+  if (result.potential) call.potential_out = written(d.n, *result.potential, !a.potential_train());
+  call.peak = per_neuron(d.n, result.peak);
 #define HNN_DESCRIBE(name, Name) call.last_##name = per_neuron(d.n, result.name);
   HNN_STATES(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
@@ -149,6 +152,8 @@ void run_backward(const Incoming& incoming, const Arguments& a, const Gradients&
   Described d(a);
   Call& call = d.call;
   if (incoming.out) call.grad_out = train(d.n, *incoming.out, a.count());
+  if (incoming.potential) call.grad_potential = train(d.n, *incoming.potential, !a.potential_train());
+  call.peak = per_neuron(d.n, incoming.peak);
 #define HNN_DESCRIBE(name, Name)                          \
   call.grad_last_##name = per_neuron(d.n, incoming.name); \
   call.grad_##name = per_neuron(d.n, g[k##Name]);

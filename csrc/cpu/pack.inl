@@ -46,6 +46,7 @@ HNN_LIFT(exp2_)
 HNN_LIFT(least_exponent)
 HNN_LIFT(rounded)
 HNN_LIFT(whole)
+HNN_LIFT(round_)
 #undef HNN_LIFT
 
 template <class V, int b>

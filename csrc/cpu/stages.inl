@@ -19,7 +19,7 @@ struct Membrane {
   State<Vector<C>> state[n];
   Adjoint<Vector<C>> adjoint[n];
   Coefficients<Vector<C>> sum[n];  // the coefficients' gradients
-  Vector<C> inverse_width;
+  Extent<Vector<C>> extent;
   Options options;
 };
 
@@ -88,16 +88,21 @@ struct Held {
 // argument, because a branch for each vector would cost time.
 enum Writes { kSpikes, kPotential, kGiven };
 
+// How a neuron fires: from the threshold on, above it, or as the smooth step.
+enum Fires { kFromThreshold, kAbove, kSmoothly, kWaysToFire };  // the last counts them
+inline int fires(const Options& o) { return o.smooth ? kSmoothly : o.tie_fires ? kFromThreshold : kAbove; }
+
 // With kP >= 0 the axon of these orders is computed in the same loop, and its output goes to `spikes`; all coefficients
 // are then the same for all neurons. The options that are not constants here are for proofs and not for speed.
-template <class C, int kReset, bool kSmooth, int kWrites, int g = kWideGroup<C>, int kP = -1, int kQ = 0>
+template <class C, int kReset, int kFires, int kWrites, int g = kWideGroup<C>, int kP = -1, int kQ = 0>
 void membrane_forward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_current, const Rows<C>& to_spikes,
                       const Trace<C>& trace, int64_t steps, const Ahead& then) {
   using V = Vector<C>;
-  const V inverse_width = m.inverse_width;
+  const Extent<V> extent = m.extent;
   Options options = m.options;
   options.reset = kReset;
-  options.smooth = kSmooth;
+  options.smooth = kFires == kSmoothly;
+  options.tie_fires = kFires != kAbove;
   const Rows<C> current = of_current, spikes = to_spikes;
   const Trace<C> to = trace;
   Ahead ahead = then;
@@ -117,7 +122,7 @@ void membrane_forward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_c
         HNN_STATES(HNN_KEEP)
 #undef HNN_KEEP
         V v;
-        V spike = forward_step(options, state[k], current.get(t, at), c[own], inverse_width, v);
+        V spike = forward_step(options, state[k], current.get(t, at), c[own], extent, v);
         if constexpr (kP >= 0) spike = filter_step(kP, kQ, filter.memory[k], spike, filter.c[own]);
         if (kWrites == kSpikes || (kWrites == kGiven && spikes)) spikes.put(t, at, spike);
         if (kWrites == kPotential || (kWrites == kGiven && to.v)) to.v.set(t, at, v);
@@ -130,12 +135,18 @@ void membrane_forward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_c
   }
 }
 
+// The extent of the surrogate for a pack of vectors.
+template <int b, class C>
+HNN_INLINE Extent<Pack<Vector<C>, b>> extent_of(const Membrane<C>& m) {
+  return {pack_of<b>(m.extent.inverse_width), pack_of<b>(m.extent.scale)};
+}
+
 // P'(V - V_th), which membrane_backward computes itself only where that is the default and pays.
 template <class C, int kSurrogate>
 void density_rows(const Membrane<C>& m, const Rows<C>& of_v, const Rows<C>& to_result, int64_t steps) {
   constexpr int g = kGroup<C>;
   const Rows<C> v = of_v, result = to_result;
-  const Pack<Vector<C>, g> inverse_width = pack_of<g>(m.inverse_width);
+  const auto extent = extent_of<g>(m);
   Options options = m.options;
   options.surrogate = kSurrogate;
   for (int first = 0; first < kVectors<C>; first += g) {
@@ -143,32 +154,39 @@ void density_rows(const Membrane<C>& m, const Rows<C>& of_v, const Rows<C>& to_r
     unrolled<g>([&](auto k) HNN_LAMBDA { threshold.at[k] = m.c[first + k].threshold; });
     for (int64_t t = 0; t < steps; ++t) {
       unrolled<g>([&](auto k) HNN_LAMBDA { distance.at[k] = v.get(t, first + k); });
-      const Pack<Vector<C>, g> slopes = slope(options, distance - threshold, inverse_width);
+      const Pack<Vector<C>, g> slopes = slope(options, distance - threshold, extent, threshold);
       unrolled<g>([&](auto k) HNN_LAMBDA { result.set(t, first + k, slopes.at[k]); });
     }
   }
 }
 
 constexpr int kFromRows = -1;
+// The way that gradients take through the reset is an option, and so is the potential's own gradient.
+constexpr int kAnyGrad = -1;
 
 // The vectors whose densities are computed in step. Only AVX2 gains by it.
 template <int g>
 constexpr int kInStep = HNN_VECTOR_BYTES == 32 && g % 4 == 0 ? 4 : 1;
 
 // With kP >= 0 the axon's adjoint is computed in the same loop, and `grads` are those of its output; all coefficients
-// are then the same for all neurons.
+// are then the same for all neurons. Where the potential is a result, kResetGrad is kAnyGrad.
 template <class C, int kReset, int kResetGrad, bool kLearns, int kSurrogate,
           int g = kLearns ? kGroup<C> : kWideGroup<C>, int kP = -1, int kQ = 0>
-void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_grads, const Rows<C>& of_densities,
-                       const Rows<C>& to_grad_current, const Trace<C>& trace, int64_t steps, const Ahead& then) {
+void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_grads, const Rows<C>& of_potentials,
+                       const Rows<C>& of_densities, const Rows<C>& to_grad_current, const Trace<C>& trace,
+                       int64_t steps, const Ahead& then) {
   using V = Vector<C>;
   constexpr int b = kInStep<g>;
-  const V inverse_width = m.inverse_width;
+  const auto extent = extent_of<b>(m);
   Options options = m.options;
   options.reset = kReset;
-  options.reset_grad = kResetGrad;
+  if (kResetGrad != kAnyGrad) {
+    options.reset_grad = kResetGrad;
+    options.potential = kPotentialNone;
+  }
   options.surrogate = kSurrogate;
-  const Rows<C> grads = of_grads, densities = of_densities, grad_current = to_grad_current;
+  const Rows<C> grads = of_grads, potentials = of_potentials, densities = of_densities;
+  const Rows<C> grad_current = to_grad_current;
   const Trace<C> of = trace;
   Ahead ahead = then;
   for (int first = 0; first < kVectors<C>; first += g) {
@@ -184,13 +202,14 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_
       ahead.next();
       unrolled<g / b>([&](auto j) HNN_LAMBDA {
         constexpr int from = j * b;
-        Pack<V, b> slopes;
+        Pack<V, b> slopes, threshold;
         unrolled<b>([&](auto i) HNN_LAMBDA {
           constexpr int own = kP < 0 ? from + i : 0;
           const int at = first + from + i;
+          threshold.at[i] = c[own].threshold;
           slopes.at[i] = kSurrogate == kFromRows ? densities.get(t, at) : of.v.get(t, at) - c[own].threshold;
         });
-        if constexpr (kSurrogate != kFromRows) slopes = slope(options, slopes, pack_of<b>(inverse_width));
+        if constexpr (kSurrogate != kFromRows) slopes = slope(options, slopes, extent, threshold);
         unrolled<b>([&](auto i) HNN_LAMBDA {
           constexpr int k = from + i, own = kP < 0 ? k : 0;
           const int at = first + k;
@@ -201,9 +220,11 @@ void membrane_backward(Membrane<C>& m, const Filter<C>& axon, const Rows<C>& of_
           }
           const Adjoint<V> after = adjoint[k];
           const V v = kReset == kZero ? of.v.get(t, at) : V{};
+          const V grad_v = options.potential != kPotentialNone ? potentials.get(t, at) : V{};
           const V spike = kReset == kZero || (kLearns && kReset == kSubtract) ? of.spike.get(t, at) : V{};
           V through_spike;
-          const V grad = backward_step(options, adjoint[k], grad_spike, slopes.at[i], v, spike, c[own], through_spike);
+          const V grad =
+              backward_step(options, adjoint[k], grad_spike, grad_v, slopes.at[i], v, spike, c[own], through_spike);
           if constexpr (kLearns) {
 #define HNN_READ(name, Name) accumulate_reads(options).name ? of.before_##name.get(t, at) : V{},
             const State<V> before{HNN_STATES(HNN_READ)};

@@ -143,6 +143,10 @@ template <class V>
 HNN_INLINE V atan_(V x) {
   return each_lane(x, [](auto y) { return std::atan(y); });
 }
+template <class V>
+HNN_INLINE V round_(V x) {
+  return each_lane(x, [](auto y) { return std::nearbyint(y); });
+}
 
 // -- the noise: vectors of 32-bit words; the even and the odd words also lie in the low halves of 64 bits each
 

@@ -63,7 +63,7 @@ struct Call : Axes, Options {
   // that of a whole state: the membrane's, and the histories of the filters.
   int window = 0, windows = 1, depth = kStates;
   void* checkpoints = nullptr;
-  double inverse_width = 0;
+  double inverse_width = 0, scale = 1;
   Train current;
 #define HNN_DECLARE(name, Name) Coefficient name;
   HNN_COEFFICIENTS(HNN_DECLARE)
@@ -82,7 +82,8 @@ struct Call : Axes, Options {
 };
 
 struct ForwardCall : Call {
-  Train out;
+  Train out, potential_out;
+  void* peak = nullptr;  // the step of the potential's maximum, dense
 };
 
 struct BackwardCall : Call {
@@ -100,7 +101,8 @@ struct BackwardCall : Call {
   HNN_LATER_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
   int row_x = -1, row_y = -1, row_f = -1;  // what goes into the synapse, out of it and out of the axon
-  Train grad_out, grad_current;
+  Train grad_out, grad_potential, grad_current;
+  const void* peak = nullptr;
 #define HNN_DECLARE(name, Name) PerNeuron grad_after_##name;
   HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE

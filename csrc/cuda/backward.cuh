@@ -26,6 +26,35 @@ HNN_INLINE V row_or_history(const V* row, int at, const V* history, int64_t step
   return at >= 0 ? row[at] : history[(-at / kRow - 1) * step];
 }
 
+// The gradient of the potential of one step after another, where it is a result.
+template <class IO, class V, bool kReads>
+class GivenTo {
+ public:
+  HNN_INLINE GivenTo(const hnn::cuda::BackwardCall&, int64_t, int64_t) {}
+  HNN_INLINE void start(int, int) {}
+  HNN_INLINE V next(const Options&) { return {}; }
+};
+template <class IO, class V>
+class GivenTo<IO, V, true> {
+ public:
+  HNN_INLINE GivenTo(const hnn::cuda::BackwardCall& call, int64_t at, int64_t dense)
+      : train_(call.grad_potential, at), steps_(call.steps) {
+    if (call.peak) peak_ = static_cast<const V*>(call.peak)[dense];
+  }
+  HNN_INLINE void start(int t, int count) {
+    t_ = t;
+    train_.start(t, count);
+  }
+  HNN_INLINE V next(const Options& o) {
+    return o.potential == kPotentialNone ? V{} : of_read_out(o, train_.next(), peak_, t_--, steps_);
+  }
+
+ private:
+  Beside<IO, -1> train_;
+  int t_ = 0, steps_;
+  V peak_ = {};
+};
+
 template <class IO, class Form, int kLanes, bool kLearns>
 __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO, Form, kLanes, kLearns>)
     backward(const __grid_constant__ hnn::cuda::BackwardCall call) {
@@ -36,13 +65,16 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   if (m >= n) return;
   Offsets at = {};
   struct {
-    int64_t grad_out, grad_current;
+    int64_t grad_out, grad_potential, grad_current;
 #define HNN_DECLARE(name, Name) int64_t grad_after_##name;
     HNN_STATES(HNN_DECLARE)
 #undef HNN_DECLARE
   } at_grad = {};
   find<kLanes>(
-      call, m, [&](int64_t place) { at.current = at.dense = at_grad.grad_out = at_grad.grad_current = place; },
+      call, m,
+      [&](int64_t place) {
+        at.current = at.dense = at_grad.grad_out = at_grad.grad_potential = at_grad.grad_current = place;
+      },
       [&](int axis, int64_t index) {
         at.advance<Form>(call, axis, index);
 #define HNN_ADVANCE(name, Name) at_grad.grad_after_##name += index * call.grad_after_##name.stride[axis];
@@ -53,11 +85,13 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         at.current += index * call.current.stride[axis];
         at.dense += index * call.dense[axis];
         at_grad.grad_out += index * call.grad_out.stride[axis];
+        if constexpr (Form::kReads) at_grad.grad_potential += index * call.grad_potential.stride[axis];
         at_grad.grad_current += index * call.grad_current.stride[axis];
       });
   Reader<IO, kLanes, 1, !Form::kGeneral> current(call.current, at.current);
   Reader<IO, kLanes, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
   Writer<IO, kLanes, -1> grad_current(call.grad_current, at_grad.grad_current);
+  GivenTo<IO, V, Form::kReads> grad_potential(call, at_grad.grad_potential, at.dense);
   Layer<V, Form, kLearns> layer(call, at, n, m);
   // The coefficients of a filter are learnt also from values before the segment, so the last one's start keeps those.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
@@ -118,6 +152,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       const int begin = begin_of(i), end = begin_of(i + 1);
       if (again) current.start(begin, end - begin);
       grad_out.start(end - 1, end - begin);  // early, so that their latency passes in the loop below
+      grad_potential.start(end - 1, end - begin);
       grad_current.start(end - 1);
       const V* const start = starts + i * state;
       if (i + 1 < segments) layer.recall(start, n);
@@ -170,8 +205,9 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
 #undef HNN_READ
           const Adjoint<V> after = adjoint;
           V through_spike = {};
-          const V at_v = slope(layer.options, v_t - layer.c.threshold, layer.inverse_width);
-          grad_y = backward_step(layer.options, adjoint, grad_spike, at_v, v_t, spike_t, layer.c, through_spike);
+          const V at_v = slope(layer.options, v_t - layer.c.threshold, layer.extent, layer.c.threshold);
+          grad_y = backward_step(layer.options, adjoint, grad_spike, grad_potential.next(layer.options), at_v, v_t,
+                                 spike_t, layer.c, through_spike);
           if constexpr (kLearns) accumulate(layer.options, sum, grad_y, through_spike, spike_t, after, previous);
           v_t = v_before;
           spike_t = spike_before;

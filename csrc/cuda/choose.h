@@ -21,6 +21,7 @@ inline const Kernels& kernels_of(ScalarType dtype, Form form) {
 inline Form form_of(const Arguments& a) {
   const bool usual = a.options().usual();
   if (a.smooth || (a.synapse.present() && a.axon.present())) return kGeneral;
+  if (a.potential != kPotentialNone) return a.synapse.present() || a.axon.present() ? kGeneral : kReadOut;
   const auto orders = [](const FilterArguments& filter, int64_t feedback, int64_t feedforward) {
     return filter.taps_back() == feedback && filter.taps_forward() == feedforward + 1;
   };

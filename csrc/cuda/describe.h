@@ -132,6 +132,7 @@ struct Described : Base {
     this->depth = static_cast<int>(a.state_depth());
     static_cast<Options&>(*this) = a.options();
     this->inverse_width = 1 / a.width;
+    this->scale = a.scale;
     this->current = train(n, a.current, a.constant());
 #define HNN_DESCRIBE(name, Name) this->name = coefficient(n, a.name, a.name##_value);
     HNN_COEFFICIENTS(HNN_DESCRIBE)

@@ -15,6 +15,46 @@ constexpr int kForwardBlocks = sizeof(IO) == 8 || Form::kGeneral ? 1
                                : Form::kDepth > 0                ? 18
                                                                  : 20;
 
+// What is read of the potential: its train, or one value.
+template <class IO, class V, bool kReads>
+class ReadingOf {
+ public:
+  HNN_INLINE ReadingOf(const hnn::cuda::ForwardCall&, int64_t) {}
+  HNN_INLINE void take(V) {}
+  HNN_INLINE void finish(const hnn::cuda::ForwardCall&, int64_t) const {}
+};
+template <class IO, class V>
+class ReadingOf<IO, V, true> {
+ public:
+  HNN_INLINE ReadingOf(const hnn::cuda::ForwardCall& call, int64_t at)
+      : how_(call.potential), train_(call.potential_out, at) {}
+  HNN_INLINE void take(V v) {
+    switch (how_) {
+      case kPotentialTrain: train_.put(v); break;
+      case kPotentialLast: value_ = v; break;
+      case kPotentialMean: value_ += v; break;
+      case kPotentialMax:
+        // NaN is larger than any number, and stays.
+        if (t_ == 0 || v > value_ || (v != v && value_ == value_)) {
+          value_ = v;
+          peak_ = t_;
+        }
+    }
+    ++t_;
+  }
+  HNN_INLINE void finish(const hnn::cuda::ForwardCall& call, int64_t at) const {
+    if (!call.potential_out.constant) return;
+    const V value = how_ == kPotentialMean ? value_ / static_cast<V>(call.steps) : value_;
+    write(call.potential_out.data, at, Packed<IO, 1>::narrow(value));
+    write(call.peak, at, static_cast<V>(peak_));
+  }
+
+ private:
+  int how_, t_ = 0, peak_ = 0;
+  V value_ = {};
+  Writer<IO, 1, 1> train_;
+};
+
 template <class IO, class Form, int kLanes>
 __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, Form, kLanes>)
     forward(const __grid_constant__ hnn::cuda::ForwardCall call) {
@@ -23,25 +63,28 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
   const int64_t m = this_thread(), n = threads<kLanes>(call);
   if (m >= n) return;
   Offsets at = {};
-  int64_t at_out = 0;
+  int64_t at_out = 0, at_potential = 0;
   find<kLanes>(
-      call, m, [&](int64_t place) { at.current = at_out = at.dense = place; },
+      call, m, [&](int64_t place) { at.current = at_out = at_potential = at.dense = place; },
       [&](int axis, int64_t index) { at.advance<Form>(call, axis, index); },
       [&](int axis, int64_t index) {
         at.current += index * call.current.stride[axis];
         at.dense += index * call.dense[axis];
         at_out += index * call.out.stride[axis];
+        if constexpr (Form::kReads) at_potential += index * call.potential_out.stride[axis];
       });
   Reader<IO, kLanes, 1, !Form::kGeneral> current(call.current, at.current);
   current.start(0, least(call.window, call.steps));
   Writer<IO, kLanes, 1> out(call.out, at_out);
   Layer<V, Form, true> layer(call, at, n, m);
   V count = {};
+  ReadingOf<IO, V, Form::kReads> reading(call, at_potential);
   for (int window = 0;; ++window) {
     current.each([&](V x, int) {
       const Trace<V> t = layer.step(x);
       count += t.spike;
       out.put(t.out);
+      reading.take(t.potential);
     });
     if (window + 1 >= call.windows) break;
     layer.keep(static_cast<V*>(call.checkpoints) + window * (call.depth * n) + m, n);
@@ -49,6 +92,7 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
     current.start(begin, least(call.window, call.steps - begin));
   }
   if (call.out.constant) write(call.out.data, at.dense, Pack::narrow(count));
+  reading.finish(call, at.dense);
 #define HNN_WRITE(name, Name) write(call.after_##name, at.dense, layer.s.name);
   HNN_STATES(HNN_WRITE)
 #undef HNN_WRITE

@@ -35,6 +35,7 @@ const Kernels& kernels_of(Form form) {
                                         instances<IO, OnlyAxon<2, 0>>("axon (2, 0)"),
                                         instances<IO, UsualAxon20>("usual, axon (2, 0)"),
                                         instances<IO, OnlyAxon<2, 1>>("axon (2, 1)"),
+                                        instances<IO, ReadOut>("read-out"),
                                         instances<IO, General>("general"),
                                         instances<IO, Plain, kWide<IO>>("wide, plain"),
                                         instances<IO, UsualAxon20, kWide<IO>>("wide, usual, axon (2, 0)")};

@@ -38,6 +38,8 @@ HNN_INLINE float erfc_(float x) { return erfcf(x); }
 HNN_INLINE double erfc_(double x) { return erfc(x); }
 HNN_INLINE float atan_(float x) { return atanf(x); }
 HNN_INLINE double atan_(double x) { return atan(x); }
+HNN_INLINE float round_(float x) { return rintf(x); }
+HNN_INLINE double round_(double x) { return rint(x); }
 
 }  // namespace HNN_NAMESPACE
 
@@ -50,9 +52,10 @@ namespace HNN_NAMESPACE {
 
 // -- forms: the options of a layer that are constants of a kernel -----------------------------------------------------
 
-// kUsual: the usual options are constants of the kernel. Where they are not, every step branches on them.
+// kUsual: the usual options are constants of the kernel. Where they are not, every step branches on them. kReads: the
+// potential may be a result.
 struct Plain {
-  static constexpr bool kUsual = true, kGeneral = false;
+  static constexpr bool kUsual = true, kGeneral = false, kReads = false;
   static constexpr int kDepth = 0;  // of the histories in registers
   template <class V>
   using Synapse = NoFilter<V>;
@@ -80,9 +83,12 @@ struct OnlyAxon : NoFilters {
 struct UsualAxon20 : OnlyAxon<2, 0> {
   static constexpr bool kUsual = true;
 };
+struct ReadOut : NoFilters {
+  static constexpr bool kReads = true;
+};
 // Any filters, and the smooth mode, whose functions would make every kernel large.
 struct General {
-  static constexpr bool kUsual = false, kGeneral = true;
+  static constexpr bool kUsual = false, kGeneral = true, kReads = true;
   static constexpr int kDepth = 0;  // none in registers
   template <class V>
   using Synapse = Filter<V, InMemory<V>>;
@@ -151,7 +157,7 @@ template <class V, class Form, bool kAxonRuns>
 struct Layer {
   Options options;
   Coefficients<V> c;
-  V inverse_width;
+  Extent<V> extent;
   State<V> s;
   typename Form::template Synapse<V> synapse;
   typename Form::template Axon<V> axon;
@@ -161,7 +167,7 @@ struct Layer {
 #define HNN_VALUE(name, Name) same<V>(static_cast<Scalar<V>>(call.name.value)),
       : c{HNN_COEFFICIENTS(HNN_VALUE)},
 #undef HNN_VALUE
-        inverse_width(same<V>(static_cast<Scalar<V>>(call.inverse_width))),
+        extent{same<V>(static_cast<Scalar<V>>(call.inverse_width)), same<V>(static_cast<Scalar<V>>(call.scale))},
         s{},
         synapse(call.synapse, call, at.synapse, n, m),
         axon(call.axon, call, at.axon, n, m) {
@@ -177,12 +183,13 @@ struct Layer {
     }
     if constexpr (!Form::kUsual) options = call;
     if constexpr (!Form::kGeneral) options.smooth = false;
+    if constexpr (!Form::kReads) options.potential = kPotentialNone;
   }
 
   HNN_INLINE Trace<V> step(V x) {
     Trace<V> t;
     t.filtered = synapse.step(x);
-    t.spike = forward_step(options, s, t.filtered, c, inverse_width, t.potential);
+    t.spike = forward_step(options, s, t.filtered, c, extent, t.potential);
     t.out = kAxonRuns ? axon.step(t.spike) : t.spike;
     return t;
   }
@@ -192,10 +199,11 @@ struct Layer {
     State<V> state = {};
     Coefficients<V> only = {};
     only.threshold = c.threshold;
+    only.reset_potential = c.reset_potential;
     V same;
     Options without_r = options;
     if (options.reset == kFilter) without_r.reset = kNone;
-    const V spike = forward_step(without_r, state, potential, only, inverse_width, same);
+    const V spike = forward_step(without_r, state, potential, only, extent, same);
     after = state.v;
     return spike;
   }

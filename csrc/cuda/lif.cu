@@ -30,7 +30,9 @@ void forward(const Arguments& a, const Outputs& result) {
   const Numbering n = a.numbering();
   const Form form = form_of(a);
   Described<ForwardCall> call(a, n);
-  call.out = train(n, result.out, a.count());
+  if (result.out) call.out = train(n, *result.out, a.count());
+  if (result.potential) call.potential_out = train(n, *result.potential, !a.potential_train());
+  call.peak = data(result.peak);
   call.checkpoints = data(result.checkpoints);
 #define HNN_DESCRIBE(name, Name) call.after_##name = data(result.name);
   HNN_STATES(HNN_DESCRIBE)
@@ -42,7 +44,7 @@ void forward(const Arguments& a, const Outputs& result) {
 #define HNN_DESCRIBE(name, Name) filter(call.name, result.name);
   HNN_FILTERS(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
-  call.arrange(n, {&call.out});
+  call.arrange(n, {&call.out, &call.potential_out});
   const auto chosen = choose(call, a.current.scalar_type(), form, device.size().multiprocessors,
                              [](const Kernels& kernels) { return kernels.forward; });
   device.launch<ForwardCall>(chosen.kernel, n.neurons / chosen.lanes, kForwardBlock, 0, call);
@@ -123,6 +125,8 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   const Form form = form_of(a);
   Described<BackwardCall> call(a, n);
   if (incoming.out) call.grad_out = train(n, *incoming.out, a.count());
+  if (incoming.potential) call.grad_potential = train(n, *incoming.potential, !a.potential_train());
+  call.peak = data(incoming.peak);
   const auto grad_current = g[kCurrent];
   if (data(grad_current)) call.grad_current = train(n, *grad_current, a.constant());
   std::vector<PerNeuron*> operands;
@@ -155,7 +159,7 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   filter(call.name, incoming.name, k##Name##Feedback, k##Name##Feedforward, k##Name##State);
   HNN_FILTERS(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
-  call.arrange(n, {&call.grad_out, &call.grad_current}, operands);
+  call.arrange(n, {&call.grad_out, &call.grad_potential, &call.grad_current}, operands);
 
   const bool learns = !partials.empty();
   const auto chosen = choose(call, a.current.scalar_type(), form, device.size().multiprocessors,

@@ -38,6 +38,7 @@ enum Form {
   kAxon20,
   kUsualAxon20,
   kAxon21,
+  kReadOut,
   kGeneral,
   kWidePlain,
   kWideUsualAxon20,

@@ -216,6 +216,41 @@ class Reader {
   Bits first_[kGroup], second_[kGroup];
 };
 
+// Reads a train beside another one, which leads: one value ahead.
+template <class IO, int kSign>
+class Beside {
+  using Pack = Packed<IO, 1>;
+  using V = typename Element<IO>::Compute;
+
+ public:
+  HNN_INLINE Beside(const hnn::cuda::Train& train, int64_t at)
+      : walk_(train, at, kSign, sizeof(IO)), varies_(train.data && !train.constant) {
+    if (train.data && train.constant) ahead_ = __ldg(walk_.here());
+  }
+  HNN_INLINE void start(int t, int count) {
+    walk_.start(t, kSign);
+    left_ = varies_ ? count : 0;
+    load();
+  }
+  HNN_INLINE V next() {
+    const V x = Pack::widen(ahead_);
+    load();
+    return x;
+  }
+
+ private:
+  HNN_INLINE void load() {
+    if (left_-- <= 0) return;
+    ahead_ = __ldg(walk_.here());
+    walk_.next();
+  }
+
+  Walk<1, typename Pack::Bits> walk_;
+  int left_ = 0;
+  bool varies_;
+  typename Pack::Bits ahead_{};
+};
+
 // Writes the train of a thread's neurons step by step in the direction of kSign. Where it is absent, the values are
 // dropped.
 template <class IO, int kLanes, int kSign>

@@ -59,7 +59,7 @@ class Function(_SingleLevelFunction):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.plan = inputs
-        save(ctx, tensors, output[-1] if ctx.plan[1][-1] > 0 else None)
+        save(ctx, tensors, [output[-1] if ctx.plan[1][-1] > 0 else None])
 
     @staticmethod
     def backward(ctx, *grads):

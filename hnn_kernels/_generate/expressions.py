@@ -127,9 +127,9 @@ _CONDITIONS = {
     "not": Syntax("~{}", SIGN, (ATOM,)),
 }
 # The functions of hnn_kernels.surrogates.TensorMath.
-_FORMULA = ("where", "abs", "exp2", "scaled_exp2", "erfc", "atan", "fma")
+_FORMULA = ("where", "abs", "exp2", "scaled_exp2", "erfc", "atan", "round", "fma")
 # Functions of one argument that the step of a neuron has beside those.
-_FUNCTIONS = ("exp", "log", "sqrt", "tanh", "sin", "cos", "floor", "ceil", "round")
+_FUNCTIONS = ("exp", "log", "sqrt", "tanh", "sin", "cos", "floor", "ceil")
 CPP: Mapping[str, Syntax] = (
     _OPERATORS
     | _CONDITIONS
@@ -140,6 +140,7 @@ CPP: Mapping[str, Syntax] = (
         "scaled_exp2": _calls("scaled_exp2_", 2),
         "erfc": _calls("erfc_"),
         "atan": _calls("atan_"),
+        "round": _calls("round_"),
         "fma": _calls("fma_", 3),
         "pow": _calls("pow_", 2),
     }
@@ -152,6 +153,7 @@ TRITON: Mapping[str, Syntax] = _OPERATORS | {
     "scaled_exp2": Syntax("tl.exp2({}) * {}", PRODUCT, (CHOICE, SIGN)),
     "erfc": _calls("erfc"),
     "atan": _calls("atan"),
+    "round": Syntax("tl.floor({} + 0.5)", ATOM, (SUM,)),
     "fma": Syntax("{} * {} + {}", SUM, (PRODUCT, SIGN, PRODUCT)),
 }
 # The functions that the formula of a surrogate is given.

@@ -59,6 +59,7 @@ def cpp(layer: SimpleNamespace | ModuleType, surrogates: Iterable[str]) -> str:
         _enum("Reset", (f"kNoMembrane = {layer.NO_MEMBRANE}", *map(_constant, layer.RESETS)), "kResets"),
         _enum("ResetGrad", map(_constant, layer.RESET_GRADS), "kResetGrads"),
         _enum("Readout", (_constant("read_", name) for name in layer.READOUTS), "kReadouts"),
+        _enum("Potential", (_constant("potential_", name) for name in layer.POTENTIALS), "kPotentials"),
         "",
         "// Values of state that the membrane has, first in a checkpoint.",
         f"constexpr int kStates = {len(layer.MEMBRANE_STATES)};",

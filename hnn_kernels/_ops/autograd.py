@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd.function import _SingleLevelFunction
 
-from .._layer import INCOMING, OUTPUTS, TENSORS, Layer
+from .._layer import INCOMING, KEPT, OUTPUTS, TENSORS, Layer
 from .layer import backward_ops, forward_ops
 from .library import operators
 
@@ -33,7 +33,7 @@ def gradients(
     backend: str,
     names: Sequence[str],
     grads: Sequence[Tensor | None],
-    checkpoints: Tensor | None,
+    kept: Sequence[Tensor | None],
     tensors: Sequence[Tensor | None],
     settings: Sequence[Any],
     wanted: Sequence[bool],
@@ -44,7 +44,7 @@ def gradients(
         backend: the name of the backend.
         names: the outputs that forward had.
         grads: their gradients, in that order; None for zeros.
-        checkpoints: what forward kept, if it did.
+        kept: what forward kept for backward, None for what it did not.
         tensors, settings: the arguments of the layer.
         wanted: True for each of the tensors whose gradient is needed.
 
@@ -54,7 +54,7 @@ def gradients(
     incoming: list[Tensor | None] = [None] * len(INCOMING)
     for name, grad in zip(names, grads, strict=True):
         incoming[_PLACES[name]] = grad
-    incoming[-1] = checkpoints
+    incoming[-len(KEPT) :] = kept
     needs = 0
     for i, needed in enumerate(wanted):
         if needed:
@@ -69,11 +69,10 @@ NO_FORWARD_MODE = (
 )
 
 
-def save(ctx: Any, tensors: Sequence[Tensor | None], checkpoints: Tensor | None) -> None:
-    """Save a call's tensors and checkpoints for backward, to which absent gradients come as None."""
-    if checkpoints is not None:
-        ctx.mark_non_differentiable(checkpoints)
-    ctx.save_for_backward(*tensors, checkpoints)
+def save(ctx: Any, tensors: Sequence[Tensor | None], kept: Sequence[Tensor | None]) -> None:
+    """Save a call's tensors and what it kept for backward, to which absent gradients come as None."""
+    ctx.mark_non_differentiable(*(tensor for tensor in kept if tensor is not None))
+    ctx.save_for_backward(*tensors, *kept)
     ctx.set_materialize_grads(False)
 
 
@@ -90,14 +89,15 @@ class LayerFunction(_SingleLevelFunction):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.settings, ctx.plan = inputs
-        save(ctx, tensors, output[-1] if ctx.plan[1][-1] == "checkpoints" else None)
+        made = dict(zip(ctx.plan[1], output, strict=True))
+        save(ctx, tensors, [made.get(name) for name in KEPT])
 
     @staticmethod
     def backward(ctx, *grads):
-        *tensors, checkpoints = ctx.saved_tensors
+        tensors, kept = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
         wanted = ctx.needs_input_grad[:_TENSORS]
         backend, names = ctx.plan
-        return *gradients(backend, names, grads, checkpoints, tensors, ctx.settings, wanted), None, None
+        return *gradients(backend, names, grads, kept, tensors, ctx.settings, wanted), None, None
 
     @staticmethod
     def jvp(ctx, *tangents):

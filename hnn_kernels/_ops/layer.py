@@ -37,6 +37,7 @@ backward_ops: dict[str, Callable] = {}
 
 
 def _output_shape(layer: Layer, output: Operand) -> tuple[int, ...]:
+    """Return the shape of an output, but of a train."""
     if output.kind == STATE:
         return layer.shape
     if output.kind == FILTER_STATE:
@@ -58,13 +59,14 @@ def allocate_outputs(layer: Layer) -> tuple[Tensor | None, ...]:
 
     The spike train takes the current's layout.
     """
-    current, shape = layer.current, layer.shape
-    out = current.new_empty(shape) if layer.count else empty_train(current, layer.steps)
-    dtype, there = state_dtype(current.dtype), layer.outputs()
-    return out, *(
-        current.new_empty(_output_shape(layer, output), dtype=dtype) if output.name in there else None
-        for output in OUTPUT_OPERANDS[1:]
-    )
+    current, dtype, there = layer.current, state_dtype(layer.current.dtype), layer.outputs()
+
+    def allocate(output: Operand) -> Tensor:
+        if output.kind != TRAIN:
+            return current.new_empty(_output_shape(layer, output), dtype=dtype)
+        return empty_train(current, layer.steps) if layer.timed(output.name) else current.new_empty(layer.shape)
+
+    return tuple(allocate(output) if output.name in there else None for output in OUTPUT_OPERANDS)
 
 
 def allocate_gradients(layer: Layer, needs: int) -> tuple[Tensor | None, ...]:
@@ -97,14 +99,16 @@ def _backward_fake(*arguments):
 # -- vmap: the mapped axis becomes the first feature axis --------------------------------------------------------------
 
 _INPUTS = {operand.name: operand for operand in OPERANDS}
-_GRADIENTS = dict(zip(INCOMING, OUTPUT_OPERANDS, strict=True))
+_GRADIENTS = dict(zip(INCOMING, OUTPUT_OPERANDS, strict=True))  # of which the last are what forward kept
 # Axes in front of a coefficient's own.
 _LEADING = {COEFFICIENT: 0, FILTER_COEFFICIENT: 1}
 
 
-def _feature_axis(operand: Operand, time: bool) -> int | None:
-    """Return the first axis of the features (of a train with a time axis if ``time``); None for checkpoints."""
-    return {TRAIN: 1 + time, STATE: 1, FILTER_STATE: 2, CHECKPOINTS: None}[operand.kind]
+def _feature_axis(operand: Operand, layer: Layer) -> int | None:
+    """Return the first axis of the features; None for checkpoints."""
+    if operand.kind == TRAIN:
+        return 1 + layer.timed(operand.name)
+    return {STATE: 1, FILTER_STATE: 2, CHECKPOINTS: None}[operand.kind]
 
 
 def _to_position(tensor: Tensor, dim: int | None, size: int, position: int) -> Tensor:
@@ -141,8 +145,7 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
         size = info.batch_size
         given_dims = dict(zip(fields, dims, strict=True))
         layer = Layer(*arguments[len(INCOMING) : -1] if gradients else arguments)
-        in_time, out_time = layer.steps is None, not layer.count
-        features = layer.current.dim() - (given_dims["current"] is not None) - in_time - 1
+        features = layer.current.dim() - (given_dims["current"] is not None) - layer.timed("current") - 1
 
         def fold(name, value):
             """Fold the mapped axis into an argument."""
@@ -151,7 +154,7 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
                 return value
             if operand.kind in _LEADING:
                 return _coefficient(value, given_dims[name], size, features, _LEADING[operand.kind])
-            position = _feature_axis(operand, in_time if name == "current" else out_time)
+            position = _feature_axis(operand, layer)
             return value if position is None else _to_position(value, given_dims[name], size, position)
 
         folded = {name: fold(name, value) for name, value in zip(fields, arguments, strict=True)}
@@ -160,7 +163,7 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
         results = op(*folded.values())
         if not gradients:
             there = layer.outputs()
-            return results, [_feature_axis(o, out_time) for o in OUTPUT_OPERANDS if o.name in there]
+            return results, [_feature_axis(o, layer) for o in OUTPUT_OPERANDS if o.name in there]
         unfolded, out_dims = [], []
         needed = [operand for i, operand in enumerate(OPERANDS) if arguments[-1] >> i & 1]
         for operand, gradient in zip(needed, results, strict=True):
@@ -172,7 +175,7 @@ def _vmap_rule(op: Callable, gradients: bool) -> Callable:
                     del shape[dim]
                 gradient = gradient.reshape(*shape[:lead], size, *shape[lead:])
             unfolded.append(gradient)
-            out_dims.append(_feature_axis(operand, in_time) if lead is None else lead)
+            out_dims.append(_feature_axis(operand, layer) if lead is None else lead)
         return unfolded, out_dims
 
     return rule

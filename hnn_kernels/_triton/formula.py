@@ -18,6 +18,12 @@ SUBTRACT = tl.constexpr(_layer.RESETS["subtract"])
 ZERO = tl.constexpr(_layer.RESETS["zero"])
 NO_MEMBRANE = tl.constexpr(_layer.NO_MEMBRANE)
 
+POTENTIAL_NONE = tl.constexpr(_layer.POTENTIALS["none"])
+POTENTIAL_TRAIN = tl.constexpr(_layer.POTENTIALS["train"])
+POTENTIAL_LAST = tl.constexpr(_layer.POTENTIALS["last"])
+POTENTIAL_MAX = tl.constexpr(_layer.POTENTIALS["max"])
+POTENTIAL_MEAN = tl.constexpr(_layer.POTENTIALS["mean"])
+
 ONE_STEP = tl.constexpr(_layer.RESET_GRADS["one_step"])
 DETACH = tl.constexpr(_layer.RESET_GRADS["detach"])
 
@@ -81,13 +87,15 @@ def scalar(value, DTYPE: tl.constexpr):  # noqa: N803
         return tl.cast(value, DTYPE)
 
 
-# -- the membrane: its coefficients are a tuple (decay, reset_decay, threshold) --------------------------------------
+# -- the membrane: its coefficients are a tuple (decay, reset_decay, threshold, reset_potential), and the extent of its
+# -- surrogate is the tuple (1 / w, scale) ---------------------------------------------------------------------------
 
 
 @triton.jit
-def membrane_step(v, r, x, coefficients, inverse_width, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
+def membrane_step(v, r, x, coefficients, extent, OPTIONS: tl.constexpr, DTYPE: tl.constexpr):  # noqa: N803
     """Return V[t] before its reset, the value that decays into V[t+1], R[t+1] and O[t]."""
-    decay, reset_decay, threshold = coefficients
+    decay, reset_decay, threshold, reset_potential = coefficients
+    inverse_width, scale = extent
     if OPTIONS.reset == NO_MEMBRANE:
         return x, v, r, x
     else:
@@ -95,30 +103,36 @@ def membrane_step(v, r, x, coefficients, inverse_width, OPTIONS: tl.constexpr, D
         if OPTIONS.reset == FILTER:
             potential = potential - threshold * r
         if OPTIONS.smooth:
-            spike = primitive(potential - threshold, inverse_width, OPTIONS.surrogate)
-        else:
+            spike = scale * primitive(potential - threshold, inverse_width, threshold, OPTIONS.surrogate)
+        elif OPTIONS.tie_fires:
             spike = (potential >= threshold).to(DTYPE)
+        else:
+            spike = (potential > threshold).to(DTYPE)
         after = potential
         if OPTIONS.reset == FILTER:
             r = reset_decay * r + spike
         elif OPTIONS.reset == SUBTRACT:
             after = potential - threshold * spike
         elif OPTIONS.reset == ZERO:
-            after = potential * (1.0 - spike)
+            if OPTIONS.smooth:
+                after = potential * (1.0 - spike) + reset_potential * spike
+            else:
+                after = tl.where(spike > 0.0, reset_potential, potential)
         return potential, after, r, spike
 
 
 @triton.jit
 def membrane_backward_step(
-    carried_v, carried_r, grad, potential, spike, coefficients, inverse_width, OPTIONS: tl.constexpr  # noqa: N803
+    carried_v, carried_r, grad, grad_potential, potential, spike, coefficients, extent, OPTIONS: tl.constexpr  # noqa: N803
 ):  # fmt: skip
     """One step back in time.
 
     ``carried_v`` is what later steps say of V[t] after its reset, ``carried_r`` the adjoint of R[t+1], ``grad`` that of
-    O[t]. Returns the adjoint of V[t] (which is that of the current), its part through the spike, and both carried on
-    to t-1.
+    O[t], and ``grad_potential`` what is said of V[t] outside, where the potential is a result. Returns the adjoint of
+    V[t] (which is that of the current), its part through the spike, and both carried on to t-1.
     """
-    decay, reset_decay, threshold = coefficients
+    decay, reset_decay, threshold, reset_potential = coefficients
+    inverse_width, scale = extent
     if OPTIONS.reset == NO_MEMBRANE:
         return grad, grad, carried_v, carried_r
     else:
@@ -128,10 +142,12 @@ def membrane_backward_step(
             elif OPTIONS.reset == SUBTRACT:
                 grad -= threshold * carried_v
             elif OPTIONS.reset == ZERO:
-                grad -= potential * carried_v
-        through_spike = density(potential - threshold, inverse_width, OPTIONS.surrogate) * grad
+                grad += (reset_potential - potential) * carried_v
+        through_spike = density(potential - threshold, inverse_width, scale, threshold, OPTIONS.surrogate) * grad
         if OPTIONS.reset == ZERO:
             carried_v *= 1.0 - spike
+        if OPTIONS.potential != POTENTIAL_NONE:
+            carried_v += grad_potential
         adjoint = carried_v + through_spike
         into_r = carried_r
         if OPTIONS.reset == FILTER:
@@ -139,6 +155,34 @@ def membrane_backward_step(
             if OPTIONS.reset_grad != ONE_STEP:
                 into_r += reset_decay * carried_r
         return adjoint, through_spike, decay * adjoint, into_r
+
+
+@triton.jit
+def read_potential(read, peak, potential, t, live, OPTIONS: tl.constexpr):  # noqa: N803
+    """Return the read-out of V up to step t, and the step of its maximum, unchanged in a step that is not ``live``."""
+    if OPTIONS.potential == POTENTIAL_LAST:
+        read = tl.where(live, potential, read)
+    elif OPTIONS.potential == POTENTIAL_MEAN:
+        read += tl.where(live, potential, 0.0)
+    elif OPTIONS.potential == POTENTIAL_MAX:
+        # NaN is larger than any number, and stays.
+        higher = (potential > read) | ((potential != potential) & (read == read)) | (t == 0)
+        higher = higher & live
+        read = tl.where(higher, potential, read)
+        peak = tl.where(higher, t, peak)
+    return read, peak
+
+
+@triton.jit
+def of_read_out(grad, peak, t, T, OPTIONS: tl.constexpr):  # noqa: N803
+    """Return the gradient that a read-out of V, which gets ``grad``, gives to V[t]; a train has one for each step."""
+    if OPTIONS.potential == POTENTIAL_LAST:
+        grad = tl.where(t + 1 == T, grad, 0.0)
+    elif OPTIONS.potential == POTENTIAL_MAX:
+        grad = tl.where(peak == t, grad, 0.0)
+    elif OPTIONS.potential == POTENTIAL_MEAN:
+        grad = grad / T
+    return grad
 
 
 # -- IIR filters: y[t] = sum_q b[q] x[t-q] + sum_p a[p-1] y[t-p] -----------------------------------------------------
@@ -224,7 +268,7 @@ def add_products(sums, grad_y, values, live):
 
 @triton.jit
 def layer_step(
-    state, x, membrane, synapse, axon, inverse_width, OPTIONS: tl.constexpr, DTYPE: tl.constexpr  # noqa: N803
+    state, x, membrane, synapse, axon, extent, OPTIONS: tl.constexpr, DTYPE: tl.constexpr  # noqa: N803
 ):  # fmt: skip
     """Return ``(the state after the step, the output, (V[t] before its reset, O[t]))``.
 
@@ -232,7 +276,7 @@ def layer_step(
     """
     v, r, synapse_history, axon_history = state
     current, synapse_history = filter_step(synapse_history, x, synapse)
-    potential, v, r, spike = membrane_step(v, r, current, membrane, inverse_width, OPTIONS, DTYPE)
+    potential, v, r, spike = membrane_step(v, r, current, membrane, extent, OPTIONS, DTYPE)
     out, axon_history = filter_step(axon_history, spike, axon)
     return (v, r, synapse_history, axon_history), out, (potential, spike)
 

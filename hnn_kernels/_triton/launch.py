@@ -14,12 +14,12 @@ from .._layer import (
     COEFFICIENTS,
     FILTER_COEFFICIENTS,
     FILTERS,
-    GRADIENTS,
     INCOMING,
     MEMBRANE,
     MEMBRANE_STATES,
     OPTIONS,
     OUTPUTS,
+    STATES,
     TENSORS,
     Layer,
     record,
@@ -82,8 +82,11 @@ def scalar(value: float, dtype: torch.dtype) -> float | tuple[int, int]:
     return opaque(low + 2**32), opaque(high + 2**32)
 
 
-def _inverse_width(layer: Layer) -> float | tuple[int, int]:
-    return scalar(1 / float(layer.surrogate_width()), state_dtype(layer.current.dtype))
+def _extent(layer: Layer) -> tuple[float | tuple[int, int], ...]:
+    """Return 1 / w of the surrogate, and its scale."""
+    dtype = state_dtype(layer.current.dtype)
+    width, scale = map(float, layer.surrogate_shape())
+    return scalar(1 / width, dtype), scalar(scale, dtype)
 
 
 def _options(layer: Layer) -> Options:
@@ -112,6 +115,16 @@ def _given(layer: Layer) -> Tensors:
             (value,) = _present((value,))
         given.append(value)
     return Tensors(*given)
+
+
+def kept_of(outputs: Outputs) -> list[Tensor | None]:
+    """Return the outputs that the host allocates as one step in order of memory: the states and the peak."""
+    return [*(getattr(outputs, name) for name in STATES), outputs.peak]
+
+
+def _time_step(layer: Layer, name: str, train: Tensor | None) -> int:
+    """Return the stride of a train's time axis; 0 where it has none, or is absent."""
+    return 0 if train is None or not layer.timed(name) else train.stride(0)
 
 
 def _first(operands) -> Tensor | None:
@@ -159,19 +172,24 @@ def forward(*arguments) -> list[Tensor]:
 def forward_call(layer: Layer, outputs: Sequence[Tensor | None]) -> Call:
     """Return the launch that writes the ``outputs`` of a layer."""
     neurons = math.prod(layer.shape)
-    out: Any
-    out, *kept = outputs
-    written = Outputs(out, *_present(kept))
+    written = Outputs(*_present(outputs))
     given = _given(layer)
     sizes, strides = describe(
         layer.shape,
-        {"current": layer.current, "out": out, "kept": _first(written[1:-1]), **_tensors(given)},
+        {
+            "current": layer.current,
+            "out": written.out,
+            "potential": written.potential,
+            "kept": _first(kept_of(written)),
+            **_tensors(given),
+        },
     )
     return _call(
         lif_forward_kernel, layer,
-        given, written, _inverse_width(layer),
+        given, written, _extent(layer),
         layer.length, neurons, layer.checkpoint_every,
-        layer.current.stride(0) if layer.steps is None else 0, 0 if layer.count else out.stride(0), sizes, strides,
+        _time_step(layer, "current", layer.current), _time_step(layer, "out", written.out),
+        _time_step(layer, "potential", written.potential), sizes, strides,
         unrolled=CHUNK,
     )  # fmt: skip
 
@@ -213,23 +231,21 @@ def backward_call(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: s
     """Return the launch that writes the ``gradients``, those of ``learnt`` per neuron, and its workspace."""
     shape, steps, neurons = layer.shape, layer.length, math.prod(layer.shape)
     given = _given(layer)
-    incoming, gradients = Outputs(incoming.out, *_present(incoming[1:])), Tensors(*_present(gradients))
+    incoming, gradients = Outputs(*_present(incoming)), Tensors(*_present(gradients))
     window = steps if incoming.checkpoints is None else layer.checkpoint_every
     segment = segment_steps(window, not learnt.isdisjoint(FILTER_COEFFICIENTS))
     workspace = _workspace(layer, triton.cdiv(window, segment), learnt)
     sizes, strides = describe(
         shape,
         {"current": layer.current, "grad_current": gradients.current, "out": incoming.out,
-         **dict(zip(GRADIENTS[1:], incoming[1:], strict=False)), "kept": _first(gradients[1:]),
-         **_tensors(given)},
+         "potential": incoming.potential, **{f"grad_{name}": getattr(incoming, name) for name in STATES},
+         "kept": _first((*gradients[1:], incoming.peak)), **_tensors(given)},
     )  # fmt: skip
-    constant = layer.steps is not None
     call = _call(
         lif_backward_kernel, layer,
-        incoming, given, gradients, workspace, _inverse_width(layer), steps, neurons, layer.checkpoint_every,
-        0 if incoming.out is None or layer.count else incoming.out.stride(0),
-        0 if constant else layer.current.stride(0),
-        0 if constant or gradients.current is None else gradients.current.stride(0), sizes, strides,
+        incoming, given, gradients, workspace, _extent(layer), steps, neurons, layer.checkpoint_every,
+        _time_step(layer, "out", incoming.out), _time_step(layer, "potential", incoming.potential),
+        _time_step(layer, "current", layer.current), _time_step(layer, "current", gradients.current), sizes, strides,
         unrolled=segment,
     )  # fmt: skip
     return call, workspace

@@ -22,7 +22,7 @@ _COEFFICIENTS = {name for name, kind in _INPUTS.items() if kind in (COEFFICIENT,
 # strides are None, the blocks lie one after another. ``kept`` stands for every tensor that the host allocated, except
 # the train and the gradient of the current.
 # The kernels find an input also by its place in the list.
-_FIELDS = (*_INPUTS, "out", "kept", "grad_current", *_GRADIENTS)
+_FIELDS = (*_INPUTS, "out", "potential", "kept", "grad_current", *_GRADIENTS)
 Strides: Any = record("Strides", _FIELDS, (None,) * len(_FIELDS))
 
 

@@ -9,12 +9,16 @@ import triton.language as tl
 
 from .formula import (
     FILTER,
+    POTENTIAL_MEAN,
+    POTENTIAL_TRAIN,
     STATES,
     SUBTRACT,
     add_products,
     filter_backward_step,
     layer_step,
     membrane_backward_step,
+    of_read_out,
+    read_potential,
     scalar,
     state_where,
     where,
@@ -33,12 +37,12 @@ from .memory import (
 )
 
 
-@triton.jit(do_not_specialize=["T", "M", "every", "current_step", "out_step", "inverse_width"])
+@triton.jit(do_not_specialize=["T", "M", "every", "current_step", "out_step", "potential_step"])
 def lif_forward_kernel(
-    given, outputs, inverse_width, T, M, every, current_step, out_step, sizes, strides,  # noqa: N803
+    given, outputs, extent, T, M, every, current_step, out_step, potential_step, sizes, strides,  # noqa: N803
     OPTIONS: tl.constexpr, DTYPE: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """Write ``out`` [T, M] (its sum over time, [M], for a count) and the state after the last step.
+    """Write ``out`` [T, M] (its sum over time, [M], for a count), the potential and the state after the last step.
 
     They follow from the current [T, M] ([M] for a constant one) and the state before the first step. The state of every
     ``every``-th step goes to the checkpoints.
@@ -47,16 +51,22 @@ def lif_forward_kernel(
     mask = m < M
     current_step = current_step.to(tl.int64)
     out_step = out_step.to(tl.int64)
-    inverse_width = scalar(inverse_width, DTYPE)
+    potential_step = potential_step.to(tl.int64)
+    extent = (scalar(extent[0], DTYPE), scalar(extent[1], DTYPE))
     membrane, synapse, axon = load_layer(given, m, M, mask, sizes, strides, OPTIONS, DTYPE)
     state = load_start(given, m, M, mask, sizes, strides, OPTIONS.synapse_depth, OPTIONS.axon_depth, DTYPE)
     current = given.current + offset_of(m, M, sizes, strides.current)
-    out = outputs.out + offset_of(m, M, sizes, strides.out)
+    if outputs.out is not None:
+        out = outputs.out + offset_of(m, M, sizes, strides.out)
+    if outputs.potential is not None:
+        read_out = outputs.potential + offset_of(m, M, sizes, strides.potential)
     due = every  # the step before which the next checkpoint is taken
     if outputs.checkpoints is not None:
         slot = outputs.checkpoints + m
 
     count = tl.zeros([BLOCK], DTYPE)
+    read = tl.zeros([BLOCK], DTYPE)  # of the potential
+    peak = tl.zeros([BLOCK], DTYPE)
     if OPTIONS.constant:
         x = tl.load(current, mask=mask).to(DTYPE)
         for t in range(T):
@@ -65,12 +75,18 @@ def lif_forward_kernel(
                     save_state(slot, state, M, mask, OPTIONS)
                     slot += OPTIONS.depth * M.to(tl.int64)
                     due += every
-            state, y, _ = layer_step(state, x, membrane, synapse, axon, inverse_width, OPTIONS, DTYPE)
+            state, y, inside = layer_step(state, x, membrane, synapse, axon, extent, OPTIONS, DTYPE)
+            potential, _ = inside
             if OPTIONS.count:
                 count += y
-            else:
+            elif outputs.out is not None:
                 tl.store(out, y.to(out.dtype.element_ty), mask=mask)
                 out += out_step
+            if OPTIONS.potential == POTENTIAL_TRAIN:
+                tl.store(read_out, potential.to(read_out.dtype.element_ty), mask=mask)
+                read_out += potential_step
+            else:
+                read, peak = read_potential(read, peak, potential, t, t < T, OPTIONS)
     else:
         ahead = load_steps(current, 0, T, current_step, mask, CHUNK)
         for start in range(0, T, CHUNK):
@@ -83,19 +99,36 @@ def lif_forward_kernel(
                         save_state(slot, state, M, mask, OPTIONS)
                         slot += OPTIONS.depth * M.to(tl.int64)
                         due += every
-                after, y, _ = layer_step(
-                    state, xs[k].to(DTYPE), membrane, synapse, axon, inverse_width, OPTIONS, DTYPE
+                after, y, inside = layer_step(
+                    state, xs[k].to(DTYPE), membrane, synapse, axon, extent, OPTIONS, DTYPE
                 )  # fmt: skip
                 state = state_where(live, after, state)
+                potential, _ = inside
                 if OPTIONS.count:
                     count += tl.where(live, y, 0.0)
-                else:
+                elif outputs.out is not None:
                     tl.store(out, y.to(out.dtype.element_ty), mask=tl.where(live, mask, False))
                     out += out_step
+                if OPTIONS.potential == POTENTIAL_TRAIN:
+                    now = tl.where(live, mask, False)
+                    tl.store(read_out, potential.to(read_out.dtype.element_ty), mask=now)
+                    read_out += potential_step
+                else:
+                    read, peak = read_potential(read, peak, potential, start + k, live, OPTIONS)
     if OPTIONS.count:
         tl.store(out, count.to(out.dtype.element_ty), mask=mask)
-    v, r, synapse_history, axon_history = state
     kept = offset_of(m, M, sizes, strides.kept)
+    if OPTIONS.potential != POTENTIAL_TRAIN and outputs.potential is not None:
+        if OPTIONS.potential == POTENTIAL_MEAN:
+            steps = tl.zeros([BLOCK], DTYPE) + T
+            if DTYPE == tl.float32:  # noqa: SIM300, SIM108  whose quotient is otherwise not rounded to nearest
+                read = tl.div_rn(read, steps)
+            else:
+                read = read / steps
+        tl.store(read_out, read.to(read_out.dtype.element_ty), mask=mask)
+    if outputs.peak is not None:
+        tl.store(outputs.peak + kept, peak, mask=mask)
+    v, r, synapse_history, axon_history = state
     if outputs.v is not None:
         tl.store(outputs.v + kept, v, mask=mask)
         tl.store(outputs.r + kept, r, mask=mask)
@@ -106,11 +139,11 @@ def lif_forward_kernel(
 
 
 @triton.jit(
-    do_not_specialize=["T", "M", "every", "grad_out_step", "current_step", "grad_current_step", "inverse_width"]
+    do_not_specialize=["T", "M", "every", "grad_out_step", "potential_step", "current_step", "grad_current_step"]
 )
 def lif_backward_kernel(
-    incoming, given, gradients, workspace, inverse_width,
-    T, M, every, grad_out_step, current_step, grad_current_step, sizes, strides,  # noqa: N803
+    incoming, given, gradients, workspace, extent,
+    T, M, every, grad_out_step, potential_step, current_step, grad_current_step, sizes, strides,  # noqa: N803
     OPTIONS: tl.constexpr, DTYPE: tl.constexpr, SEGMENT: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
     """Write the gradients whose pointers are not None.
@@ -123,9 +156,10 @@ def lif_backward_kernel(
     m = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = m < M
     grad_out_step = grad_out_step.to(tl.int64)
+    potential_step = potential_step.to(tl.int64)
     current_step = current_step.to(tl.int64)
     grad_current_step = grad_current_step.to(tl.int64)
-    inverse_width = scalar(inverse_width, DTYPE)
+    extent = (scalar(extent[0], DTYPE), scalar(extent[1], DTYPE))
     membrane, synapse, axon = load_layer(given, m, M, mask, sizes, strides, OPTIONS, DTYPE)
     # The axon is linear: only the gradients of its coefficients need the values that went through it.
     if gradients.axon_feedback is not None or gradients.axon_feedforward is not None:
@@ -138,12 +172,20 @@ def lif_backward_kernel(
     current = given.current + offset_of(m, M, sizes, strides.current)
     x = tl.zeros([BLOCK], DTYPE)
     grad = tl.zeros([BLOCK], DTYPE)
+    grad_v = tl.zeros([BLOCK], DTYPE)  # of the potential
+    peak = tl.zeros([BLOCK], DTYPE)
     if OPTIONS.constant:
         x = tl.load(current, mask=mask).to(DTYPE)
     if incoming.out is not None:
         grad_out = incoming.out + offset_of(m, M, sizes, strides.out)
         if OPTIONS.count:
             grad = tl.load(grad_out, mask=mask).to(DTYPE)
+    if incoming.potential is not None:
+        grad_potential = incoming.potential + offset_of(m, M, sizes, strides.potential)
+        if OPTIONS.potential != POTENTIAL_TRAIN:
+            grad_v = tl.load(grad_potential, mask=mask).to(DTYPE)
+    if incoming.peak is not None:
+        peak = tl.load(incoming.peak + offset_of(m, M, sizes, strides.kept), mask=mask)
     if gradients.current is not None:
         grad_current = gradients.current + offset_of(m, M, sizes, strides.grad_current)
 
@@ -159,6 +201,7 @@ def lif_backward_kernel(
     total_decay = tl.zeros([BLOCK], DTYPE)
     total_reset_decay = tl.zeros([BLOCK], DTYPE)
     total_threshold = tl.zeros([BLOCK], DTYPE)
+    total_reset_potential = tl.zeros([BLOCK], DTYPE)
     total_synapse_a = zeros(m, OPTIONS.synapse[0] if gradients.synapse_feedback is not None else 0, DTYPE)
     total_synapse_b = zeros(m, OPTIONS.synapse[1] if gradients.synapse_feedforward is not None else 0, DTYPE)
     total_axon_a = zeros(m, OPTIONS.axon[0] if gradients.axon_feedback is not None else 0, DTYPE)
@@ -194,7 +237,7 @@ def lif_backward_kernel(
                     if not OPTIONS.constant:
                         x = xs[k].to(DTYPE)
                     state, _, _ = layer_step(
-                        state, x, membrane, synapse, recomputed_axon, inverse_width, OPTIONS, DTYPE
+                        state, x, membrane, synapse, recomputed_axon, extent, OPTIONS, DTYPE
                     )  # fmt: skip
             start_state = state
 
@@ -206,6 +249,8 @@ def lif_backward_kernel(
                 xs = load_steps(current, start, end, current_step, mask, SEGMENT)
             if not OPTIONS.count and incoming.out is not None:
                 grads = load_steps(grad_out, start, end, grad_out_step, mask, SEGMENT)
+            if OPTIONS.potential == POTENTIAL_TRAIN and incoming.potential is not None:
+                grad_vs = load_steps(grad_potential, start, end, potential_step, mask, SEGMENT)
             # For each step, the state before it and its potential and spike. The compiler keeps only those read below.
             states = (start_state,)
             inside = ()
@@ -213,7 +258,7 @@ def lif_backward_kernel(
                 if not OPTIONS.constant:
                     x = xs[k].to(DTYPE)
                 after, _, step = layer_step(
-                    states[k], x, membrane, synapse, recomputed_axon, inverse_width, OPTIONS, DTYPE
+                    states[k], x, membrane, synapse, recomputed_axon, extent, OPTIONS, DTYPE
                 )  # fmt: skip
                 states = states + (after,)  # noqa: RUF005
                 inside = inside + (step,)  # noqa: RUF005
@@ -231,6 +276,8 @@ def lif_backward_kernel(
                     x = xs[k].to(DTYPE)
                 if not OPTIONS.count and incoming.out is not None:
                     grad = grads[k].to(DTYPE)
+                if OPTIONS.potential == POTENTIAL_TRAIN and incoming.potential is not None:
+                    grad_v = grad_vs[k].to(DTYPE)
 
                 grad_y, grad_spike, next_axon = filter_backward_step(carried_axon, grad, axon)
                 total_axon_a = add_products(total_axon_a, grad_y, axon_history, live)
@@ -239,7 +286,8 @@ def lif_backward_kernel(
                     total_axon_b = add_products(total_axon_b, grad_y, past, live)
 
                 adjoint, through_spike, next_v, next_r = membrane_backward_step(
-                    carried_v, carried_r, grad_spike, potential, spike, membrane, inverse_width, OPTIONS
+                    carried_v, carried_r, grad_spike, of_read_out(grad_v, peak, start + k, T, OPTIONS), potential,
+                    spike, membrane, extent, OPTIONS,
                 )  # fmt: skip
                 # Steps from T on may hold anything, infinities included: they are selected away, not multiplied.
                 if gradients.decay is not None:
@@ -253,6 +301,8 @@ def lif_backward_kernel(
                     elif OPTIONS.reset == SUBTRACT:
                         into_threshold = carried_v * spike + through_spike
                     total_threshold -= tl.where(live, into_threshold, 0.0)
+                if gradients.reset_potential is not None:
+                    total_reset_potential += tl.where(live, carried_v * spike, 0.0)
 
                 grad_y, grad_x, next_synapse = filter_backward_step(carried_synapse, adjoint, synapse)
                 total_synapse_a = add_products(total_synapse_a, grad_y, synapse_history, live)
@@ -280,6 +330,8 @@ def lif_backward_kernel(
         tl.store(gradients.reset_decay + kept, total_reset_decay, mask=mask)
     if gradients.threshold is not None:
         tl.store(gradients.threshold + kept, total_threshold, mask=mask)
+    if gradients.reset_potential is not None:
+        tl.store(gradients.reset_potential + kept, total_reset_potential, mask=mask)
     if gradients.v is not None:
         tl.store(gradients.v + kept, carried_v, mask=mask)
     if gradients.r is not None:

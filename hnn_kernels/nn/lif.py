@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import _checks, filters
-from .._layer import COEFFICIENTS, FILTERS, READOUTS, RESET_GRADS, RESETS
+from .._layer import COEFFICIENTS, FILTERS, POTENTIALS, READOUTS, RESET_GRADS, RESETS
 from ..functional import lif
 from ..state import LIFState
 from ..surrogates import SURROGATES
@@ -43,15 +44,17 @@ class LIF(nn.Module):
         threshold: firing threshold.
         axon, synapse: filters of the spike train and of the current, in the same kernel: an :class:`hnn_kernels.IIR`,
             or an :class:`IIR` module.
-        learn: names of the coefficients to train, among ``"decay"``, ``"reset_decay"``, ``"threshold"``, ``"axon"``,
-            ``"synapse"``. They become parameters in torch's default dtype. Nothing constrains them, as in SNN-IIR.
+        learn: names of the coefficients to train, among ``"decay"``, ``"reset_decay"``, ``"threshold"``,
+            ``"reset_potential"``, ``"axon"``, ``"synapse"``. They become parameters in torch's default dtype. Nothing
+            constrains them, as in SNN-IIR.
         shape: shape of a learnt coefficient, which broadcasts against the features: ``(C, 1, 1)`` is one per channel,
             the features' own shape one per neuron. ``()`` keeps the shape as given, which for floats is one per layer.
-        sigma, reset, reset_grad, surrogate, readout, smooth, checkpoint_every, backend: as for :func:`hnn_kernels.lif`.
+        sigma, reset, reset_potential, reset_grad, surrogate, surrogate_scale, tie_fires, readout, potential, smooth,
+            checkpoint_every, backend: as for :func:`hnn_kernels.lif`.
 
     Shape:
         ``[T, B, *features]``, or ``[B, *features]`` with ``steps``, to ``[T, B, *features]`` (``[B, *features]`` with
-        ``readout="count"``).
+        ``readout="count"``). With a potential the output is a pair, or the potential alone with ``readout="none"``.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -61,6 +64,7 @@ class LIF(nn.Module):
     decay: float | Tensor
     reset_decay: float | Tensor | None
     threshold: float | Tensor
+    reset_potential: float | Tensor
     axon: IIR | None
     synapse: IIR | None
 
@@ -76,9 +80,13 @@ class LIF(nn.Module):
         shape: Sequence[int] = (),
         sigma: float = 0.4,
         reset: str = "filter",
+        reset_potential: float | Tensor = 0.0,
         reset_grad: str = "full",
         surrogate: str = "gaussian",
+        surrogate_scale: float = 1.0,
+        tie_fires: bool = True,
         readout: str = "spikes",
+        potential: str = "none",
         smooth: bool = False,
         checkpoint_every: int | None = None,
         backend: str | None = None,
@@ -93,6 +101,10 @@ class LIF(nn.Module):
         _checks.option("reset_grad", reset_grad, RESET_GRADS)
         _checks.option("surrogate", surrogate, SURROGATES)
         _checks.option("readout", readout, READOUTS)
+        _checks.option("potential", potential, POTENTIALS)
+        if readout == potential == "none":
+            raise ValueError("readout and potential must not both be 'none': nothing would be returned")
+        tie_fires = _checks.flag("tie_fires", tie_fires)
         smooth = _checks.flag("smooth", smooth)
         if checkpoint_every is not None:
             checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
@@ -102,7 +114,11 @@ class LIF(nn.Module):
             raise ValueError(
                 f"reset_decay must be None, and not learnt, with reset={reset!r}: it has no reset variable"
             )
-        for name, value in zip(COEFFICIENTS, (decay, reset_decay, threshold), strict=True):
+        if reset != "zero" and ("reset_potential" in learn or isinstance(reset_potential, Tensor) or reset_potential):
+            raise ValueError(
+                f"reset_potential must be 0, and not learnt, with reset={reset!r}, which sets no V; 'zero' does"
+            )
+        for name, value in zip(COEFFICIENTS, (decay, reset_decay, threshold, reset_potential), strict=True):
             if value is None:
                 self.reset_decay = None
                 continue
@@ -127,10 +143,13 @@ class LIF(nn.Module):
                 raise TypeError(f"{name} must be an IIR or None; got {type(given).__name__}")
             setattr(self, name, given)
         self.sigma = _checks.number("sigma", sigma, positive=True)
+        self.surrogate_scale = _checks.number("surrogate_scale", surrogate_scale, positive=True)
+        self.tie_fires = tie_fires
         self.reset = reset
         self.reset_grad = reset_grad
         self.surrogate = surrogate
         self.readout = readout
+        self.potential = potential
         self.smooth = smooth
         self.checkpoint_every = checkpoint_every
         self.backend = backend
@@ -143,8 +162,8 @@ class LIF(nn.Module):
         state: LIFState | None = None,
         return_state: bool = False,
         filters: tuple[IIR | None, IIR | None] | None = None,
-    ) -> Tensor | tuple[Tensor, LIFState]:
-        """Return the spike train of ``current`` (or its count, or the axon's output).
+    ) -> Any:
+        """Return the spike train of ``current`` (or its count, or the axon's output), and the potential if it is read.
 
         With ``return_state`` also return the state with which a later call continues. ``filters`` are the synapse and
         the axon of this call, in place of the layer's own. Where all neurons of a layer share an axon, it and the
@@ -156,9 +175,10 @@ class LIF(nn.Module):
             current, self.decay, self.reset_decay, self.threshold, sigma=self.sigma, steps=steps, state=state,
             axon=None if axon is None else axon.coefficients,
             synapse=None if synapse is None else synapse.coefficients,
-            reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
-            smooth=self.smooth, return_state=return_state, checkpoint_every=self.checkpoint_every,
-            backend=self.backend,
+            reset=self.reset, reset_potential=self.reset_potential, reset_grad=self.reset_grad,
+            surrogate=self.surrogate, surrogate_scale=self.surrogate_scale, tie_fires=self.tie_fires,
+            readout=self.readout, potential=self.potential, smooth=self.smooth, return_state=return_state,
+            checkpoint_every=self.checkpoint_every, backend=self.backend,
         )  # fmt: skip
         return out if new_state is None else (out, new_state)
 
@@ -169,7 +189,12 @@ class LIF(nn.Module):
                 return f"{name}={'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
             return f"{name}={value:.4g}"
 
-        shown = [show(name) for name in COEFFICIENTS if getattr(self, name) is not None]
-        defaults = {"reset": "filter", "reset_grad": "full", "surrogate": "gaussian", "readout": "spikes"}
+        absent = {"reset_decay"} if self.reset != "filter" else set()
+        absent |= {"reset_potential"} if self.reset != "zero" else set()
+        shown = [show(name) for name in COEFFICIENTS if name not in absent]
+        defaults = {
+            "reset": "filter", "reset_grad": "full", "surrogate": "gaussian", "surrogate_scale": 1.0,
+            "tie_fires": True, "readout": "spikes", "potential": "none",
+        }  # fmt: skip
         shown += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         return ", ".join([*shown, f"sigma={self.sigma:g}"])

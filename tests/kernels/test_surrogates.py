@@ -39,7 +39,22 @@ PUBLISHED_DENSITIES = {
     "triangle": lambda x, w: max(0.0, 1 - abs(x / w)) / w,
     # Wu et al. 2018, eq. 24: 1 / a where |x| < a / 2.
     "rectangle": lambda x, w: (1 / (2 * w)) * (abs(x) < (2 * w) / 2),
+    # sinabs' SingleExponential: grad_scale exp(-|V - V_th| / abs_width), of which the area is 2 abs_width.
+    "exponential": lambda x, w: math.exp(-abs(x) / w) / (2 * w),
+    "periodic_exponential": lambda x, w: periodic(x, w, 1.0),
 }
+
+
+def periodic(x: float, w: float, threshold: float) -> float:
+    """sinabs' PeriodicExponential, as its code has it, with the first peak's area of 1."""
+    v = x + threshold
+    shifted = v - threshold / 2
+    nearest = shifted % threshold if v >= threshold else shifted
+    return math.exp(-abs(nearest - threshold / 2) / w) / (2 * w)
+
+
+# A single peak, and with it an area of 1.
+SINGLE = [name for name, surrogate in SURROGATES.items() if not surrogate.periodic]
 
 
 def test_each_has_a_published_formula():
@@ -75,7 +90,7 @@ def test_density_is_the_derivative_of_the_primitive(surrogate, width):
     torch.testing.assert_close(density(x, width), numeric, rtol=1e-5, atol=1e-5 / width)
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", SINGLE)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_density_integrates_to_one(surrogate, width):
     """Over all x = w tan(u), so that the heavy tails are in; the rectangle's edges cost a step of the grid."""
@@ -85,7 +100,7 @@ def test_density_integrates_to_one(surrogate, width):
     assert torch.trapezoid(density * width / u.cos().square(), u).item() == pytest.approx(1, abs=2e-5)
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", SINGLE)
 def test_primitive_is_a_step(surrogate):
     """From 0 to 1, one half at the threshold, symmetric about it, never down, and finite however far."""
     primitive, density = SURROGATES[surrogate].primitive, SURROGATES[surrogate].density
@@ -115,19 +130,47 @@ def test_every_surrogate_has_its_number_formula_and_source():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_id)
 def test_every_backend_has_every_surrogate(any_target, dtype):
     """One step of a neuron without decay, from far below the threshold to far above, and at it."""
-    x = torch.cat([points(0.4)[::32], points(0.4, reach=100)[::40], torch.zeros(1)]).to(any_target.device, dtype)
+    v = 1 + torch.cat([points(0.4)[::32], points(0.4, reach=100)[::40], torch.zeros(1)]).to(any_target.device, dtype)
+    x = v - 1
     for name, surrogate in SURROGATES.items():
         for smooth in (False, True):
-            current = x[None, None].requires_grad_()
+            current = v[None, None].requires_grad_()
             out, _ = hnn_kernels.lif(
-                current, 0.0, threshold=0.0, reset_decay=None, reset="none", sigma=0.4, surrogate=name, smooth=smooth,
-                backend=any_target.backend,
+                current, 0.0, threshold=1.0, reset_decay=None, reset="none", sigma=0.4, surrogate=name,
+                surrogate_scale=1.5, smooth=smooth, backend=any_target.backend,
             )  # fmt: skip
             (slope,) = torch.autograd.grad(out.sum(), current)
-            expected = surrogate.primitive(x, 0.4) if smooth else (x >= 0).to(dtype)
+            expected = surrogate.primitive(x, 0.4, 1.5) if smooth else (x >= 0).to(dtype)
             near = 8 * torch.finfo(dtype).eps
             torch.testing.assert_close(out[0, 0], expected, rtol=near, atol=near, msg=name)
-            torch.testing.assert_close(slope[0, 0], surrogate.density(x, 0.4), rtol=near, atol=near, msg=name)
+            torch.testing.assert_close(slope[0, 0], surrogate.density(x, 0.4, 1.5), rtol=near, atol=near, msg=name)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("period", [0.3, 1.0, 7.0])
+def test_a_periodic_one(width, period):
+    """It is sinabs', and P rises at every peak by the area between its neighbours."""
+    surrogate = SURROGATES["periodic_exponential"]
+    x = torch.linspace(-3.003, 9.1, 5000, dtype=torch.float64).requires_grad_()
+    density = surrogate.density(x.detach(), width, period=period)
+    expected = torch.tensor([periodic(value, width, period) for value in x.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(density, expected, rtol=1e-9, atol=1e-12)
+    p = surrogate.primitive(x, width, period=period)
+    torch.testing.assert_close(torch.autograd.grad(p.sum(), x)[0], density, rtol=1e-9, atol=1e-12)
+    assert (p.diff() >= 0).all()
+    assert p.diff().max() <= 1.01 * (x[1] - x[0]) * density.max()  # no jump from one peak to the next
+
+
+@pytest.mark.parametrize("smooth", [False, True], ids=["hard", "smooth"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_a_scale_is_a_factor(any_target, surrogate, smooth):
+    arguments = inputs((6, 2, 40), dtype=torch.float64, device=any_target.device, reset="none")
+    options = {"surrogate": surrogate, "smooth": smooth, "through": ("out",)}
+    one = gradients(arguments, any_target.backend, **options)
+    twice = gradients(arguments, any_target.backend, surrogate_scale=2.0, **options)
+    for name, gradient in one.items():
+        torch.testing.assert_close(twice[name], 2 * gradient, rtol=1e-12, atol=1e-14, msg=name)
+    assert one["current"].any()
 
 
 def test_surrogates_differ(any_target):
@@ -145,20 +188,24 @@ def test_surrogates_differ(any_target):
 # One more, whose two lines have every operator and function.
 
 
-def new_primitive(x, s, m):
+def new_primitive(x, e, m):
+    s = e.inverse
     half = 0.5 * m.exp2(-m.abs(x * s))
     return m.where(x < 0, half, 1 - half) * m.where(x < 0, 2, s) - m.atan(-(x - (s - x))) - (1 - (2 - x)) * -s
 
 
-def new_density(x, s, m):
+def new_density(x, e, m):
+    s = e.height
     chosen = m.where(x <= s, m.where(x > -1, m.erfc(x), m.fma(x, s, -x)), 2)
-    return chosen / (1 + x * x) / (s / (x * x + 3)) * m.where(x >= 2, x, 0.1)
+    return chosen / (1 + x * x) / (s / (x * x + 3)) * m.where(x >= 2, x, 0.1) + m.round(x / e.period)
 
 
 NEW = Surrogate(len(SURROGATES), new_primitive, new_density, "", "")
 LONGER = SURROGATES | {"a_new_one": NEW}
 X = torch.linspace(-3, 3, 64, dtype=torch.float64)
-EXPECTED = torch.stack([torch.stack([s.primitive(X, 0.4), s.density(X, 0.4)]) for s in LONGER.values()])
+EXPECTED = torch.stack(
+    [torch.stack([s.primitive(X, 0.4, period=1.25), s.density(X, 0.4, 1.5, 1.25)]) for s in LONGER.values()]
+)
 
 PROGRAM = """
 #include <cmath>
@@ -172,6 +219,7 @@ double exp2_(double x) { return std::exp2(x); }
 double scaled_exp2_(double x, double scale) { return std::exp2(x) * scale; }
 double erfc_(double x) { return std::erfc(x); }
 double atan_(double x) { return std::atan(x); }
+double round_(double x) { return std::nearbyint(x); }
 double fma_(double a, double b, double c) { return a * b + c; }
 double where_(bool chosen, double a, double b) { return chosen ? a : b; }
 }
@@ -180,7 +228,7 @@ int main() {
   double x;
   while (std::scanf("%lf", &x) == 1) {
     for (int i = 0; i < trial::kSurrogates; ++i) {
-      std::printf("%.17g %.17g ", trial::primitive(i, x, 2.5), trial::density(i, x, 2.5));
+      std::printf("%.17g %.17g ", trial::primitive(i, x, 2.5, 1.25), trial::density(i, x, 2.5, 1.5, 1.25));
     }
   }
   return trial::kANewOne == trial::kSurrogates - 1 ? 0 : 1;
@@ -208,10 +256,13 @@ def test_a_new_one_in_cpp(tmp_path):
 KERNEL = """
 
 @triton.jit
-def both(x, out, inverse_width, surrogate: tl.constexpr):
+def both(x, out, surrogate: tl.constexpr):
     at = tl.arange(0, 64)
-    tl.store(out + at, primitive(tl.load(x + at), inverse_width, surrogate))
-    tl.store(out + 64 + at, density(tl.load(x + at), inverse_width, surrogate))
+    inverse_width = tl.full((64,), 2.5, tl.float64)
+    scale = tl.full((64,), 1.5, tl.float64)
+    period = tl.full((64,), 1.25, tl.float64)
+    tl.store(out + at, primitive(tl.load(x + at), inverse_width, period, surrogate))
+    tl.store(out + 64 + at, density(tl.load(x + at), inverse_width, scale, period, surrogate))
 """
 
 
@@ -225,16 +276,16 @@ def test_a_new_one_in_triton(tmp_path):
     x = X.to("cuda" if torch.cuda.is_available() else "cpu")
     found = [torch.empty(2, 64, dtype=x.dtype, device=x.device) for _ in LONGER]
     for number, out in enumerate(found):
-        trial.both[1,](x, out, 2.5, number)
+        trial.both[1,](x, out, number)
     torch.testing.assert_close(torch.stack(found).cpu(), EXPECTED, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
     ("formula", "says"),
     [
-        (lambda x, s, m: m.where(x > 0, 1 / 3, 0), "numbers 0.333.*, 0"),
-        (lambda x, s, m: s if x > 0 else x, "m.where"),
-        (lambda x, s, m: 0 if 0 < x < 1 else x, "m.where"),
+        (lambda x, e, m: m.where(x > 0, 1 / 3, 0), "numbers 0.333.*, 0"),
+        (lambda x, e, m: e.height if x > 0 else x, "m.where"),
+        (lambda x, e, m: 0 if 0 < x < 1 else x, "m.where"),
     ],
 )
 def test_a_formula_that_cannot_be_written(formula, says):

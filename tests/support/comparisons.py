@@ -29,7 +29,8 @@ def potentials(arguments: dict, smooth: bool = False) -> tuple[Tensor, Tensor]:
         r = torch.zeros_like(x) if state is None or reset != "filter" else state.r
         one = {**arguments, "current": x[None], "steps": None, "state": state}
         # An immediate reset would already be in the V of the state; without it, one step leaves V itself.
-        _, now = run(one if reset == "filter" else {**one, "reset": "none"}, "reference", smooth=smooth)
+        without = {**one, "reset": "none", "reset_potential": 0.0}
+        _, now = run(one if reset == "filter" else without, "reference", smooth=smooth)
         _, state = run(one, "reference", smooth=smooth)
         terms = [x.to(now.v), arguments["threshold"] * r, *(() if now.synapse is None else now.synapse)]
         trace.append(now.v)

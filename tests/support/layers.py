@@ -13,7 +13,7 @@ from hnn_kernels.state import state_dtype
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 LOW = (torch.bfloat16, torch.float16)
 FILTERS = ("synapse", "axon")
-RESULTS = ("out", "v", "r", "synapse_state", "axon_state")
+RESULTS = ("out", "potential", "v", "r", "synapse_state", "axon_state")
 WIDTHS = (0.05, 0.4, 3.0)  # of surrogates
 RESETS_AND_GRADS = [(r, g) for r in RESETS for g in RESET_GRADS if r == "filter" or g != "one_step"]
 PARAMETERS = (*COEFFICIENTS, *FILTER_COEFFICIENTS)
@@ -53,11 +53,16 @@ def inputs(
     if membrane:
         forms = ("float", "channel", "neuron") if kind == "mixed" else (kind,) * 3
         ranges = ((0.5, 0.9), (0.3, 0.8), (0.7, 1.2))
-        for name, bounds, form in zip(COEFFICIENTS, ranges, forms, strict=True):
+        for name, bounds, form in zip(COEFFICIENTS, ranges, forms, strict=False):
             (arguments[name],) = _coefficients([bounds], form, features, generator, wide, device)
         arguments["reset"] = reset
         if reset != "filter":
             arguments["reset_decay"] = None
+        if reset == "zero":
+            form = "channel" if kind == "mixed" else kind
+            (arguments["reset_potential"],) = _coefficients(
+                [(-0.4, 0.4)], form, features, torch.Generator().manual_seed(seed), wide, device
+            )
     batch = shape if steps is not None else shape[1:]
     v = r = None
     if state and membrane:
@@ -138,9 +143,9 @@ def run(arguments: dict, backend: str, **options) -> tuple[Tensor, LIFState | No
     return out, None if after is None else LIFState(None, None, after)
 
 
-def results(out: Tensor, state: LIFState | None) -> dict[str, Tensor]:
-    """The results of a call, by the operators' names."""
-    everything = (out, *(state or [None] * 4))
+def results(out: Tensor | tuple[Tensor, Tensor], state: LIFState | None) -> dict[str, Tensor]:
+    """The results of a call, by the operators' names. A potential that is alone has the name of the spikes."""
+    everything = (*(out if isinstance(out, tuple) else (out, None)), *(state or [None] * 4))
     return {name: value for name, value in zip(RESULTS, everything, strict=True) if value is not None}
 
 
