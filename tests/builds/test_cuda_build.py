@@ -27,8 +27,24 @@ ARCHITECTURES = ("80", "90", "100")
 # 128 for what learns the coefficients of a filter of three histories. float64 is for proving: it may have all there
 # are, and so may the general kernels, which keep their filters in memory anyway and may spill, too.
 BUDGET = {
-    "forward": {"Plain": 48, "NoFilters": 48, "OnlySynapse": 56, "OnlyAxon": 56, "UsualAxon20": 56, "General": 255},
-    "backward": {"Plain": 80, "NoFilters": 96, "OnlySynapse": 96, "OnlyAxon": 96, "UsualAxon20": 96, "General": 255},
+    "forward": {
+        "Plain": 48,
+        "NoFilters": 48,
+        "OnlySynapse": 56,
+        "OnlyAxon": 56,
+        "UsualAxon20": 56,
+        "ReadOut": 48,
+        "General": 255,
+    },
+    "backward": {
+        "Plain": 80,
+        "NoFilters": 96,
+        "OnlySynapse": 96,
+        "OnlyAxon": 96,
+        "UsualAxon20": 96,
+        "ReadOut": 96,
+        "General": 255,
+    },
 }
 LEARNT_AXON_21 = 128
 # On sm_80 the forms of one filter that learn its coefficients, with options that are no constants, spill as much at 96

@@ -10,5 +10,6 @@ FORMS = {
     "axon (2, 0)": ({"axon": (2, 0)}, {"surrogate": "arctan"}),
     "usual, axon (2, 0)": ({"axon": (2, 0)}, {}),
     "axon (2, 1)": ({"axon": (2, 1)}, {}),
+    "read-out": ({}, {"potential": "max"}),
     "general": ({"synapse": (2, 1), "axon": (1, 1)}, {}),
 }
