@@ -1,6 +1,6 @@
 """The files that an option touches are those that "Adding" in ARCHITECTURE.md names: a copy of the sources gets one.
 
-The option is a threshold that a membrane potential has to pass: with ``strict`` a tie does not fire.
+With the option ``below`` a neuron fires up to the threshold and not from it on.
 """
 
 import os
@@ -20,48 +20,47 @@ OPTION = {
     "hnn_kernels/_layer.py": [
         (
             '    Setting("smooth", "bool", False, step=True),\n',
-            '    Setting("smooth", "bool", False, step=True),\n    Setting("strict", "bool", False, step=True),\n',
+            '    Setting("smooth", "bool", False, step=True),\n    Setting("below", "bool", False, step=True),\n',
         )
     ],
     "hnn_kernels/functional.py": [
-        ("    smooth: bool = False,\n", "    smooth: bool = False,\n    strict: bool = False,\n"),
+        ("    smooth: bool = False,\n", "    smooth: bool = False,\n    below: bool = False,\n"),
         (
             "        return_state: False if no later call",
-            "        strict: a tie does not fire.\n        return_state: False if no later call",
+            "        below: fire up to the threshold.\n        return_state: False if no later call",
         ),
         (
             '    smooth = _checks.flag("smooth", smooth)\n',
-            '    smooth = _checks.flag("smooth", smooth)\n    strict = _checks.flag("strict", strict)\n',
+            '    smooth = _checks.flag("smooth", smooth)\n    below = _checks.flag("below", below)\n',
         ),
-        ("smooth=smooth,", "smooth=smooth, strict=strict,"),
+        ("smooth=smooth,", "smooth=smooth, below=below,"),
     ],
     "hnn_kernels/nn/lif.py": [
-        ("        smooth: bool = False,\n", "        smooth: bool = False,\n        strict: bool = False,\n"),
-        ("        self.smooth = smooth\n", "        self.smooth = smooth\n        self.strict = strict\n"),
-        ("smooth=self.smooth,", "smooth=self.smooth, strict=self.strict,"),
+        ("        smooth: bool = False,\n", "        smooth: bool = False,\n        below: bool = False,\n"),
+        ("        self.smooth = smooth\n", "        self.smooth = smooth\n        self.below = below\n"),
+        ("smooth=self.smooth,", "smooth=self.smooth, below=self.below,"),
     ],
     "hnn_kernels/reference.py": [
-        ("        self.width, ", "        self.strict = call.strict\n        self.width, "),
+        ("        self.smooth, ", "        self.below = call.below\n        self.smooth, "),
         (
-            "        return _spike(potential - self.threshold, potential >= self.threshold,",
-            "        fires = potential > self.threshold if self.strict else potential >= self.threshold\n"
-            "        return _spike(potential - self.threshold, fires,",
+            "        # As a view of the potential's shape:",
+            "        fires = potential <= self.threshold if self.below else fires\n"
+            "        # As a view of the potential's shape:",
         ),
     ],
     "csrc/neuron.h": [
         (
-            "    spike = where_(v >= c.threshold, broadcast<V>(1), V{});\n",
-            "    spike = where_(v >= c.threshold, broadcast<V>(1), V{});\n"
-            "    if (o.strict) spike = where_(v > c.threshold, broadcast<V>(1), V{});\n",
+            "    spike = where_(fires, broadcast<V>(1), V{});\n",
+            "    spike = where_(fires, broadcast<V>(1), V{});\n"
+            "    if (o.below) spike = where_(v <= c.threshold, broadcast<V>(1), V{});\n",
         )
     ],
     "hnn_kernels/_triton/formula.py": [
         (
-            "            spike = (potential >= threshold).to(DTYPE)\n",
-            "            if OPTIONS.strict:\n"
-            "                spike = (potential > threshold).to(DTYPE)\n"
-            "            else:\n"
-            "                spike = (potential >= threshold).to(DTYPE)\n",
+            "        after = potential\n",
+            "        if OPTIONS.below:\n"
+            "            spike = (potential <= threshold).to(DTYPE)\n"
+            "        after = potential\n",
         )
     ],
 }
@@ -75,17 +74,17 @@ from hnn_kernels import nn
 assert hnn_kernels.backends()["cpu"].devices == (), "a module of the sources without the option would be used"
 current = torch.tensor([1.0, 0.5, 1.5]).repeat(12, 1, 1).requires_grad_()
 for backend in {backends}:
-    for strict, fired in ((False, [1, 0, 1]), (True, [0, 0, 1])):
-        layer = nn.LIF(0.0, 0.0, strict=strict, backend=backend)
+    for below, fired in ((False, [1, 0, 1]), (True, [1, 1, 0])):
+        layer = nn.LIF(0.0, 0.0, below=below, backend=backend)
         out = layer(current)
-        assert out[0, 0].tolist() == fired, (backend, strict, out)
+        assert out[0, 0].tolist() == fired, (backend, below, out)
         (gradient,) = torch.autograd.grad(out.sum(), current)
-        expected = hnn_kernels.lif(current, 0.0, 0.0, strict=strict, backend="reference")[0]
+        expected = hnn_kernels.lif(current, 0.0, 0.0, below=below, backend="reference")[0]
         assert torch.equal(out, expected)
         torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), current)[0])
 """
 
-# In C++, one step of a neuron at the threshold.
+# In C++, one step of a neuron above the threshold.
 IN_CPP = """
 #include <cmath>
 #define HNN_NAMESPACE trial
@@ -97,17 +96,19 @@ double abs_(double x) { return std::fabs(x); }
 double exp2_(double x) { return std::exp2(x); }
 double erfc_(double x) { return std::erfc(x); }
 double atan_(double x) { return std::atan(x); }
+double round_(double x) { return std::nearbyint(x); }
 }
 #include "neuron.h"
 int main() {
   trial::State<double> state{};
-  const trial::Coefficients<double> c{0, 0, 1};
+  const trial::Coefficients<double> c{0, 0, 1, 0};
+  const trial::Extent<double> extent{2.5, 1};
   double potential;
   hnn::Options o;
-  if (!o.usual() || trial::forward_step(o, state, 1.0, c, 2.5, potential) != 1) return 1;
-  o.strict = true;
+  if (!o.usual() || trial::forward_step(o, state, 1.5, c, extent, potential) != 1) return 1;
+  o.below = true;
   state = {};
-  return o.usual() || trial::forward_step(o, state, 1.0, c, 2.5, potential) != 0;
+  return o.usual() || trial::forward_step(o, state, 1.5, c, extent, potential) != 0;
 }
 """
 
