@@ -12,6 +12,7 @@
 #endif
 #include "choose.h"
 #include "describe.h"
+#include "sums.h"
 
 namespace hnn::cuda {
 namespace {
@@ -49,38 +50,6 @@ void forward(const Arguments& a, const Outputs& result) {
 }
 
 // -- backward ---------------------------------------------------------------------------------------------------------
-
-// The gradient of a coefficient per neuron, before it is summed. That of a filter has its axis of taps in front
-// (`leading`).
-struct Partial {
-  View gradient;
-  Tensor values;
-  bool leading;
-
-  // Memory in which neuron m (of each tap) is the m-th element.
-  Partial(const View& gradient, const Numbering& n, const View& current, bool leading)
-      : gradient(gradient), values(room(gradient, n, current, leading)), leading(leading) {}
-
-  static Tensor room(const View& gradient, const Numbering& n, const View& current, bool leading) {
-    const std::vector<int64_t> taps = leading ? std::vector<int64_t>{gradient.size(0)} : std::vector<int64_t>{};
-    return empty_in_order(current, n, state_dtype(current), taps);
-  }
-
-  // Sums over the axes that the coefficient is broadcast over; B is always one of them. torch's sum takes the same
-  // order every time, so equal calls give equal bits.
-  void add_up() const {
-    const auto sizes = gradient.sizes();
-    const int64_t dims = values.dim(), missing = dims - static_cast<int64_t>(sizes.size());
-    std::vector<int64_t> shape(dims, 1), over;
-    if (leading) shape[0] = sizes[0];
-    for (int64_t i = leading; i < dims; ++i) {
-      if (i >= missing + leading) shape[i] = sizes[i - missing];
-      if (shape[i] == 1) over.push_back(i);
-    }
-    Tensor out = dense_tensor(gradient, shape);
-    torch::stable::sum_out(out, values, over, /*keepdim=*/true);
-  }
-};
 
 // The rows of shared memory that the options need, and how many steps of them fit. Returns their bytes per block.
 int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int lanes, int64_t multiprocessor_bytes) {
@@ -133,10 +102,10 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   HNN_STATES(HNN_DESCRIBE)
 #undef HNN_DESCRIBE
 
-  std::vector<Partial> partials;
-  const auto learn = [&](Gradient which, void*& to, bool leading) {
+  Sums sums(n);
+  const auto learn = [&](Gradient which, void*& partial, bool leading) {
     if (!data(g[which])) return false;
-    to = partials.emplace_back(*g[which], n, a.current, leading).values.data_ptr();
+    sums.add(*g[which], leading, partial);
     return true;
   };
 #define HNN_DESCRIBE(name, Name) learn(k##Name, call.partial_##name, false);
@@ -157,7 +126,8 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
 #undef HNN_DESCRIBE
   call.arrange(n, {&call.grad_out, &call.grad_current}, operands);
 
-  const bool learns = !partials.empty();
+  const bool learns = !sums.empty();
+  if (learns) sums.allocate(call, a.current);
   const auto chosen = choose(call, a.current.scalar_type(), form, device.size().multiprocessors,
                              [=](const Kernels& kernels) { return kernels.backward[learns]; });
   const int64_t shared_bytes = divide(call, a, g, chosen.lanes, device.size().shared_bytes);
@@ -169,13 +139,14 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   call.slots = std::max(call.segments - (all_starts ? 0 : 1), 0) + (call.windows > 1);
   if (call.slots) call.starts = call.workspace(a.current, int64_t{call.slots} * call.depth);
   device.launch<BackwardCall>(chosen.kernel, n.neurons / chosen.lanes, kBackwardBlock, shared_bytes, call);
-  for (const Partial& partial : partials) partial.add_up();
+  if (learns) sums.add_up(device, call, a.current);
 }
 
 }  // namespace
 
 std::vector<Kernel> kernels() {
-  std::vector<Kernel> result;
+  std::vector<Kernel> result{{"add_up<float64>", reinterpret_cast<const void*>(hnn_cuda::add_up<double>)},
+                             {"add_up<float32>", reinterpret_cast<const void*>(hnn_cuda::add_up<float>)}};
   for (const auto& [dtype, name] : kDtypes) {
     for (int form = 0; form < kForms; ++form) {
       const Kernels& kernels = kernels_of(dtype, static_cast<Form>(form));
