@@ -106,7 +106,7 @@ class _Launch:
             torch._C._cuda_maybeExchangeDevice(previous)
 
     def _usual(self, tensors: Sequence[Tensor]) -> None:
-        views = [tensors[place].as_strided(*view) for place, *view in self._views]
+        views = [tensors[place].as_strided(size, stride, first) for place, size, stride, first in self._views]
         values = (*tensors, *views, *self._constants)
         # A tuple with names, whose elements the kernel takes by name.
         arguments = [

@@ -109,8 +109,8 @@ class Sums(NamedTuple):
     ) -> None:
         """Add the launches that sum ``partials`` over the axes that a coefficient of shape ``own`` lacks."""
         kept = [step if size > 1 else 0 for size, step in zip(own, _row_major(own), strict=True)]
-        sizes, (steps, to) = collapse(shape, [_row_major(shape), kept])
-        axes = list(zip(sizes, steps, to, strict=True))
+        sizes, (steps, kept) = collapse(shape, [_row_major(shape), kept])
+        axes = list(zip(sizes, steps, kept, strict=True))
         results, shared = [axis for axis in axes if axis[2]], [axis for axis in axes if not axis[2]]
         ends = tuple(opaque(sum(taps[: i + 1])) for i in range(len(taps)))
         chunks = 0
@@ -120,12 +120,12 @@ class Sums(NamedTuple):
             rows = NUMBERS // columns
             chunk = rows * TURNS
             chunks = max(triton.cdiv(values, chunk), 1)
-            written = targets, ends
+            to, last = targets, ends
             if chunks > 1:
                 self.scratch.append(partials.new_empty((sum(taps), chunks, count)))
-                written = self.scratch[-1:], ends[-1:]
+                to, last = (self.scratch[-1],), ends[-1:]
             arguments = (
-                partials, *map(tuple, written), count, values, chunk, chunks, partials.stride(0),
+                partials, to, last, count, values, chunk, chunks, partials.stride(0),
                 *_opaque(results), *_opaque(shared), rows, columns,
             )  # fmt: skip
             grid = (triton.cdiv(count, columns) * chunks * sum(taps),)
