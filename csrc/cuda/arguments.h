@@ -160,16 +160,6 @@ struct CodingCall : Axes {
 constexpr int kForwardBlock = 64;
 constexpr int kBackwardBlock = 64;
 
-// Blocks of the backward kernel whose shared memory (V of one segment, R where coefficients are learnt, ...) fits a
-// multiprocessor: the segments are as long as that allows. With one neuron per thread, 576 threads have 4 to 8 loads in
-// flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
-// 44 KiB, 88 steps of two neurons or 43 of four.
-constexpr int kBackwardResident = 9;
-constexpr int kWideResident = 5;
-// Of every block, for the system; and the most that a block gets without an attribute of its kernel.
-constexpr int64_t kReservedBytes = 1 << 10;
-constexpr int64_t kMostSharedBytes = 48 << 10;
-
 // Threads with several neurons take over where there are this many for each multiprocessor. With fewer, one neuron per
 // thread is faster, because more threads hide more of the latency.
 constexpr int kWideThreads = 256;

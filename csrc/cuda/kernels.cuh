@@ -50,10 +50,12 @@ namespace HNN_NAMESPACE {
 
 // -- forms: the options of a layer that are constants of a kernel -----------------------------------------------------
 
-// kUsual: the usual options are constants of the kernel. Where they are not, every step branches on them.
+// kUsual: options are constants of the kernel, the usual ones but for the reset. Where they are not, every step
+// branches on them.
 struct Plain {
   static constexpr bool kUsual = true, kGeneral = false;
-  static constexpr int kDepth = 0;  // of the histories in registers
+  static constexpr int kReset = Options().reset;  // where kUsual
+  static constexpr int kDepth = 0;                // of the histories in registers
   template <class V>
   using Synapse = NoFilter<V>;
   template <class V>
@@ -80,9 +82,15 @@ struct OnlyAxon : NoFilters {
 struct UsualAxon20 : OnlyAxon<2, 0> {
   static constexpr bool kUsual = true;
 };
+// The paper's filter alone.
+struct Iir20 : OnlySynapse<2, 0> {
+  static constexpr bool kUsual = true;
+  static constexpr int kReset = kNoMembrane;
+};
 // Any filters, and the smooth mode, whose functions would make every kernel large.
 struct General {
   static constexpr bool kUsual = false, kGeneral = true;
+  static constexpr int kReset = Options().reset;
   static constexpr int kDepth = 0;  // none in registers
   template <class V>
   using Synapse = Filter<V, InMemory<V>>;
@@ -181,7 +189,11 @@ struct Layer {
       HNN_STATES(HNN_READ)
 #undef HNN_READ
     }
-    if constexpr (!Form::kUsual) options = call;
+    if constexpr (Form::kUsual) {
+      options.reset = Form::kReset;
+    } else {
+      options = call;
+    }
     if constexpr (!Form::kGeneral) options.smooth = false;
   }
 

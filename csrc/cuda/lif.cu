@@ -51,6 +51,16 @@ void forward(const Arguments& a, const Outputs& result) {
 
 // -- backward ---------------------------------------------------------------------------------------------------------
 
+// Blocks of the backward kernel whose shared memory (V of one segment, R where coefficients are learnt, ...) fits a
+// multiprocessor: the segments are as long as that allows. With one neuron per thread, 576 threads have 4 to 8 loads in
+// flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
+// 44 KiB, 88 steps of two neurons. Where a step of a thread takes more, segments are short in any case, and 384 threads
+// are worth more than a few steps that need not be read again: 37 KiB, 36 steps of four neurons.
+int resident(int lanes, int rows) { return lanes == 1 ? 9 : lanes * rows > 2 ? 6 : 5; }
+// Of every block, for the system; and the most that a block gets without an attribute of its kernel.
+constexpr int64_t kReservedBytes = 1 << 10;
+constexpr int64_t kMostSharedBytes = 48 << 10;
+
 // The rows of shared memory that the options need, and how many steps of them fit. Returns their bytes per block.
 int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int lanes, int64_t multiprocessor_bytes) {
   const auto need = [&](Gradient which) { return g[which].has_value(); };
@@ -71,7 +81,7 @@ int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int l
     call.windows = 1;
   }
   const int64_t row_bytes = kBackwardBlock * lanes * (state_dtype(a.current) == ScalarType::Double ? 8 : 4);
-  const int64_t block_bytes = multiprocessor_bytes / (lanes > 1 ? kWideResident : kBackwardResident) - kReservedBytes;
+  const int64_t block_bytes = multiprocessor_bytes / resident(lanes, rows) - kReservedBytes;
   // One row is of what decays into the first step.
   const int64_t fit = std::min(block_bytes, kMostSharedBytes) / row_bytes - 1;
   const int64_t most = rows ? std::min<int64_t>(fit / rows, call.window) : call.window;
@@ -154,6 +164,7 @@ std::vector<Kernel> kernels() {
       const std::string options = std::string("<") + name + ", " + kernels.form;
       result.push_back({"forward" + options + ">", reinterpret_cast<const void*>(kernels.forward.kernel)});
       result.push_back({"backward" + options + ">", reinterpret_cast<const void*>(kernels.backward[0].kernel)});
+      if (form == kWideIir20) continue;  // it learns by the kernel of another form
       result.push_back({"backward" + options + ", learns>", reinterpret_cast<const void*>(kernels.backward[1].kernel)});
     }
   }

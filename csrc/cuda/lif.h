@@ -41,6 +41,7 @@ enum Form {
   kGeneral,
   kWidePlain,
   kWideUsualAxon20,
+  kWideIir20,
   kForms
 };
 
