@@ -25,7 +25,7 @@ TRITON_ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
 CHOSEN = tuple(f"tests/emulated/test_{name}.py" for name in ("forms", "mutations", "device", "graphs", "direct"))
 KERNELS = (
     "conformance_filters", "conformance_forward", "conformance_gradient", "conformance_layout", "conformance_time",
-    "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient", "properties", "state",
+    "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient",
     "counts_and_numbers", "shared_coefficients",
 )  # fmt: skip
 # pytest's exit code where a file has no test for a run.
