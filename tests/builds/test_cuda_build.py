@@ -73,6 +73,10 @@ class Kernel(NamedTuple):
         return found and found[1]
 
     def budget(self, architecture: str) -> int:
+        """The registers that the kernel may take. With 64 the 1024 threads of an sm_75 are all there."""
+        return max(self._budget(architecture), 64 if architecture == "75" else 0)
+
+    def _budget(self, architecture: str) -> int:
         if self.other:
             return OTHERS_BUDGET
         direction, dtype, form, orders, lanes = self.parameters
@@ -80,8 +84,6 @@ class Kernel(NamedTuple):
             return 255
         if lanes != "1":
             return WIDE_BUDGET[direction, form][int(lanes)]
-        if architecture == "75" and direction == "forward":
-            return 64 if form != "General" else 255  # it holds 1024 threads at most
         filters = form in ("OnlySynapse", "OnlyAxon") if int(architecture) < 90 else orders == "ILi2ELi1EE"
         return LEARNT_FILTER if filters and "ELb1EEEv" in self.name else BUDGET[direction][form]
 
