@@ -61,7 +61,8 @@ test: $(VENV)/.tests
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest PYTHON=$(OLDEST_PYTHON) TORCH='$(OLDEST) torchvision'
 
-# What nvcc and Triton compiled, on a device that is not there: the conformance tests, every case (hours on one core).
+# What nvcc and Triton compiled, on a device that is not there: the conformance tests, every case (hours on one core). A
+# call goes on where the last one ended; EMULATE_FLAGS="--only cuda-9.0" runs a part, --again also what passed.
 emulate: $(VENV)/.tests
 	PYTHONPATH=tests:. $(BIN)/python -m emulator $(EMULATE_FLAGS) -- -q -n $(JOBS) $(PYTEST_FLAGS)
 

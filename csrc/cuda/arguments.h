@@ -112,6 +112,34 @@ struct BackwardCall : Call {
 #undef HNN_DECLARE
 };
 
+// The gradients of a coefficient: results [taps, ...], each the sum of `values` numbers.
+struct Sum {
+  const void* from = nullptr;
+  void* to = nullptr;
+  int64_t from_step = 0, to_step = 0;  // from tap to tap
+  uint32_t taps = 1;
+  int64_t results = 1, values = 1;  // of a tap
+  Layout place, shared;             // of the results in `from`, and of a result's values behind its place
+  int64_t to_stride[kMaxDims] = {};
+  // A block takes `width` results, and of each a chunk of its values: a row of threads for each number at once.
+  int width = 1;
+  int64_t chunk = 1;
+  uint32_t tiles = 1, chunks = 1;  // blocks for a tap's results, and for a result's values
+
+  HNN_HOST_DEVICE uint32_t blocks() const { return taps * tiles * chunks; }
+};
+#define HNN_ADD(name, Name) +1
+#define HNN_ADD_BOTH(name, Name) +2
+// Those of a call, by one launch.
+struct SumCall {
+  bool few = false;  // 32 bits hold all numbers of results and values
+  int count = 0;
+  Sum sums[HNN_COEFFICIENTS(HNN_ADD) HNN_FILTERS(HNN_ADD_BOTH)];
+};
+#undef HNN_ADD_BOTH
+#undef HNN_ADD
+static_assert(sizeof(SumCall) <= 4096, "the most that a kernel's parameters may take");
+
 // A tensor of the shape of a step, in the dtype of the call.
 struct Operand {
   void* data = nullptr;
@@ -134,18 +162,14 @@ struct CodingCall : Axes {
 constexpr int kForwardBlock = 64;
 constexpr int kBackwardBlock = 64;
 
-// Blocks of the backward kernel whose shared memory (V of one segment, R where coefficients are learnt, ...) fits a
-// multiprocessor: the segments are as long as that allows. With one neuron per thread, 576 threads have 4 to 8 loads in
-// flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
-// 44 KiB, 88 steps of two neurons or 43 of four.
-constexpr int kBackwardResident = 9;
-constexpr int kWideResident = 5;
-// Of every block, for the system; and the most that a block gets without an attribute of its kernel.
-constexpr int64_t kReservedBytes = 1 << 10;
-constexpr int64_t kMostSharedBytes = 48 << 10;
-
 // Threads with several neurons take over where there are this many for each multiprocessor. With fewer, one neuron per
 // thread is faster, because more threads hide more of the latency.
 constexpr int kWideThreads = 256;
+
+// Sums: the threads of a block; neighbouring results that a block reads at once at least, where there are so many, 128
+// bytes of float32; numbers that a thread adds up at most.
+constexpr int kSumBlock = 256;
+constexpr int kSumTogether = 32;
+constexpr int kSumMost = 32;
 
 }  // namespace hnn::cuda

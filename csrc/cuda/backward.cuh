@@ -5,17 +5,24 @@
 
 namespace HNN_NAMESPACE {
 
+// The histories up to which a filter is learnt with 96 registers a thread, where options are no constants.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kLearntDepth = 0;
+#else
+constexpr int kLearntDepth = 2;
+#endif
+
 // Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
-// threads with several neurons each have enough loads in flight. The plain layer's 80 registers a thread let 768
-// threads run (128 registers and 512 threads in float64). Left alone, ptxas spills a few bytes to need a little less,
-// or takes 110 for a schedule that is of no use here. The other forms have 96, or 128 where a filter of three histories
-// is learnt. In float64, and in the form for any filters, there is no real limit.
+// threads with several neurons each have enough loads in flight. A filter alone needs 80. The plain layer's 80
+// registers a thread let 768 threads run (128 registers and 512 threads in float64). Left alone, ptxas spills a few
+// bytes to need a little less, or takes 110 for a schedule that is of no use here. The other forms have 96, or 128
+// where a filter is learnt that needs them. In float64, and in the form for any filters, there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
-constexpr int kBackwardBlocks = kLanes > 1                          ? 8
+constexpr int kBackwardBlocks = kLanes > 1                          ? (Form::kReset == kNoMembrane ? 12 : 8)
                                 : kIsPlain<Form>                    ? (sizeof(IO) == 8 ? 8 : 12)
                                 : sizeof(IO) == 8 || Form::kGeneral ? 4
-                                : kLearns && Form::kDepth > 2       ? 8
-                                                                    : 10;
+                                : kLearns && !Form::kUsual && Form::kDepth > kLearntDepth ? 8
+                                                                                          : 10;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
@@ -95,7 +102,8 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   Layer<V, Form, kLearns> layer(call, at, n, m);
   // The coefficients of a filter are learnt also from values before the segment, so the last one's start keeps those.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
-  const bool membrane = layer.options.reset != kNoMembrane, again = Form::kUsual || call.rows > 0;
+  // A filter alone, none of whose coefficients is learnt, needs no step again.
+  const bool membrane = layer.options.reset != kNoMembrane, again = membrane || (kLearns && call.rows > 0);
 #define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
   HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
@@ -136,7 +144,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       layer.recall(starts + (call.slots - 1) * state, n);
     }
 #pragma unroll 1
-    for (int i = 0; i < segments; ++i) {
+    for (int i = 0; again && i < segments; ++i) {
       const bool ends = i + 1 == segments;
       if (ends) {
         if (all_starts) layer.keep_filters(starts + i * state, n);
@@ -155,7 +163,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       grad_potential.start(end - 1, end - begin);
       grad_current.start(end - 1);
       const V* const start = starts + i * state;
-      if (i + 1 < segments) layer.recall(start, n);
+      if (again && i + 1 < segments) layer.recall(start, n);
       const V before = layer.s.v;
       if (membrane && again) v[-kRow] = before;
       int next = 0;

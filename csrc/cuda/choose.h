@@ -39,7 +39,10 @@ inline Form form_of(const Arguments& a) {
 // these lie together and the device is full of such threads.
 template <class Call, class Which>
 auto choose(const Described<Call>& call, ScalarType dtype, Form form, int multiprocessors, Which which) {
-  const Form wide = form == kPlain ? kWidePlain : form == kUsualAxon20 ? kWideUsualAxon20 : form;
+  const Form wide = form == kPlain                                    ? kWidePlain
+                    : form == kUsualAxon20                            ? kWideUsualAxon20
+                    : form == kSynapse20 && call.reset == kNoMembrane ? kWideIir20
+                                                                      : form;
   const auto several = which(kernels_of(dtype, wide));
   const int64_t enough = int64_t{multiprocessors} * kWideThreads * several.lanes;
   return call.neurons >= enough && call.packs(several.lanes) ? several : which(kernels_of(dtype, form));

@@ -24,6 +24,16 @@ constexpr Kernels instances(const char* name) {
       {hnn_cuda::forward<IO, F, kLanes>, kLanes},
       {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, F, kLearning, true>, kLearning}}};
 }
+// The filter alone: its coefficients are learnt by the kernels for one neuron.
+template <class IO>
+constexpr Kernels filter_instances(const char* name) {
+  constexpr int kLanes = kWide<IO>;
+  using One = hnn_cuda::OnlySynapse<2, 0>;
+  using F = std::conditional_t<kLanes == 1, One, hnn_cuda::Iir20>;
+  return {name,
+          {hnn_cuda::forward<IO, F, kLanes>, kLanes},
+          {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, One, 1, true>, 1}}};
+}
 template <class IO>
 const Kernels& kernels_of(Form form) {
   using namespace hnn_cuda;
@@ -38,7 +48,8 @@ const Kernels& kernels_of(Form form) {
                                         instances<IO, ReadOut>("read-out"),
                                         instances<IO, General>("general"),
                                         instances<IO, Plain, kWide<IO>>("wide, plain"),
-                                        instances<IO, UsualAxon20, kWide<IO>>("wide, usual, axon (2, 0)")};
+                                        instances<IO, UsualAxon20, kWide<IO>>("wide, usual, axon (2, 0)"),
+                                        filter_instances<IO>("wide, iir (2, 0)")};
   return table[form];
 }
 

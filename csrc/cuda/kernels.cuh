@@ -52,11 +52,12 @@ namespace HNN_NAMESPACE {
 
 // -- forms: the options of a layer that are constants of a kernel -----------------------------------------------------
 
-// kUsual: the usual options are constants of the kernel. Where they are not, every step branches on them. kReads: the
-// potential may be a result.
+// kUsual: options are constants of the kernel, the usual ones but for the reset. Where they are not, every step
+// branches on them. kReads: the potential may be a result.
 struct Plain {
   static constexpr bool kUsual = true, kGeneral = false, kReads = false;
-  static constexpr int kDepth = 0;  // of the histories in registers
+  static constexpr int kReset = Options().reset;  // where kUsual
+  static constexpr int kDepth = 0;                // of the histories in registers
   template <class V>
   using Synapse = NoFilter<V>;
   template <class V>
@@ -83,12 +84,18 @@ struct OnlyAxon : NoFilters {
 struct UsualAxon20 : OnlyAxon<2, 0> {
   static constexpr bool kUsual = true;
 };
+// The paper's filter alone.
+struct Iir20 : OnlySynapse<2, 0> {
+  static constexpr bool kUsual = true;
+  static constexpr int kReset = kNoMembrane;
+};
 struct ReadOut : NoFilters {
   static constexpr bool kReads = true;
 };
 // Any filters, and the smooth mode, whose functions would make every kernel large.
 struct General {
   static constexpr bool kUsual = false, kGeneral = true, kReads = true;
+  static constexpr int kReset = Options().reset;
   static constexpr int kDepth = 0;  // none in registers
   template <class V>
   using Synapse = Filter<V, InMemory<V>>;
@@ -98,24 +105,30 @@ struct General {
 
 // -- operands ---------------------------------------------------------------------------------------------------------
 
+using Sizes = int64_t[hnn::kMaxDims];
 template <class Unsigned, class F>
-HNN_INLINE void each_axis(const hnn::cuda::Axes& call, Unsigned m, F f) {
+HNN_INLINE void each_axis(const Sizes& sizes, int dims, Unsigned m, F f) {
 #pragma unroll 1
-  for (int axis = call.dims - 1; axis > 0; --axis) {
-    const Unsigned size = static_cast<Unsigned>(call.size[axis]), rest = m / size;
+  for (int axis = dims - 1; axis > 0; --axis) {
+    const Unsigned size = static_cast<Unsigned>(sizes[axis]), rest = m / size;
     f(axis, static_cast<int64_t>(m - rest * size));
     m = rest;
   }
   f(0, static_cast<int64_t>(m));
 }
-// Calls f(axis, index of neuron m along it). The 32-bit division is several times as fast as the 64-bit one.
+// Calls f(axis, index of neuron m along it). The 32-bit division is several times as fast as the 64-bit one: `few` says
+// that 32 bits are enough.
+template <class F>
+HNN_INLINE void each_axis(const Sizes& sizes, int dims, bool few, int64_t m, F f) {
+  if (few) {
+    each_axis(sizes, dims, static_cast<uint32_t>(m), f);
+  } else {
+    each_axis(sizes, dims, static_cast<uint64_t>(m), f);
+  }
+}
 template <class F>
 HNN_INLINE void each_axis(const hnn::cuda::Axes& call, int64_t m, F f) {
-  if (call.few) {
-    each_axis(call, static_cast<uint32_t>(m), f);
-  } else {
-    each_axis(call, static_cast<uint64_t>(m), f);
-  }
+  each_axis(call.size, call.dims, call.few, m, f);
 }
 
 // The places of a thread's first neuron in the operands that forward and backward share, in elements; in trains and in
@@ -181,7 +194,11 @@ struct Layer {
       HNN_STATES(HNN_READ)
 #undef HNN_READ
     }
-    if constexpr (!Form::kUsual) options = call;
+    if constexpr (Form::kUsual) {
+      options.reset = Form::kReset;
+    } else {
+      options = call;
+    }
     if constexpr (!Form::kGeneral) options.smooth = false;
     if constexpr (!Form::kReads) options.potential = kPotentialNone;
   }
@@ -249,7 +266,7 @@ HNN_INLINE void find(const hnn::cuda::Call& call, int64_t m, Place place, Advanc
     if (kLanes == 1) elsewhere(axis, index);
   };
   if constexpr (kLanes > 1) {
-    each_axis(call, static_cast<uint32_t>(m * kLanes), step);
+    each_axis(call.size, call.dims, static_cast<uint32_t>(m * kLanes), step);
   } else {
     each_axis(call, m, step);
   }

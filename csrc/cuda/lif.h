@@ -42,6 +42,7 @@ enum Form {
   kGeneral,
   kWidePlain,
   kWideUsualAxon20,
+  kWideIir20,
   kForms
 };
 

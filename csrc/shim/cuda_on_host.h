@@ -1,5 +1,6 @@
 // The part of CUDA that csrc/cuda uses, on the host. A grid is a loop over its blocks, and a block is a loop over its
-// threads, one after the other. That is faithful as long as threads exchange nothing. It is for tests, not for speed.
+// threads, one after the other. That is faithful as long as a thread reads only what threads before it wrote. It is for
+// tests, not for speed.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -41,6 +42,8 @@ template <class T>
 inline T __ldg(const T* p) {
   return *p;
 }
+
+inline void __syncthreads() {}
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
 inline int __float_as_int(float x) {

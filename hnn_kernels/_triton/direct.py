@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from triton import knobs
 
-from .._layer import FILTER_COEFFICIENTS, TENSORS, Layer
-from .launch import Call, Outputs, Tensors, backward_call, forward_call, learnt_of, per_neuron, summed_axes
+from .._layer import TENSORS, Layer
+from .call import Call
+from .launch import Outputs, Tensors, backward_call, forward_call, learnt_of
+from .sums import Sums
 
 # A tensor of a call, and the place of one of the call's tensors that it is allocated like; -1 for none.
 Model = tuple[Tensor, int]
@@ -50,17 +52,23 @@ class _Launch:
         call: the launch.
         tensors: the tensors that its arguments are made of.
         index: the number of the device.
+        views: parts of the tensors that stand in the arguments, too, each with the place of its tensor.
     """
 
-    def __init__(self, call: Call, tensors: Sequence[Tensor], index: int) -> None:
+    def __init__(
+        self, call: Call, tensors: Sequence[Tensor], index: int, views: Sequence[tuple[Tensor, int]] = ()
+    ) -> None:
         self._index, self._kernel, self._grid, self._options = index, call.kernel, call.grid, call.options
         with torch.cuda.device(index):
             compiled = call.kernel.warmup(*call.arguments, grid=call.grid, **call.options)
             self._run = compiled.run  # loads it, if no call has
         self._compiled = compiled  # keeps the function loaded
         self._function, self._metadata = compiled.function, compiled.packed_metadata
+        # The views stand behind the tensors, and what is no tensor behind them.
+        self._views = tuple((place, view.shape, view.stride(), view.storage_offset()) for view, place in views)
+        self._offsets = tuple((place, view.storage_offset() * view.element_size()) for view, place in views)
+        tensors = (*tensors, *(view for view, _ in views))
         places = {id(tensor): place for place, tensor in enumerate(tensors)}
-        # What is no tensor stands behind the tensors.
         constants: list[Any] = []
 
         def place(value: Any) -> int:
@@ -71,8 +79,9 @@ class _Launch:
 
         def getter(argument: Any) -> Callable[[Sequence], Any]:
             if isinstance(argument, tuple) and any(isinstance(value, Tensor) for value in argument):
-                taken = [place(value) for value in argument]  # always several
-                return itemgetter(*taken)
+                taken = [place(value) for value in argument]
+                one = taken[0]
+                return itemgetter(*taken) if len(taken) > 1 else lambda values: (values[one],)
             return itemgetter(place(argument))
 
         self._getters = tuple(getter(argument) for argument in call.arguments)
@@ -86,6 +95,9 @@ class _Launch:
                 self._usual(tensors)
                 return
             values = (*map(_address, tensors), *self._constants)
+            if self._offsets:
+                views = [values[place] + offset for place, offset in self._offsets]
+                values = (*values[: len(tensors)], *views, *self._constants)
             self._run(
                 self._grid[0], 1, 1, torch._C._cuda_getCurrentRawStream(self._index), self._function, self._metadata,
                 None, None, None, *[get(values) for get in self._getters],
@@ -94,7 +106,8 @@ class _Launch:
             torch._C._cuda_maybeExchangeDevice(previous)
 
     def _usual(self, tensors: Sequence[Tensor]) -> None:
-        values = (*tensors, *self._constants)
+        views = [tensors[place].as_strided(size, stride, first) for place, size, stride, first in self._views]
+        values = (*tensors, *views, *self._constants)
         # A tuple with names, whose elements the kernel takes by name.
         arguments = [
             kind(*get(values)) if issubclass(kind, tuple) and hasattr(kind, "_fields") else get(values)
@@ -134,44 +147,49 @@ class _Backward:
         outgoing: Sequence[int],
         count: int,
     ) -> None:
-        needs = sum(1 << i for i, model in enumerate(models) if model)
-        learnt = learnt_of(needs)
         self._none: list[Tensor | None] = [None] * count
         self._allocators: list[Callable[[Sequence[Tensor]], Tensor]] = []
         self._places: list[int] = []
-        self._sums: list[tuple[int, list[int], torch.Size]] = []  # of the gradients per neuron
-        gradients: list[Tensor | None] = []
-        for name, model, place in zip(TENSORS, models, outgoing, strict=True):
-            if model is None:
-                gradients.append(None)
-                continue
-            gradient, like = model[0].detach(), model[1]
-            if name in learnt:
-                shape, like, gradient = gradient.shape, -1, per_neuron(layer, name)
-                axes = summed_axes(gradient, shape, name in FILTER_COEFFICIENTS)
-                self._sums.append((len(self._places), axes, shape))
-            gradients.append(gradient)
-            self._places.append(place)
-            self._allocators.append(_allocator(gradient, like))
-        self._launch = None
+        self._launches: list[_Launch] = []
+        written: list[Tensor] = []  # in the order of the allocators
+
+        def made(tensor: Tensor, like: int = -1) -> None:
+            written.append(tensor)
+            self._allocators.append(_allocator(tensor, like))
+
+        gradients = {name: model[0].detach() if model else None for name, model in zip(TENSORS, models, strict=True)}
+        for gradient, model, place in zip(gradients.values(), models, outgoing, strict=True):
+            if gradient is not None and model is not None:
+                self._places.append(place)
+                made(gradient, model[1])
+        learnt = learnt_of(gradients)
+        sums = Sums.of(layer, learnt) if learnt else None
+        views: list[tuple[Tensor, int]] = []
+        if sums is not None:
+            parts = (*sums.views.values(), *(part for part in sums.parts if part is not sums.partials))
+            views = [(view, len(tensors) + len(written)) for view in parts]
+            for tensor in (sums.partials, *sums.scratch):
+                made(tensor)
+        calls = []
         if math.prod(layer.shape):
             given = Outputs(*(None if place < 0 else tensors[place] for place in incoming))
-            call, workspace = backward_call(given, layer, Tensors(*gradients), learnt)
-            written = [gradient for gradient in gradients if gradient is not None]
+            per_neuron = gradients | (sums.views if sums is not None else {})
+            call, workspace = backward_call(given, layer, Tensors(**per_neuron), set(learnt))
+            calls.append(call)
             if workspace is not None:
-                written.append(workspace)
-                self._allocators.append(_allocator(workspace, -1))
-            self._launch = _Launch(call, (*tensors, *written), layer.current.get_device())
+                made(workspace)
+        if sums is not None:
+            calls += sums.calls
+        index = layer.current.get_device()
+        self._launches = [_Launch(call, (*tensors, *written), index, views) for call in calls]
 
     def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Return the gradients at their places, None elsewhere."""
         made = [allocate(tensors) for allocate in self._allocators]
-        if self._launch is not None:
-            self._launch(*tensors, *made)
-        for i, axes, shape in self._sums:
-            made[i] = made[i].sum(axes, keepdim=True).view(shape)
+        for launch in self._launches:
+            launch(*tensors, *made)
         result = self._none.copy()
-        for place, gradient in zip(self._places, made, strict=False):  # the workspace comes last
+        for place, gradient in zip(self._places, made, strict=False):  # scratch comes last
             result[place] = gradient
         return tuple(result)
 

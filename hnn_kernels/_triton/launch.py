@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,9 +26,11 @@ from .._layer import (
 )
 from .._ops.layer import allocate_gradients, allocate_outputs, implement, present
 from ..state import state_dtype
+from .call import Call
 from .formula import Options
 from .layout import describe, opaque
 from .lif import lif_backward_kernel, lif_forward_kernel
+from .sums import Sums
 
 # Steps whose potentials a backward pass holds in registers: all of T where one of these is enough, else T in segments
 # of the last. The list is short, so that another T compiles nothing. The last is small, because the kernel is unrolled
@@ -135,20 +137,6 @@ def _tensors(operands: Tensors) -> dict[str, Tensor]:
     return {name: value for name, value in operands._asdict().items() if isinstance(value, Tensor)}
 
 
-class Call(NamedTuple):
-    """A launch: the kernel, its grid, its arguments in order, and the options of the compiler."""
-
-    kernel: Any
-    grid: tuple[int]
-    arguments: tuple
-    options: dict[str, Any]
-
-    def start(self, layer: Layer) -> None:
-        """Launch the kernel on the layer's device and current stream."""
-        with torch.cuda.device_of(layer.current):
-            self.kernel[self.grid](*self.arguments, **self.options)
-
-
 def _call(kernel, layer: Layer, *arguments, unrolled: int) -> Call:
     """Return the launch of ``kernel`` over the layer's neurons; ``unrolled`` is the kernel's own constant."""
     neurons = math.prod(layer.shape)
@@ -198,33 +186,21 @@ def backward(*arguments) -> list[Tensor]:
     """Implement ``hnn::lif_backward_triton``."""
     count = len(INCOMING)
     incoming, layer, needs = Outputs(*arguments[:count]), Layer(*arguments[count:-1]), arguments[-1]
-    learnt = learnt_of(needs)
-    others = sum(1 << i for i, name in enumerate(TENSORS) if name not in learnt)
-    gradients: dict[str, Any] = dict(zip(TENSORS, allocate_gradients(layer, needs & others), strict=True))
-    for name in learnt:
-        gradients[name] = per_neuron(layer, name)
+    gradients = dict(zip(TENSORS, allocate_gradients(layer, needs), strict=True))
+    learnt = learnt_of(gradients)
+    sums = Sums.of(layer, learnt) if learnt else None
     if math.prod(layer.shape):
-        call, _ = backward_call(incoming, layer, Tensors(*gradients.values()), learnt)
+        written = Tensors(**(gradients | (sums.views if sums else {})))
+        call, _ = backward_call(incoming, layer, written, set(learnt))
         call.start(layer)
-    for name in learnt:
-        shape = getattr(layer, name).shape
-        axes = summed_axes(gradients[name], shape, name in FILTER_COEFFICIENTS)
-        gradients[name] = gradients[name].sum(axes, keepdim=True).view(shape)
+    for call in sums.calls if sums else ():
+        call.start(layer)
     return present(gradients.values())
 
 
-def learnt_of(needs: int) -> set[str]:
-    """Return the coefficients among the tensors whose bit is set."""
-    return {name for i, name in enumerate(TENSORS) if needs >> i & 1 and name in _LEARNABLE}
-
-
-def per_neuron(layer: Layer, name: str) -> Tensor:
-    """Allocate the gradient of a coefficient per neuron, which is summed afterwards.
-
-    That is deterministic, unlike an atomic add.
-    """
-    taps = getattr(layer, name).shape[:1] if name in FILTER_COEFFICIENTS else ()
-    return layer.current.new_empty((*taps, *layer.shape), dtype=state_dtype(layer.current.dtype))
+def learnt_of(gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Return those of coefficients among the gradients."""
+    return {name: gradient for name, gradient in gradients.items() if name in _LEARNABLE and gradient is not None}
 
 
 def backward_call(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: set[str]) -> tuple[Call, Tensor | None]:
@@ -260,16 +236,6 @@ def _workspace(layer: Layer, segments: int, learnt: set[str]) -> Tensor | None:
     slots = len(MEMBRANE_STATES) + layer.depth("synapse") + (layer.depth("axon") if axon else 0)
     dtype = state_dtype(layer.current.dtype)
     return layer.current.new_empty((segments - 1, slots, math.prod(layer.shape)), dtype=dtype)
-
-
-def summed_axes(gradient: Tensor, shape: torch.Size, stacked: bool) -> list[int]:
-    """Return the axes of a gradient per neuron over which a coefficient of this shape is broadcast.
-
-    With ``stacked`` both have the axis of taps in front. B is always one of the axes.
-    """
-    padding = (1,) * (gradient.dim() - len(shape))
-    full = (-1, *padding, *shape[1:]) if stacked else (*padding, *shape)
-    return [axis for axis, size in enumerate(full) if size == 1]
 
 
 implement("triton", forward, backward)

@@ -216,6 +216,13 @@ def test_an_indexed_branch():
     assert out.tolist() == [10 + i % 4 for i in range(32)]
 
 
+@pytest.mark.parametrize("bits", [1, 6, 16, 31])
+def test_a_shuffle_of_a_warp(bits):
+    out = np.zeros(128, np.uint32)
+    run(f"shfl.sync.bfly.b32 %r2, %r0, {bits}, 31, -1; st.global.b32 [%d0], %r2;", out, block=64, grid=2)
+    assert out.tolist() == [i ^ bits for i in range(128)]
+
+
 def test_the_halves_of_a_register():
     a = GENERATOR.integers(0, 2**64, 32, np.uint64)
     out = np.zeros(32, np.uint64)

@@ -20,6 +20,7 @@ RIGHT = {
     "shared with a barrier": SHARED + NEIGHBOUR + "bar.sync 0; ld.shared.b32 %r4, [%r3]; st.global.b32 [%d1], %r4;",
     "shared back and forth": SHARED + NEIGHBOUR + "bar.sync 0; ld.shared.b32 %r4, [%r3]; bar.sync 0; "
     "st.shared.b32 [%r2], %r4; bar.sync 0; ld.shared.b32 %r4, [%r3]; st.global.b32 [%d1], %r4;",
+    "one value by all to one place": "mov.b32 %r2, 0; st.shared.b32 [%r2], 7; bar.sync 0; ld.shared.b32 %r4, [%r2];",
     "a barrier where some have ended": "setp.gt.u32 %p0, %r1, 3; @%p0 ret; bar.sync 0;",
 }
 WRONG = {
@@ -44,9 +45,12 @@ WRONG = {
     "shared without a barrier": (SHARED + NEIGHBOUR + "ld.shared.b32 %r4, [%r3];", "race: it reads"),
     "shared with the second barrier missing": (
         SHARED + NEIGHBOUR + "bar.sync 0; ld.shared.b32 %r4, [%r3]; st.shared.b32 [%r2], %r4;", "race: it writes"),
+    "values to one place": ("mov.b32 %r2, 0; st.shared.b32 [%r2], %r0;", "race: two threads write one place in one"),
     "shared that nothing wrote": ("shl.b32 %r2, %r1, 2; ld.shared.b32 %r3, [%r2];", "nothing has written"),
     "shared behind its end": ("shl.b32 %r2, %r1, 2; st.shared.b32 [%r2+4], %r0;", "out of bounds.*shared"),
     "a register that nothing wrote": ("add.u32 %r2, %r9, 1;", "%r9, which nothing has written"),
+    "a shuffle of a part of the warp": (
+        "setp.gt.u32 %p0, %r1, 3; @%p0 bra end; shfl.sync.bfly.b32 %r2, %r0, 1, 31, -1; end:", "not all threads"),
     "two barriers": (
         "setp.gt.u32 %p0, %r1, 3; @%p0 bra other; bar.sync 0; ret; other: bar.sync 0;", "different barriers"),
     "a division by zero": ("mov.b32 %r2, 0; div.s32 %r3, %r0, %r2;", "division by zero"),
@@ -84,6 +88,7 @@ def test_a_loop_without_end_is_reported(monkeypatch):
 
 
 UNKNOWN = ("red.global.add.u32 [%d0], %r0;", "add.rz.f32 %r2, %r0, %r0;", "vote.sync.any.pred %p0, %p0, -1;",
+           "shfl.sync.bfly.b32 %r2, %r0, 1, 31, 15;", "shfl.sync.up.b32 %r2, %r0, 1, 0, -1;",
            "ld.global.b32 %unknown, [%d0];", "st.release.gpu.global.b32 [%d0], %r0;")  # fmt: skip
 
 

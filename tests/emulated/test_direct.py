@@ -89,17 +89,20 @@ def test_a_hook_of_triton_hears_of_launches(target, calls):
     from triton import knobs
 
     x, heard = torch.randn(4, 2, 8, device="cuda", requires_grad=True), []
+    # Of two shapes, so that the sums are two launches, each of a part of what backward leaves.
+    decay, reset_decay = (torch.full(shape, 0.6, device="cuda", requires_grad=True) for shape in ((), (8,)))
+    arguments = {"current": x, "decay": decay, "reset_decay": reset_decay, "backend": "triton"}
+    learnt = [x, decay, reset_decay]
     for _ in range(3):
-        expected = both_ways(
-            hnn_kernels.lif, {"current": x, "decay": 0.7, "reset_decay": 0.5, "backend": "triton"}, [x]
-        )
+        expected = both_ways(hnn_kernels.lif, arguments, learnt)
     knobs.runtime.launch_enter_hook.add(heard.append)
     try:
         calls.clear()
-        found = both_ways(hnn_kernels.lif, {"current": x, "decay": 0.7, "reset_decay": 0.5, "backend": "triton"}, [x])
+        found = both_ways(hnn_kernels.lif, arguments, learnt)
     finally:
         knobs.runtime.launch_enter_hook.remove(heard.append)
-    assert [one.get()["name"] for one in heard] == ["lif_forward_kernel", "lif_backward_kernel"]
+    names = ["lif_forward_kernel", "lif_backward_kernel", "add_up_kernel", "add_up_kernel"]
+    assert [one.get()["name"] for one in heard] == names
     assert calls == []
     for one, other in zip(found, expected, strict=True):
         equal(one, other)

@@ -75,25 +75,30 @@ def neurons_per_thread():
     device, found = emulated_device(), set()
     before, device.kernels = device.kernels, set()
     yield found
-    found |= {int(re.search(r"ELi(\d)E(?:Lb\dE)?EEv", name)[1]) for name in device.kernels}
+    layers = (re.search(r"ELi(\d)E(?:Lb\dE)?EEv", name) for name in device.kernels)
+    found |= {int(layer[1]) for layer in layers if layer}  # the others are sums
     device.kernels |= before
 
 
 # Three chunks of 8 and one more; chunks alone; less than a chunk; more steps than a segment has.
 @pytest.mark.parametrize("steps", [25, 16, 7, 101])
-@pytest.mark.parametrize("layer", [{}, {"axon": (2, 0)}], ids=["plain", "axon"])
+@pytest.mark.parametrize(
+    "layer", [{}, {"axon": (2, 0)}, {"synapse": (2, 0), "membrane": False}], ids=["plain", "axon", "iir"]
+)
 @pytest.mark.parametrize("dtype", DTYPES[1:], ids=dtype_id)
 def test_threads_of_several_neurons(target, dtype, layer, steps):
     """Enough neurons for the emulated device, which has one multiprocessor."""
     if target.backend != "cuda":
         pytest.skip("Triton's threads have one neuron")
+    membrane = "membrane" not in layer
+    lanes, learning = (2 if dtype == torch.float32 else 4), (2 if membrane else 1)
     for kind, wanted in (("float", ["current"]), ("neuron", None)):
-        for options in ({}, {"checkpoint_every": 32}) if steps > 100 else ({},):
+        for options in ({}, {"checkpoint_every": 32}) if steps > 100 and membrane else ({},):
             arguments = inputs((steps, 4, 256), device="cuda", dtype=dtype, kind=kind, state=kind == "neuron", **layer)
             with neurons_per_thread() as found:
                 hold_forward(target, arguments, **options)
                 hold_gradients(target, arguments, wanted=wanted, **options)
-            assert found == ({2} if dtype == torch.float32 else {4} if wanted else {4, 2})
+            assert found == ({lanes} if wanted else {lanes, learning})
 
 
 def narrow(current: Tensor, by: int) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import kinds
+from . import kinds, moves
 from .memory import LOCAL, PARAM, Memory, Report
 from .operations import operation
 from .parse import Entry, Instruction, PTXError
@@ -17,7 +17,9 @@ from .threads import Threads, special_registers
 
 _DONE = 1 << 40
 _WAITING = 1 << 30
-_SPACES = ("global", "shared", "local", "param", "const")
+# By their names. Blocks form no clusters here, so a block's own shared memory is all that it reaches.
+_SPACES = {"global": "global", "shared": "shared", "shared::cta": "shared", "local": "local", "param": "param",
+           "const": "global"}  # fmt: skip
 _ADDRESS = re.compile(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+))?\s*\]")
 # What an instruction may be beside one that computes.
 _OP, _BRANCH, _INDEXED, _EXIT, _BARRIER, _FAIL = range(6)
@@ -34,18 +36,6 @@ class _Unwritten:
         raise Report(f"a read of {self.name}, which nothing has written")
 
     astype = view
-
-
-def _or_ones(source: Callable, dtype) -> Callable:
-    """The value of a source; bits of ones where nothing has written it, for a half of a pair may be of no use."""
-
-    def value():
-        try:
-            return source()
-        except Report:
-            return ~dtype(0)
-
-    return value
 
 
 class Machine:
@@ -131,13 +121,13 @@ class Machine:
                 return kinds.UNSIGNED[kinds.bits(kind)](address).view(dtype)
         return None
 
-    def _source(self, text: str, kind: str) -> Callable:
+    def source(self, text: str, kind: str) -> Callable:
         """A function that gives an operand's value."""
         dtype = kinds.dtype(kind)
         if text in self.special:
             return lambda: self.special[text].astype(dtype)
         if text.startswith("!"):
-            inner = self._source(text[1:], kind)
+            inner = self.source(text[1:], kind)
             return lambda: ~inner()
         constant = self._constant(text, kind)
         if constant is not None:
@@ -152,7 +142,7 @@ class Machine:
         narrow = kinds.UNSIGNED[want]
         return lambda: registers[place].astype(narrow).view(dtype)
 
-    def _target(self, text: str, kind: str) -> Callable:
+    def target(self, text: str, kind: str) -> Callable:
         """A function that writes a value to a register, where the threads are active."""
         if text == "_":
             return lambda value: None
@@ -181,20 +171,20 @@ class Machine:
         if constant is not None:
             fixed = constant + add
             return lambda: fixed
-        register = self._source(base, f"u{width}")  # a sum of 32 bits wraps
+        register = self.source(base, f"u{width}")  # a sum of 32 bits wraps
         return lambda: (register() + add).astype(np.uint64)
 
     # -- instructions -------------------------------------------------------------------------------------------------
 
     def _compile(self, i: Instruction) -> tuple[int, Callable | None, Callable | int | tuple]:
         """Return its kind, its guard, and its action or the place that it goes to."""
-        guard = self._source(("!" if i.negated else "") + i.guard, "pred") if i.guard else None
+        guard = self.source(("!" if i.negated else "") + i.guard, "pred") if i.guard else None
         name = i.opcode[0]
         if name == "bra":
             return _BRANCH, guard, self.entry.labels[i.operands[0]]
         if name == "brx":
             targets = np.array([self.entry.labels[label] for label in self.entry.tables[i.operands[1]]])
-            return _INDEXED, guard, (self._source(i.operands[0], "u32"), targets)
+            return _INDEXED, guard, (self.source(i.operands[0], "u32"), targets)
         if name in ("ret", "exit"):
             return _EXIT, guard, 0
         if name in ("bar", "barrier") and i.opcode[1] in ("sync", "cta") and guard is None:
@@ -206,18 +196,20 @@ class Machine:
         if name == "st":
             return _OP, guard, self._store(i)
         if name == "mov" and "{" in "".join(i.operands):
-            return _OP, guard, self._pack(i)
+            return _OP, guard, moves.pack(self, i)
+        if i.opcode[:3] == ("shfl", "sync", "bfly"):
+            return _OP, guard, moves.shuffle(self, i)
         if name in ("mov", "cvta"):
             kind = i.opcode[-1] if i.opcode[-1] == "pred" else f"b{kinds.bits(i.opcode[-1])}"
-            source, write = self._source(i.operands[1], kind), self._target(i.operands[0], kind)
+            source, write = self.source(i.operands[1], kind), self.target(i.operands[0], kind)
             return _OP, guard, lambda: write(source())
         if name == "bar" or i.opcode[:2] in (("griddepcontrol", "wait"), ("griddepcontrol", "launch_dependents")):
             raise PTXError(i.text)
         op = operation(i.opcode)
         if len(op.sources) != len(i.operands) - 1 or "|" in i.operands[0]:
             raise PTXError(i.text)
-        sources = [self._source(text, kind) for text, kind in zip(i.operands[1:], op.sources, strict=True)]
-        write, compute = self._target(i.operands[0], op.result), op.compute
+        sources = [self.source(text, kind) for text, kind in zip(i.operands[1:], op.sources, strict=True)]
+        write, compute = self.target(i.operands[0], op.result), op.compute
         if len(sources) == 1:
             one = sources[0]
             return _OP, guard, lambda: write(compute(one()))
@@ -226,33 +218,6 @@ class Machine:
             return _OP, guard, lambda: write(compute(one(), two()))
         return _OP, guard, lambda: write(compute(*[source() for source in sources]))
 
-    def _pack(self, i: Instruction) -> Callable:
-        """``mov`` between a register and the parts of a vector."""
-        kind = f"b{kinds.bits(i.opcode[-1])}"
-        to, source = i.operands
-        parts = [part.strip() for part in (to if "{" in to else source).strip("{} ").split(",")]
-        width = kinds.bits(kind) // len(parts)
-        part_type, whole_type = kinds.UNSIGNED[width], kinds.UNSIGNED[kinds.bits(kind)]
-        if "{" in to:
-            whole, writes = self._source(source, kind), [self._target(part, f"b{width}") for part in parts]
-
-            def split():
-                value = whole()
-                for k, write in enumerate(writes):
-                    write((value >> whole_type(k * width)).astype(part_type))
-
-            return split
-        sources = [_or_ones(self._source(part, f"b{width}"), part_type) for part in parts]
-        write = self._target(to, kind)
-
-        def join():
-            value = whole_type(0)
-            for k, part in enumerate(sources):
-                value = value | part().astype(whole_type) << whole_type(k * width)
-            write(value)
-
-        return join
-
     def _access(self, i: Instruction) -> tuple[str, int, int]:
         """The space, the parts of a vector, and the bytes of each."""
         for part in i.opcode[1:-1]:  # the cache that is advised is nothing to the values
@@ -260,14 +225,14 @@ class Machine:
                 r"nc|v[248]|weak|c[agsv]|lu|wb|wt|L[12]::(evict|no_alloc|\d).*", part
             ):
                 raise PTXError(i.text)
-        space = next((part for part in i.opcode if part in _SPACES), "")
+        space = next((_SPACES[part] for part in i.opcode if part in _SPACES), "")
         vector = next((int(part[1:]) for part in i.opcode if re.fullmatch(r"v[248]", part)), 1)
-        return ("global" if space == "const" else space), vector, kinds.bits(i.opcode[-1]) // 8
+        return space, vector, kinds.bits(i.opcode[-1]) // 8
 
     def _load(self, i: Instruction) -> Callable:
         space, vector, size = self._access(i)
         kind, dtype = i.opcode[-1], kinds.dtype(i.opcode[-1])
-        writes = [self._target(part.strip(), kind) for part in i.operands[0].strip("{} ").split(",")]
+        writes = [self.target(part.strip(), kind) for part in i.operands[0].strip("{} ").split(",")]
         address, by_cache = self._address(i.operands[1]), "nc" in i.opcode
 
         def load():
@@ -292,7 +257,7 @@ class Machine:
         if space == "param":  # an argument of a call, which only a failed assertion makes
             return lambda: None
         kind = i.opcode[-1]
-        sources = [self._source(part.strip(), kind) for part in i.operands[1].strip("{} ").split(",")]
+        sources = [self.source(part.strip(), kind) for part in i.operands[1].strip("{} ").split(",")]
         address = self._address(i.operands[0])
 
         def store():

@@ -77,6 +77,14 @@ def _granules(offsets: np.ndarray, size: int) -> np.ndarray:
     return offsets[:, None] // GRANULE + np.arange(-(-size // GRANULE))
 
 
+def _different(at: np.ndarray, values: np.ndarray, me: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The stores without those that repeat another one of this instruction, as Triton makes them."""
+    _, first, same = np.unique(at, return_index=True, return_inverse=True)
+    if len(first) == len(at) or (values != values[first][same]).any():
+        return at, values, me
+    return at[first], values[first], me[first]
+
+
 class Memory:
     """The state spaces of one launch.
 
@@ -135,6 +143,7 @@ class Memory:
             native.scatter(addresses, values)
         elif space == "shared":
             at = self._inside(addresses, size, self.shared_bytes, space) + self._block(me)
+            at, values, me = _different(at, values, me)
             self._check(self.shared_shadow.store(_granules(at, size), me[:, None], instruction))
             self.shared[at[:, None] + np.arange(size)] = values
         elif space == "local":

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -60,7 +61,10 @@ def _extracted(module: Path, folder: Path) -> None:
         new.mkdir()
         for file in Path(work).glob("*.ptx"):
             (new / file.name).write_text(file.read_text())
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(new)
 
 
 @functools.cache

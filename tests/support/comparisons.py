@@ -127,7 +127,8 @@ def as_good_as_the_loop(got: dict, loop: dict, truth: dict) -> None:
 
     So the tolerance follows dtype, length and conditioning. A loop may happen to be exact, so there is a floor: 6 eps
     of the largest value (measured over these tests: 4.3 beyond twice the loop's error), and 32 for float64, where the
-    error is measured from the loop itself (measured: 8.0).
+    error is measured from the loop itself (measured: 8.0). On a GPU it is 48 there, since the smooth mode's erfc is
+    CUDA's own (measured in the emulator: 32.04 with a narrow Gaussian, else at most 19.6).
     """
     assert got.keys() == loop.keys() == truth.keys()
     for name in got:
@@ -136,7 +137,8 @@ def as_good_as_the_loop(got: dict, loop: dict, truth: dict) -> None:
         if truth[name].numel() == 0:
             continue
         rounding = torch.finfo(got[name].dtype).eps * truth[name].abs().max().item()
-        floor = (32 if got[name].dtype == torch.float64 else 6) * rounding
+        exact = 48 if got[name].is_cuda else 32
+        floor = (exact if got[name].dtype == torch.float64 else 6) * rounding
         allowed = 2 * error(loop[name], truth[name]) + floor
         found = error(got[name], truth[name])
         assert found <= allowed, f"gradient of {name}: error {found:.3g}, allowed {allowed:.3g}"
