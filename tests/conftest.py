@@ -20,6 +20,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = os.environ.get("TRITON_INTERPRET") or "1"
 
 import hnn_kernels
+from hnn_kernels._define.operator import forward_ops
 from hnn_kernels._dispatch import KERNEL_BACKENDS
 from support.paths import ROOT
 from support.targets import Target
@@ -67,12 +68,15 @@ REFERENCES = [Target("reference", name) for name in ("cpu", "cuda") if name == "
 def pytest_generate_tests(metafunc):
     """``target`` is every usable pair of kernel backend and device; ``any_target`` has the reference too.
 
+    ``neuron_target`` has those that compile a neuron by its definition.
     A backend that cannot run here is one visible skip with its reason, in test_dispatch.py.
     """
     if "target" in metafunc.fixturenames:
         metafunc.parametrize("target", TARGETS, ids=str)
     if "any_target" in metafunc.fixturenames:
         metafunc.parametrize("any_target", REFERENCES + TARGETS, ids=str)
+    if "neuron_target" in metafunc.fixturenames:
+        metafunc.parametrize("neuron_target", [t for t in TARGETS if t.backend in forward_ops], ids=str)
 
 
 INTERPRETED_CASES = 6
@@ -89,7 +93,9 @@ def pytest_collection_modifyitems(config, items):
 
     def product(item) -> str | None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        target = parameters.get("target") or parameters.get("any_target")
+        target = next(
+            (parameters[name] for name in ("target", "any_target", "neuron_target") if name in parameters), None
+        )
         return item.nodeid.partition("[")[0] if isinstance(target, Target) and target.interpreted else None
 
     def drawn(item) -> int:

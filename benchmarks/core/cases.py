@@ -66,6 +66,7 @@ DIGITS = ((25, 64, 784),)
 STEPPING = ((25, 4, 32), TYPICAL[0])
 # Those of the paper's networks: 25 steps of 64 for dense layers, 32 maps of a step for convolutions.
 DENSE, CONVOLUTIONS = ((1600, 784, 500), (1600, 500, 500)), ((32, 32, 28, 28, 32), (32, 32, 28, 28, 64))
+DEFINED = ("lif_definition", "adaptive_definition")
 SPIKE_PRODUCTS = tuple(name for name, op in OPS.items() if op.kind == "product")
 
 # For the first times on a GPU: 2^22 neurons, that and an odd number, 2^15.
@@ -77,6 +78,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif", TYPICAL[:1], "float32", "bfloat16", brief=True),
         *cases("lif_axon_learnt", TYPICAL[:1], brief=True),
         *cases("lif_stepping", STEPPING[:1], brief=True),
+        *cases("adaptive_definition", TYPICAL[:1], brief=True),
         *cases("conv", [(4, 8, 32, 28, 28)], brief=True),
         *cases("linear_lif", [(10, 64, 512)], brief=True),
         *cases("mlp_lif_step", [(4, 64, 784)], brief=True),
@@ -90,6 +92,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif_axon", TYPICAL[1:2], "bfloat16", brief=True),
         *cases("lif_axon_learnt", TYPICAL),
         *cases("lif_stepping", STEPPING, brief=True),
+        *(case for op in DEFINED for case in cases(op, TYPICAL, brief=True)),
         *cases("conv", MAPS[:1]),
         *cases("conv", MAPS[1:], brief=True),
         *cases("linear_lif", [(25, 64, 512)], brief=True),
@@ -125,6 +128,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif_axon_learnt", TYPICAL),
         *cases("lif_axon_learnt", LARGE, "float32", "bfloat16", brief=True),
         *cases("lif_stepping", STEPPING, brief=True),
+        *(case for op in DEFINED for case in cases(op, (*TYPICAL, *LARGE), "float32", "bfloat16", brief=True)),
         *cases("conv", LARGE_MAPS, "float32", "bfloat16"),
         *cases("linear_lif", [(25, 64, n) for n in (512, 4096, 16384)], *DTYPES, brief=True),
         *cases("open_neuromorphic", LIBRARIES, *DTYPES),

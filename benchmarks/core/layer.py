@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import hnn_kernels
 
+from .definitions import LAYERS
 from .operations import Dynamics
 
 
@@ -72,6 +73,7 @@ Weights = nn.Linear | nn.Conv2d
 MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]  # from the dynamics and the features
 MakeProduct = Callable[[Weights], Product]
 NO_PRODUCT = "it has no product with spikes"
+NO_DEFINITION = "it takes no neuron by its definition"
 
 
 class Provider(Protocol):
@@ -103,6 +105,17 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class Definer(Provider, Protocol):
+    """A provider that takes a neuron by its definition.
+
+    Attributes:
+        defines: True if it does.
+    """
+
+    defines: bool
+
+
+@runtime_checkable
 class Multiplier(Provider, Protocol):
     """A provider that has a product with spikes of its own."""
 
@@ -113,6 +126,19 @@ class Multiplier(Provider, Protocol):
             Unsupported: it is not installed, or has no product for this device or such weights.
         """
         ...
+
+
+def layer_of(
+    provider: Provider, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> Layer:
+    """The layer of a provider.
+
+    Raises:
+        Unsupported: it has none, or takes no neuron by its definition where one is wanted.
+    """
+    if wanted.neuron and not (isinstance(provider, Definer) and provider.defines):
+        raise Unsupported(NO_DEFINITION)
+    return provider.layer(wanted, features, device, dtype)
 
 
 def multiplier(provider: Provider) -> Multiplier:
@@ -146,19 +172,21 @@ def axon_filter(
 
 
 def lif(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None, backend: str) -> Tensor:
-    """The spike train of :func:`hnn_kernels.lif` with ``dynamics``, or the output of ``axon`` if there is one."""
+    """The spike train of :func:`lif_step` over all steps, or the output of ``axon`` if there is one."""
     return lif_step(current, None, dynamics, axon, backend, return_state=False)[0]
 
 
 def lif_step(
     current: Tensor,
-    state: hnn_kernels.LIFState | None,
+    state: Any,
     dynamics: Dynamics,
     axon: hnn_kernels.IIR | None,
     backend: str,
     return_state: bool = True,
-) -> tuple[Tensor, hnn_kernels.LIFState | None]:
-    """The output and the state of :func:`hnn_kernels.lif` with ``dynamics``, from ``state`` on."""
+) -> tuple[Tensor, Any]:
+    """The output and the state of :func:`hnn_kernels.lif`, or of a definition, with ``dynamics``, from ``state`` on."""
+    if dynamics.neuron:
+        return LAYERS[dynamics.neuron](current, state=state, return_state=return_state, backend=backend)
     return hnn_kernels.lif(
         current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon, state=state,
         reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate,

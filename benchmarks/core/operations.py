@@ -16,6 +16,7 @@ class Dynamics(NamedTuple):
         width: the surrogate's width, ``sigma`` of :func:`hnn_kernels.lif`.
         axon: filter the spikes with the paper's dual exponential, time constants of 4 steps and 1 step.
         learnt: train the axon's coefficients, one set per neuron.
+        neuron: the name of a definition in ``definitions.py``, which then has all of the dynamics; empty for the LIF.
     """
 
     decay: float = 0.7
@@ -27,6 +28,7 @@ class Dynamics(NamedTuple):
     reset_grad: str = "full"
     axon: bool = False
     learnt: bool = False
+    neuron: str = ""
 
     def differences(self, wanted: "Dynamics") -> str:
         """The fields that differ from ``wanted``, with their values, for a note; empty if there are none."""
@@ -94,6 +96,8 @@ OPS: Mapping[str, Op] = {
         Op("lif_axon", "LIF with a dual-exponential axon", _AXON, "neuron"),
         Op("lif_axon_learnt", "LIF with a dual-exponential axon learnt per neuron", _LEARNT, "neuron"),
         Op("lif_stepping", "LIF, a call per step with the state in and out", Dynamics(), "neuron", stepping=True),
+        Op("lif_definition", "LIF by its definition", Dynamics(neuron="lif"), "neuron"),
+        Op("adaptive_definition", "A neuron of two states by its definition", Dynamics(neuron="adaptive"), "neuron"),
         Op("conv", "LIF on the feature maps of a convolution", Dynamics(), "neuron"),
         Op("linear_lif", "Linear and LIF", Dynamics(), "linear", **_PRODUCTS),
         # The benchmark of open-neuromorphic.org ("SNN library benchmarks"), with a synchronisation before the clock is

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .cases import Case
 from .fairness import Agreement, check, gain_for, part
-from .layer import Layer, MakeLayer, Provider, Weights
+from .layer import Layer, MakeLayer, Provider, Weights, layer_of
 from .operations import OPS, Dynamics
 from .timing import Variant, clock_of, once
 
@@ -88,7 +88,7 @@ class Workload:
         Raises:
             Unsupported: it cannot.
         """
-        return self.work(partial(provider.layer, device=self.device, dtype=self.dtype))
+        return self.work(partial(layer_of, provider, device=self.device, dtype=self.dtype))
 
     def work(self, make: MakeLayer) -> Work:
         """The operation with layers from ``make``. It must run under :meth:`precision`."""

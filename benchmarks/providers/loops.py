@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hnn_kernels import IIR, SURROGATES
 
+from ..core.definitions import DEFINITIONS, Fire
 from ..core.layer import Layer, axon_filter
 from ..core.operations import Dynamics
 from .helpers import Compiled
@@ -62,6 +63,25 @@ def loop(inputs: Iterable[Tensor], dynamics: Dynamics, axon: IIR | None) -> Tens
     return torch.stack(train).to(x.dtype)
 
 
+def fire(surrogate: str, width: float) -> Fire:
+    """The spikes of a distance to the threshold."""
+    density = SURROGATES[surrogate].density
+    return lambda distance: Spike.apply(distance, density, width)
+
+
+def defined(inputs: Iterable[Tensor], name: str) -> Tensor:
+    """The train of a neuron by its definition, as :func:`loop`."""
+    definition = DEFINITIONS[name]
+    step = definition.step(fire(definition.surrogate, definition.width))
+    train, states = [], None
+    for x in inputs:
+        if states is None:
+            states = (torch.zeros_like(x, dtype=torch.float32),) * len(definition.states)
+        spike, states = step(x.float(), *states)
+        train.append(spike)
+    return torch.stack(train).to(x.dtype)
+
+
 def by_index(current: Tensor) -> Sequence[Tensor]:
     """The steps ``current[t]``, whose backward fills a whole ``[T, ...]`` tensor for every step."""
     return [current[t] for t in range(len(current))]
@@ -75,6 +95,8 @@ def by_unbind(current: Tensor) -> Sequence[Tensor]:
 class Loop:
     """The provider of :func:`loop`; ``steps`` takes the steps from the current."""
 
+    defines = True
+
     def __init__(self, name: str, steps: Callable[[Tensor], Sequence[Tensor]]) -> None:
         self.name, self.steps = name, steps
 
@@ -85,6 +107,8 @@ class Loop:
         axon, learnt = axon_filter(wanted, features, device)
 
         def run(current: Tensor) -> Tensor:
+            if wanted.neuron:
+                return defined(self.steps(current), wanted.neuron)
             return loop(self.steps(current), wanted, axon)
 
         return Layer(run, wanted, learnt, exact=device.type == "cpu")

@@ -6,14 +6,15 @@ takes, ``cpu avx2`` and its like take another one, and so one run has them all.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import hnn_kernels
-from hnn_kernels import LIFState, _extensions
+from hnn_kernels import _extensions
 
-from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step
+from ..core.layer import NO_PRODUCT, Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step
 from ..core.operations import Dynamics
 
 
@@ -31,6 +32,8 @@ class Own:
         instruction_set: that of the CPU's kernels; None for the one that a call takes.
     """
 
+    defines = True
+
     def __init__(self, backend: str, instruction_set: str | None = None) -> None:
         self.backend, self.instruction_set = backend, instruction_set
         self.name = f"{backend} {instruction_set}" if instruction_set else backend
@@ -40,13 +43,15 @@ class Own:
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         choose = self._chooser(device)
+        if wanted.neuron and self.backend == "cuda":
+            raise Unsupported("on a GPU Triton has the neurons by definition")
         axon, learnt = axon_filter(wanted, features, device)
 
         def run(current: Tensor) -> Tensor:
             choose()
             return lif(current, wanted, axon, self.backend)
 
-        def step(current: Tensor, state: LIFState | None) -> tuple[Tensor, LIFState | None]:
+        def step(current: Tensor, state: Any) -> tuple[Tensor, Any]:
             choose()
             return lif_step(current, state, wanted, axon, self.backend)
 
@@ -93,8 +98,30 @@ class Own:
         return self.instruction_set or usual
 
 
+class BuiltIn(Own):
+    """The hand-written kernel of the layer that others take by its definition."""
+
+    def __init__(self, backend: str, instruction_set: str | None = None) -> None:
+        super().__init__(backend, instruction_set)
+        self.name += " built-in"
+
+    def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
+        if not wanted.neuron:
+            raise Unsupported("it is measured beside a definition")
+        if wanted.neuron != "lif":
+            raise Unsupported("only the LIF has a hand-written kernel")
+        return super().layer(Dynamics(), features, device, dtype)._replace(dynamics=wanted)
+
+    def product(self, weights: Weights, device: torch.device) -> Product:
+        raise Unsupported(NO_PRODUCT)
+
+
 PROVIDERS = (
     Own("cpu"),
     *(Own("cpu", name) for name in ("avx512", "avx2", "default")),
     *(Own(backend) for backend in ("cuda", "triton", "reference")),
+    BuiltIn("cpu"),
+    BuiltIn("cpu", "avx2"),
+    BuiltIn("cuda"),
+    BuiltIn("triton"),
 )

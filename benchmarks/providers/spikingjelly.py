@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from hnn_kernels import IIR, SURROGATES
 
+from ..core.definitions import DEFINITIONS
 from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter
 from ..core.operations import Dynamics
 from .helpers import Compiled, Peer, no_axon
-from .loops import Spike
+from .loops import Spike, fire
 
 
 def surrogate_function(name: str, width: float) -> nn.Module:
@@ -122,7 +123,7 @@ class FlexSN(Peer):
     With this suite its generated kernels were run in Triton's interpreter only.
     """
 
-    name, package = "spikingjelly flexsn", "spikingjelly"
+    name, package, defines = "spikingjelly flexsn", "spikingjelly", True
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         self.version()
@@ -133,8 +134,8 @@ class FlexSN(Peer):
         from spikingjelly.activation_based.neuron import FlexSN as Neurons
 
         axon, learnt = axon_filter(wanted, features, device)
-        core = step(wanted, axon)
-        states = 2 if axon is None else 4
+        core = defined_step(wanted.neuron) if wanted.neuron else step(wanted, axon)
+        states = 2 if axon is None else 4  # the definitions have two as well
         neurons = Neurons(core, states, tuple(torch.zeros(1, device=device) for _ in range(3 if learnt else 0)))
 
         def run(current: Tensor) -> Tensor:
@@ -145,6 +146,18 @@ class FlexSN(Peer):
             return train
 
         return Layer(run, wanted, learnt, note="" if device.type == "cpu" else "not yet run on a GPU with this suite")
+
+
+def defined_step(name: str) -> Callable[..., tuple[Tensor, ...]]:
+    """One step of a definition with two states, as :func:`step`."""
+    definition = DEFINITIONS[name]
+    of_definition = definition.step(fire(definition.surrogate, definition.width))
+
+    def core(x, v, other):  # FlexSN takes no *states
+        spike, (v, other) = of_definition(x, v, other)
+        return spike, v, other
+
+    return core
 
 
 def step(wanted: Dynamics, axon: IIR | None) -> Callable[..., tuple[Tensor, ...]]:

@@ -14,7 +14,9 @@ PRODUCTS = "products alone"  # not a provider: the operation without its neurons
 FLOORS = (PRODUCTS,)  # only a part of the work
 # Our kernels for the CPU with an instruction set that a call does not take by default, with the set's name in words.
 SETS = {"cpu avx512": "AVX-512", "cpu avx2": "AVX2", "cpu default": "any processor"}
-UNCOMPARED = (*FLOORS, *SETS)  # they never count as faster or leaner
+# The hand-written kernels of a layer that ours is given by its definition.
+BUILT_IN = ("cpu built-in", "cpu avx2 built-in", "cuda built-in", "triton built-in")
+UNCOMPARED = (*FLOORS, *SETS, *BUILT_IN)  # they never count as faster or leaner
 # Every name that is no other library.
 OURSELVES = (*OURS, *UNCOMPARED, "reference", *PLAIN, "loop x[t]", COMPILED)
 LEANER = 0.99  # memory counts as less if it is less by 1 % or more

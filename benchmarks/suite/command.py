@@ -187,7 +187,7 @@ def _run(
     with (
         warnings.catch_warnings(action="ignore"),
         tempfile.TemporaryDirectory() as cache,
-        patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=cache),
+        patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=cache, HNN_CACHE_DIR=cache),
         Progress(*columns, console=console, disable=not show, transient=True) as bar,
         _frozen(),
     ):

@@ -12,7 +12,7 @@ from torch import nn
 from ..core import graphs, memory, timing
 from ..core.cases import Case
 from ..core.fairness import DisagreementError
-from ..core.layer import Provider, Unsupported, multiplier
+from ..core.layer import Provider, Unsupported, layer_of, multiplier
 from ..core.networks import Step
 from ..core.operations import MODES, OPS
 from ..core.products import SpikeProduct
@@ -248,7 +248,7 @@ def _can(provider: Provider, case: Case, device: torch.device) -> bool:
         if OPS[case.op].kind == "product":
             multiplier(provider).product(nn.Linear(1, 1, device=device), device)
         else:
-            provider.layer(OPS[case.op].dynamics, (1,), device, case.torch_dtype)
+            layer_of(provider, OPS[case.op].dynamics, (1,), device, case.torch_dtype)
     except Exception:  # its row will have the reason
         return False
     return True

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from .._generate.expressions import CPP, Expression, Writer, cpp_number, in_order, inner
-from .derive import Adjoint, depending, lowered
+from .._generate.expressions import CPP, Expression, Writer, cpp_number, in_order
+from .derive import Adjoint, Hoisted, lowered
 from .kept import Kept, choose
 from .trace import Step, Value
 
@@ -20,22 +20,6 @@ INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
     "avx2": ("-mavx2", "-mfma"),
     "default": (),
 }
-
-
-class _Hoisted:
-    """The expressions that do not change in time, each with its place in the array h."""
-
-    def __init__(self, changing: Iterable[Value], variables: Iterable[Expression]):
-        roots = list(changing)
-        varying = depending(roots, variables)
-        self.values: dict[Expression, int] = {}
-        read = [o for e in in_order(roots) if e in varying for o in inner(e)]
-        for e in [*read, *(root for root in roots if isinstance(root, Expression))]:
-            if e not in varying:
-                self.values.setdefault(e, len(self.values))
-
-    def names(self) -> dict[Expression, str]:
-        return {e: f"h[{i}]" for e, i in self.values.items()}
 
 
 def _body(names: dict[Expression, str], roots: Sequence[Value], ends: Iterable[str]) -> list[str]:
@@ -60,7 +44,7 @@ def _variables(name: str, variables: Sequence[Expression]) -> dict[Expression, s
     return {variable: f"{name}{i}" for i, variable in enumerate(variables)}
 
 
-def _adjoint(name: str, step: Step, adjoint: Adjoint, kept: Kept, learns: bool, hoisted: _Hoisted) -> list[str]:
+def _adjoint(name: str, step: Step, adjoint: Adjoint, kept: Kept, learns: bool, hoisted: Hoisted) -> list[str]:
     """Return the struct of an adjoint."""
     reading, writing = _array("s", len(step.states))
     back, backing = _array("a", len(step.states))
@@ -122,10 +106,7 @@ def _adjoint(name: str, step: Step, adjoint: Adjoint, kept: Kept, learns: bool, 
 def neuron(step: Step, smooth: bool) -> str:
     """Return the struct ``Neuron`` of a step."""
     step, adjoint = lowered(step, smooth)
-    back = (adjoint.x, *adjoint.states, *adjoint.sums)
-    hoisted = _Hoisted(
-        (*step.outputs, *step.after, *back), (step.x, *step.states, *adjoint.grad_outputs, *adjoint.after)
-    )
+    hoisted = Hoisted(step, adjoint)
     names = hoisted.names() | _variables("s", step.states)
     reading, writing = _array("s", len(step.states))
     coefficients = {c: f"c[{i}]" for i, c in enumerate(step.coefficients)}

@@ -164,3 +164,20 @@ def lowered(step: Step, smooth: bool) -> tuple[Step, Adjoint]:
         x=lower(found.x), states=tuple(map(lower, found.states)), sums=tuple(map(lower, found.sums)),
         coefficients=tuple(map(lower, found.coefficients)),
     )  # fmt: skip
+
+
+class Hoisted:
+    """The expressions of a step and its adjoint that do not change in time, each with its place in the array h."""
+
+    def __init__(self, step: Step, adjoint: Adjoint):
+        roots = (*step.outputs, *step.after, adjoint.x, *adjoint.states, *adjoint.sums)
+        varying = depending(roots, (step.x, *step.states, *adjoint.grad_outputs, *adjoint.after))
+        self.values: dict[Expression, int] = {}
+        read = [o for e in in_order(roots) if e in varying for o in inner(e)]
+        for e in [*read, *(root for root in roots if isinstance(root, Expression))]:
+            if e not in varying:
+                self.values.setdefault(e, len(self.values))
+
+    def names(self) -> dict[Expression, str]:
+        """Return the place of each as text."""
+        return {e: f"h[{i}]" for e, i in self.values.items()}

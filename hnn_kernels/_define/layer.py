@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks, _dispatch
+from .. import _checks, _dispatch, _triton
 from ..state import state_dtype
 from . import cpu as cpu  # it defines its operators
 from . import loop, operator
 from .call import NEURONS, Call
 from .trace import signature, trace
+
+if _triton.import_error is None:
+    from . import gpu as gpu
 
 Result = tuple[Any, tuple[Tensor, ...] | None]
 
@@ -68,7 +71,7 @@ class Neuron:
             return_state: False if no later call continues this one.
             checkpoint_every: keep the states of every K-th step for backward, which then computes forward again from
                 there and not from the first step.
-            backend: ``"reference"`` or ``"cpu"``; None takes the kernel.
+            backend: ``"cpu"``, ``"triton"`` or ``"reference"``; None takes the kernel for the device.
             coefficients: the step's coefficients by name. Each is a float, or a tensor that broadcasts against
                 ``*features``, in the dtype of the input or of the state, and may require a gradient.
 
@@ -149,12 +152,14 @@ def _choose(device: torch.device, backend: str | None) -> str:
     Raises:
         ValueError, RuntimeError: the backend is not known, or cannot be used here.
     """
-    chosen = _dispatch.choose(device, backend)
+    # The CUDA module has no kernel of a neuron that it does not know. Without Triton, the error says what is missing.
+    on_gpu = device.type == "cuda" and backend is None
+    chosen = _dispatch.choose(device, "triton" if on_gpu else backend)
     if chosen in ("reference", *operator.forward_ops):
         return chosen
     raise RuntimeError(
-        f"a neuron by definition has no kernel for {device.type} tensors yet (the call would take {chosen}); "
-        "backend='reference' runs its step as a plain PyTorch loop"
+        f"backend={chosen!r} has no kernel of a neuron by definition; it has backend='cpu' for the CPU, 'triton' for "
+        "GPUs, and 'reference', its step as a plain PyTorch loop, for any device"
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 from torch.nn import Parameter
 
+from .._ops import batching
 from .._ops.autograd import NO_FORWARD_MODE, Undifferentiable, apply_below, call_backward, save, transformed
 from .._ops.layer import _coefficient, _to_position, present
 from .._ops.library import operators
@@ -242,4 +243,4 @@ def define(backend: str, forward: Callable, backward: Callable) -> None:
         operators.implement(qualified, "CompositeExplicitAutograd", run)
         operators.implement(qualified, "Fake", fake)
         operators.implement(qualified, "Autograd", differentiated(backend))
-        operators.implement(qualified, "Vmap", _vmap_rule(backend, ops is backward_ops))
+        batching.register(qualified, _vmap_rule(backend, ops is backward_ops))

@@ -146,7 +146,7 @@ CPP: Mapping[str, Syntax] = (
     }
     | {name: _calls(f"{name}_") for name in _FUNCTIONS}
 )
-TRITON: Mapping[str, Syntax] = _OPERATORS | {
+TRITON: dict[str, Syntax] = _OPERATORS | {
     "where": _calls("tl.where", 3),
     "abs": _calls("tl.abs"),
     "exp2": _calls("tl.exp2"),
@@ -156,6 +156,21 @@ TRITON: Mapping[str, Syntax] = _OPERATORS | {
     "round": Syntax("tl.floor({} + 0.5)", ATOM, (SUM,)),
     "fma": Syntax("{} * {} + {}", SUM, (PRODUCT, SIGN, PRODUCT)),
 }
+# A step of a neuron, whose spikes must be those of the reference: there Triton's own - of one operand is 0 - a, which
+# makes 0 of -0, and its / and its square root of float32 are approximations.
+TRITON_STEP: Mapping[str, Syntax] = (
+    TRITON
+    | _CONDITIONS
+    | {
+        "negative": Syntax("{} * -1.0", PRODUCT, (PRODUCT,)),
+        "/": _calls("divide", 2),
+        "sqrt": _calls("square_root"),
+        "pow": _calls("power", 2),
+        "tanh": _calls("tanh"),
+        "round": _calls("round_half_even"),
+    }
+    | {name: _calls(f"tl.{name}") for name in ("exp", "log", "sin", "cos", "floor", "ceil")}
+)
 # The functions that the formula of a surrogate is given.
 SYMBOLS = SimpleNamespace(**{name: partial(call, name) for name in _FORMULA})
 

@@ -30,18 +30,31 @@ def _for_batched_gradients(rule: Callable) -> Callable:
     def kernel(*arguments):
         level = torch._C._vmapmode_increment_nesting() - 1
         torch._C._vmapmode_decrement_nesting()
-        unwrapped, dims = [], []
-        for argument in arguments:
-            dim = None
-            if isinstance(argument, Tensor) and torch._C._functorch.is_legacy_batchedtensor(argument):
-                # A tensor that is mapped at an outer level alone gets an axis of size 1 in front.
-                argument, dim = torch._remove_batch_dim(argument, level, 1, 0), 0
-            unwrapped.append(argument)
-            dims.append(dim)
-        size = max(argument.shape[0] for argument, dim in zip(unwrapped, dims, strict=True) if dim == 0)
-        for i, dim in enumerate(dims):
-            if dim == 0 and unwrapped[i].shape[0] != size:
-                unwrapped[i], dims[i] = unwrapped[i][0], None
+        sizes = []
+
+        def unwrap(argument):
+            if not isinstance(argument, Tensor) or not torch._C._functorch.is_legacy_batchedtensor(argument):
+                return argument, None
+            # A tensor that is mapped at an outer level alone gets an axis of size 1 in front.
+            argument = torch._remove_batch_dim(argument, level, 1, 0)
+            sizes.append(argument.shape[0])
+            return argument, 0
+
+        def value(pair):
+            argument, dim = pair
+            return argument if dim is None or argument.shape[0] == size else argument[0]
+
+        def place(pair):
+            argument, dim = pair
+            return None if dim is None or argument.shape[0] != size else 0
+
+        # A list of tensors becomes a list of pairs, which is no tuple.
+        pairs = [[unwrap(one) for one in a] if isinstance(a, list | tuple) else unwrap(a) for a in arguments]
+        size = max(sizes)
+        unwrapped, dims = (
+            [[part(one) for one in pair] if isinstance(pair, list) else part(pair) for pair in pairs]
+            for part in (value, place)
+        )
         torch._C._vmapmode_decrement_nesting()
         try:
             results, out_dims = rule(Mapped(size), tuple(dims), *unwrapped)

@@ -3,8 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
-
-from .._layer import Layer
+from torch import Tensor
 
 
 class Call(NamedTuple):
@@ -15,7 +14,7 @@ class Call(NamedTuple):
     arguments: tuple
     options: dict[str, Any]
 
-    def start(self, layer: Layer) -> None:
-        """Launch the kernel on the layer's device and current stream."""
-        with torch.cuda.device_of(layer.current):
+    def start(self, tensor: Tensor) -> None:
+        """Launch the kernel on the tensor's device and current stream."""
+        with torch.cuda.device_of(tensor):
             self.kernel[self.grid](*self.arguments, **self.options)

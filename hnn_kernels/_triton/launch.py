@@ -98,7 +98,7 @@ def _options(layer: Layer) -> Options:
     )  # fmt: skip
 
 
-def _present(operands) -> list[Tensor | None]:
+def nonempty(operands) -> list[Tensor | None]:
     """Return the operands, with None for empty ones: a pointer that is None compiles to nothing."""
     return [None if operand is None or operand.numel() == 0 else operand for operand in operands]
 
@@ -114,7 +114,7 @@ def _given(layer: Layer) -> Tensors:
         elif value is None and name in FILTER_COEFFICIENTS:
             value = tuple(scalar(v, dtype) for v in getattr(layer, f"{name}_values")) or None
         elif name != "current":
-            (value,) = _present((value,))
+            (value,) = nonempty((value,))
         given.append(value)
     return Tensors(*given)
 
@@ -137,15 +137,21 @@ def _tensors(operands: Tensors) -> dict[str, Tensor]:
     return {name: value for name, value in operands._asdict().items() if isinstance(value, Tensor)}
 
 
-def _call(kernel, layer: Layer, *arguments, unrolled: int) -> Call:
-    """Return the launch of ``kernel`` over the layer's neurons; ``unrolled`` is the kernel's own constant."""
-    neurons = math.prod(layer.shape)
+def launch(kernel, neurons: int, dtype: torch.dtype, *arguments, unrolled: int) -> Call:
+    """Return the launch of ``kernel`` over the neurons.
+
+    Behind its ``arguments`` it takes the dtype of its arithmetic, its own constant ``unrolled``, and the block.
+    """
     block, num_warps = launch_config(neurons)
-    dtype = tl.float64 if state_dtype(layer.current.dtype) == torch.float64 else tl.float32
+    constants = (tl.float64 if dtype == torch.float64 else tl.float32, unrolled, block)
     # No contraction into multiply-adds, so that the spikes are those of the reference.
     options = {"num_warps": num_warps, "enable_fp_fusion": False}
-    constants = (_options(layer), dtype, unrolled, block)
     return Call(kernel, (triton.cdiv(neurons, block),), (*arguments, *constants), options)
+
+
+def _call(kernel, layer: Layer, *arguments, unrolled: int) -> Call:
+    dtype = state_dtype(layer.current.dtype)
+    return launch(kernel, math.prod(layer.shape), dtype, *arguments, _options(layer), unrolled=unrolled)
 
 
 def forward(*arguments) -> list[Tensor]:
@@ -153,14 +159,14 @@ def forward(*arguments) -> list[Tensor]:
     layer = Layer(*arguments)
     outputs = allocate_outputs(layer)
     if math.prod(layer.shape):
-        forward_call(layer, outputs).start(layer)
+        forward_call(layer, outputs).start(layer.current)
     return present(outputs)
 
 
 def forward_call(layer: Layer, outputs: Sequence[Tensor | None]) -> Call:
     """Return the launch that writes the ``outputs`` of a layer."""
     neurons = math.prod(layer.shape)
-    written = Outputs(*_present(outputs))
+    written = Outputs(*nonempty(outputs))
     given = _given(layer)
     sizes, strides = describe(
         layer.shape,
@@ -192,9 +198,9 @@ def backward(*arguments) -> list[Tensor]:
     if math.prod(layer.shape):
         written = Tensors(**(gradients | (sums.views if sums else {})))
         call, _ = backward_call(incoming, layer, written, set(learnt))
-        call.start(layer)
+        call.start(layer.current)
     for call in sums.calls if sums else ():
-        call.start(layer)
+        call.start(layer.current)
     return present(gradients.values())
 
 
@@ -207,7 +213,7 @@ def backward_call(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: s
     """Return the launch that writes the ``gradients``, those of ``learnt`` per neuron, and its workspace."""
     shape, steps, neurons = layer.shape, layer.length, math.prod(layer.shape)
     given = _given(layer)
-    incoming, gradients = Outputs(*_present(incoming)), Tensors(*_present(gradients))
+    incoming, gradients = Outputs(*nonempty(incoming)), Tensors(*nonempty(gradients))
     window = steps if incoming.checkpoints is None else layer.checkpoint_every
     segment = segment_steps(window, not learnt.isdisjoint(FILTER_COEFFICIENTS))
     workspace = _workspace(layer, triton.cdiv(window, segment), learnt)

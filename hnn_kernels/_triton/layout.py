@@ -60,18 +60,34 @@ def opaque(number: int) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
+def place(
+    shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...], always: tuple[bool, ...]
+) -> tuple[tuple[int, ...] | None, tuple[tuple[int, ...] | None, ...]]:
+    """Return the kernels' sizes, and for each operand its strides, from its strides over a step of ``shape``.
+
+    A dense operand has None, but where ``always`` is true it has strides. Where none has any, the sizes are None.
+    """
+    sizes, collapsed = collapse(shape, strides)
+    dense = [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
+    found = tuple(
+        tuple(map(opaque, step)) if must or step != dense else None
+        for step, must in zip(collapsed, always, strict=True)
+    )
+    return tuple(map(opaque, sizes)) if any(found) else None, found
+
+
+@functools.lru_cache(maxsize=1024)
 def _describe(
     shape: tuple[int, ...], names: tuple[str, ...], strides: tuple[tuple[int, ...], ...], blocks: tuple[int, ...]
 ) -> tuple[tuple[int, ...] | None, Strides]:
-    sizes, collapsed = collapse(shape, strides)
-    dense = [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
     neurons = math.prod(shape)
+    always = tuple(name in _COEFFICIENTS or block != neurons for name, block in zip(names, blocks, strict=True))
+    sizes, found = place(shape, strides, always)
     strided = {}
-    for name, step, block in zip(names, collapsed, blocks, strict=True):
-        if name in _COEFFICIENTS or step != dense or block != neurons:
-            extra = (block,) if name in _STACKED else ()
-            strided[name] = tuple(map(opaque, (*step, *extra)))
-    return tuple(map(opaque, sizes)) if strided else None, Strides(**strided)
+    for name, step, block in zip(names, found, blocks, strict=True):
+        if step is not None:
+            strided[name] = (*step, opaque(block)) if name in _STACKED else step
+    return sizes, Strides(**strided)
 
 
 def describe(shape: Sequence[int], operands: dict[str, Tensor | None]) -> tuple[tuple[int, ...] | None, Strides]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import hnn_kernels
 from benchmarks.core.cases import Case
-from benchmarks.core.layer import Layer, Multiplier, Provider, Unsupported, multiplier
+from benchmarks.core.layer import Layer, Multiplier, Provider, Unsupported, layer_of, lif, multiplier
 from benchmarks.core.operations import OPS, Dynamics
 from benchmarks.core.products import SpikeProduct
 from benchmarks.providers import FILES, others, providers
@@ -53,16 +53,13 @@ def made(provider: Provider, wanted: Dynamics, dtype: torch.dtype = torch.float3
     """The provider's layer; a skip if it is not installed or has no such dynamics."""
     try:
         provider.version()
-        return provider.layer(wanted, SHAPE[2:], CPU, dtype)
+        return layer_of(provider, wanted, SHAPE[2:], CPU, dtype)
     except Unsupported as why:
         pytest.skip(str(why))
 
 
 def reference(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None) -> Tensor:
-    return hnn_kernels.lif(
-        current, dynamics.decay, dynamics.reset_decay, dynamics.threshold, sigma=dynamics.width, axon=axon,
-        reset=dynamics.reset, reset_grad=dynamics.reset_grad, surrogate=dynamics.surrogate, backend="reference",
-    )[0]  # fmt: skip
+    return lif(current, dynamics, axon, "reference")
 
 
 def errors(layer: Layer, dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = SHAPE) -> tuple[float, float]:

@@ -5,5 +5,5 @@ from support.targets import emulated_device
 collect_ignore = (
     ["test_emulator.py"]
     if emulated_device()
-    else ["test_device.py", "test_forms.py", "test_mutations.py", "test_graphs.py", "test_direct.py"]
+    else ["test_device.py", "test_forms.py", "test_mutations.py", "test_graphs.py", "test_direct.py", "test_defined.py"]
 )

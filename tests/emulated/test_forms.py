@@ -4,7 +4,6 @@ Each launch comes through the real host code. Spikes and states have the referen
 float64's as the plain loop's.
 """
 
-import os
 import re
 from contextlib import contextmanager
 
@@ -17,19 +16,17 @@ from support.codings import values
 from support.comparisons import as_good_as_the_loop, close, equal_bits, hold_forward, hold_gradients
 from support.forms import FORMS
 from support.layers import DTYPES, gradients, in_double, inputs, results, run, without_axon
-from support.targets import dtype_id, emulated_device
+from support.targets import EVERY_CASE, dtype_id, emulated_device, turn_of_another
 
 # 25 steps are three of the kernels' chunks of 8 and one more. An odd number of neurons, and a multiple of 8.
 ODD, EVEN = (25, 3, 37), (25, 2, 68)
-ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
 CASES = [(form, dtype) for form in FORMS for dtype in DTYPES]
-EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() == "1"
 
 
 def skip_for_triton(target, form: str, dtype: torch.dtype) -> None:
     """Triton takes over a second for each kernel, so each pair of form and dtype is compiled for one architecture."""
     turn = list(FORMS).index(form) + DTYPES.index(dtype)
-    if target.backend == "triton" and not EVERY_CASE and ARCHITECTURES[turn % 4] != os.environ["HNN_EMULATE"]:
+    if target.backend == "triton" and turn_of_another(turn):
         pytest.skip("compiled for another architecture")
 
 

@@ -22,12 +22,15 @@ from emulator import native, ptx_files
 
 ROOT = Path(__file__).parents[2]
 TRITON_ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
-CHOSEN = tuple(f"tests/emulated/test_{name}.py" for name in ("forms", "mutations", "device", "graphs", "direct"))
+CHOSEN = tuple(
+    f"tests/emulated/test_{name}.py" for name in ("forms", "mutations", "device", "graphs", "direct", "defined")
+)
 KERNELS = (
     "conformance_filters", "conformance_forward", "conformance_gradient", "conformance_layout", "conformance_time",
-    "filters", "resets_and_surrogates", "surrogates", "coding", "coding_gradient",
+    "filters", "potential", "resets_and_surrogates", "surrogates", "coding", "coding_gradient",
     "counts_and_numbers", "shared_coefficients",
 )  # fmt: skip
+DEFINED = ("tests/kernels/define/test_kernels.py", "tests/kernels/define/test_neurons.py")
 # pytest's exit code where a file has no test for a run.
 _NO_TESTS = 5
 # A graph of torch's own operators, which are not captured here; and a test whose process of its own has no device.
@@ -125,7 +128,8 @@ def main() -> int:
     reason = why_not()
     if reason:
         raise SystemExit(f"the emulator cannot run here: {reason}")
-    files = CHOSEN if given.chosen else (*CHOSEN, *(f"tests/kernels/test_{name}.py" for name in KERNELS))
+    kernels = tuple(f"tests/kernels/test_{name}.py" for name in KERNELS)
+    files = CHOSEN if given.chosen else (*CHOSEN, *kernels, *DEFINED)
     passed, failed = Passed(given.again), []
     for run in runs():
         if given.only not in (None, str(run)):

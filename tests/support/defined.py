@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 import hnn_kernels
-from hnn_kernels import fire, neuron
+from hnn_kernels import fire, neuron, neurons
 from hnn_kernels._define.layer import Neuron
 from hnn_kernels.state import state_dtype
+from support.comparisons import as_good_as_the_loop, close, same_numbers
+from support.targets import Target
 
 
 def lif(reset: str, surrogate: str = "gaussian", sigma: float = 0.4) -> Neuron:
@@ -96,12 +98,18 @@ def inputs(name: str, shape=(6, 2, 3, 5), *, dtype=torch.float32, kind="float", 
     return arguments
 
 
-def results(layer: Neuron, arguments: dict, backend: str, **options) -> dict[str, Tensor]:
-    """The results of a call by name."""
+def _called(layer: Neuron, arguments: dict, backend: str, **options) -> dict[str, Tensor]:
     out, state = layer(**arguments, backend=backend, **options)
     outputs = out if isinstance(out, tuple) else (out,)
     found = {f"output {i}": value for i, value in enumerate(outputs)}
     return found | dict(zip(layer.states, state or (), strict=False))
+
+
+def results(layer: Neuron, arguments: dict, target: Target | str, **options) -> dict[str, Tensor]:
+    """The results of a call by name, on the CPU. A backend alone computes there."""
+    backend, device = target if isinstance(target, Target) else (target, "cpu")
+    found = _called(layer, on(device, arguments), backend, **options)
+    return {name: value.cpu() for name, value in found.items()}
 
 
 def leaves(layer: Neuron, arguments: dict) -> dict[str, Tensor]:
@@ -118,13 +126,15 @@ def replaced(layer: Neuron, arguments: dict, new: dict[str, Tensor]) -> dict:
     return found
 
 
-def gradients(layer: Neuron, arguments: dict, backend: str, *, through=None, **options) -> dict[str, Tensor]:
+def gradients(layer: Neuron, arguments: dict, target: Target | str, *, through=None, **options) -> dict[str, Tensor]:
     """The gradients of every tensor, for a random cotangent of each result (or of those in ``through``)."""
+    backend, device = target if isinstance(target, Target) else (target, "cpu")
+    arguments = on(device, arguments)
     new = {name: value.detach().requires_grad_() for name, value in leaves(layer, arguments).items()}
-    returned = results(layer, replaced(layer, arguments, new), backend, **options)
+    returned = _called(layer, replaced(layer, arguments, new), backend, **options)
     generator = torch.Generator().manual_seed(1)
     incoming = {
-        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
         for name, value in returned.items()
     }
     live = [name for name in returned if returned[name].requires_grad and (through is None or name in through)]
@@ -132,8 +142,25 @@ def gradients(layer: Neuron, arguments: dict, backend: str, *, through=None, **o
         [returned[name] for name in live], list(new.values()), [incoming[name] for name in live], allow_unused=True
     )
     return {
-        name: torch.zeros_like(leaf) if g is None else g for (name, leaf), g in zip(new.items(), found, strict=True)
+        name: (torch.zeros_like(leaf) if g is None else g).cpu()
+        for (name, leaf), g in zip(new.items(), found, strict=True)
     }
+
+
+def on(device: str, arguments: dict) -> dict:
+    """The same arguments on a device, each tensor with its strides."""
+
+    def moved(value):
+        if isinstance(value, tuple):
+            return tuple(map(moved, value))
+        if not isinstance(value, Tensor) or value.device.type == device:
+            return value
+        if value.is_contiguous():
+            return value.to(device)
+        extent = 1 + sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True)) if value.numel() else 0
+        return value.as_strided((extent,), (1,)).to(device).as_strided(value.shape, value.stride())
+
+    return {name: moved(value) for name, value in arguments.items()}
 
 
 def in_double(arguments: dict) -> dict:
@@ -147,6 +174,29 @@ def in_double(arguments: dict) -> dict:
     return {name: widen(value) for name, value in arguments.items()}
 
 
+def same(target: Target, name: str, got: dict, expected: dict) -> None:
+    """Check the results of a neuron."""
+    assert got.keys() == expected.keys()
+    for what, value in got.items():
+        if name in ROUNDED:
+            close(value, expected[what], f"{name}: {what}")
+        else:
+            same_numbers(target, value, expected[what], f"{name}: {what}")
+
+
+def hold(target: Target, name: str, arguments: dict, **options) -> None:
+    """Check results and gradients of the kernel against the reference."""
+    layer, _ = NEURONS[name]
+    same(target, name, results(layer, arguments, target, **options), results(layer, arguments, "reference", **options))
+    got, loop = (gradients(layer, arguments, backend, **options) for backend in (target, "reference"))
+    if name in ROUNDED:
+        # A step there may fall on the other side in float64, so the loop is the truth.
+        for what, value in got.items():
+            torch.testing.assert_close(value, loop[what], rtol=2e-2, atol=2e-2 if value.dtype.itemsize == 2 else 1e-4)
+    else:
+        as_good_as_the_loop(got, loop, gradients(layer, in_double(arguments), "reference", **options))
+
+
 def built_in(arguments: dict, reset: str, **options):
     """The built-in layer of the same arguments."""
     given = {name: value for name, value in arguments.items() if name not in ("x", "state")}
@@ -155,3 +205,44 @@ def built_in(arguments: dict, reset: str, **options):
         zero = torch.zeros_like(state[0])
         given["state"] = hnn_kernels.LIFState(state[0], state[1] if reset == "filter" else zero)
     return hnn_kernels.lif(arguments["x"], **given, reset=reset, **options)
+
+
+# -- the field's neurons -----------------------------------------------------------------------------------------------
+
+# Those whose spikes depend on functions that two libraries may round apart.
+FIELD_ROUNDED = ("plif", "clif", "eif", "adex", "resonate_and_fire")
+# What makes each neuron fire often: the scale and the mean of its input.
+DRIVE = {
+    "izhikevich": (15.0, 10.0), "lsnn": (1.0, 1.5), "multi_spike": (1.0, 1.0), "adex": (1.0, 1.2), "qif": (0.8, 0.8),
+}  # fmt: skip
+
+
+def driven(name: str, shape=(40, 3, 50), dtype=torch.float32, coefficients=False) -> dict:
+    """An input that makes a neuron of ``hnn_kernels.neurons`` fire often, and a tensor for each of its coefficients."""
+    scale, mean = DRIVE.get(name, (0.6, 0.4))
+    generator = torch.Generator().manual_seed(3)
+    x = (scale * torch.randn(shape, generator=generator, dtype=torch.float64) + mean).to(dtype)
+    defaults = getattr(neurons, name).coefficients if coefficients else {}
+    # Tensors, so that all of the adjoint is there.
+    return {"x": x, "steps": None} | {c: torch.full(shape[-1:], value, dtype=dtype) for c, value in defaults.items()}
+
+
+def hold_results_of_the_field(target: Target, name: str, shape=(40, 3, 50)) -> None:
+    """Check spikes and states of a neuron of ``hnn_kernels.neurons`` against the reference."""
+    layer, arguments = getattr(neurons, name), driven(name, shape, coefficients=True)
+    expected = results(layer, arguments, "reference")
+    for what, value in results(layer, arguments, target).items():
+        if name in FIELD_ROUNDED:
+            different = (value - expected[what]).abs() > 1e-4 * (1 + expected[what].abs())
+            assert different.float().mean() < 1e-3, what
+        else:
+            assert torch.equal(value, expected[what]), what
+
+
+def hold_gradients_of_the_field(target: Target, name: str) -> None:
+    """Check the gradients of a neuron of ``hnn_kernels.neurons`` against the loop's, in float64."""
+    layer, arguments = getattr(neurons, name), driven(name, (12, 2, 9), torch.float64, coefficients=True)
+    loop = gradients(layer, arguments, "reference")
+    for what, value in gradients(layer, arguments, target).items():
+        scale = loop[what].abs().max().item()
+        torch.testing.assert_close(value, loop[what], rtol=1e-9, atol=1e-12 * max(scale, 1), msg=what)

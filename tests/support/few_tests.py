@@ -70,10 +70,10 @@ def main() -> int:
     """Run pytest, whose output goes to the log; return its exit code, or ``TOLD`` if a test failed."""
     global _say
     _say, _ = facts.given(__doc__)
-    from emulator.__main__ import KERNELS
+    from emulator.__main__ import DEFINED, KERNELS
 
     gpu = _say.device == "cuda"
-    command = [f"tests/kernels/test_{name}.py" for name in KERNELS]
+    command = [*(f"tests/kernels/test_{name}.py" for name in KERNELS), *DEFINED]
     command += ["-p", "support.few_tests", "--drawn", str(DRAWN if gpu else REHEARSED), "-p", "no:cacheprovider"]
     command += ["-q", "--tb=short", f"--maxfail={MOST_FAILURES}", "--continue-on-collection-errors", "--capture=sys"]
     command += ["-m", "not large", "-k", "triton-cuda or cuda-cuda" if gpu else "cpu-cpu"]

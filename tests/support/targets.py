@@ -1,5 +1,6 @@
 """Pairs of a backend and a device, and how the tests name them."""
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -30,6 +31,15 @@ class Target(NamedTuple):
     def exact(self) -> bool:
         """True if the results must have the reference's bits: everywhere but on a real GPU."""
         return self.device == "cpu" or emulated_device() is not None
+
+
+ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
+EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() == "1"
+
+
+def turn_of_another(number: int) -> bool:
+    """True if a case of Triton's code, which takes seconds to compile, is for another architecture than this one."""
+    return not EVERY_CASE and ARCHITECTURES[number % 4] != os.environ["HNN_EMULATE"]
 
 
 def dtype_id(dtype: torch.dtype) -> str:

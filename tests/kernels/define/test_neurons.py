@@ -6,24 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hnn_kernels import _extensions, neurons
+from hnn_kernels import neurons
 from hnn_kernels._define.layer import Neuron
-from support.defined import gradients, results
+from support.defined import driven, hold_gradients_of_the_field, hold_results_of_the_field
 from support.paths import ROOT
 
 NAMES = neurons.__all__
-# Those whose spikes depend on functions that two libraries may round apart.
-ROUNDED = ("plif", "clif", "eif", "adex", "resonate_and_fire")
-# What makes each neuron fire often: the scale and the mean of its input.
-DRIVE = {
-    "izhikevich": (15.0, 10.0), "lsnn": (1.0, 1.5), "multi_spike": (1.0, 1.0), "adex": (1.0, 1.2), "qif": (0.8, 0.8),
-}  # fmt: skip
-
-
-def driven(name: str, shape=(40, 3, 50), dtype=torch.float32) -> dict:
-    scale, mean = DRIVE.get(name, (0.6, 0.4))
-    generator = torch.Generator().manual_seed(3)
-    return {"x": (scale * torch.randn(shape, generator=generator, dtype=torch.float64) + mean).to(dtype), "steps": None}
 
 
 def sigmoid(a):
@@ -130,30 +118,14 @@ def test_spikes_are_those_of_the_equations(name):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
 @pytest.mark.parametrize("name", NAMES)
-def test_kernels_are_those_of_the_definition(name):
-    layer, arguments = getattr(neurons, name), driven(name)
-    # Coefficients that require a gradient, so that all of the adjoint is there.
-    arguments |= {c: torch.full((50,), default) for c, default in layer.coefficients.items()}
-    for what, value in results(layer, arguments, "cpu").items():
-        expected = results(layer, arguments, "reference")[what]
-        if name in ROUNDED:
-            different = (value - expected).abs() > 1e-4 * (1 + expected.abs())
-            assert different.float().mean() < 1e-3, what
-        else:
-            assert torch.equal(value, expected), what
+def test_kernels_are_those_of_the_definition(neuron_target, name):
+    hold_results_of_the_field(neuron_target, name)
 
 
-@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_those_of_the_loop(name):
-    layer, arguments = getattr(neurons, name), driven(name, (12, 2, 9), torch.float64)
-    arguments |= {c: torch.full((9,), default, dtype=torch.float64) for c, default in layer.coefficients.items()}
-    loop = gradients(layer, arguments, "reference")
-    for what, value in gradients(layer, arguments, "cpu").items():
-        scale = loop[what].abs().max().item()
-        torch.testing.assert_close(value, loop[what], rtol=1e-9, atol=1e-12 * max(scale, 1), msg=what)
+def test_gradients_are_those_of_the_loop(neuron_target, name):
+    hold_gradients_of_the_field(neuron_target, name)
 
 
 def test_each_has_its_source_and_its_row():

@@ -85,6 +85,24 @@ def test_per_sample_gradients():
         close(together, torch.stack(parts), "vmap of grad")
 
 
+@pytest.mark.parametrize("every", [None, 2])
+def test_batched_gradients(every):
+    arguments = inputs("adaptive", (5, 2, 3, 4), kind="channel", state=True)
+    leaves = [arguments["x"].requires_grad_(), arguments["decay"].requires_grad_()]
+    leaves.append(arguments["state"][1].requires_grad_())
+    (_, potential), _ = adaptive(**arguments, checkpoint_every=every)
+    rows = torch.randn(2, 3, *potential.shape, generator=torch.Generator().manual_seed(1))
+
+    def of(incoming, **options):
+        return torch.autograd.grad(potential, leaves, incoming, retain_graph=True, **options)
+
+    alone = [[of(row) for row in several] for several in rows]
+    for i, got in enumerate(of(rows[0], is_grads_batched=True)):
+        close(got, torch.stack([each[i] for each in alone[0]]), "is_grads_batched")
+    for i, got in enumerate(torch.vmap(torch.vmap(of))(rows)):
+        close(got, torch.stack([torch.stack([each[i] for each in several]) for several in alone]), "vmap over backward")
+
+
 def test_a_second_derivative_is_refused():
     x = inputs("adaptive")["x"].requires_grad_()
     out, _ = adaptive(**{**inputs("adaptive"), "x": x})

@@ -8,6 +8,7 @@ import torch
 
 import hnn_kernels
 from hnn_kernels import fire, neuron
+from hnn_kernels._define.layer import _choose
 from support.defined import NEURONS, inputs
 
 
@@ -153,9 +154,16 @@ def test_the_width_cannot_be_a_coefficient():
         neuron(states=("v",))(lambda x, v, *, width: (fire(v, sigma=width), v))
 
 
-def test_other_devices_have_the_reference_alone(monkeypatch):
+def test_a_backend_without_definitions_is_refused(monkeypatch):
     from hnn_kernels import _dispatch
 
     monkeypatch.setattr(_dispatch, "choose", lambda device, backend: "cuda")
-    with pytest.raises(RuntimeError, match=r"no kernel for cpu tensors yet.*backend='reference'"):
-        NEURONS["delay"][0](torch.ones(2, 3))
+    with pytest.raises(RuntimeError, match=r"backend='cuda' has no kernel of a neuron by definition.*'reference'"):
+        NEURONS["delay"][0](torch.ones(2, 3), backend="cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_takes_triton_or_an_error_says_why_not():
+    """The reference does not run there unasked, since it is slow."""
+    with pytest.raises(RuntimeError, match=r"backend='triton' cannot take this call: .*'reference'"):
+        _choose(torch.device("cuda"), None)
