@@ -157,6 +157,11 @@ def _packed(rows: Tensor) -> tuple[Tensor, int]:
     return bits.view(*rows.shape[:-1], bits.shape[1]), count
 
 
+def spike_bits(kind: str, rows: Tensor) -> Tensor:
+    """Return the rows ``[*, n]`` as the bits that a backward operator of a kind reads."""
+    return _packed(rows)[0] if kind == "cpu" else pack(rows)
+
+
 def _unpacked(bits: Tensor, length: int, like: Tensor) -> Tensor:
     rows = raw["spike_unpack"](_flat(bits), length, like)
     return rows.view(*bits.shape[:-1], length)

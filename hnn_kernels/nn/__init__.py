@@ -7,5 +7,6 @@ from .coding import Duplicate, Gaussian, Poisson
 from .iir import IIR
 from .lif import LIF
 from .products import SpikeConv2d, SpikeLinear
+from .recurrent import Recurrent
 
-__all__ = ["IIR", "LIF", "Duplicate", "Gaussian", "Poisson", "SpikeConv2d", "SpikeLinear"]
+__all__ = ["IIR", "LIF", "Duplicate", "Gaussian", "Poisson", "Recurrent", "SpikeConv2d", "SpikeLinear"]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .. import _checks, filters
 from .._layer import COEFFICIENTS, FILTERS, READOUTS, RESET_GRADS, RESETS
+from .._recurrence import Recurrence
 from ..functional import lif
 from ..state import LIFState
 from ..surrogates import SURROGATES
@@ -143,13 +144,14 @@ class LIF(nn.Module):
         state: LIFState | None = None,
         return_state: bool = False,
         filters: tuple[IIR | None, IIR | None] | None = None,
+        recurrence: Recurrence | None = None,
     ) -> Tensor | tuple[Tensor, LIFState]:
         """Return the spike train of ``current`` (or its count, or the axon's output).
 
         With ``return_state`` also return the state with which a later call continues. ``filters`` are the synapse and
         the axon of this call, in place of the layer's own. Where all neurons of a layer share an axon, it and the
         weights behind it can change places: this layer then sends its spikes, and the layer behind has that axon as its
-        synapse.
+        synapse. ``recurrence`` is what a :class:`Recurrent` passes.
         """
         synapse, axon = (self.synapse, self.axon) if filters is None else filters
         out, new_state = lif(
@@ -158,7 +160,7 @@ class LIF(nn.Module):
             synapse=None if synapse is None else synapse.coefficients,
             reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
             smooth=self.smooth, return_state=return_state, checkpoint_every=self.checkpoint_every,
-            backend=self.backend,
+            backend=self.backend if recurrence is None else recurrence,
         )  # fmt: skip
         return out if new_state is None else (out, new_state)
 

@@ -1,0 +1,125 @@
+"""Neurons whose output comes back to them one step later."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from .._ops.recurrent import Weights
+from .._recurrence import Recurrence
+from ..products import for_product
+from ..state import RecurrentState
+from .iir import IIR
+from .lif import LIF
+from .products import SpikeLinear
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class Recurrent(nn.Module):
+    """Neurons with recurrent connections, over all time steps::
+
+        out[t] = neurons at step t of (current[t] + weight(out[t-1]))        out[-1] = 0, or that of the state
+
+    ``out`` is what the neurons send: their spikes, or with an axon the filtered train.
+
+    All neurons reach all with a module as ``weight``. For an ``nn.Linear`` (and an ``nn.SpikeLinear``, whose products
+    go over the spikes alone), the whole loop is one operator: its steps are the neurons' kernels, and the gradients of
+    the matrix, the bias and the neurons' coefficients are taken over all steps at once. Any other module, a convolution
+    or a Linear with hooks, is called once per step. Each neuron reaches itself alone with a number or a tensor.
+
+    The module keeps no state, as the others.
+
+    Args:
+        neurons: an :class:`LIF` or an :class:`IIR`, with any of their options.
+        weight: a module that turns the output of a step, ``[B, *features]``, into a current of the same shape; or a
+            float, or a tensor that broadcasts against the features. A tensor is kept as a buffer, and an
+            ``nn.Parameter`` is trained.
+
+    Shape:
+        That of the neurons.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: a value that is not allowed.
+    """
+
+    weight: Any
+
+    def __init__(self, neurons: LIF | IIR, weight: nn.Module | Tensor | float) -> None:
+        super().__init__()
+        if not isinstance(neurons, LIF | IIR):
+            raise TypeError(f"neurons must be an hnn_kernels.nn.LIF or IIR; got {type(neurons).__name__}")
+        self.neurons = neurons
+        if isinstance(weight, nn.Module | nn.Parameter):
+            self.weight = weight
+        elif isinstance(weight, Tensor):
+            _checks.floating("weight", weight)
+            self.register_buffer("weight", weight.detach().clone())
+        else:
+            self.weight = _checks.number("weight", weight)
+
+    def forward(
+        self,
+        current: Tensor,
+        *,
+        steps: int | None = None,
+        state: RecurrentState | None = None,
+        return_state: bool = False,
+    ) -> Any:
+        """Return what the neurons return for the current plus its recurrent part.
+
+        With ``return_state`` also return the :class:`hnn_kernels.RecurrentState` with which a later call continues.
+        ``steps`` is for a current that is constant in time, ``[B, *features]``.
+        """
+        _checks.current(current, steps)
+        shape = current.shape[1:] if steps is None else current.shape
+        out = None
+        options: dict[str, Any] = {"return_state": return_state} if steps is None else {"return_state": return_state, "steps": steps}
+        if state is not None:
+            if not isinstance(state, tuple) or len(state) != 2:
+                raise TypeError(f"state must be a RecurrentState that an earlier call returned; got {type(state).__name__}")
+            out, options["state"] = state
+            _checks.state("state.out", out, shape, current.dtype, current.device)
+        matrix = self._matrix(current, shape)
+        recurrence = Recurrence(self._product(current, shape), matrix, out, self.neurons.backend)
+        result = self.neurons(current, recurrence=recurrence, **options)
+        if not return_state:
+            return result
+        result, after = result
+        return result, RecurrentState(recurrence.last, after)
+
+    def _product(self, current: Tensor, shape: torch.Size) -> Any:
+        if isinstance(self.weight, nn.Module):
+            return self.weight
+        weight = self.weight
+        if isinstance(weight, Tensor):
+            _checks.coefficient("weight", weight, shape[1:], (current.dtype,), current.device)
+        return lambda out: weight * out
+
+    def _matrix(self, current: Tensor, shape: torch.Size) -> Weights | None:
+        """Return the weight as a matrix; None where it is none, or where a call of its module may do more."""
+        module = self.weight
+        if type(module) not in (nn.Linear, SpikeLinear) or "forward" in vars(module):
+            return None
+        if getattr(module, "backend", None) is not None:
+            return None
+        if any(getattr(module, hooks) for hooks in _HOOKS) or nn.modules.module._has_any_global_hook():
+            return None
+        weight, bias = module.weight, module.bias
+        if tuple(weight.shape) != (shape[-1:].numel(),) * 2 or len(shape) < 2:
+            raise ValueError(
+                f"weight must be a matrix of the last axis of the features {tuple(shape[1:])} with itself; "
+                f"got shape {tuple(weight.shape)}"
+            )
+        weight, bias = for_product("current", current, weight, bias)
+        return Weights(weight, bias, None, type(module) is SpikeLinear)
+
+    def extra_repr(self) -> str:
+        if isinstance(self.weight, nn.Module):
+            return ""
+        if isinstance(self.weight, Tensor):
+            kind = "learnt" if isinstance(self.weight, nn.Parameter) else "fixed"
+            return f"weight={kind}{tuple(self.weight.shape)}"
+        return f"weight={self.weight:.4g}"
