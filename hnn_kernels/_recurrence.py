@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _direct, _dispatch, reference
-from ._layer import FORWARD_SCHEMA, INCOMING, MEMBRANE_STATES, SETTINGS, STATE_OPERANDS, TENSORS, Layer
+from ._layer import FORWARD_SCHEMA, INCOMING, SETTINGS, STATE_OPERANDS, TENSORS, Layer
 from ._ops import recurrent
 from ._ops.autograd import apply, transformed
 from ._ops.layer import _output_shape, backward_ops, forward_ops
@@ -62,10 +62,9 @@ class LayerSteps:
         found = []
         for place in self.places[1:]:
             given = self.call[place]
-            operand = next(o for o in STATE_OPERANDS if o.name == TENSORS[place])
             if given is None:
-                size, current = _output_shape(self.call, operand), self.call.current
-                given = current.new_zeros(size, dtype=state_dtype(current.dtype))
+                current = self.call.current
+                given = current.new_zeros(_state_shape(self.call, place), dtype=state_dtype(current.dtype))
             found.append(given.contiguous())
         return found
 
@@ -144,28 +143,16 @@ class LayerSteps:
             result[place] = gradient
         return result
 
-    def before(self, x: Tensor) -> Sequence[Sequence[Tensor]]:
-        """Return the states before each step: a checkpoint of each, in one kernel over all steps."""
-        first = self.initial()
-        if len(x) < 2:
-            return [first]
-        call = self.call._replace(current=x, checkpoint_every=1, return_state=False)
-        kept = dict(zip(call.outputs(), _below(forward_ops[self.backend], *call), strict=True))["checkpoints"]
-        found, row = [], 0
-        for name, state in zip(self.names[1:], first, strict=True):
-            if name not in MEMBRANE_STATES:
-                row = max(row, len(MEMBRANE_STATES))
-            rows = 1 if name in MEMBRANE_STATES else state.shape[0]
-            found.append(kept[:, row : row + rows].view(len(kept), *state.shape).unbind(0))
-            row += rows
-        return [first, *zip(*found, strict=True)]
-
     def learnt(
         self, x: Tensor, grad_out: Tensor, grad_states: Sequence[Tensor], wanted: Sequence[bool]
     ) -> Sequence[Tensor | None]:
         """Return the gradients of the coefficients that are wanted, in one kernel over all steps."""
         tensors = [x, *self.call[1 : len(TENSORS)]]
         return self._gradients(tensors, (grad_out, *grad_states), [i for i, needed in enumerate(wanted) if needed])
+
+
+def _state_shape(call: Layer, place: int) -> tuple[int, ...]:
+    return _output_shape(call, next(operand for operand in STATE_OPERANDS if operand.name == TENSORS[place]))
 
 
 def _states(call: Layer) -> list[int]:
@@ -179,7 +166,7 @@ LAYER = recurrent.Kind(
     tensors=lambda call: call[: len(TENSORS)],
     with_tensors=lambda call, tensors: Layer(*tensors, *call[len(TENSORS) :]),
     states=_states,
-    state_shapes=lambda call: [_output_shape(call, o) for i in _states(call) for o in STATE_OPERANDS if o.name == TENSORS[i]],
+    state_shapes=lambda call: [_state_shape(call, place) for place in _states(call)],
     steps=LayerSteps,
 )
 for _name in _dispatch.KERNEL_BACKENDS:

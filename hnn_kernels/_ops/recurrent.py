@@ -17,10 +17,11 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.nn import functional
 
 from ..state import state_dtype
+from . import density
 from .autograd import NO_FORWARD_MODE, Undifferentiable, apply_below, as_in_memory, call_backward, transformed
 from .layer import present
 from .library import operators
-from .products import product_ops, spike_bits
+from .products import cpu_linear, weight_gradient
 
 _NAMED = "hnn_kernels.nn.Recurrent"
 
@@ -38,9 +39,6 @@ class Steps(Protocol):
         self, x: Tensor, states: Sequence[Tensor], grad_out: Tensor, grad_states: Sequence[Tensor]
     ) -> Sequence[Tensor]:
         """Return the gradients of the current of a step, and of the states before it."""
-
-    def before(self, x: Tensor) -> Sequence[Sequence[Tensor]]:
-        """Return the states before each step, from the currents of all steps."""
 
     def learnt(
         self, x: Tensor, grad_out: Tensor, grad_states: Sequence[Tensor], wanted: Sequence[bool]
@@ -94,7 +92,6 @@ forward_ops: dict[tuple[str, str], Callable] = {}
 backward_ops: dict[tuple[str, str], Callable] = {}
 
 
-
 def size(kind: Kind, call: Any) -> tuple[int, Sequence[int]]:
     """Return the number of steps of a call, and the shape of a step."""
     current = kind.tensors(call)[0]
@@ -103,11 +100,6 @@ def size(kind: Kind, call: Any) -> tuple[int, Sequence[int]]:
 
 
 # -- the loops ---------------------------------------------------------------------------------------------------------
-
-
-def _product(backend: str, spikes: bool) -> str | None:
-    """Return the kind of product with spikes; None for torch's product."""
-    return ("cpu" if backend == "cpu" else "torch") if spikes else None
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
@@ -120,7 +112,6 @@ def _without_autocast(device: torch.device) -> AbstractContextManager:
 def _run(kind: Kind, backend: str, weights: Weights, call: Any) -> list[Tensor]:
     """Return the summed currents and the outputs, ``[T, B, *features]``, and the states after the last step."""
     weight, bias, out, spikes = weights
-    product = _product(backend, spikes)
     steps = kind.steps(call, backend)
     states: Sequence[Tensor] = steps.initial()
     current: Any = kind.tensors(call)[0]
@@ -128,13 +119,13 @@ def _run(kind: Kind, backend: str, weights: Weights, call: Any) -> list[Tensor]:
     x = current.new_empty((length, *shape))
     last = current.new_zeros((1, *shape)) if out is None else out[None]
     currents = current[:, None].unbind(0) if call.steps is None else [current[None]] * length
+    # With few rows or outputs the sums never pay, and torch's product is the same for all values.
+    rows, size_ = shape[:-1].numel(), shape[-1]
+    spikes = spikes and backend == "cpu" and density.sparse("spike_linear", 0, rows, size_, size_, weight.dtype)
     outs = []
     for own, sum_ in zip(currents, x[:, None].unbind(0), strict=True):
         before = last if last.dtype == weight.dtype else last.to(weight.dtype)
-        if product is None:
-            recurrent = functional.linear(before, weight, bias)
-        else:
-            recurrent = product_ops["spike_linear", product](before, weight, bias)[0]
+        recurrent = cpu_linear(before, weight, bias)[0] if spikes else functional.linear(before, weight, bias)
         # torch.add has the order and the rounding of the plain sum, and writes where the tape is.
         torch.add(own, recurrent, out=sum_)
         last, *states = steps.forward(sum_, states)
@@ -175,12 +166,14 @@ def _differentiate(
     outs: list[Tensor] = []  # the gradients of the outputs, the last one first
     own_out, own_x = (None if g is None else g.contiguous()[:, None].unbind(0) for g in (grad_out, grad_x))
     found = None
-    states = steps.before(x)
+    states: list[Sequence[Tensor]] = [steps.initial()]
+    for one in x[:-1, None].unbind(0):
+        states.append(steps.forward(one, states[-1])[1:])
     for t in reversed(range(x.shape[0])):
         at = x.new_zeros((1, *x.shape[1:])) if found is None else _through(found, weight)
         if own_out is not None:
             at = at.add_(own_out[t])
-        grad, *grads = steps.backward(x[t : t + 1], states[t], at, grads)
+        grad, *grads = steps.backward(x[t : t + 1], states.pop(), at, grads)
         found = of_x[t : t + 1]
         if own_x is None:
             found.copy_(grad)
@@ -213,11 +206,7 @@ def _of_weight(backend: str, of_x: Tensor, train: Tensor, weights: Weights) -> T
     """Return the gradient of the weight: one product over all steps."""
     size, dtype = of_x.shape[-1], weights.weight.dtype
     grad, before = (rows.reshape(-1, size).to(dtype) for rows in (of_x[1:], train[:-1]))
-    product = _product(backend, weights.spikes)
-    if product is None:
-        result = grad.t() @ before
-    else:
-        result = product_ops["spike_linear_backward", product](grad, spike_bits(product, before), size)
+    result = weight_gradient(grad, before) if backend == "cpu" else grad.t() @ before
     if weights.out is not None and len(of_x):
         grad, before = (rows.reshape(-1, size).to(dtype) for rows in (of_x[0], weights.out))
         result.addmm_(grad.t(), before)

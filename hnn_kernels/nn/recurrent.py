@@ -76,10 +76,14 @@ class Recurrent(nn.Module):
         _checks.current(current, steps)
         shape = current.shape[1:] if steps is None else current.shape
         out = None
-        options: dict[str, Any] = {"return_state": return_state} if steps is None else {"return_state": return_state, "steps": steps}
+        options: dict[str, Any] = (
+            {"return_state": return_state} if steps is None else {"return_state": return_state, "steps": steps}
+        )
         if state is not None:
             if not isinstance(state, tuple) or len(state) != 2:
-                raise TypeError(f"state must be a RecurrentState that an earlier call returned; got {type(state).__name__}")
+                raise TypeError(
+                    f"state must be a RecurrentState that an earlier call returned; got {type(state).__name__}"
+                )
             out, options["state"] = state
             _checks.state("state.out", out, shape, current.dtype, current.device)
         matrix = self._matrix(current, shape)
