@@ -1,176 +1,26 @@
 """A recurrent call: the current of a step gets a part that is made of the output one step earlier.
 
 A :class:`Recurrence` takes the place of the backend in a call of :func:`hnn_kernels.lif`, :func:`hnn_kernels.iir` or a
-neuron by definition, which check their arguments as ever and hand over the call of all steps.
+neuron by definition. They check their arguments as ever, and hand over the call of all steps.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from . import _direct, _dispatch, reference
-from ._layer import FORWARD_SCHEMA, INCOMING, SETTINGS, STATE_OPERANDS, TENSORS, Layer
 from ._ops import recurrent
-from ._ops.autograd import apply, transformed
-from ._ops.layer import _output_shape, backward_ops, forward_ops
 from .state import state_dtype
 
-# What a call reads out of its steps. A step has the defaults: its output and its state.
-_READ_OUTS = tuple(setting.name for setting in SETTINGS if setting.name in ("readout",))
-_PLAIN = {setting.name: setting.default for setting in SETTINGS if setting.name in _READ_OUTS}
-_STEP = _PLAIN | {"steps": None, "return_state": True, "checkpoint_every": 0}
-# By key: the plans of steps.
-_plans: dict[bytes, _direct._Plan] = {}
 
+class InOneKernel(Protocol):
+    """A recurrence that some neurons have in their own kernel."""
 
-def _below(operator: Callable, *arguments: Any) -> Sequence[Tensor]:
-    with torch._C._AutoDispatchBelowAutograd():
-        return operator(*arguments)
-
-
-class LayerSteps:
-    """The steps of the built-in layer (:class:`hnn_kernels._ops.recurrent.Steps`), by plans where a call may be direct.
-
-    With gradients enabled, a step can be differentiated as a call of its own.
-    """
-
-    def __init__(self, call: Layer, backend: str):
-        self.call, self.backend = call._replace(**_STEP), backend
-        self.settings = self.call[len(TENSORS) :]
-        self.names = self.call.outputs()
-        self.places = [0, *(TENSORS.index(name) for name in self.names[1:])]
-        # The tensors that a step has, by their places, and among these the current's and the states'.
-        self.there = sorted({*self.places, *(i for i, t in enumerate(self.call[: len(TENSORS)]) if t is not None)})
-        self.own = [self.there.index(place) for place in self.places]
-        self.plan: _direct._Plan | None = None
-        self.may_plan = self._may_plan()
-        self.run_backward: Callable | None = None
-
-    def _may_plan(self) -> bool:
-        current, backend = self.call.current, self.backend
-        if transformed() or _direct._describe is None or not _direct.plain():
-            return False
-        # A plan of Triton is for aligned addresses, and the steps of a train follow each other.
-        aligned = current.device.type == "cpu" or self.call.shape.numel() % 16 == 0
-        constant = not any(isinstance(setting, Tensor) for setting in self.settings)
-        return aligned and constant and (backend, current.device.type) in _direct._HOSTS
-
-    def initial(self) -> list[Tensor]:
-        """Return the states before the first step."""
-        found = []
-        for place in self.places[1:]:
-            given = self.call[place]
-            if given is None:
-                current = self.call.current
-                given = current.new_zeros(_state_shape(self.call, place), dtype=state_dtype(current.dtype))
-            found.append(given.contiguous())
-        return found
-
-    def _tensors(self, x: Tensor, states: Sequence[Tensor]) -> list[Any]:
-        tensors = list(self.call[: len(TENSORS)])
-        tensors[0] = x
-        for place, state in zip(self.places[1:], states, strict=True):
-            tensors[place] = state
-        return tensors
-
-    def _planned(self, tensors: Sequence[Any]) -> Sequence[Tensor] | None:
-        """Find or make the plan; return the outputs of a step if that made it."""
-        self.may_plan = False
-        described = _direct._describe((self.backend, *tensors, *self.settings), {}, False)
-        if described is None:
-            return None
-        key, given, _ = described
-        self.plan = _plans.get(key)
-        if self.plan is not None:
-            return None
-        if len(_plans) >= _direct.MOST:
-            _plans.clear()
-        with torch.no_grad():
-            outputs = _below(forward_ops[self.backend], *tensors, *self.settings)
-        places = [self.there.index(i) if i in self.there else -1 for i in range(len(TENSORS))]
-        call = Layer(*tensors, *self.settings)
-        self.plan = _plans[key] = _direct._Plan(self.backend, call, outputs, given, places)
-        return outputs
-
-    def forward(self, x: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the output of a step, and the states after it."""
-        tensors = self._tensors(x, states)
-        given = tuple([tensors[i] for i in self.there])
-        learns = torch.is_grad_enabled() and any(t.requires_grad for t in given)
-        if self.may_plan:
-            outputs = self._planned(tensors)
-            if outputs is not None and not learns:
-                return outputs
-        if self.plan is not None:
-            return _direct._apply(self.plan, *given) if learns else self.plan.forward(given)
-        if learns or transformed():
-            return apply(Layer(*tensors, *self.settings), self.backend)
-        return _below(forward_ops[self.backend], *tensors, *self.settings)
-
-    def backward(
-        self, x: Tensor, states: Sequence[Tensor], grad_out: Tensor, grad_states: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        """Return the gradients of the current of a step, and of the states before it."""
-        tensors, grads = self._tensors(x, states), (grad_out, *grad_states)
-        given = tuple([tensors[i] for i in self.there])
-        if self.run_backward is not None:
-            found = self.run_backward((*grads, *given))
-            return [found[i + 1] for i in self.own]
-        if self.may_plan:
-            self._planned(tensors)
-        described = None
-        if self.plan is not None:
-            needed = (False, *(i in self.own for i in range(len(given))))
-            described = _direct._describe((needed, grads, given), {}, False)
-        if described is not None:
-            self.run_backward = self.plan.backward.get(described[0])
-            if self.run_backward is not None:
-                return self.backward(x, states, grad_out, grad_states)
-        gradients = self._gradients(tensors, grads, self.places)
-        if described is not None:
-            self.plan.keep_backward(described, grads, given, gradients)
-        return [gradients[place] for place in self.places]
-
-    def _gradients(self, tensors: Sequence[Any], grads: Sequence[Tensor], wanted: Sequence[int]) -> list[Tensor | None]:
-        """Return the gradients of the tensors at the places that are wanted, None for the others."""
-        incoming = dict.fromkeys(INCOMING) | {f"grad_{n}": grad for n, grad in zip(self.names, grads, strict=True)}
-        needs = sum(1 << place for place in wanted)
-        found = _below(backward_ops[self.backend], *incoming.values(), *tensors, *self.settings, needs)
-        result: list[Tensor | None] = [None] * len(TENSORS)
-        for place, gradient in zip(sorted(wanted), found, strict=True):
-            result[place] = gradient
-        return result
-
-    def learnt(
-        self, x: Tensor, grad_out: Tensor, grad_states: Sequence[Tensor], wanted: Sequence[bool]
-    ) -> Sequence[Tensor | None]:
-        """Return the gradients of the coefficients that are wanted, in one kernel over all steps."""
-        tensors = [x, *self.call[1 : len(TENSORS)]]
-        return self._gradients(tensors, (grad_out, *grad_states), [i for i, needed in enumerate(wanted) if needed])
-
-
-def _state_shape(call: Layer, place: int) -> tuple[int, ...]:
-    return _output_shape(call, next(operand for operand in STATE_OPERANDS if operand.name == TENSORS[place]))
-
-
-def _states(call: Layer) -> list[int]:
-    return [TENSORS.index(name) for name in call._replace(**_STEP).outputs()[1:]]
-
-
-LAYER = recurrent.Kind(
-    name="lif",
-    schema=FORWARD_SCHEMA[1 : FORWARD_SCHEMA.index(") ->")],
-    call=Layer,
-    tensors=lambda call: call[: len(TENSORS)],
-    with_tensors=lambda call, tensors: Layer(*tensors, *call[len(TENSORS) :]),
-    states=_states,
-    state_shapes=lambda call: [_state_shape(call, place) for place in _states(call)],
-    steps=LayerSteps,
-)
-for _name in _dispatch.KERNEL_BACKENDS:
-    recurrent.define(LAYER, _name)
+    def run(
+        self, kind: recurrent.Kind, call: Any, out: Tensor | None, backend: str | None
+    ) -> tuple[Tensor, Sequence[Tensor]] | None:
+        """Return the output of the last step and the outputs of a call; None where it has no kernel here."""
 
 
 class Recurrence:
@@ -178,79 +28,76 @@ class Recurrence:
 
     Args:
         weight: returns the recurrent part of a current, of the output one step earlier.
-        matrix: the same as a product with a matrix, or None; its ``out`` is not read.
-        out: the output before the first step; None for zeros.
-        backend: the backend that the call asks for.
+        matrix: the same as a product with a matrix, or None. Its ``out`` is not read.
+        kernel: the same in the neurons' own kernel, or None.
+        out: the output before the first step, in the state dtype; None for zeros.
+        backend: the backend that is asked for.
 
     Attributes:
-        last: after the call, the output of its last step.
+        last: after the call, the output of its last step, in the state dtype.
     """
 
     def __init__(
         self,
         weight: Callable[[Tensor], Tensor],
         matrix: recurrent.Weights | None,
+        kernel: InOneKernel | None,
         out: Tensor | None,
         backend: str | None,
     ):
-        self.weight, self.matrix, self.out, self.backend = weight, matrix, out, backend
-        self.last: Tensor | None = out
+        self.weight, self.matrix, self.kernel, self.out, self.backend = weight, matrix, kernel, out, backend
+        self.last: Tensor | None = None
 
-    def layer(self, call: Layer, run: Callable[[Layer, str | None], Sequence[Tensor]]) -> Sequence[Tensor]:
-        """Run a call of the built-in layer; return its outputs in the order of ``call.outputs()``.
+    def run(self, call: Any, run: Callable[[Any, str | None], Sequence[Tensor]]) -> Sequence[Tensor]:
+        """Run a call that was checked; return its outputs in their order.
 
-        ``run`` runs a call that is not recurrent, on a backend that is asked for.
+        ``run`` runs a call that is not recurrent, on the backend that is asked for.
         """
-        current, backend = call.current, _dispatch.choose(call.current.device, self.backend)
-        if not call.length:
-            self.last = current.new_zeros(call.shape) if self.out is None else self.out.clone()
-            return run(call, self.backend)
-        if backend == "reference":
-            _dispatch.warn_of_the_reference(current.device, self.backend, stacklevel=6)
-            steps: Any = _ReferenceSteps(call)
-        else:
-            steps = LayerSteps(call, backend)
-        x, train, states = self.run(LAYER, call, steps, backend)
-        self.last = train[-1]
-        if all(getattr(call, name) == default for name, default in _PLAIN.items()):
-            return (train, *states) if call.return_state else (train,)
-        # Every other read-out is that of a layer whose current is the sum.
-        return run(call._replace(current=x, steps=None), self.backend)
-
-    def run(self, kind: recurrent.Kind, call: Any, steps: Any, backend: str) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        """Return the summed currents, the outputs, and the states after the last step of a call that has steps."""
-        if self.matrix is not None and backend != "reference":
-            x, train, *states = recurrent.apply(kind, backend, self.matrix._replace(out=self.out), call)
-            return x, train, states
-        current = kind.tensors(call)[0]
+        kind = recurrent.kinds[type(call)]
+        current, *others = kind.tensors(call)
         assert current is not None
+        length, shape = recurrent.size(kind, call)
+        dtype = state_dtype(current.dtype)
+        if not length:
+            self.last = current.new_zeros(shape, dtype=dtype) if self.out is None else self.out.clone()
+            return run(call, self.backend)
+        found = None if self.kernel is None else self.kernel.run(kind, call, self.out, self.backend)
+        if found is not None:
+            self.last, outputs = found
+            return outputs
+        out = None if self.out is None else self.out.to(current.dtype)
+        backend = kind.choose(call, self.backend)
+        if self.matrix is not None and backend != "reference":
+            x, train, *states = recurrent.apply(kind, backend, self.matrix._replace(out=out), call)
+        else:
+            x, train, states = self._loop(kind, call, out, backend)
+        self.last = train[-1].to(dtype)
+        if kind.plain(call):
+            return (train, *states) if call.return_state else (train,)
+        # Whatever else is read out is that of a layer whose current is the sum.
+        return run(kind.with_tensors(call, [x, *others])._replace(steps=None), self.backend)
+
+    def _loop(self, kind: recurrent.Kind, call: Any, out: Tensor | None, backend: str) -> tuple[Tensor, Tensor, Any]:
+        """Return the summed currents, the outputs, and the states after the last step."""
+        current: Any = kind.tensors(call)[0]
         length, shape = recurrent.size(kind, call)
         # unbind, not current[t]: the backward of an index fills a whole [T, ...] tensor for every step.
         currents = current.unbind(0) if call.steps is None else [current] * length
-        last = current.new_zeros(shape) if self.out is None else self.out
+        last = current.new_zeros(shape) if out is None else out
+        steps = kind.steps(call, backend)
         states = steps.initial()
         xs, outs = [], []
         for own in currents:
             part = self.weight(last)
             if not isinstance(part, Tensor) or part.shape != shape:
-                got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise ValueError(f"weight must turn an output of shape {tuple(shape)} into a current of it; got {got}")
+                got = f"shape {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+                raise ValueError(
+                    f"weight must turn the output of a step, of shape {tuple(shape)}, into a current of the same "
+                    f"shape; got {got}"
+                )
             x = (own + part).to(current.dtype)[None]
-            out, *states = steps.forward(x, states)
-            last = out[0]
+            train, *states = steps.forward(x, states)
+            last = train[0]
             xs.append(x)
-            outs.append(out)
+            outs.append(train)
         return torch.cat(xs), torch.cat(outs), states
-
-
-class _ReferenceSteps:
-    """The steps of the built-in layer in plain PyTorch."""
-
-    def __init__(self, call: Layer):
-        self.call = call._replace(**_STEP)
-        self.states = [TENSORS[place] for place in _states(call)]
-        self.initial = LayerSteps(call, "reference").initial
-
-    def forward(self, x: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the output of a step, and the states after it."""
-        return reference.layer(self.call._replace(current=x, **dict(zip(self.states, states, strict=True))))

@@ -238,7 +238,7 @@ def iir(
 def _call(layer: Layer, backend: str | Recurrence | None) -> Sequence[Tensor]:
     """Run a call; return its outputs in the order of ``layer.outputs()``."""
     if isinstance(backend, Recurrence):
-        return backend.layer(layer, _call)
+        return backend.run(layer, _call)
     device = layer.current.device
     chosen = _dispatch.choose(device, backend)
     if chosen != "reference":

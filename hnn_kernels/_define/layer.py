@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _dispatch
+from .._recurrence import Recurrence
 from ..state import state_dtype
 from . import cpu as cpu  # it defines its operators
 from . import loop, operator
@@ -83,16 +84,20 @@ class Neuron:
                 gradient.
         """
         call = self._checked(x, state, steps, smooth, return_state, checkpoint_every, coefficients)
-        chosen = _choose(x.device, backend)
-        if chosen == "reference":
-            _dispatch.warn_of_the_reference(x.device, backend, stacklevel=3)
-            results: Sequence[Tensor] = loop.run(self.function, self.parameters, call)
-        else:
-            results = operator.apply(call, chosen)
+        results = self._run(call, backend)
         count = len(self.step.outputs)
         trains = tuple(results[:count])
         after = tuple(results[count : count + len(self.states)]) if call.return_state else None
         return (trains[0] if count == 1 else trains), after
+
+    def _run(self, call: Call, backend: Any) -> Sequence[Tensor]:
+        if isinstance(backend, Recurrence):
+            return backend.run(call, self._run)
+        chosen = _choose(call.x.device, backend)
+        if chosen == "reference":
+            _dispatch.warn_of_the_reference(call.x.device, backend, stacklevel=4)
+            return loop.run(self.function, self.parameters, call)
+        return operator.apply(call, chosen)
 
     def _checked(self, x, state, steps, smooth, return_state, checkpoint_every, coefficients) -> Call:
         if steps is not None:

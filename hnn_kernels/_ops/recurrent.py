@@ -7,7 +7,7 @@ taken once, over all steps. Training keeps the summed current and the output, an
 One pair of operators serves all neurons of a kind (the built-in layer, neurons by definition) on a backend.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -52,22 +52,26 @@ class Kind(NamedTuple):
     Attributes:
         name: its name in those of the operators.
         schema: the arguments of the operators that describe a call of such neurons.
-        call: makes the call of these arguments.
+        call: the type of a call, a named tuple of these arguments.
         tensors: returns a call's tensors, the current first.
         with_tensors: returns a call with other tensors.
         states: returns the places of the states among the tensors.
         state_shapes: returns the shapes of the states.
-        steps: returns the steps of a call on a backend.
+        steps: returns the steps of a call on a backend; those of the reference have no backward.
+        plain: tells if a call returns the output and the states of its steps, and nothing else.
+        choose: chooses the backend of a call from the one that is asked for.
     """
 
     name: str
     schema: str
-    call: Callable[..., Any]
+    call: type
     tensors: Callable[[Any], Sequence[Tensor | None]]
     with_tensors: Callable[[Any, Sequence[Any]], Any]
     states: Callable[[Any], Sequence[int]]
     state_shapes: Callable[[Any], Sequence[Sequence[int]]]
-    steps: Callable[[Any, str], Steps]
+    steps: Callable[[Any, str], Any]
+    plain: Callable[[Any], bool]
+    choose: Callable[[Any, str | None], str]
 
 
 class Weights(NamedTuple):
@@ -86,6 +90,8 @@ class Weights(NamedTuple):
     spikes: bool
 
 
+# By the type of a call.
+kinds: dict[type, Kind] = {}
 _WEIGHTS = "Tensor weight, Tensor? bias, Tensor? out, bool spikes"
 # By the kind's name and the backend.
 forward_ops: dict[tuple[str, str], Callable] = {}
@@ -323,8 +329,14 @@ def _refuse_vmap(info, dims, *arguments):
     )
 
 
-def define(kind: Kind, backend: str) -> None:
-    """Define the pair of operators of a kind of neurons on a backend."""
+def define(kind: Kind, backends: Iterable[str]) -> None:
+    """Define the operators of a kind of neurons on some backends."""
+    kinds[kind.call] = kind
+    for backend in backends:
+        _define(kind, backend)
+
+
+def _define(kind: Kind, backend: str) -> None:
 
     def forward(*arguments):
         return _run(kind, backend, Weights(*arguments[:_OF_WEIGHTS]), kind.call(*arguments[_OF_WEIGHTS:]))

@@ -1,15 +1,16 @@
 """Neurons whose output comes back to them one step later."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .. import _checks
+from .._define.recurrent import OneToOne
 from .._ops.recurrent import Weights
 from .._recurrence import Recurrence
 from ..products import for_product
-from ..state import RecurrentState
+from ..state import RecurrentState, state_dtype
 from .iir import IIR
 from .lif import LIF
 from .products import SpikeLinear
@@ -68,41 +69,41 @@ class Recurrent(nn.Module):
         state: RecurrentState | None = None,
         return_state: bool = False,
     ) -> Any:
-        """Return what the neurons return for the current plus its recurrent part.
+        """Return what the neurons return for the current with its recurrent part.
 
         With ``return_state`` also return the :class:`hnn_kernels.RecurrentState` with which a later call continues.
         ``steps`` is for a current that is constant in time, ``[B, *features]``.
         """
         _checks.current(current, steps)
         shape = current.shape[1:] if steps is None else current.shape
+        options: dict[str, Any] = {"return_state": return_state}
+        if steps is not None:
+            options["steps"] = steps
         out = None
-        options: dict[str, Any] = (
-            {"return_state": return_state} if steps is None else {"return_state": return_state, "steps": steps}
-        )
         if state is not None:
             if not isinstance(state, tuple) or len(state) != 2:
                 raise TypeError(
                     f"state must be a RecurrentState that an earlier call returned; got {type(state).__name__}"
                 )
             out, options["state"] = state
-            _checks.state("state.out", out, shape, current.dtype, current.device)
-        matrix = self._matrix(current, shape)
-        recurrence = Recurrence(self._product(current, shape), matrix, out, self.neurons.backend)
+            _checks.state("state.out", out, shape, state_dtype(current.dtype), current.device)
+        recurrence = self._recurrence(current, shape, out)
         result = self.neurons(current, recurrence=recurrence, **options)
         if not return_state:
             return result
         result, after = result
         return result, RecurrentState(recurrence.last, after)
 
-    def _product(self, current: Tensor, shape: torch.Size) -> Any:
-        if isinstance(self.weight, nn.Module):
-            return self.weight
-        weight = self.weight
+    def _recurrence(self, current: Tensor, shape: Sequence[int], out: Tensor | None) -> Recurrence:
+        weight, backend = self.weight, self.neurons.backend
+        if isinstance(weight, nn.Module):
+            return Recurrence(weight, self._matrix(current, shape), None, out, backend)
         if isinstance(weight, Tensor):
-            _checks.coefficient("weight", weight, shape[1:], (current.dtype,), current.device)
-        return lambda out: weight * out
+            dtypes = current.dtype, state_dtype(current.dtype)
+            _checks.coefficient("weight", weight, shape[1:], dtypes, current.device)
+        return Recurrence(lambda sent: weight * sent, None, OneToOne(weight), out, backend)
 
-    def _matrix(self, current: Tensor, shape: torch.Size) -> Weights | None:
+    def _matrix(self, current: Tensor, shape: Sequence[int]) -> Weights | None:
         """Return the weight as a matrix; None where it is none, or where a call of its module may do more."""
         module = self.weight
         if type(module) not in (nn.Linear, SpikeLinear) or "forward" in vars(module):
@@ -112,7 +113,7 @@ class Recurrent(nn.Module):
         if any(getattr(module, hooks) for hooks in _HOOKS) or nn.modules.module._has_any_global_hook():
             return None
         weight, bias = module.weight, module.bias
-        if tuple(weight.shape) != (shape[-1:].numel(),) * 2 or len(shape) < 2:
+        if tuple(weight.shape) != (shape[-1],) * 2 or len(shape) < 2:
             raise ValueError(
                 f"weight must be a matrix of the last axis of the features {tuple(shape[1:])} with itself; "
                 f"got shape {tuple(weight.shape)}"
