@@ -74,6 +74,7 @@ class LayerSteps:
     def _planned(self, tensors: Sequence[Any]) -> Sequence[Tensor] | None:
         """Find or make the plan; return the outputs of a step if that made it."""
         self.may_plan = False
+        assert _direct._describe is not None
         described = _direct._describe((self.backend, *tensors, *self.settings), {}, False)
         if described is None:
             return None
@@ -117,17 +118,17 @@ class LayerSteps:
         if self.may_plan:
             self._planned(tensors)
         described = None
-        if self.plan is not None:
+        if self.plan is not None and _direct._describe is not None:
             needed = (False, *(i in self.own for i in range(len(given))))
             described = _direct._describe((needed, grads, given), {}, False)
-        if described is not None:
+        if self.plan is not None and described is not None:
             self.run_backward = self.plan.backward.get(described[0])
             if self.run_backward is not None:
                 return self.backward(x, states, grad_out, grad_states)
         gradients = self._gradients(tensors, grads, self.places)
-        if described is not None:
+        if self.plan is not None and described is not None:
             self.plan.keep_backward(described, grads, given, gradients)
-        return [gradients[place] for place in self.places]
+        return [gradients[place] for place in self.places]  # type: ignore[misc]
 
     def _gradients(self, tensors: Sequence[Any], grads: Sequence[Tensor], wanted: Sequence[int]) -> list[Tensor | None]:
         """Return the gradients of the tensors at the places that are wanted, None for the others."""

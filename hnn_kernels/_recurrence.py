@@ -55,7 +55,6 @@ class Recurrence:
         """
         kind = recurrent.kinds[type(call)]
         current, *others = kind.tensors(call)
-        assert current is not None
         length, shape = recurrent.size(kind, call)
         dtype = state_dtype(current.dtype)
         if not length:
@@ -71,7 +70,8 @@ class Recurrence:
             x, train, *states = recurrent.apply(kind, backend, self.matrix._replace(out=out), call)
         else:
             x, train, states = self._loop(kind, call, out, backend)
-        self.last = train[-1].to(dtype)
+        # A copy, which does not hold on to the train, and which a product rounds as it does the output of a step.
+        self.last = train[-1].clone() if train.dtype == dtype else train[-1].to(dtype)
         if kind.plain(call):
             return (train, *states) if call.return_state else (train,)
         # Whatever else is read out is that of a layer whose current is the sum.
@@ -79,7 +79,7 @@ class Recurrence:
 
     def _loop(self, kind: recurrent.Kind, call: Any, out: Tensor | None, backend: str) -> tuple[Tensor, Tensor, Any]:
         """Return the summed currents, the outputs, and the states after the last step."""
-        current: Any = kind.tensors(call)[0]
+        current = kind.tensors(call)[0]
         length, shape = recurrent.size(kind, call)
         # unbind, not current[t]: the backward of an index fills a whole [T, ...] tensor for every step.
         currents = current.unbind(0) if call.steps is None else [current] * length

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,6 +90,21 @@ class Neuron:
         after = tuple(results[count : count + len(self.states)]) if call.return_state else None
         return (trains[0] if count == 1 else trains), after
 
+    def with_defaults(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all coefficients in their order, with the defaults of those that are not given.
+
+        Raises:
+            TypeError: a coefficient that is not known, or one that is missing.
+        """
+        unknown = [name for name in coefficients if name not in self.coefficients]
+        if unknown:
+            raise TypeError(f"{self.function.__name__} has the coefficients {tuple(self.coefficients)}; got {unknown}")
+        found = self.coefficients | dict(coefficients)
+        for name, value in found.items():
+            if value is None:
+                raise TypeError(f"{self.function.__name__} needs its coefficient {name}: a float or a tensor")
+        return found
+
     def _run(self, call: Call, backend: Any) -> Sequence[Tensor]:
         if isinstance(backend, Recurrence):
             return backend.run(call, self._run)
@@ -111,15 +126,9 @@ class Neuron:
         return_state = _checks.flag("return_state", return_state)
         if checkpoint_every is not None:
             checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
-        unknown = [name for name in coefficients if name not in self.coefficients]
-        if unknown:
-            raise TypeError(f"{self.function.__name__} has the coefficients {tuple(self.coefficients)}; got {unknown}")
         tensors: list[Tensor | None] = []
         values: list[float] = []
-        for name, default in self.coefficients.items():
-            value = coefficients.get(name, default)
-            if value is None:
-                raise TypeError(f"{self.function.__name__} needs its coefficient {name}: a float or a tensor")
+        for name, value in self.with_defaults(coefficients).items():
             tensor = None
             if isinstance(value, Tensor):
                 _checks.coefficient(name, value, shape[1:], (x.dtype, dtype), device)

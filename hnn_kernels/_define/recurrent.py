@@ -130,7 +130,7 @@ class OneToOne:
             return None
         dtype = state_dtype(defined.x.dtype)
         tensor = self.weight.to(dtype) if isinstance(self.weight, Tensor) else None
-        recurrent_neuron = with_feedback(NEURONS[defined.neuron])
+        recurrent_neuron: Neuron = with_feedback(NEURONS[defined.neuron])
         results = _run(
             defined._replace(
                 coefficients=[*defined.coefficients, tensor],
@@ -139,7 +139,7 @@ class OneToOne:
             ),
             chosen,
         )  # fmt: skip
-        count = len(recurrent_neuron.step.outputs)
+        count = len(results) - len(recurrent_neuron.states)
         trains, (*states, last) = results[:count], results[count : count + len(recurrent_neuron.states)]
         if kind is LAYER:
             return last, _as_layer(call, trains[0], states)
@@ -148,7 +148,7 @@ class OneToOne:
 
 def _kernel(kind: recurrent.Kind, call: Any, backend: str | None) -> str | None:
     """Return the backend whose kernels a neuron by definition takes here, or the reference; None if there is none."""
-    device = kind.tensors(call)[0].device  # type: ignore[union-attr]
+    device = kind.tensors(call)[0].device
     try:
         chosen = _chosen(device, backend)
         if chosen == "cpu":
@@ -253,9 +253,9 @@ def _layer_neuron(
             if not feedforward:
                 return x
             taps = zip(FILTER_SIDES, orders[part], strict=True)
-            sides = [[c[f"{part}_{side}_{i}"] for i in range(n)] for side, n in taps]
+            back, forth = ([c[f"{part}_{side}_{i}"] for i in range(n)] for side, n in taps)
             history = [s[f"{part}_{i}"] for i in range(feedback + feedforward - 1)]
-            run = Filter(*sides, None, x)
+            run = Filter(back, forth, None, x)
             run.y, run.x = history[:feedback], history[feedback:]
             y = run(x)
             s.update({f"{part}_{i}": one for i, one in enumerate([*run.y, *run.x])})

@@ -7,6 +7,7 @@ taken once, over all steps. Training keeps the summed current and the output, an
 One pair of operators serves all neurons of a kind (the built-in layer, neurons by definition) on a backend.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -65,7 +66,7 @@ class Kind(NamedTuple):
     name: str
     schema: str
     call: type
-    tensors: Callable[[Any], Sequence[Tensor | None]]
+    tensors: Callable[[Any], Sequence[Any]]
     with_tensors: Callable[[Any, Sequence[Any]], Any]
     states: Callable[[Any], Sequence[int]]
     state_shapes: Callable[[Any], Sequence[Sequence[int]]]
@@ -101,7 +102,6 @@ backward_ops: dict[tuple[str, str], Callable] = {}
 def size(kind: Kind, call: Any) -> tuple[int, Sequence[int]]:
     """Return the number of steps of a call, and the shape of a step."""
     current = kind.tensors(call)[0]
-    assert current is not None
     return (current.shape[0], current.shape[1:]) if call.steps is None else (call.steps, current.shape)
 
 
@@ -126,8 +126,8 @@ def _run(kind: Kind, backend: str, weights: Weights, call: Any) -> list[Tensor]:
     last = current.new_zeros((1, *shape)) if out is None else out[None]
     currents = current[:, None].unbind(0) if call.steps is None else [current[None]] * length
     # With few rows or outputs the sums never pay, and torch's product is the same for all values.
-    rows, size_ = shape[:-1].numel(), shape[-1]
-    spikes = spikes and backend == "cpu" and density.sparse("spike_linear", 0, rows, size_, size_, weight.dtype)
+    sizes = math.prod(shape[:-1]), shape[-1], shape[-1], weight.dtype
+    spikes = spikes and backend == "cpu" and density.sparse("spike_linear", 0, *sizes)
     outs = []
     for own, sum_ in zip(currents, x[:, None].unbind(0), strict=True):
         before = last if last.dtype == weight.dtype else last.to(weight.dtype)
@@ -249,6 +249,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], direct: bool) -> tuple[
     needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
     grad_x, grad_out, *grad_states = grads
     constant, call = call.steps is not None, call._replace(steps=None)
+    found: Sequence[Tensor]
     if direct:
         found = _differentiate(
             plan.kind, plan.backend, x, train, grad_x, grad_out, grad_states, constant, weights, call, needs
@@ -341,28 +342,30 @@ def _define(kind: Kind, backend: str) -> None:
     def forward(*arguments):
         return _run(kind, backend, Weights(*arguments[:_OF_WEIGHTS]), kind.call(*arguments[_OF_WEIGHTS:]))
 
-    def split(arguments):
+    def split(arguments: Sequence[Any]) -> tuple[Any, Weights, Any, int]:
         incoming, rest, needs = arguments[:_INCOMING], arguments[_INCOMING:-1], arguments[-1]
         return incoming, Weights(*rest[:_OF_WEIGHTS]), kind.call(*rest[_OF_WEIGHTS:]), needs
 
     def backward(*arguments):
         incoming, weights, call, needs = split(arguments)
-        return _differentiate(kind, backend, kind.tensors(call)[0], *incoming, weights, call, needs)
+        train, grad_x, grad_out, grad_states, constant = incoming
+        x = kind.tensors(call)[0]
+        return _differentiate(kind, backend, x, train, grad_x, grad_out, grad_states, constant, weights, call, needs)
 
     def forward_fake(*arguments):
         call = kind.call(*arguments[_OF_WEIGHTS:])
         length, shape = size(kind, call)
         x = kind.tensors(call)[0].new_empty((length, *shape))
         dtype = state_dtype(x.dtype)
-        return [x, torch.empty_like(x), *(x.new_empty(size, dtype=dtype) for size in kind.state_shapes(call))]
+        return [x, torch.empty_like(x), *(x.new_empty(one, dtype=dtype) for one in kind.state_shapes(call))]
 
     def backward_fake(*arguments):
         (*_, constant), weights, call, needs = split(arguments)
         x, *tensors = kind.tensors(call)
         like = [*weights[:3], x[0] if constant else x, *tensors]
         made = [None if t is None else t.new_empty(t.shape) for t in like]
-        for place, size in zip(kind.states(call), kind.state_shapes(call), strict=True):
-            made[3 + place] = x.new_empty(size, dtype=state_dtype(x.dtype))
+        for place, one in zip(kind.states(call), kind.state_shapes(call), strict=True):
+            made[3 + place] = x.new_empty(one, dtype=state_dtype(x.dtype))
         return present(tensor if needs >> i & 1 else None for i, tensor in enumerate(made))
 
     def differentiated(*arguments):

@@ -78,7 +78,7 @@ class IIR(nn.Module):
         """
         y, new_state = iir(
             x, self.feedback, self.feedforward, state=state, return_state=return_state,
-            backend=self.backend if recurrence is None else recurrence,
+            backend=recurrence or self.backend,  # type: ignore[arg-type]
         )  # fmt: skip
         return y if new_state is None else (y, new_state)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,30 @@ def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
     except RuntimeError:
         raise ValueError(f"{name} must broadcast to the shape {shape}; got shape {tuple(value.shape)}") from None
     return spread.clone()  # may not fit into memory, which torch says
+
+
+def hold(module: nn.Module, name: str, value: Any, learn: bool, shape: tuple[int, ...]) -> None:
+    """Let a module have a coefficient: as a parameter of a shape if it is learnt, as a buffer, or as a float."""
+    if isinstance(value, Tensor):
+        _checks.floating(name, value)
+        value = value.detach().clone()
+    else:
+        value = _checks.number(name, value)
+    if learn:
+        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        setattr(module, name, nn.Parameter(_expand(name, value, shape) if shape else value))
+    elif isinstance(value, Tensor):
+        module.register_buffer(name, value)
+    else:
+        setattr(module, name, value)
+
+
+def show(module: nn.Module, name: str) -> str:
+    """Return a coefficient of a module for its description."""
+    value = getattr(module, name)
+    if isinstance(value, Tensor):
+        return f"{name}={'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
+    return f"{name}={value:.4g}"
 
 
 class LIF(nn.Module):
@@ -107,18 +132,7 @@ class LIF(nn.Module):
             if value is None:
                 self.reset_decay = None
                 continue
-            if isinstance(value, Tensor):
-                _checks.floating(name, value)
-                value = value.detach().clone()
-            else:
-                value = _checks.number(name, value)
-            if name in learn:
-                value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-                setattr(self, name, nn.Parameter(_expand(name, value, shape) if shape else value))
-            elif isinstance(value, Tensor):
-                self.register_buffer(name, value)
-            else:
-                setattr(self, name, value)
+            hold(self, name, value, name in learn, shape)
         for name, given in zip(_FILTERS, (axon, synapse), strict=True):
             if isinstance(given, filters.IIR):
                 given = IIR(*given, learn=name in learn, shape=shape)
@@ -160,18 +174,12 @@ class LIF(nn.Module):
             synapse=None if synapse is None else synapse.coefficients,
             reset=self.reset, reset_grad=self.reset_grad, surrogate=self.surrogate, readout=self.readout,
             smooth=self.smooth, return_state=return_state, checkpoint_every=self.checkpoint_every,
-            backend=self.backend if recurrence is None else recurrence,
+            backend=recurrence or self.backend,  # type: ignore[arg-type]
         )  # fmt: skip
         return out if new_state is None else (out, new_state)
 
     def extra_repr(self) -> str:
-        def show(name: str) -> str:
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                return f"{name}={'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
-            return f"{name}={value:.4g}"
-
-        shown = [show(name) for name in COEFFICIENTS if getattr(self, name) is not None]
+        shown = [show(self, name) for name in COEFFICIENTS if getattr(self, name) is not None]
         defaults = {"reset": "filter", "reset_grad": "full", "surrogate": "gaussian", "readout": "spikes"}
         shown += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         return ", ".join([*shown, f"sigma={self.sigma:g}"])

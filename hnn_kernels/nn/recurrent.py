@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import _checks
+from .._define import layer
 from .._define.recurrent import OneToOne
 from .._ops.recurrent import Weights
 from .._recurrence import Recurrence
@@ -13,6 +14,7 @@ from ..products import for_product
 from ..state import RecurrentState, state_dtype
 from .iir import IIR
 from .lif import LIF
+from .neuron import Neuron
 from .products import SpikeLinear
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -33,7 +35,9 @@ class Recurrent(nn.Module):
     The module keeps no state, as the others.
 
     Args:
-        neurons: an :class:`LIF` or an :class:`IIR`, with any of their options.
+        neurons: an :class:`LIF`, an :class:`IIR` or a :class:`Neuron`, with any of their options; or what
+            :func:`hnn_kernels.neuron` returned, with the defaults of its coefficients. Of several outputs the first one
+            comes back.
         weight: a module that turns the output of a step, ``[B, *features]``, into a current of the same shape; or a
             float, or a tensor that broadcasts against the features. A tensor is kept as a buffer, and an
             ``nn.Parameter`` is trained.
@@ -48,10 +52,15 @@ class Recurrent(nn.Module):
 
     weight: Any
 
-    def __init__(self, neurons: LIF | IIR, weight: nn.Module | Tensor | float) -> None:
+    def __init__(self, neurons: LIF | IIR | Neuron | layer.Neuron, weight: nn.Module | Tensor | float) -> None:
         super().__init__()
-        if not isinstance(neurons, LIF | IIR):
-            raise TypeError(f"neurons must be an hnn_kernels.nn.LIF or IIR; got {type(neurons).__name__}")
+        if isinstance(neurons, layer.Neuron):
+            neurons = Neuron(neurons)
+        if not isinstance(neurons, LIF | IIR | Neuron):
+            raise TypeError(
+                "neurons must be an hnn_kernels.nn.LIF, IIR or Neuron, or what hnn_kernels.neuron returned; "
+                f"got {type(neurons).__name__}"
+            )
         self.neurons = neurons
         if isinstance(weight, nn.Module | nn.Parameter):
             self.weight = weight
@@ -92,6 +101,7 @@ class Recurrent(nn.Module):
         if not return_state:
             return result
         result, after = result
+        assert recurrence.last is not None
         return result, RecurrentState(recurrence.last, after)
 
     def _recurrence(self, current: Tensor, shape: Sequence[int], out: Tensor | None) -> Recurrence:
