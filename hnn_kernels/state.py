@@ -61,7 +61,7 @@ class RecurrentState(NamedTuple):
         return self._each(Tensor.clone)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "RecurrentState":
-        return torch.utils._pytree.tree_map(function, self)
+        return torch.utils._pytree.tree_map_only(Tensor, function, self)
 
 
 for _state in (LIFState, RecurrentState):

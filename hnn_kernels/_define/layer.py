@@ -14,7 +14,7 @@ from ..state import state_dtype
 from . import cpu as cpu  # it defines its operators
 from . import loop, operator
 from .call import NEURONS, Call
-from .trace import signature, trace
+from .trace import Step, signature, trace
 
 Result = tuple[Any, tuple[Tensor, ...] | None]
 
@@ -32,7 +32,7 @@ class Neuron:
         self.function = function
         self.parameters = signature(function, states, _OPTIONS)
         self.states, self.coefficients = self.parameters.states, self.parameters.coefficients
-        self.step = trace(function, self.parameters)
+        self.step: Step = trace(function, self.parameters)
         self.key = f"{function.__name__}-{self.step.digest()}"
         functools.update_wrapper(self, function)
         NEURONS[self.key] = self

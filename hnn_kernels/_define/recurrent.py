@@ -130,17 +130,17 @@ class OneToOne:
             return None
         dtype = state_dtype(defined.x.dtype)
         tensor = self.weight.to(dtype) if isinstance(self.weight, Tensor) else None
-        recurrent_neuron: Neuron = with_feedback(NEURONS[defined.neuron])
+        key, _, names = _with_feedback(defined.neuron)
         results = _run(
             defined._replace(
                 coefficients=[*defined.coefficients, tensor],
                 values=[*defined.values, 0.0 if isinstance(self.weight, Tensor) else self.weight],
-                states=[*defined.states, out], neuron=recurrent_neuron.key, return_state=True,
+                states=[*defined.states, out], neuron=key, return_state=True,
             ),
             chosen,
         )  # fmt: skip
-        count = len(results) - len(recurrent_neuron.states)
-        trains, (*states, last) = results[:count], results[count : count + len(recurrent_neuron.states)]
+        count = len(results) - len(names)
+        trains, (*states, last) = results[:count], results[count:]
         if kind is LAYER:
             return last, _as_layer(call, trains[0], states)
         return last, [*trains, *(states if call.return_state else ())]
@@ -149,25 +149,53 @@ class OneToOne:
 def _kernel(kind: recurrent.Kind, call: Any, backend: str | None) -> str | None:
     """Return the backend whose kernels a neuron by definition takes here, or the reference; None if there is none."""
     device = kind.tensors(call)[0].device
+    if kind is not LAYER:
+        return _chosen(device, backend)
     try:
         chosen = _chosen(device, backend)
-        if chosen == "cpu":
-            _compiler_of_the_machine()
-    except (CompilerError, RuntimeError):
-        if kind is LAYER:
-            return None
-        raise
-    return chosen
+    except RuntimeError:  # neurons by definition have no kernels on such a device, or none of this backend
+        return None
+    return None if chosen == "cpu" and not _compiles() else chosen
 
 
-def with_feedback(neuron: Neuron) -> Neuron:
-    """Return a neuron whose input has its first output one step earlier, times a weight, added to it.
+# These are called while torch.compile traces, which takes what they return for a constant. A neuron is
+# described by its key and the names of its coefficients and states.
+_Described = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
+def _with_feedback(key: str) -> _Described:
+    """Describe a neuron whose input has its first output one step earlier, times a weight, added to it.
 
     It has one more state behind the others, that output, and one more coefficient, the weight.
     """
-    found = _with_feedback.get(neuron.key)
-    if found is not None:
-        return found
+    return _describe(_feedback_neuron(key))
+
+
+def _of_layer(*structure: Any) -> _Described:
+    """Describe :func:`_layer_neuron`."""
+    return _describe(_layer_neuron(*structure))
+
+
+def _compiles() -> bool:
+    """Tell if there is a compiler for the kernels on a CPU."""
+    try:
+        _compiler_of_the_machine()
+    except CompilerError:
+        return False
+    return True
+
+
+for _function in (_with_feedback, _of_layer, _compiles):
+    setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010
+
+
+def _describe(neuron: Neuron) -> _Described:
+    return neuron.key, tuple(neuron.coefficients), neuron.states
+
+
+@functools.cache
+def _feedback_neuron(key: str) -> Neuron:
+    neuron = NEURONS[key]
     function, parameters = neuron.function, neuron.parameters
 
     def step(x, *states, **coefficients):
@@ -177,12 +205,7 @@ def with_feedback(neuron: Neuron) -> Neuron:
 
     states = (*neuron.states, _OUT)
     _name_parameters(step, f"recurrent_{function.__name__}", (parameters.x, *states), (*neuron.coefficients, _WEIGHT))
-    made = _with_feedback[neuron.key] = Neuron(step, states)
-    return made
-
-
-# By the key of a neuron.
-_with_feedback: dict[str, Neuron] = {}
+    return Neuron(step, states)
 
 
 def _name_parameters(step: Callable, name: str, positional: Sequence[str], coefficients: Sequence[str]) -> None:
@@ -206,7 +229,7 @@ def _as_neuron(call: Layer) -> Call | None:
     others = {s.name: s.default for s in SETTINGS if s.name not in _FOLLOWED and not s.name.endswith(numbers)}
     if any(getattr(call, name) != default for name, default in others.items()):
         return None
-    neuron = _layer_neuron(
+    key, names, states = _of_layer(
         call.taps(FILTERS[0]), call.taps(FILTERS[1]), name_of(RESETS, call.reset) if call.has(MEMBRANE) else "",
         name_of(RESET_GRADS, call.reset_grad), list(SURROGATES)[call.surrogate], call.width,
     )  # fmt: skip
@@ -223,12 +246,12 @@ def _as_neuron(call: Layer) -> Call | None:
         tensor = getattr(call, name)
         given[name] = getattr(call, f"{name}_value") if tensor is None else tensor
     given |= {name: getattr(call, name) for name in ("v", "r") if getattr(call, name) is not None}
-    coefficients = [given[name] for name in neuron.coefficients]
+    coefficients = [given[name] for name in names]
     learns = torch.is_grad_enabled()
     return Call(
         call.current, [c if isinstance(c, Tensor) else None for c in coefficients],
-        [0.0 if isinstance(c, Tensor) else c for c in coefficients], [given.get(name) for name in neuron.states],
-        call.steps, neuron.key, call.smooth, True, call.checkpoint_every if learns else 0,
+        [0.0 if isinstance(c, Tensor) else c for c in coefficients], [given.get(name) for name in states],
+        call.steps, key, call.smooth, True, call.checkpoint_every if learns else 0,
     )  # fmt: skip
 
 
