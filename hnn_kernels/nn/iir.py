@@ -74,7 +74,7 @@ class IIR(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return the filtered ``x``; with ``return_state`` also the state with which a later call continues.
 
-        ``recurrence`` is what a :class:`Recurrent` passes.
+        ``recurrence`` is what a :class:`hnn_kernels.nn.Recurrent` passes.
         """
         y, new_state = iir(
             x, self.feedback, self.feedforward, state=state, return_state=return_state,

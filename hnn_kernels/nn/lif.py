@@ -165,7 +165,7 @@ class LIF(nn.Module):
         With ``return_state`` also return the state with which a later call continues. ``filters`` are the synapse and
         the axon of this call, in place of the layer's own. Where all neurons of a layer share an axon, it and the
         weights behind it can change places: this layer then sends its spikes, and the layer behind has that axon as its
-        synapse. ``recurrence`` is what a :class:`Recurrent` passes.
+        synapse. ``recurrence`` is what a :class:`hnn_kernels.nn.Recurrent` passes.
         """
         synapse, axon = (self.synapse, self.axon) if filters is None else filters
         out, new_state = lif(

@@ -78,7 +78,7 @@ class Neuron(nn.Module):
         """Return the output, or the outputs, of ``current``.
 
         With ``return_state`` also return the states with which a later call continues. ``recurrence`` is what a
-        :class:`Recurrent` passes.
+        :class:`hnn_kernels.nn.Recurrent` passes.
         """
         out, after = self.definition(
             current, state=state, steps=steps, smooth=self.smooth, return_state=return_state,
