@@ -10,7 +10,7 @@ from .functional import iir, lif
 from .graphs import Graphed, TrainingStep
 from .memory import PageFaultWarning, keep_what_is_freed
 from .products import spike_conv2d, spike_linear, spikes_can_gain
-from .state import LIFState
+from .state import LIFState, RecurrentState
 from .surrogates import SURROGATES
 from .version import __version__
 
@@ -22,6 +22,7 @@ __all__ = [
     "Graphed",
     "LIFState",
     "PageFaultWarning",
+    "RecurrentState",
     "ReferenceWarning",
     "TrainingStep",
     "__version__",

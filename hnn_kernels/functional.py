@@ -9,6 +9,7 @@ from torch import Tensor
 from . import _checks, _direct, _dispatch, reference
 from ._layer import FILTER_SIDES, FILTERS, NO_MEMBRANE, POTENTIALS, READOUTS, RESET_GRADS, RESETS, STATES, Layer
 from ._ops import autograd
+from ._recurrence import Recurrence
 from .filters import IIR
 from .state import LIFState, state_dtype
 from .surrogates import SURROGATES
@@ -266,8 +267,10 @@ def iir(
     return _iir_packer(layer)(_call(layer, backend))
 
 
-def _call(layer: Layer, backend: str | None) -> Sequence[Tensor]:
+def _call(layer: Layer, backend: str | Recurrence | None) -> Sequence[Tensor]:
     """Run a call; return its outputs in the order of ``layer.outputs()``."""
+    if isinstance(backend, Recurrence):
+        return backend.run(layer, _call)
     device = layer.current.device
     chosen = _dispatch.choose(device, backend)
     if chosen != "reference":

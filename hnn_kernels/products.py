@@ -139,15 +139,21 @@ def spikes_can_gain(weight: Tensor) -> bool:
     return density.conv2d_gains(weight.shape[1], weight.shape[0])
 
 
-def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int) -> None:
-    _checks.floating("input", input)
+def for_product(called: str, input: Tensor, weight: Tensor, bias: Tensor | None) -> list:
+    """Return the weight and the bias of a product with ``input``, checked, and as autocast gives them to it."""
+    _operands(input, weight, bias, 2, called)
+    return _autocast(weight, bias)
+
+
+def _operands(input: Tensor, weight: Tensor, bias: Tensor | None, axes: int, called: str = "input") -> None:
+    _checks.floating(called, input)
     autocast = _autocasts(input.device.type)
     given = [("weight", weight)] if bias is None else [("weight", weight), ("bias", bias)]
     for name, value in given:
         _checks.floating(name, value)
-        _checks.same_device(name, value, input.device, "input")
+        _checks.same_device(name, value, input.device, called)
         if not autocast:
-            _checks.same_dtype(name, value, "input", input)
+            _checks.same_dtype(name, value, called, input)
     if weight.dim() != axes:
         raise ValueError(f"weight must have {axes} axes; got shape {tuple(weight.shape)}")
 

@@ -1,7 +1,7 @@
 """The state that a layer carries from one call to the next, and its dtype."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,11 +40,36 @@ class LIFState(NamedTuple):
         return LIFState(function(self.v), function(self.r), synapse, axon)
 
 
-# The public name is what a file holds, and what torch.load finds without being told to trust it.
-LIFState.__module__ = "hnn_kernels"
-torch.serialization.add_safe_globals([LIFState])
-# torch.export.save writes the structure of a program's outputs by this name.
-torch.utils._pytree._register_namedtuple(LIFState, serialized_type_name="hnn_kernels.LIFState")
+class RecurrentState(NamedTuple):
+    """The state that a :class:`hnn_kernels.nn.Recurrent` carries from one call to the next.
+
+    ``out`` is the output of the last step, ``[B, *features]`` in the dtype of the current, and ``neurons`` the state of
+    the neurons: a :class:`LIFState`, the tensor of a filter, or the tuple of a neuron by definition.
+
+    ``torch.save`` keeps it, and ``torch.load`` reads it as it is, where ``hnn_kernels`` is imported.
+    """
+
+    out: Tensor
+    neurons: Any
+
+    def detach(self) -> "RecurrentState":
+        """The same numbers without their history, for backpropagation through time that is truncated here."""
+        return self._each(Tensor.detach)
+
+    def clone(self) -> "RecurrentState":
+        """A copy, through which gradients flow."""
+        return self._each(Tensor.clone)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "RecurrentState":
+        return torch.utils._pytree.tree_map_only(Tensor, function, self)
+
+
+for _state in (LIFState, RecurrentState):
+    # The public name is what a file holds, and what torch.load finds without being told to trust it.
+    _state.__module__ = "hnn_kernels"
+    torch.serialization.add_safe_globals([_state])
+    # torch.export.save writes the structure of a program's outputs by this name.
+    torch.utils._pytree._register_namedtuple(_state, serialized_type_name=f"hnn_kernels.{_state.__name__}")
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:

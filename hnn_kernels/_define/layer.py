@@ -2,18 +2,19 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _checks, _dispatch, _triton
+from .._recurrence import Recurrence
 from ..state import state_dtype
 from . import cpu as cpu  # it defines its operators
 from . import loop, operator
 from .call import NEURONS, Call
-from .trace import signature, trace
+from .trace import Step, signature, trace
 
 if _triton.import_error is None:
     from . import gpu as gpu
@@ -34,7 +35,7 @@ class Neuron:
         self.function = function
         self.parameters = signature(function, states, _OPTIONS)
         self.states, self.coefficients = self.parameters.states, self.parameters.coefficients
-        self.step = trace(function, self.parameters)
+        self.step: Step = trace(function, self.parameters)
         self.key = f"{function.__name__}-{self.step.digest()}"
         functools.update_wrapper(self, function)
         NEURONS[self.key] = self
@@ -86,16 +87,35 @@ class Neuron:
                 gradient.
         """
         call = self._checked(x, state, steps, smooth, return_state, checkpoint_every, coefficients)
-        chosen = _choose(x.device, backend)
-        if chosen == "reference":
-            _dispatch.warn_of_the_reference(x.device, backend, stacklevel=3)
-            results: Sequence[Tensor] = loop.run(self.function, self.parameters, call)
-        else:
-            results = operator.apply(call, chosen)
+        results = self._run(call, backend)
         count = len(self.step.outputs)
         trains = tuple(results[:count])
         after = tuple(results[count : count + len(self.states)]) if call.return_state else None
         return (trains[0] if count == 1 else trains), after
+
+    def with_defaults(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all coefficients in their order, with the defaults of those that are not given.
+
+        Raises:
+            TypeError: a coefficient that is not known, or one that is missing.
+        """
+        unknown = [name for name in coefficients if name not in self.coefficients]
+        if unknown:
+            raise TypeError(f"{self.function.__name__} has the coefficients {tuple(self.coefficients)}; got {unknown}")
+        found = self.coefficients | dict(coefficients)
+        for name, value in found.items():
+            if value is None:
+                raise TypeError(f"{self.function.__name__} needs its coefficient {name}: a float or a tensor")
+        return found
+
+    def _run(self, call: Call, backend: Any) -> Sequence[Tensor]:
+        if isinstance(backend, Recurrence):
+            return backend.run(call, self._run)
+        chosen = _choose(call.x.device, backend)
+        if chosen == "reference":
+            _dispatch.warn_of_the_reference(call.x.device, backend, stacklevel=4)
+            return loop.run(self.function, self.parameters, call)
+        return operator.apply(call, chosen)
 
     def _checked(self, x, state, steps, smooth, return_state, checkpoint_every, coefficients) -> Call:
         if steps is not None:
@@ -109,15 +129,9 @@ class Neuron:
         return_state = _checks.flag("return_state", return_state)
         if checkpoint_every is not None:
             checkpoint_every = _checks.positive_int("checkpoint_every", checkpoint_every)
-        unknown = [name for name in coefficients if name not in self.coefficients]
-        if unknown:
-            raise TypeError(f"{self.function.__name__} has the coefficients {tuple(self.coefficients)}; got {unknown}")
         tensors: list[Tensor | None] = []
         values: list[float] = []
-        for name, default in self.coefficients.items():
-            value = coefficients.get(name, default)
-            if value is None:
-                raise TypeError(f"{self.function.__name__} needs its coefficient {name}: a float or a tensor")
+        for name, value in self.with_defaults(coefficients).items():
             tensor = None
             if isinstance(value, Tensor):
                 _checks.coefficient(name, value, shape[1:], (x.dtype, dtype), device)

@@ -5,16 +5,23 @@ outlives every address.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
-from torch.nn import Parameter
 
 from .._ops import batching
-from .._ops.autograd import NO_FORWARD_MODE, Undifferentiable, apply_below, call_backward, save, transformed
+from .._ops.autograd import (
+    NO_FORWARD_MODE,
+    Undifferentiable,
+    apply_below,
+    as_in_memory,
+    call_backward,
+    save,
+    transformed,
+)
 from .._ops.layer import _coefficient, _to_position, present
 from .._ops.library import operators
 from .call import NEURONS, Call, allocate_gradients, allocate_outputs
@@ -23,7 +30,6 @@ _ARGUMENTS = (
     "Tensor x, Tensor?[] coefficients, float[] values, Tensor?[] states, SymInt? steps, str neuron, bool smooth, "
     "bool return_state, int checkpoint_every"
 )
-_is_mapped = torch._C._functorch.is_legacy_batchedtensor
 _NAMED = "hnn_kernels.neuron"
 forward_ops: dict[str, Callable] = {}
 backward_ops: dict[str, Callable] = {}
@@ -83,22 +89,10 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        direct = not torch.is_grad_enabled() and not transformed() and _plain(grads)
+        direct = not torch.is_grad_enabled() and not transformed() and as_in_memory(grads)
         return _gradients(ctx, grads, _runs if direct else None)
 
     jvp = Function.jvp
-
-
-def _plain(tensors: Iterable[Any]) -> bool:
-    """Tell if the tensors are what their memory holds.
-
-    A subclass, a tensor on "meta", one that the older vmap maps, and one that is negated when it is read are not.
-    """
-    return all(
-        t is None
-        or (type(t) in (Tensor, Parameter) and t.device.type != "meta" and not _is_mapped(t) and not t.is_neg())
-        for t in tensors
-    )
 
 
 def _spread(backend: str, call: Call) -> tuple[Any, ...]:
@@ -114,7 +108,7 @@ def _gathered(inputs: Sequence[Any]) -> tuple[str, Call]:
 
 def apply(call: Call, backend: str) -> Sequence[Tensor]:
     """Return the outputs of a call, differentiable by autograd, torch.func and torch.compile."""
-    if transformed() or not _plain((call.x, *call.coefficients, *call.states)):
+    if transformed() or not as_in_memory((call.x, *call.coefficients, *call.states)):
         return forward_ops[backend](*call)
     if not torch.is_grad_enabled():
         return _runs[backend][0](call)

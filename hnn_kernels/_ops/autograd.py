@@ -4,18 +4,20 @@ So an operator is differentiable by itself, as torch's own are: torch.func, torc
 programs call the operator. A plain call skips this detour through the dispatcher.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd.function import _SingleLevelFunction
+from torch.nn import Parameter
 
 from .._layer import INCOMING, KEPT, OUTPUTS, TENSORS, Layer
 from .layer import backward_ops, forward_ops
 from .library import operators
 
+_is_mapped = torch._C._functorch.is_legacy_batchedtensor
 _PLACES = {name: place for place, name in enumerate(OUTPUTS)}
 # The inputs of a Function: a layer's tensors, its settings, and the plan, (backend, names of the outputs that it has).
 _TENSORS = len(TENSORS)
@@ -124,6 +126,18 @@ def transformed() -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def as_in_memory(tensors: Iterable[Any]) -> bool:
+    """Tell if the tensors are what their memory holds.
+
+    A subclass, a tensor on "meta", one that the older vmap maps, and one that is negated when it is read are not.
+    """
+    return all(
+        t is None
+        or (type(t) in (Tensor, Parameter) and t.device.type != "meta" and not _is_mapped(t) and not t.is_neg())
+        for t in tensors
     )
 
 

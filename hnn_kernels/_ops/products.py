@@ -162,7 +162,8 @@ def _unpacked(bits: Tensor, length: int, like: Tensor) -> Tensor:
     return rows.view(*bits.shape[:-1], length)
 
 
-def _cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def cpu_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the product of a spike train, and the train as bits."""
     bits, count = _packed(input)
     features = input.shape[-1]
     rows = math.prod(input.shape[:-1])
@@ -183,6 +184,21 @@ def _cpu_linear_backward(grad_out: Tensor, bits: Tensor, features: int) -> Tenso
     if not density.sparse("spike_linear_backward", spikes, rows, features, grad_out.shape[-1], grad_out.dtype):
         return _linear_backward(grad_out, bits, features, _unpacked)
     return raw["sparse_linear_backward"](_flat(grad_out), _flat(bits), features)
+
+
+def weight_gradient(grad_out: Tensor, input: Tensor) -> Tensor:
+    """Return ``grad_out.T @ input`` of rows on a CPU: over the spikes alone where the input has few, and nothing else.
+
+    Args:
+        grad_out: ``[rows, out]``.
+        input: ``[rows, in]``, any values.
+    """
+    sizes = *input.shape, grad_out.shape[1], grad_out.dtype
+    if density.sparse("spike_linear_backward", 0, *sizes):
+        bits, count = raw["spike_pack"](input)
+        if density.sparse("spike_linear_backward", count, *sizes):
+            return raw["sparse_linear_backward"](grad_out, bits, input.shape[1])
+    return grad_out.t() @ input
 
 
 def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
@@ -233,7 +249,7 @@ _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("spike_linear_backward", "torch"): _linear_backward,
     ("spike_conv2d", "torch"): _conv2d,
     ("spike_conv2d_backward", "torch"): _conv2d_backward,
-    ("spike_linear", "cpu"): _cpu_linear,
+    ("spike_linear", "cpu"): cpu_linear,
     ("spike_linear_backward", "cpu"): _cpu_linear_backward,
     ("spike_conv2d", "cpu"): _cpu_conv2d,
     ("spike_conv2d_backward", "cpu"): _cpu_conv2d_backward,

@@ -6,6 +6,8 @@ They keep no state; state goes in and out on request.
 from .coding import Duplicate, Gaussian, Poisson
 from .iir import IIR
 from .lif import LIF
+from .neuron import Neuron
 from .products import SpikeConv2d, SpikeLinear
+from .recurrent import Recurrent
 
-__all__ = ["IIR", "LIF", "Duplicate", "Gaussian", "Poisson", "SpikeConv2d", "SpikeLinear"]
+__all__ = ["IIR", "LIF", "Duplicate", "Gaussian", "Neuron", "Poisson", "Recurrent", "SpikeConv2d", "SpikeLinear"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, filters
+from .._recurrence import Recurrence
 from ..functional import iir
 
 
@@ -64,12 +65,21 @@ class IIR(nn.Module):
         return filters.IIR(self.feedback, self.feedforward)
 
     def forward(
-        self, x: Tensor, *, state: Tensor | None = None, return_state: bool = False
+        self,
+        x: Tensor,
+        *,
+        state: Tensor | None = None,
+        return_state: bool = False,
+        recurrence: Recurrence | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the filtered ``x``; with ``return_state`` also the state with which a later call continues."""
+        """Return the filtered ``x``; with ``return_state`` also the state with which a later call continues.
+
+        ``recurrence`` is what a :class:`hnn_kernels.nn.Recurrent` passes.
+        """
         y, new_state = iir(
-            x, self.feedback, self.feedforward, state=state, return_state=return_state, backend=self.backend
-        )
+            x, self.feedback, self.feedforward, state=state, return_state=return_state,
+            backend=recurrence or self.backend,  # type: ignore[arg-type]
+        )  # fmt: skip
         return y if new_state is None else (y, new_state)
 
     def extra_repr(self) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import _checks, filters
 from .._layer import COEFFICIENTS, FILTERS, POTENTIALS, READOUTS, RESET_GRADS, RESETS
+from .._recurrence import Recurrence
 from ..functional import lif
 from ..state import LIFState
 from ..surrogates import SURROGATES
@@ -26,6 +27,30 @@ def _expand(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
     except RuntimeError:
         raise ValueError(f"{name} must broadcast to the shape {shape}; got shape {tuple(value.shape)}") from None
     return spread.clone()  # may not fit into memory, which torch says
+
+
+def hold(module: nn.Module, name: str, value: Any, learn: bool, shape: tuple[int, ...]) -> None:
+    """Let a module have a coefficient: as a parameter of a shape if it is learnt, as a buffer, or as a float."""
+    if isinstance(value, Tensor):
+        _checks.floating(name, value)
+        value = value.detach().clone()
+    else:
+        value = _checks.number(name, value)
+    if learn:
+        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        setattr(module, name, nn.Parameter(_expand(name, value, shape) if shape else value))
+    elif isinstance(value, Tensor):
+        module.register_buffer(name, value)
+    else:
+        setattr(module, name, value)
+
+
+def show(module: nn.Module, name: str) -> str:
+    """Return a coefficient of a module for its description."""
+    value = getattr(module, name)
+    if isinstance(value, Tensor):
+        return f"{name}={'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
+    return f"{name}={value:.4g}"
 
 
 class LIF(nn.Module):
@@ -122,18 +147,7 @@ class LIF(nn.Module):
             if value is None:
                 self.reset_decay = None
                 continue
-            if isinstance(value, Tensor):
-                _checks.floating(name, value)
-                value = value.detach().clone()
-            else:
-                value = _checks.number(name, value)
-            if name in learn:
-                value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-                setattr(self, name, nn.Parameter(_expand(name, value, shape) if shape else value))
-            elif isinstance(value, Tensor):
-                self.register_buffer(name, value)
-            else:
-                setattr(self, name, value)
+            hold(self, name, value, name in learn, shape)
         for name, given in zip(_FILTERS, (axon, synapse), strict=True):
             if isinstance(given, filters.IIR):
                 given = IIR(*given, learn=name in learn, shape=shape)
@@ -162,13 +176,14 @@ class LIF(nn.Module):
         state: LIFState | None = None,
         return_state: bool = False,
         filters: tuple[IIR | None, IIR | None] | None = None,
+        recurrence: Recurrence | None = None,
     ) -> Any:
         """Return the spike train of ``current`` (or its count, or the axon's output), and the potential if it is read.
 
         With ``return_state`` also return the state with which a later call continues. ``filters`` are the synapse and
         the axon of this call, in place of the layer's own. Where all neurons of a layer share an axon, it and the
         weights behind it can change places: this layer then sends its spikes, and the layer behind has that axon as its
-        synapse.
+        synapse. ``recurrence`` is what a :class:`hnn_kernels.nn.Recurrent` passes.
         """
         synapse, axon = (self.synapse, self.axon) if filters is None else filters
         out, new_state = lif(
@@ -178,20 +193,15 @@ class LIF(nn.Module):
             reset=self.reset, reset_potential=self.reset_potential, reset_grad=self.reset_grad,
             surrogate=self.surrogate, surrogate_scale=self.surrogate_scale, tie_fires=self.tie_fires,
             readout=self.readout, potential=self.potential, smooth=self.smooth, return_state=return_state,
-            checkpoint_every=self.checkpoint_every, backend=self.backend,
+            checkpoint_every=self.checkpoint_every,
+            backend=recurrence or self.backend,  # type: ignore[arg-type]
         )  # fmt: skip
         return out if new_state is None else (out, new_state)
 
     def extra_repr(self) -> str:
-        def show(name: str) -> str:
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                return f"{name}={'learnt' if isinstance(value, nn.Parameter) else 'fixed'}{tuple(value.shape)}"
-            return f"{name}={value:.4g}"
-
         absent = {"reset_decay"} if self.reset != "filter" else set()
         absent |= {"reset_potential"} if self.reset != "zero" else set()
-        shown = [show(name) for name in COEFFICIENTS if name not in absent]
+        shown = [show(self, name) for name in COEFFICIENTS if name not in absent]
         defaults = {
             "reset": "filter", "reset_grad": "full", "surrogate": "gaussian", "surrogate_scale": 1.0,
             "tie_fires": True, "readout": "spikes", "potential": "none",

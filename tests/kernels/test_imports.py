@@ -26,6 +26,7 @@ LAYERS = [
     ["reference"],
     ["_triton.*", "_extensions"],
     ["_dispatch", "_direct"],
+    ["_recurrence", "_layer_steps"],
     ["functional", "coding", "products", "_define.*"],
     ["nn.*", "neurons"],
     ["_generate.*", "__main__", ""],
