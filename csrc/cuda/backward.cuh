@@ -9,20 +9,21 @@ namespace HNN_NAMESPACE {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr int kLearntDepth = 0;
 #else
-constexpr int kLearntDepth = 2;
+constexpr int kLearntDepth = 1;
 #endif
 
 // Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
 // threads with several neurons each have enough loads in flight. A filter alone needs 80. The plain layer's 80
 // registers a thread let 768 threads run (128 registers and 512 threads in float64). Left alone, ptxas spills a few
 // bytes to need a little less, or takes 110 for a schedule that is of no use here. The other forms have 96, or 128
-// where a filter is learnt that needs them. In float64, and in the form for any filters, there is no real limit.
+// where they learn and need them: beside a filter, or where the potential is read. In float64, and in the form for any
+// filters, there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
 constexpr int kBackwardBlocks = kLanes > 1                          ? (Form::kReset == kNoMembrane ? 12 : 8)
                                 : kIsPlain<Form>                    ? (sizeof(IO) == 8 ? 8 : 12)
                                 : sizeof(IO) == 8 || Form::kGeneral ? 4
-                                : kLearns && !Form::kUsual && Form::kDepth > kLearntDepth ? 8
-                                                                                          : 10;
+                                : kLearns && !Form::kUsual && (Form::kReads || Form::kDepth > kLearntDepth) ? 8
+                                                                                                            : 10;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;

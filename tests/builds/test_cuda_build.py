@@ -27,9 +27,9 @@ if os.environ.get("HNN_EVERY_CASE", "").strip() == "1":
 # Registers per thread, by what of a layer is constant in the kernel. With 65536 on a multiprocessor, 48 let it hold 20
 # blocks of 64 threads of the forward kernel, 56 let it hold 18; 80 let it hold 12 of the backward kernel, and 96 let it
 # hold 10 (launch bounds): with 4 to 8 loads of each thread in flight, more than the latency of the memory asks for.
-# 128 for what learns the coefficients of a filter of three histories; before sm_90, where ptxas needs more, of any
-# filter. float64 is for proving: it may have all there are, and so may the general kernels, which keep their filters in
-# memory anyway and may spill, too.
+# 128 for what learns beside a filter of two histories or more (before sm_90, where ptxas needs more, of any), or where
+# the potential is read. float64 is for proving: it may have all there are, and so may the general kernels, which keep
+# their filters in memory anyway and may spill, too.
 BUDGET = {
     "forward": {
         "Plain": 48,
@@ -50,7 +50,7 @@ BUDGET = {
         "General": 255,
     },
 }
-LEARNT_FILTER = 128
+LEARNT = 128
 # Those of threads with several neurons, each load being of 64 bits: 64 let a multiprocessor hold 16 blocks, 80 let it
 # hold 12, 96 let it hold 10, and 128 let it hold 8.
 WIDE_BUDGET = {
@@ -100,8 +100,8 @@ class Kernel(NamedTuple):
             return 255
         if lanes != "1":
             return WIDE_BUDGET[direction, form][int(lanes)]
-        filters = form in ("OnlySynapse", "OnlyAxon") if int(architecture) < 90 else orders == "ILi2ELi1EE"
-        return LEARNT_FILTER if filters and "ELb1EEEv" in self.name else BUDGET[direction][form]
+        large = form in ("OnlySynapse", "OnlyAxon") and (int(architecture) < 90 or orders != "ILi1ELi0EE")
+        return LEARNT if (large or form == "ReadOut") and "ELb1EEEv" in self.name else BUDGET[direction][form]
 
 
 def absent(reason: str):

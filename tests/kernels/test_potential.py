@@ -98,7 +98,7 @@ def test_every_gradient(target, reset, reset_grad, potential, readout):
 
 
 @pytest.mark.parametrize("potential", READ)
-@pytest.mark.parametrize("kind", ["scalar", "neuron"])
+@pytest.mark.parametrize("kind", ["channel", "neuron"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("steps", [None, 6], ids=["train", "constant"])
 def test_gradients_of_the_potential_alone(target, potential, kind, dtype, steps):
