@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels import _extensions
 
-from ..core.layer import NO_PRODUCT, Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step
+from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step
 from ..core.operations import Dynamics
 
 
@@ -24,8 +24,8 @@ def usual_set() -> str:
     return _extensions.cpu.build_info()["instruction_set"]
 
 
-class Own:
-    """A backend of :func:`hnn_kernels.lif` and of products with spikes.
+class Layers:
+    """A backend of :func:`hnn_kernels.lif`.
 
     Args:
         backend: its name.
@@ -58,21 +58,6 @@ class Own:
         # On a GPU spikes may differ within ulps of the threshold: see "Numbers" in ARCHITECTURE.md.
         return Layer(run, wanted, learnt, exact=device.type == "cpu", step=step)
 
-    def product(self, weights: Weights, device: torch.device) -> Product:
-        choose = self._chooser(device)
-        if self.backend == "reference":
-            raise Unsupported("its product is torch's")
-        multiply = functools.partial(
-            hnn_kernels.spike_linear if isinstance(weights, nn.Linear) else hnn_kernels.spike_conv2d,
-            weight=weights.weight, bias=weights.bias, backend=self.backend,
-        )  # fmt: skip
-
-        def run(train: Tensor) -> Tensor:
-            choose()
-            return multiply(train)
-
-        return Product(run)
-
     def _chooser(self, device: torch.device) -> Callable[[], None]:
         """A function that takes the instruction set, to be called first.
 
@@ -98,7 +83,26 @@ class Own:
         return self.instruction_set or usual
 
 
-class BuiltIn(Own):
+class Own(Layers):
+    """A backend's layers, and its products with spikes."""
+
+    def product(self, weights: Weights, device: torch.device) -> Product:
+        choose = self._chooser(device)
+        if self.backend == "reference":
+            raise Unsupported("its product is torch's")
+        multiply = functools.partial(
+            hnn_kernels.spike_linear if isinstance(weights, nn.Linear) else hnn_kernels.spike_conv2d,
+            weight=weights.weight, bias=weights.bias, backend=self.backend,
+        )  # fmt: skip
+
+        def run(train: Tensor) -> Tensor:
+            choose()
+            return multiply(train)
+
+        return Product(run)
+
+
+class BuiltIn(Layers):
     """The hand-written kernel of the layer that others take by its definition."""
 
     def __init__(self, backend: str, instruction_set: str | None = None) -> None:
@@ -111,9 +115,6 @@ class BuiltIn(Own):
         if wanted.neuron != "lif":
             raise Unsupported("only the LIF has a hand-written kernel")
         return super().layer(Dynamics(), features, device, dtype)._replace(dynamics=wanted)
-
-    def product(self, weights: Weights, device: torch.device) -> Product:
-        raise Unsupported(NO_PRODUCT)
 
 
 PROVIDERS = (

@@ -90,7 +90,8 @@ def test_compile_with_constant_current_and_dynamic_steps(target):
 
 
 def test_compile_a_module_that_learns(target):
-    module = hnn_kernels.nn.LIF(learn=COEFFICIENTS, shape=(6,), backend=target.backend).to(target.device)
+    learn = ("decay", "reset_decay", "threshold")
+    module = hnn_kernels.nn.LIF(learn=learn, shape=(6,), backend=target.backend).to(target.device)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     current = numbers(target, 5, 4)[0]
     found = []

@@ -12,13 +12,13 @@ from torch import nn
 import hnn_kernels
 from hnn_kernels import IIR, LIFState
 from hnn_kernels import nn as hnn_nn
-from hnn_kernels._layer import COEFFICIENTS
 from hnn_kernels.nn import LIF, Duplicate
 from support.comparisons import equal_bits
 from support.layers import DTYPES, inputs
 from support.targets import dtype_id
 
 CURRENT = inputs((6, 2, 4, 3, 5))["current"]
+OF_A_FILTER = ("decay", "reset_decay", "threshold")
 
 
 def test_coefficients_that_do_not_fit_into_memory_are_not_called_ill_shaped():
@@ -90,7 +90,7 @@ def test_state_in_and_out():
 
 
 @pytest.mark.parametrize("shape", [(), (4, 1, 1), (4, 3, 5)], ids=["layer", "channel", "neuron"])
-@pytest.mark.parametrize("learn", [("decay",), ("reset_decay", "threshold"), COEFFICIENTS], ids="+".join)
+@pytest.mark.parametrize("learn", [("decay",), ("reset_decay", "threshold"), OF_A_FILTER], ids="+".join)
 def test_learning(shape, learn):
     layer = LIF(0.8, 0.6, 1.1, learn=learn, shape=shape)
     parameters = dict(layer.named_parameters())
@@ -119,6 +119,17 @@ def test_a_tensor_that_is_not_learnt_is_a_buffer():
     decay.zero_()
     equal_bits(layer(CURRENT), expected, "spikes after the caller's tensor changed")
     assert not layer(CURRENT).requires_grad
+
+
+def test_a_learnt_reset_potential():
+    layer = LIF(0.8, threshold=0.5, reset="zero", reset_potential=-0.25, learn=("reset_potential",), shape=(4, 1, 1))
+    assert {name: value.shape for name, value in layer.named_parameters()} == {"reset_potential": (4, 1, 1)}
+    expected, _ = hnn_kernels.lif(CURRENT, 0.8, None, 0.5, reset="zero", reset_potential=-0.25)
+    equal_bits(layer(CURRENT), expected, "spikes")
+    layer(CURRENT).sum().backward()
+    assert layer.reset_potential.grad.all()
+    with pytest.raises(ValueError, match="reset_potential must be 0, and not learnt, with reset='filter'"):
+        LIF(learn=("reset_potential",))
 
 
 def test_learning_from_a_tensor():
@@ -179,7 +190,7 @@ def test_default_dtype():
 def test_on_the_meta_device():
     """A module can be built on the meta device, without memory."""
     with torch.device("meta"):
-        layer = LIF(learn=COEFFICIENTS, shape=(5,))
+        layer = LIF(learn=OF_A_FILTER, shape=(5,))
         assert layer(torch.empty(6, 2, 5)).shape == (6, 2, 5)
     assert layer.decay.device.type == "meta"
 

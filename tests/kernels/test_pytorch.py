@@ -164,7 +164,7 @@ def test_no_host_sync_on_a_device(target):
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        out, state = run({**arguments, **{n: leaves[n] for n in COEFFICIENTS}}, target.backend)
+        out, state = run({**arguments, **{n: leaves[n] for n in COEFFICIENTS if n in leaves}}, target.backend)
         torch.autograd.grad(out.sum() + state.v.sum(), list(leaves.values()))
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -197,7 +197,8 @@ def test_cuda_graph(target):
 @pytest.mark.parametrize("wanted", TENSORS)
 def test_a_gradient_penalty_is_an_error(target, wanted):
     """The gradient depends on every input, so a penalty on it must not be dropped from the gradient in silence."""
-    arguments = inputs((4, 2, 3), device=target.device, kind="neuron", state=True, **BOTH_FILTERS)
+    reset = "zero" if wanted == "reset_potential" else "filter"
+    arguments = inputs((4, 2, 3), device=target.device, kind="neuron", state=True, reset=reset, **BOTH_FILTERS)
     leaf = tensors(arguments)[wanted].requires_grad_()
     out, _ = run(arguments, target.backend)
     loss = out.sum()
@@ -227,7 +228,8 @@ def test_forward_mode_is_an_error(target):
 @pytest.mark.parametrize("wanted", TENSORS)
 @pytest.mark.parametrize("checkpoint_every", [None, 2])
 def test_func_grad(target, wanted, checkpoint_every):
-    arguments = inputs((5, 2, 3, 4), device=target.device, kind="neuron", state=True, **BOTH_FILTERS)
+    reset = "zero" if wanted == "reset_potential" else "filter"
+    arguments = inputs((5, 2, 3, 4), device=target.device, kind="neuron", state=True, reset=reset, **BOTH_FILTERS)
     value = tensors(arguments)[wanted]
 
     def loss(value):
