@@ -96,7 +96,8 @@ class LayerFunction(_SingleLevelFunction):
 
     @staticmethod
     def backward(ctx, *grads):
-        tensors, kept = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
+        saved = ctx.saved_tensors  # once: checkpointing unpacks it once
+        tensors, kept = saved[:_TENSORS], saved[_TENSORS:]
         wanted = ctx.needs_input_grad[:_TENSORS]
         backend, names = ctx.plan
         return *gradients(backend, names, grads, kept, tensors, ctx.settings, wanted), None, None
