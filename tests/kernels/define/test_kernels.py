@@ -21,10 +21,9 @@ from support.defined import (
 )
 from support.layers import DTYPES
 from support.layouts import LAYOUTS, SHAPE
+from support.targets import NEEDS_CPU
 
-pytestmark = pytest.mark.skipif(
-    _extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}"
-)
+pytestmark = NEEDS_CPU
 
 
 def same(name: str, got: dict, expected: dict) -> None:

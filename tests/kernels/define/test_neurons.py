@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hnn_kernels import _extensions, neurons
+from hnn_kernels import neurons
 from hnn_kernels._define.layer import Neuron
 from support.defined import gradients, results
 from support.paths import ROOT
+from support.targets import NEEDS_CPU
 
 NAMES = neurons.__all__
 # Those whose spikes depend on functions that two libraries may round apart.
@@ -130,7 +131,7 @@ def test_spikes_are_those_of_the_equations(name):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
+@NEEDS_CPU
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_are_those_of_the_definition(name):
     layer, arguments = getattr(neurons, name), driven(name)
@@ -145,7 +146,7 @@ def test_kernels_are_those_of_the_definition(name):
             assert torch.equal(value, expected), what
 
 
-@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
+@NEEDS_CPU
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_those_of_the_loop(name):
     layer, arguments = getattr(neurons, name), driven(name, (12, 2, 9), torch.float64)
