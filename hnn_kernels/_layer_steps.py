@@ -8,13 +8,12 @@ from torch import Tensor
 
 from . import _direct, _dispatch, reference
 from ._layer import FORWARD_SCHEMA, INCOMING, SETTINGS, STATE_OPERANDS, TENSORS, Layer
-from ._ops import recurrent
+from ._ops import kinds, recurrent
 from ._ops.autograd import apply, transformed
 from ._ops.layer import _output_shape, backward_ops, forward_ops
-from .state import state_dtype
 
-# What a call reads out of its steps. A step has the defaults: its output and its state.
-_READ_OUTS = tuple(setting.name for setting in SETTINGS if setting.name in ("readout", "potential"))
+# The settings that say what a call reads out of its steps. A step has the defaults: its output and its state.
+_READ_OUTS = ("readout", "potential")
 _PLAIN = {setting.name: setting.default for setting in SETTINGS if setting.name in _READ_OUTS}
 _STEP = _PLAIN | {"steps": None, "return_state": True, "checkpoint_every": 0}
 # By key: the plans of steps.
@@ -27,7 +26,7 @@ def _below(operator: Callable, *arguments: Any) -> Sequence[Tensor]:
 
 
 class LayerSteps:
-    """The steps of the built-in layer (:class:`hnn_kernels._ops.recurrent.Steps`), by plans where a call may be direct.
+    """The steps of the built-in layer (:class:`hnn_kernels._ops.kinds.Steps`), by plans where a call may be direct.
 
     With gradients enabled, a step can be differentiated as a call of its own.
     """
@@ -52,17 +51,6 @@ class LayerSteps:
         aligned = current.device.type == "cpu" or self.call.shape.numel() % 16 == 0
         constant = not any(isinstance(setting, Tensor) for setting in self.settings)
         return aligned and constant and (backend, current.device.type) in _direct._HOSTS
-
-    def initial(self) -> list[Tensor]:
-        """Return the states before the first step."""
-        found = []
-        for place in self.places[1:]:
-            given = self.call[place]
-            if given is None:
-                current = self.call.current
-                given = current.new_zeros(_state_shape(self.call, place), dtype=state_dtype(current.dtype))
-            found.append(given.contiguous())
-        return found
 
     def _tensors(self, x: Tensor, states: Sequence[Tensor]) -> list[Any]:
         tensors = list(self.call[: len(TENSORS)])
@@ -154,7 +142,6 @@ class ReferenceSteps:
     def __init__(self, call: Layer):
         self.call = call._replace(**_STEP)
         self.states = [TENSORS[place] for place in _states(call)]
-        self.initial = LayerSteps(call, "reference").initial
 
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the output of a step, and the states after it."""
@@ -176,7 +163,7 @@ def _choose(call: Layer, backend: str | None) -> str:
     return chosen
 
 
-LAYER = recurrent.Kind(
+LAYER = kinds.Kind(
     name="lif",
     schema=FORWARD_SCHEMA[1 : FORWARD_SCHEMA.index(") ->")],
     call=Layer,

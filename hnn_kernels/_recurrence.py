@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ._ops import recurrent
+from ._ops import kinds, recurrent
 from .state import state_dtype
 
 
@@ -18,13 +18,13 @@ class InOneKernel(Protocol):
     """A recurrence that some neurons have in their own kernel."""
 
     def run(
-        self, kind: recurrent.Kind, call: Any, out: Tensor | None, backend: str | None
+        self, kind: kinds.Kind, call: Any, out: Tensor | None, backend: str | None
     ) -> tuple[Tensor, Sequence[Tensor]] | None:
         """Return the output of the last step and the outputs of a call; None where it has no kernel here."""
 
 
 class Recurrence:
-    """What makes a call recurrent.
+    """The recurrent part of a call.
 
     Args:
         weight: returns the recurrent part of a current, of the output one step earlier.
@@ -53,9 +53,9 @@ class Recurrence:
 
         ``run`` runs a call that is not recurrent, on the backend that is asked for.
         """
-        kind = recurrent.kinds[type(call)]
+        kind = kinds.kinds[type(call)]
         current, *others = kind.tensors(call)
-        length, shape = recurrent.size(kind, call)
+        length, shape = kinds.size(kind, call)
         dtype = state_dtype(current.dtype)
         if not length:
             self.last = current.new_zeros(shape, dtype=dtype) if self.out is None else self.out.clone()
@@ -77,15 +77,15 @@ class Recurrence:
         # Whatever else is read out is that of a layer whose current is the sum.
         return run(kind.with_tensors(call, [x, *others])._replace(steps=None), self.backend)
 
-    def _loop(self, kind: recurrent.Kind, call: Any, out: Tensor | None, backend: str) -> tuple[Tensor, Tensor, Any]:
+    def _loop(self, kind: kinds.Kind, call: Any, out: Tensor | None, backend: str) -> tuple[Tensor, Tensor, Any]:
         """Return the summed currents, the outputs, and the states after the last step."""
         current = kind.tensors(call)[0]
-        length, shape = recurrent.size(kind, call)
+        length, shape = kinds.size(kind, call)
         # unbind, not current[t]: the backward of an index fills a whole [T, ...] tensor for every step.
         currents = current.unbind(0) if call.steps is None else [current] * length
         last = current.new_zeros(shape) if out is None else out
         steps = kind.steps(call, backend)
-        states = steps.initial()
+        states: Sequence[Tensor] = kinds.initial_states(kind, call)
         xs, outs = [], []
         for own in currents:
             part = self.weight(last)

@@ -43,8 +43,9 @@ class LIFState(NamedTuple):
 class RecurrentState(NamedTuple):
     """The state that a :class:`hnn_kernels.nn.Recurrent` carries from one call to the next.
 
-    ``out`` is the output of the last step, ``[B, *features]`` in the dtype of the current, and ``neurons`` the state of
-    the neurons: a :class:`LIFState`, the tensor of a filter, or the tuple of a neuron by definition.
+    ``out`` is the output of the last step, ``[B, *features]`` in float32 (float64 for a float64 current), and
+    ``neurons`` the state of the neurons: a :class:`LIFState`, the tensor of a filter, or the tuple of a neuron by
+    definition.
 
     ``torch.save`` keeps it, and ``torch.load`` reads it as it is, where ``hnn_kernels`` is imported.
     """

@@ -114,8 +114,7 @@ class Neuron:
         chosen = _choose(call.x.device, backend)
         if chosen == "reference":
             _dispatch.warn_of_the_reference(call.x.device, backend, stacklevel=4)
-            return loop.run(self.function, self.parameters, call)
-        return operator.apply(call, chosen)
+        return run(call, chosen)
 
     def _checked(self, x, state, steps, smooth, return_state, checkpoint_every, coefficients) -> Call:
         if steps is not None:
@@ -158,6 +157,14 @@ _OPTIONS = tuple(name for name in inspect.signature(Neuron.__call__).parameters 
 
 def _kind(given: Any) -> str:
     return f"{len(given)} of them" if isinstance(given, tuple | list) else type(given).__name__
+
+
+def run(call: Call, backend: str) -> Sequence[Tensor]:
+    """Run a call on a backend that was chosen, differentiable where gradients are enabled."""
+    if backend != "reference":
+        return operator.apply(call, backend)
+    neuron = NEURONS[call.neuron]
+    return loop.run(neuron.function, neuron.parameters, call)
 
 
 def _choose(device: torch.device, backend: str | None) -> str:

@@ -19,6 +19,7 @@ from .._ops.autograd import (
     apply_below,
     as_in_memory,
     call_backward,
+    may_be_direct,
     save,
     transformed,
 )
@@ -89,8 +90,7 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        direct = not torch.is_grad_enabled() and not transformed() and as_in_memory(grads)
-        return _gradients(ctx, grads, _runs if direct else None)
+        return _gradients(ctx, grads, _runs if may_be_direct(grads) else None)
 
     jvp = Function.jvp
 

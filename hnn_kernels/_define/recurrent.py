@@ -25,15 +25,15 @@ from .._layer import (
     name_of,
 )
 from .._layer_steps import LAYER
-from .._ops import recurrent
+from .._ops import kinds, recurrent
 from ..reference import Filter
 from ..state import state_dtype
 from ..surrogates import SURROGATES
-from . import loop, operator
+from . import operator
 from .call import NEURONS, Call
 from .compiled import CompilerError, _compiler_of_the_machine
 from .fire import fire
-from .layer import Neuron, _choose
+from .layer import Neuron, _choose, run
 from .trace import returned
 
 # The names of the state and of the coefficient that a recurrent neuron has more.
@@ -41,22 +41,16 @@ _OUT, _WEIGHT = "sent_before", "recurrence"
 
 
 class NeuronSteps:
-    """The steps of a neuron by definition (:class:`hnn_kernels._ops.recurrent.Steps`). Its first output comes back."""
+    """The steps of a neuron by definition (:class:`hnn_kernels._ops.kinds.Steps`). Its first output comes back."""
 
     def __init__(self, call: Call, backend: str):
         self.call = call._replace(steps=None, return_state=True, checkpoint_every=0)
-        self.backend, self.shape = backend, call.shape()
+        self.backend = backend
         self.outputs = len(NEURONS[call.neuron].step.outputs)
-
-    def initial(self) -> list[Tensor]:
-        """Return the states before the first step."""
-        x = self.call.x
-        zeros = functools.partial(x.new_zeros, self.shape, dtype=state_dtype(x.dtype))
-        return [zeros() if state is None else state for state in self.call.states]
 
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the output of a step, and the states after it."""
-        results = _run(self.call._replace(x=x, states=list(states)), self.backend)
+        results = run(self.call._replace(x=x, states=list(states)), self.backend)
         return results[0], *results[self.outputs :]
 
     def backward(
@@ -82,14 +76,6 @@ class NeuronSteps:
         return [next(found) if needed else None for needed in wanted]
 
 
-def _run(call: Call, backend: str) -> Sequence[Tensor]:
-    """Run a call, differentiable where gradients are enabled."""
-    if backend != "reference":
-        return operator.apply(call, backend)
-    neuron = NEURONS[call.neuron]
-    return loop.run(neuron.function, neuron.parameters, call)
-
-
 def _with_tensors(call: Call, tensors: Sequence[Any]) -> Call:
     x, *rest = tensors
     count = len(call.coefficients)
@@ -103,7 +89,7 @@ def _chosen(device: torch.device, backend: str | None) -> str:
     return chosen
 
 
-DEFINED = recurrent.Kind(
+DEFINED = kinds.Kind(
     name="neuron",
     schema=operator._ARGUMENTS,
     call=Call,
@@ -131,7 +117,7 @@ class OneToOne:
         self.weight = weight
 
     def run(
-        self, kind: recurrent.Kind, call: Any, out: Tensor | None, backend: str | None
+        self, kind: kinds.Kind, call: Any, out: Tensor | None, backend: str | None
     ) -> tuple[Tensor, Sequence[Tensor]] | None:
         """Return the output of the last step and the outputs of a call; None where it has no kernel here."""
         chosen = _kernel(kind, call, backend)
@@ -141,7 +127,7 @@ class OneToOne:
         dtype = state_dtype(defined.x.dtype)
         tensor = self.weight.to(dtype) if isinstance(self.weight, Tensor) else None
         key, _, names = _with_feedback(defined.neuron)
-        results = _run(
+        results = run(
             defined._replace(
                 coefficients=[*defined.coefficients, tensor],
                 values=[*defined.values, 0.0 if isinstance(self.weight, Tensor) else self.weight],
@@ -156,7 +142,7 @@ class OneToOne:
         return last, [*trains, *(states if call.return_state else ())]
 
 
-def _kernel(kind: recurrent.Kind, call: Any, backend: str | None) -> str | None:
+def _kernel(kind: kinds.Kind, call: Any, backend: str | None) -> str | None:
     """Return the backend whose kernels a neuron by definition takes here, or the reference; None if there is none."""
     device = kind.tensors(call)[0].device
     if kind is not LAYER:
@@ -220,9 +206,9 @@ def _feedback_neuron(key: str) -> Neuron:
 
 def _name_parameters(step: Callable, name: str, positional: Sequence[str], coefficients: Sequence[str]) -> None:
     """Name a step that takes any arguments, and its parameters."""
-    kinds = inspect.Parameter
-    parameters = [kinds(one, kinds.POSITIONAL_OR_KEYWORD) for one in positional]
-    parameters += [kinds(one, kinds.KEYWORD_ONLY) for one in coefficients]
+    parameter = inspect.Parameter
+    parameters = [parameter(one, parameter.POSITIONAL_OR_KEYWORD) for one in positional]
+    parameters += [parameter(one, parameter.KEYWORD_ONLY) for one in coefficients]
     step.__name__ = step.__qualname__ = name
     step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
 

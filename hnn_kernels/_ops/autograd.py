@@ -142,6 +142,11 @@ def as_in_memory(tensors: Iterable[Any]) -> bool:
     )
 
 
+def may_be_direct(grads: Iterable[Any]) -> bool:
+    """Tell if a backward pass may run its kernels without the operators: no graph of it is recorded."""
+    return not torch.is_grad_enabled() and not transformed() and as_in_memory(grads)
+
+
 def apply(layer: Layer, backend: str) -> Sequence[Tensor]:
     """Return the outputs of a call, differentiable by autograd, torch.func and torch.compile."""
     if transformed():

@@ -10,7 +10,7 @@ One pair of operators serves all neurons of a kind (the built-in layer, neurons 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,60 +19,21 @@ from torch.nn import functional
 
 from ..state import state_dtype
 from . import density
-from .autograd import NO_FORWARD_MODE, Undifferentiable, apply_below, as_in_memory, call_backward, transformed
+from .autograd import (
+    NO_FORWARD_MODE,
+    Undifferentiable,
+    apply_below,
+    as_in_memory,
+    call_backward,
+    may_be_direct,
+    transformed,
+)
+from .kinds import Kind, initial_states, kinds, size
 from .layer import present
 from .library import operators
 from .products import cpu_linear, weight_gradient
 
 _NAMED = "hnn_kernels.nn.Recurrent"
-
-
-class Steps(Protocol):
-    """The steps of a call's neurons on a backend. The train of a step is ``[1, B, *features]``."""
-
-    def initial(self) -> list[Tensor]:
-        """Return the states before the first step: the call's, or zeros."""
-
-    def forward(self, x: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the output of a step, and the states after it."""
-
-    def backward(
-        self, x: Tensor, states: Sequence[Tensor], grad_out: Tensor, grad_states: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        """Return the gradients of the current of a step, and of the states before it."""
-
-    def learnt(
-        self, x: Tensor, grad_out: Tensor, grad_states: Sequence[Tensor], wanted: Sequence[bool]
-    ) -> Sequence[Tensor | None]:
-        """Return the gradients of the call's tensors that are wanted, from the currents of all steps."""
-
-
-class Kind(NamedTuple):
-    """A kind of neurons.
-
-    Attributes:
-        name: its name in those of the operators.
-        schema: the arguments of the operators that describe a call of such neurons.
-        call: the type of a call, a named tuple of these arguments.
-        tensors: returns a call's tensors, the current first.
-        with_tensors: returns a call with other tensors.
-        states: returns the places of the states among the tensors.
-        state_shapes: returns the shapes of the states.
-        steps: returns the steps of a call on a backend; those of the reference have no backward.
-        plain: tells if a call returns the output and the states of its steps, and nothing else.
-        choose: chooses the backend of a call from the one that is asked for.
-    """
-
-    name: str
-    schema: str
-    call: type
-    tensors: Callable[[Any], Sequence[Any]]
-    with_tensors: Callable[[Any, Sequence[Any]], Any]
-    states: Callable[[Any], Sequence[int]]
-    state_shapes: Callable[[Any], Sequence[Sequence[int]]]
-    steps: Callable[[Any, str], Any]
-    plain: Callable[[Any], bool]
-    choose: Callable[[Any, str | None], str]
 
 
 class Weights(NamedTuple):
@@ -91,18 +52,10 @@ class Weights(NamedTuple):
     spikes: bool
 
 
-# By the type of a call.
-kinds: dict[type, Kind] = {}
 _WEIGHTS = "Tensor weight, Tensor? bias, Tensor? out, bool spikes"
 # By the kind's name and the backend.
 forward_ops: dict[tuple[str, str], Callable] = {}
 backward_ops: dict[tuple[str, str], Callable] = {}
-
-
-def size(kind: Kind, call: Any) -> tuple[int, Sequence[int]]:
-    """Return the number of steps of a call, and the shape of a step."""
-    current = kind.tensors(call)[0]
-    return (current.shape[0], current.shape[1:]) if call.steps is None else (call.steps, current.shape)
 
 
 # -- the loops ---------------------------------------------------------------------------------------------------------
@@ -119,7 +72,7 @@ def _run(kind: Kind, backend: str, weights: Weights, call: Any) -> list[Tensor]:
     """Return the summed currents and the outputs, ``[T, B, *features]``, and the states after the last step."""
     weight, bias, out, spikes = weights
     steps = kind.steps(call, backend)
-    states: Sequence[Tensor] = steps.initial()
+    states: Sequence[Tensor] = initial_states(kind, call)
     current: Any = kind.tensors(call)[0]
     length, shape = size(kind, call)
     x = current.new_empty((length, *shape))
@@ -172,7 +125,7 @@ def _differentiate(
     outs: list[Tensor] = []  # the gradients of the outputs, the last one first
     own_out, own_x = (None if g is None else g.contiguous()[:, None].unbind(0) for g in (grad_out, grad_x))
     found = None
-    states: list[Sequence[Tensor]] = [steps.initial()]
+    states: list[Sequence[Tensor]] = [initial_states(kind, call)]
     for one in x[:-1, None].unbind(0):
         states.append(steps.forward(one, states[-1])[1:])
     for t in reversed(range(x.shape[0])):
@@ -223,7 +176,7 @@ def _of_weight(backend: str, of_x: Tensor, train: Tensor, weights: Weights) -> T
 
 
 class _Plan(NamedTuple):
-    """What a function needs beside tensors: the call is without its tensors."""
+    """The operands of a function that are no tensors. Its call is without its tensors."""
 
     kind: Kind
     backend: str
@@ -299,8 +252,7 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        direct = not torch.is_grad_enabled() and not transformed() and as_in_memory(grads)
-        return _gradients(ctx, grads, direct)
+        return _gradients(ctx, grads, may_be_direct(grads))
 
     jvp = Function.jvp
 

@@ -7,13 +7,12 @@ import time
 
 import pytest
 
-from hnn_kernels import _direct, _extensions
+from hnn_kernels import _direct
 from support import speed
 from support.paths import environment
+from support.targets import NEEDS_CPU
 
-pytestmark = pytest.mark.skipif(
-    _extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}"
-)
+pytestmark = NEEDS_CPU
 
 # On 2 cores with 10 to 12 processes at work, 18 runs were at most 1.22 times the saved ratios, measured so too.
 # The rest is for other processors of the same instruction set.

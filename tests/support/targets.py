@@ -4,7 +4,15 @@ import os
 import sys
 from typing import NamedTuple
 
+import pytest
 import torch
+
+from hnn_kernels import _extensions
+
+# Of tests whose kernels are those of the CPU.
+NEEDS_CPU = pytest.mark.skipif(
+    _extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}"
+)
 
 
 def emulated_device():

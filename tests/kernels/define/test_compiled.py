@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hnn_kernels import _extensions
 from hnn_kernels._define import compiled, cpp
 from support.defined import delay
 from support.paths import environment
+from support.targets import NEEDS_CPU
 
-pytestmark = pytest.mark.skipif(
-    _extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}"
-)
+pytestmark = NEEDS_CPU
 
 SOURCE = 'extern "C" __attribute__((visibility("default"))) int answer;\nint answer = 42;\n'
 

@@ -3,15 +3,13 @@
 import pytest
 import torch
 
-from hnn_kernels import _extensions
 from hnn_kernels._define.call import Call
 from hnn_kernels._define.operator import forward_ops
 from support.comparisons import close, equal_bits
 from support.defined import adaptive, gradients, inputs
+from support.targets import NEEDS_CPU
 
-pytestmark = pytest.mark.skipif(
-    _extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}"
-)
+pytestmark = NEEDS_CPU
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])

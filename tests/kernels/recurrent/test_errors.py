@@ -1,4 +1,4 @@
-"""What a recurrent layer refuses: the message names the argument, what was given, and what is allowed."""
+"""The errors of recurrent layers: the message names the argument, what was given, and what is allowed."""
 
 import pytest
 import torch

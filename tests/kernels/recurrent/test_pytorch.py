@@ -5,21 +5,20 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from hnn_kernels import _extensions
 from hnn_kernels._layer import Layer
 from hnn_kernels._ops.recurrent import forward_ops
 from hnn_kernels.nn import LIF, Recurrent
 from support.comparisons import equal_bits
 from support.recurrent import FEATURES, MODULES, NEURONS, current, gradients, layer, loop, tensors
+from support.targets import NEEDS_CPU
 
-CPU = pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
 SMOOTH = [(n, w) for n in NEURONS for w in ("matrix", "module", "vector")]
 SMOOTH += [("plif", "matrix"), ("two outputs", "matrix"), ("two outputs", "vector")]
 # Their gradient leaves out a part of the chain on purpose.
 EXACT = [(n, w) for n, w in SMOOTH if n not in ("one step", "subtract")]
 
 
-@CPU
+@NEEDS_CPU
 @pytest.mark.parametrize(("neuron", "weight"), EXACT)
 def test_the_gradient_is_the_derivative(neuron, weight):
     options = {} if neuron == "iir" else {"smooth": True}
@@ -57,7 +56,7 @@ def test_compiles_to_a_full_graph(neuron, weight):
         torch.testing.assert_close(gradient, expected[name], msg=name)
 
 
-@CPU
+@NEEDS_CPU
 def test_the_operators_are_sound():
     weight, bias, out = torch.randn(4, 4), torch.randn(4), torch.rand(3, 4)
     x = torch.randn(5, 3, 4)

@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from hnn_kernels import _extensions
 from hnn_kernels.nn import LIF, Recurrent, SpikeLinear
 from support.comparisons import as_good_as_the_loop, equal_bits
 from support.recurrent import DEFINED, MODULES, NEURONS, WEIGHTS, current, gradients, layer, loop, tensors
+from support.targets import NEEDS_CPU
 
 LAYERS = [(n, w) for n in NEURONS for w in WEIGHTS if w != "spikes" or n not in ("axon", "iir")]
 DEFINITIONS = [(n, w) for n in DEFINED for w in WEIGHTS]
-CPU = pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
 
 
 def hold(neuron: str, weight: str, backend: str, dtype: torch.dtype, device: str, exact: bool) -> None:
@@ -40,7 +39,7 @@ def test_a_layer_is_the_plain_loop(any_target, neuron, weight, dtype):
     hold(neuron, weight, any_target.backend, dtype, any_target.device, any_target.exact)
 
 
-@CPU
+@NEEDS_CPU
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize(("neuron", "weight"), DEFINITIONS)
 def test_a_neuron_by_definition_is_the_plain_loop(neuron, weight, backend):
@@ -92,7 +91,7 @@ def test_sixteen_bits(weight, dtype):
         torch.testing.assert_close(got, expected[name], rtol=tolerance, atol=tolerance * scale, msg=name)
 
 
-@CPU
+@NEEDS_CPU
 @pytest.mark.parametrize("features", [64, 200])
 @pytest.mark.parametrize("bias", [True, False])
 def test_few_spikes_of_many_neurons(features, bias):
