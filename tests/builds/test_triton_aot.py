@@ -26,6 +26,9 @@ FORWARD_REGISTERS = {
     "fp32 coefficients strided state": (48, None),
     "fp32 axon": (48, None),
     "fp32 axon learnt": (48, None),
+    "fp32 potential": (48, None),
+    "fp32 maximum alone": (40, None),
+    "fp32 zero": (48, None),
     "fp32 iir": (48, None),
     "fp64 iir": (64, None),
     "fp32 checkpoints": (48, None),
@@ -52,6 +55,10 @@ BACKWARD_REGISTERS = {
     # Segments of 8 steps: what went through a filter is kept beside the potential.
     "fp32 axon learnt": (96, None),
     "fp32 all learnt": (160, None),
+    "fp32 potential": (104, None),
+    "fp32 maximum alone": (80, None),
+    "fp32 zero": (96, None),
+    "fp32 zero learnt": (104, None),
     # Nothing is recomputed, and the input is not read.
     "fp32 iir": (64, None),
     "fp32 iir learnt": (80, None),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hnn_kernels import IIR, LIFState
-from hnn_kernels._layer import TENSORS
+from hnn_kernels._layer import FILTER_COEFFICIENTS, TENSORS
 from support.comparisons import equal_bits, hold_derivative, hold_forward, hold_gradients, same_spikes
 from support.layers import (
     DTYPES,
@@ -19,6 +19,7 @@ from support.layers import (
     in_pieces,
     inputs,
     replace,
+    reset_of,
     results,
     run,
     tensors,
@@ -120,7 +121,7 @@ def test_gradients_coming_in_through_one_result(target, through):
 @pytest.mark.parametrize("wanted", TENSORS)
 @pytest.mark.parametrize("kind", ["channel", "neuron"])
 def test_one_gradient_alone_is_the_one_among_all(target, wanted, kind):
-    arguments = layer("both", device=target.device, kind=kind)
+    arguments = layer("both", device=target.device, kind=kind, reset=reset_of(wanted))
     together = gradients(arguments, target.backend)
     equal_bits(gradients(arguments, target.backend, wanted=[wanted])[wanted], together[wanted], wanted)
 
@@ -317,7 +318,7 @@ def test_the_comparison_sees_a_wrong_coefficient(target):
     arguments = layer("both", (2, 2), dtype=torch.float64, device=target.device, kind="neuron")
     out, _ = run(arguments, target.backend)
     truth = gradients(arguments, target.backend)
-    for name in PARAMETERS[3:]:
+    for name in FILTER_COEFFICIENTS:
         for i in range(tensors(arguments)[name].shape[0]):
             changed = in_double(arguments)
             tensors(changed)[name][i] *= 1.001

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hnn_kernels._layer import RESET_GRADS
+from hnn_kernels._layer import COEFFICIENTS, RESET_GRADS
 from support.comparisons import equal_bits, hold_derivative, hold_gradients
-from support.layers import DTYPES, KINDS, LOW, THROUGH, gradients, inputs, replace, run, tensors
+from support.layers import DTYPES, KINDS, LOW, THROUGH, gradients, inputs, replace, reset_of, run, tensors
 from support.targets import dtype_id
 
 
@@ -37,11 +37,11 @@ def test_gradients_coming_in_through(target, through, reset_grad, readout):
     hold_gradients(target, arguments, through=through, reset_grad=reset_grad, readout=readout)
 
 
-@pytest.mark.parametrize("wanted", ["current", "decay", "reset_decay", "threshold", "v", "r"])
+@pytest.mark.parametrize("wanted", ["current", *COEFFICIENTS, "v", "r"])
 @pytest.mark.parametrize("kind", ["scalar", "channel", "neuron"])
 def test_one_gradient_alone_is_the_one_among_all(target, wanted, kind):
     """A gradient has the same bits, whichever others are asked for."""
-    arguments = inputs((7, 2, 3, 5), device=target.device, kind=kind, state=True)
+    arguments = inputs((7, 2, 3, 5), device=target.device, kind=kind, state=True, reset=reset_of(wanted))
     together = gradients(arguments, target.backend)
     alone = gradients(arguments, target.backend, wanted=[wanted])
     equal_bits(alone[wanted], together[wanted], wanted)

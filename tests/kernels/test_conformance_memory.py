@@ -6,7 +6,7 @@ import torch
 from hnn_kernels._layer import TENSORS
 from support.comparisons import equal_bits
 from support.guarded_memory import GuardedAllocations, call_below
-from support.layers import inputs, representable, results, run, tensors
+from support.layers import inputs, representable, reset_of, results, run, tensors
 from support.operators import call_raw, raw_arguments, saved_bytes
 from support.targets import dtype_id
 
@@ -54,8 +54,7 @@ def test_every_element_is_written_and_no_other(target, kind, shape, constant, co
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_only_the_gradient_that_is_needed_comes_back(target, name):
-    reset = "zero" if name == "reset_potential" else "filter"  # no layer has all
-    layer, incoming = raw_arguments((2, 5), device=target.device, synapse=(1, 1), axon=(2, 0), reset=reset)
+    layer, incoming = raw_arguments((2, 5), device=target.device, synapse=(1, 1), axon=(2, 0), reset=reset_of(name))
     there = [tensor for tensor in TENSORS if getattr(layer, tensor) is not None]
     _, everything = call_raw(target, layer, incoming)
     _, (alone,) = call_raw(target, layer, incoming, needs=1 << TENSORS.index(name))

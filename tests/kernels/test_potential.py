@@ -10,7 +10,7 @@ from hnn_kernels import IIR
 from hnn_kernels._layer import POTENTIALS, READOUTS, RESETS, Layer
 from hnn_kernels._ops.layer import forward_ops
 from hnn_kernels.nn import LIF
-from support.comparisons import as_good_as_the_loop, equal_bits, hold_derivative, hold_gradients
+from support.comparisons import as_good_as_the_loop, equal_bits, hold_derivative, hold_forward, hold_gradients
 from support.errors import refuses
 from support.layers import DTYPES, gradients, in_double, inputs, results, run
 from support.targets import dtype_id
@@ -25,20 +25,6 @@ TRAINS = {
     "none": [1.5, 1.25, 1.625, 0.8125, 2.40625, 1.703125],
 }
 OF_A_TRAIN = {"train": list, "last": lambda v: v[-1], "max": max, "mean": lambda v: sum(v) / len(v)}
-
-
-def hold(target, arguments, **options):
-    """Check all results of a call against the reference, bit for bit where the target is exact."""
-    got = results(*run(arguments, target.backend, **options))
-    expected = results(*run(arguments, "reference", **options))
-    assert got.keys() == expected.keys()
-    for name, value in got.items():
-        if target.exact and not (target.interpreted and value.dtype == torch.bfloat16):
-            equal_bits(value, expected[name], name)
-        else:
-            near = max(1e-5, torch.finfo(value.dtype).eps)
-            torch.testing.assert_close(value, expected[name], rtol=near, atol=near, msg=name)
-    return got
 
 
 @pytest.mark.parametrize("reset", TRAINS)
@@ -65,7 +51,7 @@ def test_example(any_target, reset, potential, dtype):
 def test_results(target, reset, potential, readout, dtype, steps):
     shape = (2, 3, 5) if steps else (9, 2, 3, 5)
     arguments = inputs(shape, dtype=dtype, device=target.device, kind="mixed", reset=reset, state=True, steps=steps)
-    got = hold(target, arguments, potential=potential, readout=readout)
+    got = results(*hold_forward(target, arguments, potential=potential, readout=readout))
     alone = results(*run(arguments, target.backend, readout="spikes" if readout == "none" else readout))
     for name in ("v", "r", *(["out"] if readout != "none" else [])):
         equal_bits(got[name], alone[name], name)
@@ -75,7 +61,7 @@ def test_results(target, reset, potential, readout, dtype, steps):
 @pytest.mark.parametrize("potential", READ)
 def test_numbers_of_steps(target, potential, steps):
     arguments = inputs((steps, 2, 7), device=target.device, kind="neuron", state=True)
-    hold(target, arguments, potential=potential, readout="none")
+    hold_forward(target, arguments, potential=potential, readout="none")
     hold_gradients(target, arguments, potential=potential)
 
 
@@ -83,7 +69,7 @@ def test_numbers_of_steps(target, potential, steps):
 @pytest.mark.parametrize("potential", ["train", "max"])
 def test_numbers_of_neurons(target, potential, neurons):
     arguments = inputs((4, 2, neurons), device=target.device, kind="neuron", state=True)
-    hold(target, arguments, potential=potential)
+    hold_forward(target, arguments, potential=potential)
     hold_gradients(target, arguments, potential=potential, seed=3)  # as in test_gradients_of_the_potential_alone
 
 
@@ -127,7 +113,7 @@ def test_smooth_mode_is_a_function_with_its_derivative(target, potential, reset,
 )
 def test_beside_filters(target, potential, filters):
     arguments = inputs((9, 2, 3, 5), device=target.device, kind="neuron", state=True, **filters)
-    hold(target, arguments, potential=potential)
+    hold_forward(target, arguments, potential=potential)
     hold_gradients(target, arguments, potential=potential)
 
 
@@ -149,7 +135,7 @@ def test_other_layouts(target, layout):
     }[layout]  # fmt: skip
     arguments = {"current": current, "steps": None, "decay": 0.9, "reset_decay": 0.5, "threshold": 0.7}
     for potential in READ:
-        hold(target, arguments, potential=potential)
+        hold_forward(target, arguments, potential=potential)
         got = gradients(arguments, target.backend, potential=potential)
         expected = gradients(arguments, "reference", potential=potential)
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
@@ -171,7 +157,7 @@ def test_a_current_that_is_not_finite(target, potential, value):
     arguments = inputs((6, 2, 40), device=target.device)
     arguments["current"][2, 1, 7] = value
     arguments["current"][0, 0, 39] = value
-    hold(target, arguments, potential=potential)
+    hold_forward(target, arguments, potential=potential)
 
 
 def test_all_steps_at_minus_infinity(any_target):

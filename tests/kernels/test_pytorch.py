@@ -11,7 +11,7 @@ import hnn_kernels
 from hnn_kernels._layer import COEFFICIENTS, TENSORS
 from hnn_kernels._ops.layer import backward_ops, forward_ops
 from support.comparisons import equal_bits
-from support.layers import DTYPES, everything, gradients, inputs, replace, results, run, tensors
+from support.layers import DTYPES, everything, gradients, inputs, replace, reset_of, results, run, tensors
 from support.operators import every_need, raw_arguments
 from support.targets import dtype_id
 
@@ -197,8 +197,9 @@ def test_cuda_graph(target):
 @pytest.mark.parametrize("wanted", TENSORS)
 def test_a_gradient_penalty_is_an_error(target, wanted):
     """The gradient depends on every input, so a penalty on it must not be dropped from the gradient in silence."""
-    reset = "zero" if wanted == "reset_potential" else "filter"
-    arguments = inputs((4, 2, 3), device=target.device, kind="neuron", state=True, reset=reset, **BOTH_FILTERS)
+    arguments = inputs(
+        (4, 2, 3), device=target.device, kind="neuron", state=True, reset=reset_of(wanted), **BOTH_FILTERS
+    )
     leaf = tensors(arguments)[wanted].requires_grad_()
     out, _ = run(arguments, target.backend)
     loss = out.sum()
@@ -228,8 +229,9 @@ def test_forward_mode_is_an_error(target):
 @pytest.mark.parametrize("wanted", TENSORS)
 @pytest.mark.parametrize("checkpoint_every", [None, 2])
 def test_func_grad(target, wanted, checkpoint_every):
-    reset = "zero" if wanted == "reset_potential" else "filter"
-    arguments = inputs((5, 2, 3, 4), device=target.device, kind="neuron", state=True, reset=reset, **BOTH_FILTERS)
+    arguments = inputs(
+        (5, 2, 3, 4), device=target.device, kind="neuron", state=True, reset=reset_of(wanted), **BOTH_FILTERS
+    )
     value = tensors(arguments)[wanted]
 
     def loss(value):

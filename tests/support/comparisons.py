@@ -91,17 +91,22 @@ def hold_state(target: Target, state: LIFState, expected: LIFState, same: Tensor
             same_numbers(target, got[..., same], want[..., same], f"state.{name} {what}")
 
 
-def hold_forward(target: Target, arguments: dict, **options) -> tuple[Tensor, LIFState]:
-    """Check the spikes, or the filtered train, and the state against the reference."""
-    out, state = run(arguments, target.backend, **options)
-    expected, expected_state = run(arguments, "reference", **options)
+def hold_forward(target: Target, arguments: dict, **options) -> tuple[Tensor | tuple[Tensor, Tensor], LIFState]:
+    """Check the spikes, or the filtered train, the potential and the state against the reference."""
+    returned = run(arguments, target.backend, **options)
+    got, expected = results(*returned), results(*run(arguments, "reference", **options))
+    assert got.keys() == expected.keys()
     if "decay" in arguments:
-        same = same_spikes(target, out, arguments, **options)
+        alone = options.get("readout") == "none"
+        of_spikes = {**options, "potential": "none", **({"readout": "spikes"} if alone else {})}
+        spikes = run(arguments, target.backend, **of_spikes)[0] if alone else got["out"]
+        same = same_spikes(target, spikes, arguments, **of_spikes)
     else:
-        same = torch.ones(expected.shape[1:], dtype=torch.bool, device=out.device)
-        same_numbers(target, out, expected, "y")
-    hold_state(target, state, expected_state, same)
-    return out, state
+        same = torch.ones(expected["out"].shape[1:], dtype=torch.bool, device=got["out"].device)
+        same_numbers(target, got["out"], expected["out"], "y")
+    for name in got.keys() - (() if options.get("readout") == "none" else {"out"}):
+        same_numbers(target, got[name][..., same], expected[name][..., same], name)
+    return returned
 
 
 def hold_smooth(target: Target, arguments: dict, **options) -> None:

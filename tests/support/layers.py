@@ -16,9 +16,15 @@ FILTERS = ("synapse", "axon")
 RESULTS = ("out", "potential", "v", "r", "synapse_state", "axon_state")
 WIDTHS = (0.05, 0.4, 3.0)  # of surrogates
 RESETS_AND_GRADS = [(r, g) for r in RESETS for g in RESET_GRADS if r == "filter" or g != "one_step"]
+RESET_OF = {"reset_decay": "filter", "reset_potential": "zero"}  # coefficients that one reset alone has
 PARAMETERS = (*COEFFICIENTS, *FILTER_COEFFICIENTS)
 KINDS = ("float", "scalar", "channel", "neuron", "mixed")
 THROUGH = [s for n in (1, 2, 3) for s in itertools.combinations(("out", "v", "r"), n)]
+
+
+def reset_of(name: str) -> str:
+    """The reset of a layer that has the tensor ``name``."""
+    return RESET_OF.get(name, "filter")
 
 
 def representable(value: float) -> float:

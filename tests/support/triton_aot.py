@@ -21,8 +21,22 @@ from triton.backends.compiler import GPUTarget
 import hnn_kernels._triton.coding as coding
 import hnn_kernels._triton.launch as launch
 from benchmarks.gpu.machine_code import disassemble, resources
-from hnn_kernels._layer import COEFFICIENTS, FILTER_COEFFICIENTS, NO_MEMBRANE, READOUTS, RESET_GRADS, TENSORS, Layer
+from hnn_kernels._layer import (
+    COEFFICIENTS,
+    FILTER_COEFFICIENTS,
+    INCOMING,
+    KEPT,
+    NO_MEMBRANE,
+    OUTPUTS,
+    POTENTIALS,
+    READOUTS,
+    RESET_GRADS,
+    RESETS,
+    TENSORS,
+    Layer,
+)
 from hnn_kernels._ops.layer import allocate_outputs
+from support.layers import RESET_OF
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Two dims that do not merge, and a size that no vector width divides.
@@ -37,12 +51,15 @@ FORWARD = {
     "bf16": ("bf16", LONG, {}),
     "fp16": ("fp16", LONG, {}),
     "fp32 constant": ("fp32", LONG, {"constant": True}),
-    "fp32 count": ("fp32", LONG, {"count": True}),
-    "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
+    "fp32 count": ("fp32", LONG, {"readout": "count"}),
+    "bf16 constant count": ("bf16", LONG, {"constant": True, "readout": "count"}),
     "fp32 smooth": ("fp32", LONG, {"smooth": True}),
     "fp32 coefficients strided state": ("fp32", LONG, {"coefficients": True, "strided": True, "state": True}),
     "fp32 axon": ("fp32", LONG, {"axon": (2, 0)}),
     "fp32 axon learnt": ("fp32", LONG, {"axon": (2, 0), "learnt": True}),
+    "fp32 potential": ("fp32", LONG, {"potential": "train"}),
+    "fp32 maximum alone": ("fp32", LONG, {"potential": "max", "readout": "none"}),
+    "fp32 zero": ("fp32", LONG, {"reset": RESETS["zero"]}),
     "fp32 iir": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
     "fp64 iir": ("fp64", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
     "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
@@ -57,8 +74,8 @@ BACKWARD = {
     "fp32 one_step T=8": ("fp32", 8, {"reset_grad": "one_step"}),
     "fp32 detach T=8": ("fp32", 8, {"reset_grad": "detach"}),
     "fp32 constant": ("fp32", LONG, {"constant": True}),
-    "fp32 count": ("fp32", LONG, {"count": True}),
-    "bf16 constant count": ("bf16", LONG, {"constant": True, "count": True}),
+    "fp32 count": ("fp32", LONG, {"readout": "count"}),
+    "bf16 constant count": ("bf16", LONG, {"constant": True, "readout": "count"}),
     "fp32 smooth": ("fp32", LONG, {"smooth": True}),
     "fp32 decay": ("fp32", LONG, {"coefficients": True, "needs": ["decay"]}),
     "fp32 coefficients": ("fp32", LONG, {"coefficients": True, "needs": COEFFICIENTS}),
@@ -71,6 +88,12 @@ BACKWARD = {
     "fp32 all learnt": (
         "fp32", LONG,
         {"synapse": (2, 1), "axon": (2, 0), "learnt": True, "coefficients": True, "needs": COEFFICIENTS},
+    ),
+    "fp32 potential": ("fp32", LONG, {"potential": "train"}),
+    "fp32 maximum alone": ("fp32", LONG, {"potential": "max", "readout": "none"}),
+    "fp32 zero": ("fp32", LONG, {"reset": RESETS["zero"]}),
+    "fp32 zero learnt": (
+        "fp32", LONG, {"reset": RESETS["zero"], "coefficients": True, "needs": COEFFICIENTS, "state": True}
     ),
     "fp32 iir": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0)}),
     "fp32 iir learnt": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0), "learnt": True}),
@@ -126,21 +149,23 @@ def compiled(
     """The kernel that ``launch.forward`` or ``launch.backward`` would start for a call with these options."""
     kind = DTYPES[dtype]
     state_kind = torch.float64 if kind == torch.float64 else torch.float32
-    constant, count = options.get("constant", False), options.get("count", False)
+    constant, count = options.get("constant", False), options.get("readout") == "count"
     shape = (batch, *SHAPE[1:])
     current = torch.zeros(shape if constant else (steps, *shape), dtype=kind)
     grad_out = torch.zeros(shape if count else (steps, *shape), dtype=kind)
     if options.get("strided"):
         current, grad_out = (torch.cat([t, t], -1)[..., : shape[-1]] for t in (current, grad_out))
+    reset, readout = options.get("reset", RESETS["filter"]), options.get("readout", "spikes")
     values = {
         "current": current, "steps": steps if constant else None, "width": 0.4, "surrogate": 0,
-        "readout": READOUTS["count" if count else "spikes"],
-        "smooth": options.get("smooth", False), "return_state": True, "reset": options.get("reset", 0),
+        "readout": READOUTS[readout], "potential": POTENTIALS[options.get("potential", "none")],
+        "smooth": options.get("smooth", False), "return_state": True, "reset": reset,
         "reset_grad": RESET_GRADS[options.get("reset_grad", "full")], "checkpoint_every": options.get("every", 0),
     }  # fmt: skip
+    coefficients = [name for name in COEFFICIENTS if name not in RESET_OF or RESETS[RESET_OF[name]] == reset]
     values |= {f"{name}_value": value for name in COEFFICIENTS}
     if options.get("coefficients"):
-        values |= dict.fromkeys(COEFFICIENTS, torch.zeros(shape[1], 1, dtype=state_kind))
+        values |= dict.fromkeys(coefficients, torch.zeros(shape[1], 1, dtype=state_kind))
     if options.get("state"):
         values |= {name: torch.zeros(shape, dtype=state_kind) for name in "vr"}
     for name in ("synapse", "axon"):
@@ -154,12 +179,15 @@ def compiled(
         if direction == "forward":
             launch.forward(*layer)
         else:
-            needed = set(options.get("needs", ()))
+            needed = {name for name in options.get("needs", ()) if getattr(layer, name) is not None}
             needed |= {"current"} | {name for name in FILTER_COEFFICIENTS if getattr(layer, name) is not None}
             needed |= {"v", "r"} if options.get("state") else set()
             needs = sum(1 << i for i, name in enumerate(TENSORS) if name in needed)
-            checkpoints = allocate_outputs(layer)[-1]
-            launch.backward(grad_out, layer.v, layer.r, None, None, checkpoints, *layer, needs)
+            kept = dict(zip(OUTPUTS, allocate_outputs(layer), strict=True))
+            incoming = dict.fromkeys(INCOMING) | {name: kept[name] for name in KEPT}
+            incoming |= {"grad_out": None if readout == "none" else grad_out, "grad_v": layer.v, "grad_r": layer.r}
+            incoming["grad_potential"] = kept["potential"]
+            launch.backward(*incoming.values(), *layer, needs)
     except Compiled as kernel:
         return kernel.args[0]
     raise AssertionError("nothing was launched")
