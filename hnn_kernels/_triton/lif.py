@@ -33,6 +33,7 @@ from .memory import (
     restore_state,
     save_state,
     store_blocks,
+    store_slots,
     zeros,
 )
 
@@ -337,14 +338,14 @@ def lif_backward_kernel(
     if gradients.r is not None:
         tl.store(gradients.r + kept, carried_r, mask=mask)
     if gradients.synapse_feedback is not None:
-        store_blocks(gradients.synapse_feedback + kept, total_synapse_a, M, mask)
+        store_slots(gradients.synapse_feedback + kept, total_synapse_a, M, mask)
     if gradients.synapse_feedforward is not None:
-        store_blocks(gradients.synapse_feedforward + kept, total_synapse_b, M, mask)
+        store_slots(gradients.synapse_feedforward + kept, total_synapse_b, M, mask)
     if gradients.synapse_state is not None:
         store_blocks(gradients.synapse_state + kept, carried_synapse, M, mask)
     if gradients.axon_feedback is not None:
-        store_blocks(gradients.axon_feedback + kept, total_axon_a, M, mask)
+        store_slots(gradients.axon_feedback + kept, total_axon_a, M, mask)
     if gradients.axon_feedforward is not None:
-        store_blocks(gradients.axon_feedforward + kept, total_axon_b, M, mask)
+        store_slots(gradients.axon_feedforward + kept, total_axon_b, M, mask)
     if gradients.axon_state is not None:
         store_blocks(gradients.axon_state + kept, carried_axon, M, mask)

@@ -9,6 +9,10 @@ import triton.language as tl
 
 from .formula import COEFFICIENTS, FIRST_COEFFICIENT, FIRST_STATE, STATES, scalar
 
+# Elements, of 4 or 8 bytes: the portions in which a gradient per neuron takes memory, so that the next is aligned.
+SLOT_PORTION = 4
+_PORTION = tl.constexpr(SLOT_PORTION)
+
 
 @triton.jit
 def plain(number):
@@ -116,6 +120,12 @@ def store_blocks(pointer, blocks, M, mask):  # noqa: N803
     for i in tl.static_range(len(blocks)):
         tl.store(pointer, blocks[i], mask=mask)
         pointer += M
+
+
+@triton.jit
+def store_slots(pointer, blocks, M, mask):  # noqa: N803
+    """Store the gradients of a filter's coefficients per neuron, as ``sums.slot_step`` places them."""
+    store_blocks(pointer, blocks, tl.cdiv(M, _PORTION) * _PORTION, mask)
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from .._layer import FILTER_COEFFICIENTS, Layer
 from ..state import state_dtype
 from .call import Call
 from .layout import collapse, opaque
-from .memory import offset_of, plain
+from .memory import SLOT_PORTION, offset_of, plain
 
 # The numbers that a program takes at once, 16 for each thread of four warps, and those of them that belong to
 # neighbouring results, where results are neighbours.
@@ -59,11 +59,16 @@ def add_up_kernel(
         before = last
 
 
+def slot_step(neurons: int) -> int:
+    """Return the elements from a slot to the next. All are aligned, so another batch needs no other compilation."""
+    return triton.cdiv(neurons, SLOT_PORTION) * SLOT_PORTION
+
+
 class Sums(NamedTuple):
     """The sums of a backward call.
 
     Attributes:
-        partials: the gradients per neuron, ``[slots, B, *features]``.
+        partials: the gradients per neuron, ``[slots, B, *features]``, slots being :func:`slot_step` elements apart.
         views: those of each coefficient.
         parts: those of each shape.
         scratch: what stands between two launches.
@@ -88,7 +93,9 @@ class Sums(NamedTuple):
             own = tuple(gradient.shape[name in FILTER_COEFFICIENTS :])
             groups.setdefault((1,) * (len(shape) - len(own)) + own, []).append(name)
         taps = {name: gradients[name].shape[0] if name in FILTER_COEFFICIENTS else 1 for name in gradients}
-        partials = layer.current.new_empty((sum(taps.values()), *shape), dtype=state_dtype(layer.current.dtype))
+        count, neurons = sum(taps.values()), math.prod(shape)
+        slots = layer.current.new_empty((count, slot_step(neurons)), dtype=state_dtype(layer.current.dtype))
+        partials = slots[:, :neurons].view(count, *shape)
         found = cls(partials, {}, [], [], [])
         first = 0
         for own, names in groups.items():
