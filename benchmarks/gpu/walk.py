@@ -14,15 +14,16 @@ from .whole_numbers import OPERATIONS, Constants, Registers, is_predicate, split
 
 # The address of the parameters in the constant bank, by compute capability.
 PARAMETERS = {80: 0x160, 90: 0x210, 100: 0x380}
-# In clocks, from https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015, but for the memory: its latency under
-# load is assumed, 700 ns at 1.755 GHz.
+# In clocks, from https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015, but for the memory and the L2 cache:
+# their latencies under load are assumed, 700 ns and 170 ns at 1.755 GHz.
 MEMORY_LATENCY = 1228
+CACHE_LATENCY = 300
 _LATENCY = {"LDG": MEMORY_LATENCY, "LDS": 30, "LDC": 30, "ULDC": 30, "S2R": 30, "S2UR": 30, "MUFU": 20, "F2F": 20}
 _OTHER_LATENCY = 4
 _BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
 _ACCESSES = ("LDG", "STG", "LDS", "STS", "LDL", "STL")
 # What has no result.
-_SILENT = ("NOP", "BSSY", "BSYNC", "WARPSYNC", "STG", "STS", "STL", "DEPBAR", "BAR")
+_SILENT = ("NOP", "CCTL", "BSSY", "BSYNC", "WARPSYNC", "STG", "STS", "STL", "DEPBAR", "BAR")
 _LIMIT = 10**6
 
 
@@ -32,7 +33,8 @@ class Walked(NamedTuple):
     Attributes:
         instructions: those that were issued for it, also where their guard was false.
         bytes: the bytes that it accessed, by opcode: LDG, STG, LDS, STS, LDL, STL.
-        clocks: the time that it takes alone, with every load of global memory as late as under load.
+        clocks: the time that it takes alone, with every load of global memory as late as under load. Behind a prefetch
+            (CCTL) the loads are taken to be of what was asked for, up to the next one.
     """
 
     instructions: int
@@ -61,6 +63,7 @@ class _Clock:
 
     def __init__(self):
         self.now = 0
+        self.arrives = 0  # in the L2 cache, what was asked for
         self.ready: defaultdict[str, int] = defaultdict(int)
 
     def issue(self, here: Instruction, operands: list[str]) -> None:
@@ -69,6 +72,10 @@ class _Clock:
         sources += [operand.lstrip("!") for operand in operands[1:] if is_predicate(operand)]
         self.now = 1 + max([self.now, self.ready[here.guard.lstrip("!")], *(self.ready[one] for one in sources)])
         done = self.now + _LATENCY.get(here.name, _OTHER_LATENCY)
+        if here.name == "CCTL":
+            self.arrives = self.now + MEMORY_LATENCY
+        elif here.name == "LDG" and self.arrives:
+            done = max(self.now + CACHE_LATENCY, self.arrives)
         for one in result:
             match = re.fullmatch(r"(U?R)(\d+)", one)
             if match:

@@ -96,8 +96,10 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         if constexpr (Form::kReads) at_grad.grad_potential += index * call.grad_potential.stride[axis];
         at_grad.grad_current += index * call.grad_current.stride[axis];
       });
-  Reader<IO, kLanes, 1, !Form::kGeneral> current(call.current, at.current);
-  Reader<IO, kLanes, -1, !Form::kGeneral> grad_out(call.grad_out, at_grad.grad_out);
+  // Threads with several neurons have enough loads in flight, unless what learns leaves room for few of them.
+  constexpr bool kAsks = !Form::kGeneral && (kLanes == 1 || kLearns);
+  Reader<IO, kLanes, 1, !Form::kGeneral, kAsks> current(call.current, at.current);
+  Reader<IO, kLanes, -1, !Form::kGeneral, kAsks> grad_out(call.grad_out, at_grad.grad_out);
   Writer<IO, kLanes, -1> grad_current(call.grad_current, at_grad.grad_current);
   GivenTo<IO, V, Form::kReads> grad_potential(call, at_grad.grad_potential, at.dense);
   Layer<V, Form, kLearns> layer(call, at, n, m);

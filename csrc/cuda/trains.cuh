@@ -90,6 +90,8 @@ struct Packed<IO, 4> {
 
 // -- trains -----------------------------------------------------------------------------------------------------------
 
+constexpr int kSectorBytes = 32;  // of the L2 cache, what a request to the memory fetches
+
 // Goes through a train step by step. Where a thread has several neurons, the host has checked that 32 bits hold the
 // bytes from one step to the next. Then an address takes one instruction, a multiply-add by a factor of 1 that the
 // compiler does not know.
@@ -101,7 +103,8 @@ class Walk {
         at_(data_),
         step_(static_cast<Step>(sign * train.step * bytes)),
         one_(train.one) {}
-  HNN_INLINE void start(int t, int sign) { at_ = data_ + t * sign * static_cast<int64_t>(step_); }
+  HNN_INLINE char* at(int t, int sign) const { return data_ + t * sign * static_cast<int64_t>(step_); }
+  HNN_INLINE void start(int t, int sign) { at_ = at(t, sign); }
   HNN_INLINE Bits* here() const {
 #ifdef __CUDA_ARCH__
     __builtin_assume(__isGlobal(at_));  // what the assembly below hides
@@ -130,7 +133,10 @@ class Walk {
 // two of which are on their way or in use, so that the next is loaded into the registers that the last one leaves. The
 // code that uses them is compiled once for each step of two groups (kUnroll), or, where that would be too much code,
 // once for all.
-template <class IO, int kLanes, int kSign, bool kUnroll>
+//
+// Where two groups of every thread on a multiprocessor are fewer bytes than the memory's latency asks for (kAsks), a
+// warp first asks for all of the steps at once. They come as far as the L2 cache, which takes no register.
+template <class IO, int kLanes, int kSign, bool kUnroll, bool kAsks = false>
 class Reader {
   using Pack = Packed<IO, kLanes>;
   using Bits = typename Pack::Bits;
@@ -148,6 +154,7 @@ class Reader {
     walk_.start(t, kSign);
     left_ = count;
     unread_ = varies_ ? count : 0;
+    if constexpr (kAsks) ask(t, unread_);
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) first_[i] = second_[i] = value_;
     load(first_);
@@ -207,6 +214,17 @@ class Reader {
     const Bits x = __ldg(walk_.here());
     walk_.next();
     return x;
+  }
+  // The neighbours whose elements share a sector of the cache, where they lie together, take turns in time: each asks
+  // for its own element's sector.
+  HNN_INLINE void ask(int t, int count) {
+#ifdef __CUDA_ARCH__
+    constexpr int kTurns = kSectorBytes / sizeof(Bits);
+#pragma unroll 1
+    for (int i = threadIdx.x % kTurns; i < count; i += kTurns) {
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(walk_.at(t + kSign * i, kSign)));
+    }
+#endif
   }
 
   Walk<kLanes, Bits> walk_;

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from benchmarks.gpu.machine_code import _parse
-from benchmarks.gpu.walk import MEMORY_LATENCY, UnknownError, walk
+from benchmarks.gpu.walk import CACHE_LATENCY, MEMORY_LATENCY, UnknownError, walk
 
 LOOP = """
         /*0000*/                   LDC R0, c[0x0][0x210] ;
@@ -16,6 +16,8 @@ LOOP = """
         /*0050*/               @P0 BRA 0x10 ;
         /*0060*/                   EXIT ;
 """
+# All loads are asked for at first.
+ASKED = "        /*0008*/                   CCTL.E.PF2 [R6] ;" + LOOP
 # A 64-bit comparison of 2^32 - 1 + 1 with the parameter, by a carry.
 CARRY = """
         /*0000*/                   MOV R0, 0xffffffff ;
@@ -44,6 +46,12 @@ def test_a_loop_is_walked_as_often_as_its_parameter_says(turns):
     assert walked.bytes == {"LDG": 8 * turns, "STG": 4 * turns}
     # Every store waits for its load.
     assert turns * MEMORY_LATENCY < walked.clocks < turns * (MEMORY_LATENCY + 50) + 50
+
+
+def test_what_was_asked_for_comes_from_the_cache():
+    first, fourth = (walk(_parse(ASKED), struct.pack("<i", turns), 90, 64).clocks for turns in (1, 4))
+    assert MEMORY_LATENCY < first < MEMORY_LATENCY + 50
+    assert 3 * CACHE_LATENCY < fourth - first < 3 * (CACHE_LATENCY + 50)
 
 
 @pytest.mark.parametrize(("limit", "instructions"), [(1 << 32, 7), ((1 << 32) + 1, 9), (1, 7)])

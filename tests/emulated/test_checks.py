@@ -13,6 +13,7 @@ SHARED = "shl.b32 %r2, %r1, 2; st.shared.b32 [%r2], %r0; "
 NEIGHBOUR = "xor.b32 %r3, %r2, 4; "
 RIGHT = {
     "its own element": "ld.global.b32 %r2, [%d0]; st.global.b32 [%d1], %r2;",
+    "a prefetch of its own element": "prefetch.global.L2 [%d0]; st.global.b32 [%d1], %r0;",
     "a vector": "and.b32 %r2, %r0, 1; setp.eq.u32 %p0, %r2, 1; @%p0 bra end;"
     "ld.global.v2.b32 {%r2, %r3}, [%d0]; st.global.v2.b32 [%d1], {%r2, %r3}; end:",
     "read by all, written by none": "ld.param.u64 %d3, [a0]; ld.global.nc.b32 %r2, [%d3];",
@@ -27,6 +28,7 @@ WRONG = {
     "a load behind the end": ("ld.global.b32 %r2, [%d0+4];", "out of bounds.*1 of 64 threads"),
     "a store behind the end": ("st.global.b32 [%d1+4], %r0;", "out of bounds"),
     "a load before the start": ("ld.global.b32 %r2, [%d0+-4];", "out of bounds"),
+    "a prefetch behind the end": ("prefetch.global.L2 [%d0+4];", "out of bounds"),
     "a misaligned load": ("ld.global.b32 %r2, [%d0+2];", "misaligned"),
     "a misaligned vector": ("ld.global.v2.b32 {%r2, %r3}, [%d0+-4];", "misaligned"),
     "all threads store to one place": ("ld.param.u64 %d3, [a1]; st.global.b32 [%d3], %r0;", "race: two threads write"),

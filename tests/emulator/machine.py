@@ -195,6 +195,8 @@ class Machine:
             return _OP, guard, self._load(i)
         if name == "st":
             return _OP, guard, self._store(i)
+        if i.opcode == ("prefetch", "global", "L2"):
+            return _OP, guard, self._prefetch(i)
         if name == "mov" and "{" in "".join(i.operands):
             return _OP, guard, moves.pack(self, i)
         if i.opcode[:3] == ("shfl", "sync", "bfly"):
@@ -251,6 +253,16 @@ class Machine:
                 write(value)
 
         return load
+
+    def _prefetch(self, i: Instruction) -> Callable:
+        """A device ignores an address that is nobody's; here it is an error, as for a load."""
+        address = self._address(i.operands[0])
+
+        def prefetch():
+            at, active = address(), self.active
+            self.memory.load("global", at[active] if at.ndim else np.full(active.size, at), 1, active, False)
+
+        return prefetch
 
     def _store(self, i: Instruction) -> Callable:
         space, vector, size = self._access(i)
