@@ -1,0 +1,84 @@
+r"""From the differential equations of NIR to the steps of :func:`hnn_kernels.lif`, and back.
+
+The equations are those of the package ``nir`` (``nir/ir/neuron.py``), which follow Pedersen et al. 2024, table 1::
+
+    LI, LIF            tau dv/dt = (v_leak - v) + r I
+    I, IF                  dv/dt = r I
+    CubaLI, CubaLIF    tau_syn dI/dt = -I + w_in S,    tau_mem dv/dt = (v_leak - v) + r I
+    IF, LIF, CubaLIF   z = 1 if v > v_threshold else 0,    v <- v_reset if z = 1
+
+Forward Euler with the step dt, with the input of step t in step t, gives for u = v - v_leak ::
+
+    u[t] = (1 - dt / tau) u[t-1] + (r dt / tau) I[t]        so decay = 1 - dt / tau, gain = r dt / tau
+    u[t] = u[t-1] + (r dt) I[t]                             so decay = 1,            gain = r dt
+    I[t] = (1 - dt / tau_syn) I[t-1] + (w_in dt / tau_syn) S[t]
+
+In terms of u the threshold is ``v_threshold - v_leak``, and the neuron is reset to ``v_reset - v_leak``. From zero
+state v starts at ``v_leak``. An IF has no leak. There u = v - v_reset, so v starts at ``v_reset``, as in SpikingJelly.
+
+The way back is exact at the same dt: ``tau = dt / (1 - decay)`` and ``r = gain tau / dt``. A neuron that was not made
+for continuous time thus has an input whose unit is a change of the potential per step. At another dt, or with another
+integrator than Euler's, the same equations make other spikes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+Values = np.ndarray  # float64
+
+
+class Filter(NamedTuple):
+    """A step of first order, ``u[t] = decay u[t-1] + gain x[t]``; each is float64, of the features' shape or less."""
+
+    decay: Values
+    gain: Values
+
+
+def from_leak(tau: Values, r: Values, dt: float) -> Filter:
+    """Return the step of ``tau du/dt = -u + r x``.
+
+    Raises:
+        ValueError: a time constant below dt, with which a step of Euler changes the sign of u.
+    """
+    if not (tau >= dt * (1 - 1e-6)).all():  # float32 has 7 digits: a tau of dt is no smaller than that
+        raise ValueError(f"a time constant must be at least dt = {dt:g}; got {tau.min():g}")
+    decay = 1 - dt / tau
+    return Filter(np.where(decay > 0, decay, 0.0), r * dt / tau)
+
+
+def from_integral(r: Values, dt: float) -> Filter:
+    """Return the step of ``du/dt = r x``."""
+    return Filter(np.ones_like(r), r * dt)
+
+
+def to_leak(step: Filter, dt: float) -> tuple[Values, Values]:
+    """Return tau and r of ``tau du/dt = -u + r x``, whose step is ``step``.
+
+    Raises:
+        ValueError: a decay that is not in [0, 1).
+    """
+    if not ((step.decay >= 0) & (step.decay < 1)).all():
+        raise ValueError(f"a decay must be in [0, 1), or 1 for all neurons; got {_range(step.decay)}")
+    return dt / (1 - step.decay), step.gain / (1 - step.decay)
+
+
+def to_integral(step: Filter, dt: float) -> Values:
+    """Return r of ``du/dt = r x``, whose step is ``step``; its decay is 1."""
+    return step.gain / dt
+
+
+def is_integral(step: Filter) -> bool:
+    """True if nothing leaks."""
+    return bool((step.decay == 1).all())
+
+
+def is_one(gain: Values, dtype: np.dtype) -> bool:
+    """True if ``gain`` is 1 up to the rounding of a product of three numbers of ``dtype``, in which it was written."""
+    precision = np.finfo(dtype).eps if np.issubdtype(dtype, np.floating) else np.finfo(np.float64).eps
+    return bool((np.abs(gain - 1) <= 4 * precision).all())
+
+
+def _range(values: Values) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
