@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .equations import Values
+from .equations import Time, Values
 from .package import nir
 
 # The key of what a node's metadata say beyond the standard, which other libraries ignore.
@@ -28,16 +28,16 @@ class Draft:
     """The nodes and edges so far.
 
     Args:
-        dt: the time of a step.
+        time: the time of a step, and the method.
         strict: refuse what the standard has no words for, instead of saying it in metadata.
 
     Attributes:
-        dt, strict: as given.
+        time, strict: as given.
         said: what was written as metadata, a sentence for each layer.
     """
 
-    def __init__(self, dt: float, strict: bool) -> None:
-        self.dt = dt
+    def __init__(self, time: Time, strict: bool) -> None:
+        self.time = time
         self.strict = strict
         self.said: list[str] = []
         self._nodes: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from .. import _checks
 from .draft import Draft, Value
+from .equations import METHODS, Time
 from .network import Network
 from .package import nir
 from .writers import WRITERS, flatten, write
@@ -20,7 +21,12 @@ class NIRWarning(UserWarning):
 
 
 def export(
-    model: nn.Module, sample_or_shape: Tensor | Sequence[int] | None = None, *, dt: float, strict: bool = False
+    model: nn.Module,
+    sample_or_shape: Tensor | Sequence[int] | None = None,
+    *,
+    dt: float,
+    method: str = "euler",
+    strict: bool = False,
 ) -> Any:
     """Return the NIR graph of a model.
 
@@ -44,6 +50,7 @@ def export(
             ``hnn_models.HybridNetwork`` has for its spiking part.
         sample_or_shape: an input ``[T, B, *features]``, or the shape of its features. None where the model knows it.
         dt: the time of a step, in seconds by NIR's convention; above 0.
+        method: how the reader is expected to step: ``"euler"``, or ``"exponential"`` for sinabs.
         strict: refuse a reset that the standard does not have.
 
     Returns:
@@ -58,7 +65,8 @@ def export(
     nir()
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-    draft = Draft(_checks.number("dt", dt, positive=True), _checks.flag("strict", strict))
+    _checks.option("method", method, METHODS)
+    draft = Draft(Time(_checks.number("dt", dt, positive=True), method), _checks.flag("strict", strict))
     shape = None if sample_or_shape is None else _shape(sample_or_shape)
     part = getattr(model, "nir_part", None)
     if part is not None:

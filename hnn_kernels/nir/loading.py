@@ -11,11 +11,11 @@ import numpy as np
 from torch import nn
 
 from .. import _checks
+from .equations import METHODS, Time
 from .network import Network, Step, module_key
 from .package import nir
 from .readers import Reading, read
 
-RESETS = ("zero", "subtract")
 OPTIONS = ("sigma", "surrogate", "surrogate_scale", "reset_grad", "tie_fires", "checkpoint_every", "backend")
 # The first version whose neurons have v_reset. In those before, a spike takes the threshold off.
 _V_RESET = (1, 0, 6)
@@ -23,20 +23,33 @@ _V_RESET = (1, 0, 6)
 _AXES = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "AvgPool2d": 3, "SumPool2d": 3}
 
 
-def load(source: Any, *, dt: float, reset: str | None = None, **options: Any) -> Network:
+def load(
+    source: Any,
+    *,
+    dt: float,
+    method: str = "euler",
+    reset: str | None = None,
+    reset_decay: float | None = None,
+    **options: Any,
+) -> Network:
     """Return a module that computes a NIR graph, each node over all time steps.
 
-    The neurons' equations become steps of ``dt`` by forward Euler (:mod:`hnn_kernels.nir.equations`). A neuron fires
+    The neurons' equations become steps of ``dt`` (:mod:`hnn_kernels.nir.equations`). A neuron fires
     above its threshold, not at it, unless its metadata or ``tie_fires=True`` say so. Where several edges end in a node,
     it takes the sum. Graphs inside the graph become a part of it.
 
     Args:
         source: a ``NIRGraph`` of the package ``nir``, or the path of a file.
-        dt: the time of a step, in the unit of the graph's time constants; above 0, and no time constant is below it.
+        dt: the time of a step, in the unit of the graph's time constants; above 0. With ``"euler"`` no time constant
+            may be below it.
+        method: ``"euler"`` or ``"exponential"``.
         reset: the reset of all neurons that fire. ``"zero"`` sets the potential to ``v_reset``, and ``"subtract"``
             takes the threshold off: sinabs means this in its graphs, and files of nir before 1.0.6 do by their
-            standard. None takes what each node says: the metadata of :func:`hnn_kernels.nir.export`, else ``"zero"``;
-            for a file of nir before 1.0.6 ``"subtract"``, with a warning.
+            standard. ``"filter"`` takes it off in the next step, and is given with ``reset_decay``: snnTorch's
+            subtraction is the filter with 0. None takes what each node says: the metadata of
+            :func:`hnn_kernels.nir.export`, else ``"zero"``; for a file of nir before 1.0.6 ``"subtract"``, with a
+            warning.
+        reset_decay: with ``reset="filter"``, as for :func:`hnn_kernels.lif`.
         options: ``sigma``, ``surrogate``, ``surrogate_scale``, ``reset_grad``, ``tie_fires``, ``checkpoint_every`` and
             ``backend`` of all neurons, as for :class:`hnn_kernels.nn.LIF`.
 
@@ -53,8 +66,13 @@ def load(source: Any, *, dt: float, reset: str | None = None, **options: Any) ->
     """
     package = nir()
     dt = _checks.number("dt", dt, positive=True)
+    _checks.option("method", method, METHODS)
     if reset is not None:
-        _checks.option("reset", reset, RESETS)
+        _checks.option("reset", reset, ("zero", "subtract", "filter"))
+    if reset_decay is not None:
+        reset_decay = _checks.number("reset_decay", reset_decay)
+    if (reset == "filter") != (reset_decay is not None):
+        raise ValueError(f"reset_decay must be a number with reset='filter' alone; got {reset_decay} with {reset!r}")
     for name in options:
         _checks.option("options", name, OPTIONS)
     if isinstance(source, str | os.PathLike):
@@ -73,7 +91,7 @@ def load(source: Any, *, dt: float, reset: str | None = None, **options: Any) ->
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     first, last = _flat(source, "", nodes, edges)
-    reading = Reading(dt, reset, options)
+    reading = Reading(Time(dt, method), reset, reset_decay, options)
     modules: dict[str, nn.Module] = {}
     order: list[Step] = []
     shapes = {first: _input_shape(first, nodes, edges)}

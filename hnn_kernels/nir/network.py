@@ -191,4 +191,4 @@ def as_coefficient(values: Any) -> float | Tensor:
     first = values.flat[0]
     if (values == first).all():
         return float(first)
-    return torch.as_tensor(values, dtype=torch.get_default_dtype())
+    return torch.tensor(values, dtype=torch.get_default_dtype())

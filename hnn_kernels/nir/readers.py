@@ -11,15 +11,19 @@ from .. import filters
 from ..nn import IIR, LIF
 from . import equations
 from .draft import OURS
-from .equations import Filter, Values
+from .equations import Filter, Time, Values
 from .network import EachStep, Rest, Scale, SumPool2d, as_coefficient, shape_behind
 
 
 class Reading(NamedTuple):
-    """How to read nodes: the time of a step, the reset of all neurons (None for each node's own), options of LIF."""
+    """How to read nodes: the steps, the reset of all neurons with its decay, and options of LIF.
 
-    dt: float
+    A ``reset`` of None is each node's own.
+    """
+
+    time: Time
     reset: str | None
+    reset_decay: float | None
     options: dict[str, Any]
 
 
@@ -58,27 +62,30 @@ def _neuron(reading: Reading, node: Any, shape: Shape) -> tuple[nn.Module, Shape
     threshold, v_reset = _values(node, "v_threshold", shape), _values(node, "v_reset", shape)
     kind, ours = type(node).__name__, _metadata(node)
     rest: Values = v_reset if kind == "IF" else _values(node, "v_leak", shape)
-    decay, gain = _membrane(node, reading.dt, shape)
+    decay, gain = _membrane(node, reading.time, shape)
     options: dict[str, Any] = {"tie_fires": bool(ours.get("tie_fires", False))} | reading.options
     reset = reading.reset or _text(ours.get("reset", "zero"))
     if reset == "zero":
         options["reset_potential"] = as_coefficient(v_reset - rest)
     elif np.any(v_reset) or np.any(rest):
         raise ValueError(f"v_reset and v_leak must be 0 with reset={reset!r}: the threshold is taken off")
+    elif reading.reset_decay is not None:
+        options["reset_decay"] = reading.reset_decay
     elif reset == "filter":
-        if not np.isclose(float(ours["dt"]), reading.dt):
-            raise ValueError(
-                f"dt must be {float(ours['dt']):g}, the dt of its reset filter, which counts steps; got {reading.dt:g}"
-            )
+        made = float(ours["dt"])
+        if not np.isclose(made, reading.time.dt):
+            raise ValueError(f"dt must be {made:g}, whose steps its reset filter counts; got {reading.time.dt:g}")
         options["reset_decay"] = as_coefficient(_spread("reset_decay", ours["reset_decay"], shape))
     elif reset != "subtract":
         raise ValueError(f"its reset must be 'zero', 'subtract' or 'filter'; got {reset!r}")
     synapse = None
     if kind == "CubaLIF":
-        step = _synapse(node, reading.dt, shape)
+        step = _synapse(node, reading.time, shape)
         synapse = filters.IIR((as_coefficient(step.decay),), (_gain(node, step.gain * gain),))
-    elif (factor := _gain(node, gain)) != 1:
-        synapse = filters.IIR((), (factor,))
+    else:
+        factor = _gain(node, gain)
+        if isinstance(factor, torch.Tensor) or factor != 1:
+            synapse = filters.IIR((), (factor,))
     options = {"reset_decay": None} | options
     module = LIF(
         as_coefficient(decay), threshold=as_coefficient(threshold - rest), synapse=synapse, reset=reset, **options
@@ -88,10 +95,10 @@ def _neuron(reading: Reading, node: Any, shape: Shape) -> tuple[nn.Module, Shape
 
 def _potential(reading: Reading, node: Any, shape: Shape) -> tuple[nn.Module, Shape]:
     """I, LI and CubaLI."""
-    decay, gain = _membrane(node, reading.dt, shape)
+    decay, gain = _membrane(node, reading.time, shape)
     module: Any
     if type(node).__name__ == "CubaLI":
-        step = _synapse(node, reading.dt, shape)
+        step = _synapse(node, reading.time, shape)
         synapse = filters.IIR((as_coefficient(step.decay),), (_gain(node, step.gain * gain),))
         backend = reading.options.get("backend")
         module = LIF(
@@ -111,10 +118,11 @@ def _threshold(reading: Reading, node: Any, shape: Shape) -> tuple[nn.Module, Sh
 
 def _delay(reading: Reading, node: Any, shape: Shape) -> tuple[nn.Module, Shape]:
     """A delay of whole steps: a filter that weighs one earlier input."""
-    delay = _values(node, "delay", shape) / reading.dt
+    dt = reading.time.dt
+    delay = _values(node, "delay", shape) / dt
     steps = np.rint(delay).astype(int)
     if (np.abs(delay - steps) > 1e-3).any() or (steps < 0).any():
-        raise ValueError(f"delay must be a whole number of steps of dt = {reading.dt:g}; got {delay.flat[0]:g} steps")
+        raise ValueError(f"delay must be a whole number of steps of dt = {dt:g}; got {delay.flat[0]:g} steps")
     taps = [as_coefficient((steps == number).astype(float)) for number in range(int(steps.max()) + 1)]
     return IIR((), taps, backend=reading.options.get("backend")), shape
 
@@ -123,15 +131,15 @@ def _scale(reading: Reading, node: Any, shape: Shape) -> tuple[nn.Module, Shape]
     return Scale(as_coefficient(_values(node, "scale", shape))), shape
 
 
-def _membrane(node: Any, dt: float, shape: Shape) -> Filter:
+def _membrane(node: Any, time: Time, shape: Shape) -> Filter:
     r = _values(node, "r", shape)
     if type(node).__name__ in ("I", "IF"):
-        return equations.from_integral(r, dt)
-    return equations.from_leak(_values(node, "tau" if hasattr(node, "tau") else "tau_mem", shape), r, dt)
+        return equations.from_integral(r, time)
+    return equations.from_leak(_values(node, "tau" if hasattr(node, "tau") else "tau_mem", shape), r, time)
 
 
-def _synapse(node: Any, dt: float, shape: Shape) -> Filter:
-    return equations.from_leak(_values(node, "tau_syn", shape), _values(node, "w_in", shape), dt)
+def _synapse(node: Any, time: Time, shape: Shape) -> Filter:
+    return equations.from_leak(_values(node, "tau_syn", shape), _values(node, "w_in", shape), time)
 
 
 def _gain(node: Any, gain: Values) -> Any:

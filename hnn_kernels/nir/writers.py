@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..nn import IIR, LIF, SpikeConv2d, SpikeLinear
 from . import equations, filters
 from .draft import OURS, Draft, Value
-from .equations import Filter, Values
+from .equations import Filter, Time, Values
 from .network import EachStep, Rest, Scale, SumPool2d, shape_behind
 from .package import nir
 
@@ -66,7 +66,7 @@ def _lif(draft: Draft, name: str, module: LIF, value: Value, v_leak: Any = 0.0) 
     if potential:
         return _potential(draft, name, membrane, synapse, draft.spread(_number(v_leak), value), value)
     if spikes_alone:
-        if not (integral or (decay == 0).all()) or not (gain == 1).all():
+        if decay.any() or (gain != 1).any():
             value = _potential(draft, f"{name}_membrane", membrane, None, np.zeros(value.shape), value)
         node = nir().Threshold(threshold, metadata=_beyond(draft, name, module))
     else:
@@ -75,22 +75,22 @@ def _lif(draft: Draft, name: str, module: LIF, value: Value, v_leak: Any = 0.0) 
             "v_reset": draft.spread(_number(module.reset_potential), value),
             "metadata": _beyond(draft, name, module),
         }
-        node = _neuron(("IF", "LIF", "CubaLIF"), membrane, synapse, np.zeros(value.shape), draft.dt, fires)
+        node = _neuron(("IF", "LIF", "CubaLIF"), membrane, synapse, np.zeros(value.shape), draft.time, fires)
     value = draft.add(name, node, value)
     return value if module.axon is None else _filter(draft, f"{name}_axon", module.axon, value)
 
 
 def _neuron(
-    names: tuple[str, str, str], membrane: Filter, synapse: Filter | None, v_leak: Values, dt: float, more: Any
+    names: tuple[str, str, str], membrane: Filter, synapse: Filter | None, v_leak: Values, time: Time, more: Any
 ) -> Any:
     """Return a node of the three classes ``names``: without a leak, with one, and with one and a synapse."""
     integrates, leaks, filtered = (getattr(nir(), name) for name in names)
     if equations.is_integral(membrane):
-        return integrates(r=equations.to_integral(membrane, dt), **more)
-    tau, r = equations.to_leak(membrane, dt)
+        return integrates(r=equations.to_integral(membrane, time), **more)
+    tau, r = equations.to_leak(membrane, time)
     if synapse is None:
         return leaks(tau=tau, r=r, v_leak=v_leak, **more)
-    tau_syn, w_in = equations.to_leak(synapse, dt)
+    tau_syn, w_in = equations.to_leak(synapse, time)
     return filtered(tau_syn=tau_syn, tau_mem=tau, r=r, w_in=w_in, v_leak=v_leak, **more)
 
 
@@ -99,7 +99,7 @@ def _potential(
 ) -> Value:
     if equations.is_integral(membrane) and v_leak.any():
         raise ValueError("v_leak must be 0 for an integrator: NIR has none at rest elsewhere")
-    return draft.add(name, _neuron(("I", "LI", "CubaLI"), membrane, synapse, v_leak, draft.dt, {}), value)
+    return draft.add(name, _neuron(("I", "LI", "CubaLI"), membrane, synapse, v_leak, draft.time, {}), value)
 
 
 def _beyond(draft: Draft, name: str, module: LIF) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _beyond(draft: Draft, name: str, module: LIF) -> dict[str, Any]:
         draft.said.append(f"{name!r} has reset={module.reset!r}")
         ours["reset"] = module.reset
     if module.reset == "filter":
-        ours |= {"reset_decay": np.asarray(_number(module.reset_decay)), "dt": draft.dt}
+        ours |= {"reset_decay": np.asarray(_number(module.reset_decay)), "dt": draft.time.dt}
     return {OURS: ours} if ours else {}
 
 
@@ -137,7 +137,7 @@ def _filter(draft: Draft, name: str, module: IIR, value: Value, v_leak: Any = 0.
         part = name if len(taps) == 1 else f"{name}_{delay}"
         term = value
         if delay:
-            times = np.full(value.shape, delay * draft.dt)
+            times = np.full(value.shape, delay * draft.time.dt)
             term = draft.add(f"{part}_delay" if np.any(factor != 1) else part, nir().Delay(times), term)
         terms.append(draft.scale(part, factor, term) if np.any(factor != 1) or not delay else term)
     if not terms:
