@@ -110,15 +110,19 @@ def _loaded(draft: Draft, model: Network, value: Value) -> Value:
     return outputs[model.order[-1].name]
 
 
+# What is written whole: also a subclass, which is refused by its name. A chain is followed.
+_LAYERS = tuple(WRITERS.keys() - {nn.Sequential})
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         ours = type(m).__module__.split(".")[0] == "hnn_kernels"
-        return ours or type(m) in WRITERS.keys() - {nn.Sequential} or super().is_leaf_module(m, module_qualified_name)
+        return ours or isinstance(m, _LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _traced(draft: Draft, model: nn.Module, value: Value) -> Value:
     """Follow the model's forward with torch.fx."""
-    if type(model) in WRITERS.keys() - {nn.Sequential}:
+    if isinstance(model, _LAYERS):
         return write(draft, type(model).__name__.lower(), model, value)
     try:
         graph = _Tracer().trace(model)
@@ -160,6 +164,9 @@ def _call(draft: Draft, node: fx.Node, modules: dict[str, nn.Module], values: An
     elif node.target in (torch.unflatten, "unflatten") and node.args[1:2] == (0,):
         value = _take(values, node.args[0], what)
         return value._replace(lead=2) if value.lead == 1 else ValueError(f"{what} must undo flatten(0, 1)")
+    earlier = [values[arg] for arg in node.all_input_nodes if isinstance(values[arg], ValueError)]
+    if earlier:
+        return earlier[0]
     return ValueError(f"{what} has no node in NIR; between layers there may be sums, flatten and unflatten(0, ...)")
 
 

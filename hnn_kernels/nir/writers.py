@@ -113,7 +113,8 @@ def _beyond(draft: Draft, name: str, module: LIF) -> dict[str, Any]:
         draft.said.append(f"{name!r} has reset={module.reset!r}")
         ours["reset"] = module.reset
     if module.reset == "filter":
-        ours |= {"reset_decay": np.asarray(_number(module.reset_decay)), "dt": draft.time.dt}
+        # The package writes no array without axes into a file.
+        ours |= {"reset_decay": np.atleast_1d(_number(module.reset_decay)), "dt": draft.time.dt}
     return {OURS: ours} if ours else {}
 
 

@@ -1,5 +1,7 @@
 """Graphs of NIR, and networks to write as graphs."""
 
+from itertools import pairwise
+
 import numpy as np
 
 DT = 1e-3
@@ -11,14 +13,14 @@ def spread(bounds, shape, per_neuron, generator):
     return np.broadcast_to(generator.uniform(low, high, shape if per_neuron else ()), shape).copy()
 
 
-def graph(shape, edges=None, out=None, **nodes):
+def graph(shape, edges=None, **nodes):
     """A graph with an input and an output around ``nodes``, in a row or with ``edges``."""
     import nir
 
     names = ["input", *nodes, "output"]
     ends = {
-        "input": nir.Input({"input": np.array(shape)}),
-        "output": nir.Output({"output": np.array(shape if out is None else out)}),
+        "input": nir.Input({"input": None if shape is None else np.array(shape)}),
+        "output": nir.Output({"output": None if shape is None else np.array(shape)}),
     }
-    edges = list(zip(names, names[1:], strict=False)) if edges is None else edges
+    edges = list(pairwise(names)) if edges is None else edges
     return nir.NIRGraph(nodes=nodes | ends, edges=edges, type_check=False)

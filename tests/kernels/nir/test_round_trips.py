@@ -45,7 +45,8 @@ NEURONS = {
     ),
     "potential": (lambda: LIF(0.9, reset="none", readout="none", potential="train"), ["LI"], False),
     "potential and synapse": (
-        lambda: LIF(0.9, reset="none", readout="none", potential="train", synapse=IIR((0.7,), (1.0,))), ["CubaLI"], False
+        lambda: LIF(0.9, reset="none", readout="none", potential="train", synapse=IIR((0.7,), (1.0,))),
+        ["CubaLI"], False,
     ),
 }  # fmt: skip
 FILTERS = {
@@ -145,7 +146,9 @@ def test_a_network_of_images(tmp_path):
 
 
 def test_signals_and_sums():
-    model = nn.Sequential(EachStep(nn.Conv1d(3, 4, 3, padding="same", dilation=2)), LIF(0.9, reset="zero", threshold=0.5))
+    model = nn.Sequential(
+        EachStep(nn.Conv1d(3, 4, 3, padding="same", dilation=2)), LIF(0.9, reset="zero", threshold=0.5)
+    )
     x = train(3, 9)
     assert torch.equal(load(export(model, x, dt=DT), dt=DT)(x), model(x))
     sums = nir.NIRGraph(
