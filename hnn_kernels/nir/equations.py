@@ -1,6 +1,6 @@
 r"""From the differential equations of NIR to the steps of :func:`hnn_kernels.lif`, and back.
 
-The equations are those of the package ``nir`` (``nir/ir/neuron.py``), which follow Pedersen et al. 2024, table 1::
+The equations are those that the neurons of the package ``nir`` 1.0.8 have in their docstrings (Pedersen et al. 2024)::
 
     LI, LIF            tau dv/dt = (v_leak - v) + r I
     I, IF                  dv/dt = r I

@@ -39,9 +39,9 @@ def export(
     Conv1d and Conv2d, :class:`hnn_kernels.nn.SpikeLinear` and :class:`hnn_kernels.nn.SpikeConv2d`, AvgPool2d, Flatten.
     Identity, and Dropout in evaluation mode, have none and are passed over.
 
-    What the standard has no words for is in the nodes' metadata, under ``hnn_kernels``, which :func:`load` reads and
-    other libraries do not: resets by subtraction and by a filter, with a :class:`NIRWarning`, and that a tie fires
-    (``tie_fires``), which changes a spike only where a potential is the threshold exactly.
+    What the standard has no words for is in the nodes' metadata, under ``hnn_kernels``. :func:`hnn_kernels.nir.load`
+    reads it, and other libraries do not. It has resets by subtraction and by a filter, of which a :class:`NIRWarning`
+    tells, and that a tie fires (``tie_fires``), which changes a spike only where a potential is the threshold exactly.
 
     Args:
         model: a chain (``nn.Sequential``) or any module whose forward passes trains ``[T, B, *features]`` from layer to

@@ -11,7 +11,7 @@ nir = pytest.importorskip("nir", reason="NIR needs the extra 'nir'")
 
 ZERO = {"decay": 0.8, "reset": "zero", "reset_decay": None}
 NETWORKS = {
-    "dense": (("A50-A30-S20-S10", (1, 6, 6), "duplicate"), {}),
+    "dense": (("A50-A30-S20-S10", (1, 6, 6), "duplicate"), {"gain": 20.0}),
     "convolutions": (("S4C3-S3C3-S20-S10", (2, 8, 8), "poisson"), {**ZERO, "gain": 6.0}),
     "axon input": (("A50-A30-S20-S10", (1, 6, 6), "gaussian"), {"input": "axon", "axon": "normalized"}),
     "learnt": (
