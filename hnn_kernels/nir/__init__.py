@@ -4,7 +4,7 @@ NIR (Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9) describes neurons by 
 time step. :func:`export` and :func:`load` pass between these equations and our steps by forward Euler with the step
 ``dt``, as snnTorch, SpikingJelly and Norse do (:mod:`hnn_kernels.nir.equations` has the derivation).
 
-The package ``nir`` is needed, from 1.0.6 on: the extra ``nir``. docs/nir.md shows what fits to which library.
+The package ``nir`` is needed, from 1.0.7 on: the extra ``nir``. docs/nir.md shows what fits to which library.
 """
 
 from .exporting import NIRWarning, export

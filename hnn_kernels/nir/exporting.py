@@ -49,7 +49,7 @@ def export(
             loaded; or a model with a method ``nir_part`` that returns such a module and the shape of its features, as
             ``hnn_models.HybridNetwork`` has for its spiking part.
         sample_or_shape: an input ``[T, B, *features]``, or the shape of its features. None where the model knows it.
-        dt: the time of a step, in seconds by NIR's convention; above 0.
+        dt: the time of a step, in the unit that the time constants shall have, by custom seconds; above 0.
         method: how the reader is expected to step: ``"euler"``, or ``"exponential"`` for sinabs.
         strict: refuse a reset that the standard does not have.
 

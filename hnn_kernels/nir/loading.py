@@ -13,7 +13,7 @@ from torch import nn
 from .. import _checks
 from .equations import METHODS, Time
 from .network import Network, Step, module_key
-from .package import nir
+from .package import nir, release
 from .readers import Reading, read
 
 OPTIONS = ("sigma", "surrogate", "surrogate_scale", "reset_grad", "tie_fires", "checkpoint_every", "backend")
@@ -34,9 +34,9 @@ def load(
 ) -> Network:
     """Return a module that computes a NIR graph, each node over all time steps.
 
-    The neurons' equations become steps of ``dt`` (:mod:`hnn_kernels.nir.equations`). A neuron fires
-    above its threshold, not at it, unless its metadata or ``tie_fires=True`` say so. Where several edges end in a node,
-    it takes the sum. Graphs inside the graph become a part of it.
+    The neurons' equations become steps of ``dt`` (:mod:`hnn_kernels.nir.equations`). A neuron fires above its
+    threshold, not at it, unless its metadata or ``tie_fires=True`` say so. Where several edges end in a node, it takes
+    the sum. Graphs inside the graph become a part of it.
 
     Args:
         source: a ``NIRGraph`` of the package ``nir``, or the path of a file.
@@ -77,7 +77,7 @@ def load(
         _checks.option("options", name, OPTIONS)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        before = tuple(int(part) for part in package.serialization.read_version(path).split(".")[:3]) < _V_RESET
+        before = release(package.serialization.read_version(path)) < _V_RESET
         source = package.read(path, type_check=False)
         if before and reset is None and _fires(source):
             warnings.warn(

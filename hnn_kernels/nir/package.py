@@ -1,7 +1,9 @@
 """The package ``nir``: imported where it is needed, with an error that says how to get it."""
 
-import dataclasses
+import re
 from typing import Any
+
+LEAST = (1, 0, 7)
 
 
 def nir() -> Any:
@@ -9,7 +11,7 @@ def nir() -> Any:
 
     Raises:
         ModuleNotFoundError: it is not installed.
-        ImportError: it is older than 1.0.6, whose neurons have no ``v_reset``.
+        ImportError: it is older than 1.0.7, the first whose ``read`` can leave out the check of types.
     """
     try:
         import nir as package
@@ -19,6 +21,11 @@ def nir() -> Any:
         raise ModuleNotFoundError(
             "hnn_kernels.nir needs the package nir, part of the extra 'nir': pip install 'hnn-kernels[nir]'", name="nir"
         ) from error
-    if "v_reset" not in {field.name for field in dataclasses.fields(package.LIF)}:
-        raise ImportError(f"hnn_kernels.nir needs nir >= 1.0.6, whose neurons have v_reset; got {package.__version__}")
+    if release(package.__version__) < LEAST:
+        raise ImportError(f"hnn_kernels.nir needs nir >= {'.'.join(map(str, LEAST))}; got {package.__version__}")
     return package
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version, such as (1, 0, 8) of "1.0.8.dev1"."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -141,6 +141,7 @@ def test_a_network_of_images(tmp_path):
     assert 0.05 < model(x).mean() < 0.95
     assert torch.equal(network(x), model(x))
     assert network.input_shape == (2, 8, 8)
+    assert torch.equal(torch.compile(network, backend="eager", fullgraph=True)(x), model(x))
     assert torch.equal(pickle.loads(pickle.dumps(copy.deepcopy(network)))(x), model(x))
     assert torch.equal(load(export(network, dt=DT), dt=DT)(x), model(x))
 
