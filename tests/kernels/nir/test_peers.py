@@ -293,9 +293,15 @@ def test_departures_of_norse(x, norse):
     # An IAF adds its input as it is: its r is that of steps of 1.
     iaf = norse.SequentialState(linear(30, 20), norse.IAFCell(dt=1e-3))
     check(load(norse.to_nir(iaf, x[0, :1], dt=1.0), dt=1.0)(x), steps(iaf, x))
-    # A LIF's current reaches its potential a step later than in the standard, and with a factor of dt / tau_mem.
-    cuba = norse.SequentialState(linear(30, 20, scale=5), norse.LIFCell(dt=1e-3))
-    assert share(load(norse.to_nir(cuba, x[0, :1], dt=1.0), dt=1e-3)(x), steps(cuba, x)) > 0.02
+    # A LIFCell adds its input to the current as it is, which w_in does not say.
+    cuba = norse.SequentialState(linear(30, 20), norse.LIFCell(dt=1e-3))
+    graph, expected = norse.to_nir(cuba, x[0, :1], dt=1.0), steps(cuba, x)
+    assert share(load(graph, dt=1e-3)(x), expected) > 0.02
+    graph.nodes["1"].w_in = graph.nodes["1"].tau_syn / 1e-3
+    check(load(graph, dt=1e-3)(x), expected)
+    # Nor is v_reset of a CubaLIF read.
+    model = ours(LIF(0.9, reset="zero", reset_potential=-0.5, synapse=IIR((0.8,), (1.0,))))
+    assert share(steps(norse.from_nir(export(model, x, dt=DT), dt=DT), x), model(x)) > 0.02
 
 
 # -- sinabs ----------------------------------------------------------------------------------------------------------
