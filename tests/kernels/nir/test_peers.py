@@ -240,6 +240,10 @@ def test_departures_of_snntorch(x, snn):
     graph, expected = from_snntorch(leaky(snn, "Leaky"), x)
     assert share(load(graph, dt=DT)(x), expected) > 0.02
     assert share(steps(quiet(import_from_nir, graph), x), expected) > 0.02
+    # Its subtraction without a delay is none of ours.
+    graph, expected = from_snntorch(leaky(snn, "Leaky", reset_delay=False), x)
+    for reading in ({"reset": "subtract"}, {"reset": "filter", "reset_decay": 0.0}):
+        assert share(load(graph, dt=DT, **reading)(x), expected) > 0.01
     # The potential that Synaptic sets to 0 is the next one.
     graph, expected = from_snntorch(leaky(snn, "Synaptic", reset_mechanism="zero"), x)
     assert share(load(graph, dt=DT)(x), expected) > 0.02
