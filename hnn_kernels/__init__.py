@@ -1,6 +1,6 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
-from . import neurons, nn
+from . import neurons, nir, nn
 from ._define.fire import fire
 from ._define.layer import neuron
 from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
@@ -37,6 +37,7 @@ __all__ = [
     "lif",
     "neuron",
     "neurons",
+    "nir",
     "nn",
     "spike_conv2d",
     "spike_linear",

@@ -11,6 +11,7 @@ from hnn_kernels.nn import IIR
 
 from ..memory import require_bytes
 from . import build, table
+from .chain import chain
 from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal, SpikingLayer
@@ -231,6 +232,19 @@ class HybridNetwork(nn.Module):
         # A membrane potential of NaN does not fire, so a NaN would give a count of 0. It gives NaN.
         mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True) + self._not_finite()
         return signal.value + mark.to(signal.value.dtype)
+
+    def nir_part(self) -> tuple[nn.Sequential, Shape]:
+        """What :func:`hnn_kernels.nir.export` writes: the spiking part behind the coding, and the shape of its input.
+
+        The chain takes the coded train ``[T, B, *shape]``, and gives the last layer's spike train, whose sum over time
+        is the logits. It shares this network's parameters.
+
+        Raises:
+            ValueError: the network is purely artificial.
+        """
+        if self.coder is None:
+            raise ValueError(f"the architecture must have a spiking part; got {self.architecture}")
+        return chain(self.coder.axon, self.spiking), build.features_shape(self.settings)
 
     def _not_finite(self) -> Tensor:
         """NaN if a parameter of the spiking part is not finite, else 0: a tensor without axes."""

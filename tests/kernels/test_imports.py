@@ -29,11 +29,12 @@ LAYERS = [
     ["_recurrence", "_layer_steps"],
     ["functional", "coding", "products", "_define.*"],
     ["nn.*", "neurons"],
+    ["nir.*"],
     ["_generate.*", "__main__", ""],
 ]
 PUBLIC = {
     "functional", "coding", "products", "filters", "surrogates", "state", "reference", "memory", "graphs", "neurons",
-    "nn", "version", "__main__",
+    "nir", "nn", "version", "__main__",
 }  # fmt: skip
 
 
