@@ -166,6 +166,8 @@ def lif(
         if reset_grad == "one_step":
             raise ValueError(f"reset_grad must be 'full' or 'detach' with reset={reset!r}; got 'one_step'")
         reset_decay = 0.0
+    elif reset_decay is None:
+        raise TypeError("reset_decay must be a number or a tensor with reset='filter', the default; got None")
     if reset != "zero" and not _is_zero(reset_potential):
         raise ValueError(f"reset_potential must be 0 with reset={reset!r}, which sets no V; 'zero' does")
     if axon is not None and readout != "spikes":

@@ -205,7 +205,7 @@ def test_one_step_gradients_without_a_reset_variable(reset):
 
 
 def test_the_filter_reset_needs_its_decay():
-    refuses(hnn_kernels.lif, LAYER, TypeError, "reset_decay", "number", "NoneType")
+    refuses(hnn_kernels.lif, LAYER, TypeError, "reset_decay", "number", "reset='filter'", "None")
 
 
 def test_the_names_that_there_are():
