@@ -29,6 +29,8 @@ LAYERS = [
     ["_recurrence", "_layer_steps"],
     ["functional", "coding", "products", "_define.*"],
     ["nn.*", "neurons"],
+    ["_convert.*"],
+    ["_unroll.*"],
     ["_generate.*", "__main__", ""],
 ]
 PUBLIC = {
