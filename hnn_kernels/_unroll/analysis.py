@@ -11,20 +11,23 @@ from . import marks
 from .effects import Effects, Watcher, inputs, storages, value
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A loop is left as it was, for the reason that the message gives."""
 
 
-class BlankUsed(Exception):
+class BlankUsedError(Exception):
     """The states before the first step go elsewhere than into a neuron."""
 
 
 class Lane(NamedTuple):
-    """A tensor that is one step of another one: ``base[t]``, ``base[:, t]``, or ``base[t:t+1]`` with ``kept``."""
+    """A tensor that is one step of another one: ``base[t]``, ``base[:, t]``, or ``base[t:t+1]`` with ``kept``.
+
+    Its ``place`` is t.
+    """
 
     base: fx.Node
     dim: int
-    index: int
+    place: int
     kept: bool
 
 
@@ -35,8 +38,9 @@ def is_step(node: Any) -> bool:
 
 def result_of_step(node: Any) -> tuple[fx.Node, int] | None:
     """Return the step of which a node is a result, and which one."""
-    if isinstance(node, fx.Node) and node.target is operator.getitem and is_step(node.args[0]):
-        return node.args[0], node.args[1]  # type: ignore[return-value]
+    if isinstance(node, fx.Node) and node.target is operator.getitem:
+        args: Any = node.args
+        return (args[0], args[1]) if is_step(args[0]) else None
     return None
 
 
@@ -88,14 +92,16 @@ class Analysis:
         live: set[fx.Node] = set()
         for node in reversed(self.graph.nodes):
             if getattr(node.target, "__name__", "") in _SWITCHES:
-                raise Refused(f"the loop switches gradients or autocast inside{said_at(node) or said_at(node.next)}")
+                raise RefusedError(
+                    f"the loop switches gradients or autocast inside{said_at(node) or said_at(node.next)}"
+                )
             self.effects[node] = self.watch(node)
             if node.op == "output" or node in live or self.effects[node].written:
                 live.update((node, *inputs(node)))
         self.nodes = [node for node in self.graph.nodes if node in live and node.op not in ("placeholder", "output")]
         self.output = next(node for node in self.graph.nodes if node.op == "output")
         if any(node.target is marks.blank for node in self.nodes):
-            raise BlankUsed
+            raise BlankUsedError
 
     def _find_order_of_writes(self) -> None:
         """Keep the order of all that touches memory which is written into."""
@@ -165,51 +171,55 @@ class Analysis:
     def _lane(self, node: fx.Node) -> Lane | None:
         if node.target is not operator.getitem:
             return None
-        base, index = self.argument(node, 0), node.args[1]
+        index: Any = node.args[1]
+        base = self.argument(node, 0)
         if not isinstance(base, fx.Node) or is_step(base):
             return None
         if base.target in ("unbind", torch.unbind) and isinstance(index, int):
             whole = self.argument(base, 0)
-            dim = base.args[1] if len(base.args) > 1 else base.kwargs.get("dim", 0)
-            return Lane(whole, dim % value(whole).dim(), index % value(whole).shape[dim], False)
+            axis: Any = base.args[1] if len(base.args) > 1 else base.kwargs.get("dim", 0)
+            return Lane(whole, axis % value(whole).dim(), index % value(whole).shape[axis], False)
         if not isinstance(value(base), Tensor):
             return None
         indices = index if isinstance(index, tuple) else (index,)
         dims = [i for i, at in enumerate(indices) if not (isinstance(at, slice) and at == slice(None))]
-        if len(dims) != 1 or not all(isinstance(at, int | slice) for at in indices):
+        if len(dims) != 1 or not all(type(at) in (int, slice) for at in indices):
             return None
         dim, at = dims[0], indices[dims[0]]
         size = value(base).shape[dim]
-        if isinstance(at, bool):
-            return None
-        if isinstance(at, int):
+        if type(at) is int:
             return Lane(base, dim, at % size, False)
         if not all(part is None or type(part) is int for part in (at.start, at.stop, at.step)):
             return None
-        taken = range(size)[at]
+        taken: Any = range(size)[at]
         return Lane(base, dim, taken[0], True) if len(taken) == 1 and size > 1 else None
 
     def _find_chains(self) -> None:
         """Find the layers: steps of one module of which each continues with the states of the last one."""
         self.chains: list[list[fx.Node]] = []
-        place: dict[fx.Node, int] = {}
+        self.chain_of: dict[fx.Node, int] = {}
         for node in self.nodes:
             if not is_step(node):
                 continue
-            mark = marks.by_number(node.args[0])  # type: ignore[arg-type]
-            outputs = mark.kind.outputs(mark.module)
-            origins = {result_of_step(self.same.get(n, n) if isinstance(n, fx.Node) else n) for n in node.args[2:]}
-            last = next(iter(origins))
-            last = None if last is None else last[0]
-            expected = {(last, outputs + i) for i in range(len(node.args) - 2)}
-            continues = last in place and last is self.chains[place[last]][-1] and origins == expected  # type: ignore
-            if continues and last.args[0] == node.args[0]:  # type: ignore[union-attr]
-                place[node] = place[last]  # type: ignore[index]
-                self.chains[place[node]].append(node)
-            else:
-                place[node] = len(self.chains)
+            last = self._continued(node)
+            if last is None:
+                self.chain_of[node] = len(self.chains)
                 self.chains.append([node])
-        self.chain_of = place
+            else:
+                self.chain_of[node] = self.chain_of[last]
+                self.chains[self.chain_of[node]].append(node)
+
+    def _continued(self, node: fx.Node) -> fx.Node | None:
+        """Return the last step of the layer that a step continues; None if it begins one."""
+        mark = self.layer_of(node)
+        first = mark.kind.outputs(mark.module)
+        origins = [result_of_step(self.argument(node, i)) for i in range(2, len(node.args))]
+        if not origins or origins[0] is None:
+            return None
+        last = origins[0][0]
+        if last.args[0] != node.args[0] or origins != [(last, first + i) for i in range(len(origins))]:
+            return None
+        return last if self.chains[self.chain_of[last]][-1] is last else None
 
     # -- groups -----------------------------------------------------------------------------------------------------
 
@@ -279,16 +289,12 @@ class Analysis:
     def needs(self, node: fx.Node) -> Iterable[fx.Node]:
         """Return all that must come before a node, but the states that a layer hands from step to step."""
         given = self.inputs(node)
-        key = self.group.get(node)
-        if is_step(node) and key is not None:
-            mine = self.chains[self.chain_of[node]]
-            states = [n for n in map(self._same, node.args[2:]) if isinstance(n, fx.Node)]
-            own = {n for n in states if node is not mine[0]}
-            given = [n for n in given if n not in own or n is self._same(node.args[1])]
+        if is_step(node) and node in self.group and node is not self.chains[self.chain_of[node]][0]:
+            given = given[:1]  # the current
         return [*given, *map(self._same, self.before.get(node, ()))]
 
-    def _same(self, node: Any) -> Any:
-        return self.same.get(node, node) if isinstance(node, fx.Node) else node
+    def _same(self, node: fx.Node) -> fx.Node:
+        return self.same.get(node, node)
 
     def dependencies(self) -> dict[Hashable, set[Hashable]]:
         """Return, by group, the groups that it needs: itself if one of its nodes needs another one."""
@@ -327,45 +333,8 @@ class Analysis:
                     found.append(i)
         return found
 
-    def layer_of(self, node: fx.Node) -> marks.Mark:
+    @staticmethod
+    def layer_of(node: fx.Node) -> marks.Mark:
         """Return the mark of a step."""
-        return marks.by_number(node.args[0])  # type: ignore[arg-type]
-
-
-def circles(needs: dict[Hashable, set[Hashable]]) -> list[list[Hashable]]:
-    """Return the strongly connected parts of a graph that have a circle (Tarjan's algorithm, without recursion)."""
-    number: dict[Hashable, int] = {}
-    low: dict[Hashable, int] = {}
-    open_: list[Hashable] = []
-    inside: set[Hashable] = set()
-    found = []
-    for root in needs:
-        if root in number:
-            continue
-        work = [(root, iter(needs[root]))]
-        number[root] = low[root] = len(number)
-        open_.append(root)
-        inside.add(root)
-        while work:
-            key, rest = work[-1]
-            for other in rest:
-                if other not in number:
-                    number[other] = low[other] = len(number)
-                    open_.append(other)
-                    inside.add(other)
-                    work.append((other, iter(needs[other])))
-                    break
-                if other in inside:
-                    low[key] = min(low[key], number[other])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[key])
-                if low[key] == number[key]:
-                    part = []
-                    while not part or part[-1] != key:
-                        part.append(open_.pop())
-                        inside.discard(part[-1])
-                    if len(part) > 1 or key in needs[key]:
-                        found.append(part)
-    return found
+        number: Any = node.args[0]
+        return marks.by_number(number)

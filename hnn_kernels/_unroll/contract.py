@@ -3,7 +3,7 @@
 import heapq
 import operator
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from . import run
-from .analysis import Analysis, Refused, circles, is_step
+from .analysis import Analysis, RefusedError, is_step
+from .circles import circles
 from .effects import value
 
 _LINEAR = (functional.linear, torch._C._nn.linear)
@@ -47,13 +48,13 @@ def contract(graph_module: fx.GraphModule) -> tuple[fx.GraphModule, list[Layer]]
     """Return the contracted graph, and what became of each layer.
 
     Raises:
-        Refused: no layer can be contracted.
+        RefusedError: no layer can be contracted.
     """
     analysis = Analysis(graph_module.graph)
     layers = _choose(analysis)
     if not any(layer.unrolled for layer in layers):
         left = "; ".join(map(str, layers)) or "no neuron of the model is called"
-        raise Refused(f"no layer's steps can be one call: {left}")
+        raise RefusedError(f"no layer's steps can be one call: {left}")
     graph = _Writer(analysis).write()
     graph.lint()
     return fx.GraphModule(graph_module, graph), layers
@@ -193,10 +194,10 @@ class _Writer:
     def _run_of_lanes(self, nodes: Sequence[fx.Node]) -> fx.Node | None:
         lanes = [self.analysis.lanes.get(n) for n in nodes]
         first = lanes[0]
-        if first is None or lanes != [first._replace(index=first.index + i) for i in range(len(nodes))]:
+        if first is None or lanes != [first._replace(place=first.place + i) for i in range(len(nodes))]:
             return None
         size = value(first.base).shape[first.dim]
-        every = self._part(self.value(first.base), first.dim, first.index, len(nodes), size)
+        every = self._part(self.value(first.base), first.dim, first.place, len(nodes), size)
         if first.dim:
             every = self.graph.call_method("movedim", (every, first.dim, 0))
         return self.graph.call_method("unsqueeze", (every, first.dim + 1)) if first.kept else every
@@ -219,11 +220,11 @@ class _Writer:
         """Write ``torch.stack`` of the steps of a tensor that is there already."""
         if node.target is not torch.stack or node in self.analysis.pinned:
             return False
-        parts = node.args[0] if node.args else node.kwargs.get("tensors")
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        parts: Any = node.args[0] if node.args else node.kwargs.get("tensors")
+        dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if not isinstance(parts, list | tuple) or not parts or "out" in node.kwargs:
             return False
-        nodes = [self.analysis.same.get(n, n) for n in parts]
+        nodes: list[Any] = [self.analysis.same.get(n, n) for n in parts]
         every = self._run_of_places(nodes) or self._run_of_lanes(nodes)
         if every is None:
             return False
@@ -279,7 +280,8 @@ class _Writer:
             result = self.graph.call_function(first.target, *self._with(first, given))
         elif simple and _CONVOLUTIONS.get(first.target) == value(columns[0][0]).dim():
             args, kwargs = self._with(first, given)
-            result = self.graph.call_function(run.convolve, (first.target, *args), kwargs)
+            function: Any = first.target
+            result = self.graph.call_function(run.convolve, (function, *args), kwargs)
         else:
             result = self.graph.call_function(batched, tuple(given))
         self.lengths[result] = len(nodes)
@@ -287,10 +289,11 @@ class _Writer:
             self.places[node] = result, i
         return True
 
-    def _with(self, node: fx.Node, given: Sequence[fx.Node]) -> tuple[tuple, dict]:
+    @staticmethod
+    def _with(node: fx.Node, given: Sequence[fx.Node]) -> tuple[tuple, dict]:
         """Return the arguments of a node with other nodes in their places."""
         rest = iter(given)
-        return fx.node.map_arg((node.args, node.kwargs), lambda _: next(rest))  # type: ignore[return-value]
+        return fx.node.map_arg((node.args, node.kwargs), lambda _: next(rest))
 
     def _agrees(self, batched: run.Batched, node: fx.Node, columns: Sequence[Sequence[fx.Node]], length: int) -> bool:
         """Tell if the function over all steps can be called, and has the results of the steps."""

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import kinds, marks
-from .analysis import BlankUsed, Refused
+from . import marks, of_lif, of_snntorch
+from .analysis import BlankUsedError, RefusedError
 from .contract import Layer, contract
+from .kinds import Match
 from .marks import UnrollWarning
 
+# The table: each entry knows the neurons of one library.
+_FINDERS = (of_lif.find, of_snntorch.find)
 _MOST = 64  # compiled loops of one model: for shapes of inputs, training and evaluation, with and without gradients
 
 
@@ -34,8 +37,8 @@ class Unrolled(nn.Module):
         self._left: list[Layer] = []
         self._marks: list[marks.Mark] = []
         for name, module in model.named_modules():
-            found = kinds.find(module)
-            if isinstance(found, kinds.Match):
+            found = next((found for find in _FINDERS if (found := find(module)) is not None), None)
+            if isinstance(found, Match):
                 self._marks.append(marks.Mark(name, module, *found))
             elif found is not None:
                 self._left.append(Layer(name, type(module).__name__, 0, False, found))
@@ -78,7 +81,7 @@ class Unrolled(nn.Module):
             try:
                 return self._compiled(*args, **kwargs)
             except torch._dynamo.exc.BackendCompilerFailed as error:
-                if not isinstance(error.inner_exception, BlankUsed):
+                if not isinstance(error.inner_exception, BlankUsedError):
                     raise
             for mark in self._marks:
                 mark.without_blanks()
@@ -120,7 +123,7 @@ class Unrolled(nn.Module):
 def _reason(error: Exception) -> tuple[str, bool]:
     """Return why a loop was not compiled, and if no later call may be."""
     inner = getattr(error, "inner_exception", error)
-    if isinstance(inner, Refused):
+    if isinstance(inner, RefusedError):
         return str(inner), True
     if isinstance(error, torch._dynamo.exc.FailOnRecompileLimitHit):
         return f"more than {_MOST} kinds of calls were compiled", False

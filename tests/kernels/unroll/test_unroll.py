@@ -272,7 +272,7 @@ def test_an_input_may_be_unknown_to_a_layer():
 
 @pytest.mark.parametrize("model", [None, torch.relu, "model"])
 def test_only_modules_are_unrolled(model):
-    with pytest.raises(TypeError, match="model must be an nn.Module; got"):
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module; got"):
         hnn_kernels.unroll(model)
 
 

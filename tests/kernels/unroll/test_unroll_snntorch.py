@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import hnn_kernels
-from hnn_kernels._convert import snntorch as mapping
+from hnn_kernels._convert import snntorch_steps as mapping
 from support.unrolled import compare, hold_equal, left, passed
 
 snn = pytest.importorskip("snntorch")
@@ -200,7 +200,7 @@ class Blank(Tutorial):
         before = self.lif1.reset_mem()
         mem, out = before, []
         for _ in range(T):
-            spk, mem = self.lif1(self.fc1(x), mem)
+            _, mem = self.lif1(self.fc1(x), mem)
             out.append(mem)
         return torch.stack(out), before.exp().mean(0, keepdim=True).nan_to_num()
 

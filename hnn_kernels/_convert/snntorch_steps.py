@@ -142,12 +142,11 @@ def run(
     spikes, potential = out if read else (out, None)
     if immediate and whole:
         potential = potential - spikes * potential
-    if whole:
-        last = potential
-    else:
+    last = potential
+    if not whole:
         # A tensor of its own, since snnTorch detaches what it keeps in place.
         last = after.v.to(dtype) if potential is None or immediate else potential[-1].clone()
-    found = [_graded(m, spikes.to(torch.float32), spike_dtype), last]
+    found: list[Any] = [_graded(m, spikes.to(torch.float32), spike_dtype), last]
     if after.synapse is not None and after.synapse.shape[0]:
         if train[1]:
             filtered = current if steps is None else current.expand(steps, *current.shape)
