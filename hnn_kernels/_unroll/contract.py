@@ -13,13 +13,12 @@ from torch.utils._pytree import tree_leaves
 from . import run
 from .analysis import Analysis, RefusedError, is_step
 from .circles import circles
-from .effects import value
+from .effects import ZEROS, value
 
 _LINEAR = (functional.linear, torch._C._nn.linear)
 _CONVOLUTIONS = {
     getattr(space, name): int(name[4]) + 2 for space in (functional, torch) for name in ("conv1d", "conv2d", "conv3d")
 }
-_ZEROS = (torch.zeros, torch.zeros_like, "new_zeros")
 
 
 class Layer(NamedTuple):
@@ -50,6 +49,9 @@ def contract(graph_module: fx.GraphModule) -> tuple[fx.GraphModule, list[Layer]]
     Raises:
         RefusedError: no layer can be contracted.
     """
+    for name, inner in graph_module.named_modules():
+        if name and any(is_step(node) for node in getattr(getattr(inner, "graph", None), "nodes", ())):
+            raise RefusedError("a neuron is called inside of a function that is a graph of its own, as a checkpoint is")
     analysis = Analysis(graph_module.graph)
     layers = _choose(analysis)
     if not any(layer.unrolled for layer in layers):
@@ -239,7 +241,8 @@ class _Writer:
         constant = all(current is currents[0] for current in currents)
         current = self.value(currents[0]) if constant else self.gather(currents)
         states = [analysis.argument(steps[0], i) for i in range(2, len(steps[0].args))]
-        if all(map(self._is_zero, states)):
+        dtype = value(currents[0]).dtype
+        if all(self._is_zero(state, dtype) for state in states):
             states = [None] * len(states)
         states = [None if state is None else self.value(state) for state in states]
         outputs = mark.kind.outputs(mark.module)
@@ -260,8 +263,11 @@ class _Writer:
                     elif i == len(steps) - 1:
                         self.new[node] = result
 
-    def _is_zero(self, state: fx.Node | None) -> bool:
-        return state is None or (state.target in _ZEROS and state not in self.analysis.pinned)
+    def _is_zero(self, state: fx.Node | None, dtype: torch.dtype) -> bool:
+        """Tell if a state before the first step is zeros, and of the dtype that the layer's own zeros have."""
+        if state is None:
+            return True
+        return state.target in ZEROS and state not in self.analysis.pinned and value(state).dtype == dtype
 
     def _write_all(self, nodes: Sequence[fx.Node]) -> bool:
         """Write the calls of a function at several steps as one call; return False if they have to be several."""

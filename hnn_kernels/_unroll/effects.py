@@ -30,6 +30,7 @@ class Effects(NamedTuple):
     plain: bool
 
 
+ZEROS = (torch.zeros, torch.zeros_like, "new_zeros")
 PURE = Effects((), False, True)
 _UNKNOWN = Effects((), True, False)
 
@@ -85,6 +86,8 @@ class Watcher:
         if node.target in (marks.step, marks.blank):
             return PURE
         given = inputs(node)
+        if node.target == "detach_" and given[0].target in ZEROS:
+            return PURE  # what a reset of snnTorch does to zeros, which have no history
         if isinstance(node.target, torch._ops.HigherOrderOperator) or any(value(n) is None for n in given):
             return _UNKNOWN
         key = self._key(node, given)
@@ -106,8 +109,8 @@ class Watcher:
         with torch.no_grad(), self.mode or torch.no_grad(), _Watch() as watch:
             try:
                 call(node.op, node.target, *fx.node.map_arg((node.args, node.kwargs), value))
-            except Exception:  # whatever it is that this function needs, it is left alone
-                return _UNKNOWN
+            except Exception:  # whatever it is that this function needs: it may write into all that it gets
+                return Effects(tuple(range(len(given))), True, False)
         written = tuple(i for i, there in enumerate(places) if there & watch.storages)
         return Effects(written, watch.random, True)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 _numbers = itertools.count(1)
 # By number: the marks of all models that are unrolled.
@@ -70,6 +71,8 @@ def marked(marks: Sequence[Mark]) -> Iterator[None]:
 
 def step(number: int, x: Tensor, *states: Tensor | None) -> tuple[Tensor, ...]:
     """Stand for a step of a neuron in a graph. It is called on fake tensors alone, to tell what a step returns."""
+    if not isinstance(x, FakeTensor):
+        raise RuntimeError("a marked step ran in the place of its neuron's")  # what it returns has no values
     mark = _marks[number]
     return tuple(x.new_empty(shape, dtype=dtype) for shape, dtype in mark.kind.forms(mark.module, x, states))
 

@@ -141,14 +141,28 @@ def unroll(model: nn.Module) -> Unrolled:
         unrolled = hnn_kernels.unroll(model)
         loss = criterion(unrolled(images), labels)  # in place of model(images)
 
-    ...
+    ``torch.compile`` follows the loop, and a pass over the graph puts the calls of a layer at all steps together: those
+    of neurons become one kernel, those of layers without a state one call over all steps. Batch norm in training and
+    dropout keep their meaning of a step. Spikes, potentials and gradients are those of the loop up to rounding.
+
+    Neurons are :class:`hnn_kernels.nn.LIF`, called with ``return_state=True`` for one step, and those of snnTorch 1.x.
+    Where a layer's output comes back to it at a later step, where a neuron has no counterpart or a state is changed
+    between steps, that layer's steps run as they were; where the loop is no graph (``print``, a branch on values), the
+    whole loop does. An :class:`hnn_kernels.UnrollWarning` then says why, and so does ``report`` or ``refused``.
+
+    The model is not changed, and can be called as before. An option or a parameter that is set later has its effect.
+    Other shapes, evaluation, and ``torch.no_grad`` are compiled at their first call, which takes a second or more.
 
     Args:
-        model: the model.
+        model: the model. It is called with the arguments of the result.
+
+    Returns:
+        A module that returns what the model returns. Its ``model`` is the model, its ``report`` has a
+        :class:`hnn_kernels.UnrolledLayer` for each layer of the loop after the first call.
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: no neuron of the model is known.
+        ValueError: no neuron of the model can be computed over all steps. The message has the reason of each.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module; got {type(model).__name__}")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import hnn_kernels
 from hnn_kernels import IIR
@@ -191,6 +192,49 @@ def test_loops_that_are_no_graph_are_left_with_a_reason(kind, reason):
     assert unrolled.refused
 
 
+class Carried(Loop):
+    """The user carries the states from call to call."""
+
+    def forward(self, x, s1=None):
+        outs = []
+        for now in x:
+            a, s1 = self.lif1(self.fc1(now), steps=1, state=s1, return_state=True)
+            outs.append(a[0])
+        return torch.stack(outs), s1
+
+
+class Checkpointed(Carried):
+    """Each step is computed again in backward."""
+
+    def forward(self, x, s1=None):
+        def step(now):
+            return self.lif1(self.fc1(now), steps=1, state=None, return_state=True)[0]
+
+        return torch.stack([checkpoint(step, now, use_reentrant=False) for now in x])
+
+
+def test_a_checkpoint_inside_leaves_the_loop():
+    net = Checkpointed()
+    unrolled = hnn_kernels.unroll(net)
+    expected = passed(net, net, inputs())
+    assert "left as it was" in left(lambda: compare(expected, passed(net, unrolled, inputs())))
+    assert unrolled.refused
+
+
+def test_hooks_run_at_each_step_and_a_layer_may_be_put_in_later():
+    net = Loop()
+    unrolled = hnn_kernels.unroll(net)
+    seen = []
+    net.fc1.register_forward_hook(lambda module, args, out: out * 0.5)
+    net.lif2.register_forward_pre_hook(lambda module, args: seen.append(1))
+    net.lif1 = LIF(0.3, None, 0.4, reset="zero")  # not known to the compiled loop
+    expected = passed(net, net, inputs())
+    left(lambda: compare(expected, passed(net, unrolled, inputs())))
+    assert len(seen) == 2 * T
+    with torch.inference_mode():
+        torch.testing.assert_close(unrolled(inputs()), net(inputs()))
+
+
 def test_values_that_are_read_are_right():
     net = Broken("item")
     unrolled = hnn_kernels.unroll(net)
@@ -238,17 +282,6 @@ def test_copies_and_pickles_are_of_their_own():
             assert other.model is not unrolled.model
         assert torch.equal(other(inputs())[0], expected)
         assert done(other) == [True, True]
-
-
-class Carried(Loop):
-    """The user carries the states from call to call."""
-
-    def forward(self, x, s1=None):
-        outs = []
-        for now in x:
-            a, s1 = self.lif1(self.fc1(now), steps=1, state=s1, return_state=True)
-            outs.append(a[0])
-        return torch.stack(outs), s1
 
 
 def test_states_go_from_call_to_call():
