@@ -20,7 +20,7 @@ class Effects(NamedTuple):
     """The effects of a node.
 
     Attributes:
-        written: the places of its tensors, in the order of :func:`tensors`, that it writes into.
+        written: the places of its tensors, in the order of :func:`inputs`, that it writes into.
         random: True if it draws random numbers, or may.
         plain: True if it is a function of tensors that may be called again, on other tensors of the same shapes.
     """

@@ -12,6 +12,13 @@ from . import marks
 from .kinds import Form, Kind, Match
 
 
+def _state(module: Any, parts: Sequence[Tensor]) -> LIFState:
+    """Return the state of its parts, of which a layer without a filter has no third or fourth."""
+    filtered = parts[2:]
+    synapse = None if module.synapse is None else filtered[0]
+    return LIFState(parts[0], parts[1], synapse, None if module.axon is None else filtered[-1])
+
+
 def _forward(self, current, *, steps=None, state=None, return_state=False, filters=None, recurrence=None):
     one = steps == 1 if steps is not None else current.shape[0] == 1
     compiled = torch.compiler.is_compiling()
@@ -23,10 +30,7 @@ def _forward(self, current, *, steps=None, state=None, return_state=False, filte
     states = [None] * self._hnn_count if state is None else [part for part in state if part is not None]
     found = marks.step(self._hnn_mark, x, *states)
     outputs = len(found) - self._hnn_count
-    v, r, *filtered = found[outputs:]
-    after = LIFState(
-        v, r, filtered.pop(0) if self.synapse is not None else None, filtered.pop(0) if self.axon is not None else None
-    )
+    after = _state(self, found[outputs:])
     outs = [out.unsqueeze(0) for out in found[:outputs]]
     return (outs[0] if outputs == 1 else tuple(outs)), after
 
@@ -49,11 +53,7 @@ def _forms(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Form
 def _run(
     module: Any, current: Tensor, steps: int | None, states: Sequence[Tensor] | None, train: Sequence[bool]
 ) -> list[Tensor]:
-    state = None
-    if states is not None:
-        v, r, *filtered = states
-        synapse = filtered.pop(0) if module.synapse is not None else None
-        state = LIFState(v, r, synapse, filtered.pop(0) if module.axon is not None else None)
+    state = None if states is None else _state(module, states)
     out, after = marks.of(module).original.forward(module, current, steps=steps, state=state, return_state=True)
     return [*(out if isinstance(out, tuple) else (out,)), *(part for part in after if part is not None)]
 

@@ -46,6 +46,7 @@ def inputs(*shape, scale=2.0):
 
 
 def done(unrolled):
+    assert not unrolled.refused
     return [layer.unrolled for layer in unrolled.report]
 
 

@@ -175,7 +175,8 @@ class Hidden(nn.Module):
 def test_states_that_are_kept_inside():
     torch.manual_seed(0)
     # The library's reset does not reach a deep copy.
-    assert all(layer.unrolled for layer in hold_equal(Hidden(), torch.rand(B, 3, 4) * 3, twin=Hidden()).report)
+    unrolled = hold_equal(Hidden(), torch.rand(B, 3, 4) * 3, twin=Hidden())
+    assert [layer.unrolled for layer in unrolled.report] == [True, True]
 
 
 def test_states_that_are_kept_from_call_to_call():
