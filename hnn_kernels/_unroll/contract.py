@@ -285,9 +285,8 @@ class _Writer:
         if simple and first.target in _LINEAR:
             result = self.graph.call_function(first.target, *self._with(first, given))
         elif simple and _CONVOLUTIONS.get(first.target) == value(columns[0][0]).dim():
-            args, kwargs = self._with(first, given)
             function: Any = first.target
-            result = self.graph.call_function(run.convolve, (function, *args), kwargs)
+            result = self.graph.call_function(run.Convolved(function), *self._with(first, given))
         else:
             result = self.graph.call_function(batched, tuple(given))
         self.lengths[result] = len(nodes)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -53,17 +53,18 @@ class Single:
         return self.mark.kind.single(self.mark.module, current, states)
 
 
-class _Place(NamedTuple):
-    """The place of a tensor among the arguments of a function."""
+class _Place:
+    """The place of a tensor among the arguments of a function. It is no tuple, into which a walk over them would go."""
 
-    number: int
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class Batched:
     """A function over all steps: each tensor that changes has the steps in front, and so has the result."""
 
     def __init__(self, node: fx.Node, changing: Sequence[int], count: int) -> None:
-        places = map(_Place, range(count))
+        places: Any = map(_Place, range(count))
         self.op, self.target = node.op, node.target
         self.arguments = fx.node.map_arg((node.args, node.kwargs), lambda _: next(places))
         self.changing = tuple(changing)
@@ -81,7 +82,14 @@ class Batched:
         return self.mapped(*given)
 
 
-def convolve(function: Callable, every: Tensor, *arguments: Any, **named: Any) -> Tensor:
-    """Return a convolution of all steps: the steps are a part of its batch."""
-    result = function(every.flatten(0, 1), *arguments, **named)
-    return result.unflatten(0, (every.shape[0], -1))
+class Convolved:
+    """A convolution of all steps: the steps are a part of its batch."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        self.__name__ = f"every_{function.__name__}"
+
+    def __call__(self, every: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        """Return the results of all steps."""
+        result = self.function(every.flatten(0, 1), *arguments, **named)
+        return result.unflatten(0, (every.shape[0], -1))

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 import hnn_kernels
 from hnn_kernels import IIR
+from hnn_kernels._unroll import module
 from hnn_kernels.nn import LIF
 from support.unrolled import compare, hold_equal, left, passed
 
@@ -98,6 +99,32 @@ def test_what_stands_between_layers_keeps_its_meaning_of_a_step(name):
     assert all(done(hold_equal(net, inputs())))
     net.eval()
     assert all(done(hold_equal(net, inputs(), passes=1)))
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The contracted graphs, in their order."""
+    graphs = []
+
+    def contract(graph_module):
+        graphs.append(contract_them(graph_module))
+        return graphs[-1]
+
+    contract_them = module.contract
+    monkeypatch.setattr(module, "contract", contract)
+    return graphs
+
+
+@pytest.mark.parametrize("name", ["layer norm", "convolution", None])
+def test_the_graph_does_not_grow_with_the_steps(name, written):
+    net = Loop(BETWEEN[name]() if name else None)
+    unrolled = hnn_kernels.unroll(net)
+    for steps in (T, T + 2):
+        unrolled(inputs(steps, B, N))
+    few, more = (str(graph.graph) for graph, _ in written)
+    assert few.count("\n") == more.count("\n")
+    assert "stack" not in more
+    assert more.count("torch._C._nn.linear") == 2 + (name == "convolution")
 
 
 class Circle(Loop):
