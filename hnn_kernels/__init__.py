@@ -4,6 +4,8 @@ from . import neurons, nir, nn
 from ._define.fire import fire
 from ._define.layer import neuron
 from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
+from ._unroll.contract import Layer as UnrolledLayer
+from ._unroll.module import Unrolled, UnrollWarning, unroll
 from .coding import encode_duplicate, encode_gaussian, encode_poisson
 from .filters import IIR
 from .functional import iir, lif
@@ -25,6 +27,9 @@ __all__ = [
     "RecurrentState",
     "ReferenceWarning",
     "TrainingStep",
+    "UnrollWarning",
+    "Unrolled",
+    "UnrolledLayer",
     "__version__",
     "backends",
     "encode_duplicate",
@@ -42,4 +47,5 @@ __all__ = [
     "spike_conv2d",
     "spike_linear",
     "spikes_can_gain",
+    "unroll",
 ]

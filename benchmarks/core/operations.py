@@ -117,7 +117,11 @@ OPS: Mapping[str, Op] = {
 # The titles of the operations that the commands in studies/ measure. They are not part of the suite, but share the form
 # of its records.
 STUDIES: Mapping[str, str] = {
-    f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")
+    **{f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")},
+    **{
+        f"unrolled_{network}": f"Training step of a loop over snnTorch's neurons, {network}"
+        for network in ("tutorial", "hidden", "train", "convolution")
+    },
 }
 
 
@@ -128,6 +132,11 @@ def title(op: str) -> str:
 
 def counted(op: str) -> str:
     """A sentence about the bytes, the floor or the rows of the operation called ``op``; empty if it is not known."""
+    if op.startswith("unrolled_") and op in STUDIES:
+        return (
+            "*loop* is the network as snnTorch's tutorials write it, a call of each layer per time step, and "
+            "*unrolled* is what `hnn_kernels.unroll` makes of it."
+        )
     if op in STUDIES:
         return (
             "*products* is the matrix products of the step alone, *ours* is the step with this project's kernels, and "

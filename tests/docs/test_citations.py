@@ -15,10 +15,11 @@ from support.pages import PAGES, anchors, comments, docstrings, links, prose, so
 from support.paths import ROOT, TESTS
 from support.sources import files
 
-# Files of a run, of a data set, or of another program.
+# Files of a run, of a data set, or of another program, and names of other libraries.
 ELSEWHERE = {
     "best.ckpt", "last.ckpt", "metrics.csv", "artificial/", "src/networks/mlp_networks.py", "src/utils.py",
     "bench_gpu.csv", "gpu_host.csv", "gpu_host.json",
+    "surrogate.atan", "utils.reset",
 }  # fmt: skip
 COMPILED = {f"hnn_kernels.{name}" for name in ("_cpu", "_cuda", "_shim")}
 SUFFIXES = "py|md|h|inl|cuh|cpp|cu|sh|toml|csv|json|yaml"

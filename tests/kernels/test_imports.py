@@ -30,6 +30,8 @@ LAYERS = [
     ["functional", "coding", "products", "_define.*"],
     ["nn.*", "neurons"],
     ["nir.*"],
+    ["_convert.*"],
+    ["_unroll.*"],
     ["_generate.*", "__main__", ""],
 ]
 PUBLIC = {

@@ -1,0 +1,1 @@
+"""Loops over time that a user has written, turned inside out."""

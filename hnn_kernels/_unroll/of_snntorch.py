@@ -1,0 +1,84 @@
+"""The neurons of snnTorch in a loop."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._convert import snntorch_steps as steps
+from . import marks
+from .kinds import Form, Kind, Match
+
+
+def _forward(self, input_, *given, **named):
+    if not torch.compiler.is_compiling():
+        return self._hnn_original.forward(self, input_, *given, **named)
+    names = self._hnn_states
+    states = {**dict(zip(names, given, strict=False)), **named}
+    for name, value in states.items():
+        if value is not None:
+            if self.init_hidden:
+                raise TypeError(f"`{name}` should not be passed as an argument while `init_hidden=True`")
+            self._buffers[name] = value
+    for name in names:
+        if self._buffers[name].shape != input_.shape:
+            self._buffers[name] = torch.zeros_like(input_)
+    found = marks.step(self._hnn_mark, input_, *[self._buffers[name] for name in names])
+    for name, value in zip(names, found[1:], strict=True):
+        self._buffers[name] = value
+    return found[0] if self.init_hidden and not self.output else found
+
+
+def _reset(self):
+    """Return zeros without a look at the shape of the last state, on which the compiled loop would then depend.
+
+    A call of the neuron makes zeros of the shape of its input from them. If the loop does anything else with them, it
+    is compiled again without this.
+    """
+    if not torch.compiler.is_compiling() or not self._hnn_blank:
+        return self._hnn_original.reset_mem(self)
+    blanks = []
+    for name in self._hnn_states:
+        blanks.append(marks.blank(self._hnn_mark))
+        self._buffers[name] = blanks[-1]
+    return blanks[0] if len(blanks) == 1 else tuple(blanks)
+
+
+def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
+    kept, spikes = steps.dtypes(module, x, [s for s in states if s is not None])
+    return [(x.shape, spikes), *((x.shape, kept) for _ in states)]
+
+
+def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
+    mark = marks.of(module)
+    names = steps.STATES[mark.original.__name__]
+    for name, value in zip(names, states, strict=True):
+        setattr(module, name, torch.zeros_like(x) if value is None else value)
+    found = mark.original.forward(module, x)
+    return [found[0] if isinstance(found, tuple) else found, *(getattr(module, name) for name in names)]
+
+
+def _refusal(module: nn.Module) -> str:
+    found = steps.lif_arguments(module)
+    return found if isinstance(found, str) else ""
+
+
+KIND = Kind(
+    forward=_forward,
+    methods={"reset_mem": _reset},
+    outputs=lambda module: 1,
+    forms=_forms,
+    run=steps.run,
+    single=_single,
+    records=True,
+    refusal=_refusal,
+)
+
+
+def find(module: nn.Module) -> Match | str | None:
+    """Return how a neuron of snnTorch is marked, why its class is not, or None for any other module."""
+    name = steps.known(module)
+    if name in steps.STATES:
+        return Match(KIND, {"_hnn_states": steps.STATES[name]})
+    return None if name is None else _refusal(module)

@@ -1,0 +1,267 @@
+"""Loops over snnTorch's neurons, against the same loops unrolled."""
+
+import pytest
+import torch
+from torch import nn
+
+import hnn_kernels
+from hnn_kernels._convert import snntorch_steps as mapping
+from support.unrolled import compare, hold_equal, left, passed
+
+snn = pytest.importorskip("snntorch")
+from snntorch import surrogate, utils  # noqa: E402
+
+T, B, N = 7, 4, 12
+
+
+@pytest.fixture(autouse=True)
+def _forget_earlier_neurons():
+    snn.SpikingNeuron.init()  # the library's list of all neurons, which a reset goes over
+
+
+class Tutorial(nn.Module):
+    """The network of snnTorch's fifth tutorial, smaller."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(N, N), snn.Leaky(beta=0.95)
+        self.fc2, self.lif2 = nn.Linear(N, 10), snn.Leaky(beta=0.95)
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spk2_rec, mem2_rec = [], []
+        for _ in range(T):
+            spk1, mem1 = self.lif1(self.fc1(x), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            spk2_rec.append(spk2)
+            mem2_rec.append(mem2)
+        return torch.stack(spk2_rec, dim=0), torch.stack(mem2_rec, dim=0)
+
+
+def test_the_tutorials_network():
+    torch.manual_seed(0)
+    unrolled = hold_equal(Tutorial(), torch.rand(B, N) * 4, passes=3)
+    assert [(layer.name, layer.steps, layer.unrolled) for layer in unrolled.report] == [
+        ("lif1", T, True), ("lif2", T, True),
+    ]  # fmt: skip
+
+
+def _beta():
+    return torch.linspace(0.5, 1.0, N)
+
+
+NEURONS = {
+    "learnt": lambda: snn.Leaky(0.9, threshold=0.8, learn_beta=True, learn_threshold=True),
+    "per neuron": lambda: snn.Leaky(_beta(), learn_beta=True, spike_grad=surrogate.fast_sigmoid(slope=5)),
+    "above one": lambda: snn.Leaky(1.5, spike_grad=surrogate.sigmoid(slope=5)),
+    "below zero": lambda: snn.Leaky(0.9, threshold=-0.1, learn_threshold=True),
+    "zero": lambda: snn.Leaky(0.9, reset_mechanism="zero"),
+    "zero at once": lambda: snn.Leaky(0.9, reset_mechanism="zero", reset_delay=False),
+    "none": lambda: snn.Leaky(0.9, reset_mechanism="none", spike_grad=surrogate.atan(alpha=3)),
+    "graded": lambda: snn.Leaky(0.9, graded_spikes_factor=1.5, learn_graded_spikes_factor=True),
+    "synaptic": lambda: snn.Synaptic(alpha=0.7, beta=0.9, learn_alpha=True),
+    "synaptic none": lambda: snn.Synaptic(alpha=0.7, beta=_beta(), reset_mechanism="none"),
+    "synaptic zero at once": lambda: snn.Synaptic(alpha=0.7, beta=0.8, reset_mechanism="zero", reset_delay=False),
+    "lapicque": lambda: snn.Lapicque(R=2.0, C=1.5, time_step=1),
+    "lapicque none": lambda: snn.Lapicque(beta=0.8, reset_mechanism="none"),
+    "hidden": lambda: snn.Leaky(0.9, init_hidden=True),
+    "hidden output": lambda: snn.Synaptic(alpha=0.6, beta=0.9, init_hidden=True, output=True),
+}
+# Each by the text of its reason.
+LEFT = {
+    "subtracts at once": (lambda: snn.Leaky(0.9, reset_delay=False), "by the spike's change"),
+    "synaptic zero": (lambda: snn.Synaptic(0.7, 0.9, reset_mechanism="zero"), "drops the input"),
+    "lapicque zero": (lambda: snn.Lapicque(beta=0.8, reset_mechanism="zero"), "drops the input"),
+    "alpha": (lambda: snn.Alpha(0.9, 0.8), "Alpha of snnTorch is no neuron"),
+    "recurrent": (lambda: snn.RLeaky(0.9, linear_features=N), "RLeaky of snnTorch is no neuron"),
+    "inhibition": (lambda: snn.Leaky(0.9, inhibition=True), "inhibition=True"),
+    "straight through": (
+        lambda: snn.Leaky(0.9, spike_grad=surrogate.straight_through_estimator()),
+        "spike_grad is not",
+    ),
+    "no surrogate": (lambda: snn.Leaky(0.9, surrogate_disable=True), "spike_grad is not"),
+}
+
+
+class Side(nn.Module):
+    """Many neurons on one current, each with all that it keeps recorded."""
+
+    def __init__(self, neurons):
+        super().__init__()
+        self.neurons = nn.ModuleDict(neurons)
+
+    def forward(self, x):
+        utils.reset(self)
+        kept, rec = {}, {}
+        for name, neuron in self.neurons.items():
+            kept[name] = [] if neuron.init_hidden else [torch.zeros_like(x[0]) for _ in mapping.STATES[type_of(neuron)]]
+        for step in range(x.size(0)):
+            for name, neuron in self.neurons.items():
+                found = neuron(x[step], *kept[name])
+                found = found if isinstance(found, tuple) else (found,)
+                if kept[name]:
+                    kept[name] = found[1:]
+                rec.setdefault(name, []).append(found)
+        return [torch.stack(train) for found in rec.values() for train in zip(*found, strict=True)]
+
+
+def type_of(neuron):
+    return next(name for name in mapping.STATES if isinstance(neuron, getattr(snn, name)))
+
+
+def drive(seed=0):
+    return torch.randn(T, B, N, generator=torch.Generator().manual_seed(seed)) + 0.4
+
+
+def test_options():
+    net = Side({name: make() for name, make in NEURONS.items()})
+    unrolled = hold_equal(net, drive().requires_grad_(), passes=1)
+    assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in NEURONS}
+
+
+@pytest.mark.filterwarnings("ignore:Inhibition")
+@pytest.mark.parametrize("name", LEFT)
+def test_neurons_without_a_counterpart_are_left_with_the_reason(name):
+    make, reason = LEFT[name]
+    neuron = make()
+    assert reason in mapping.lif_arguments(neuron)
+    with pytest.raises(ValueError, match="model has no neurons") as error:
+        hnn_kernels.unroll(nn.Sequential(neuron))
+    assert reason in str(error.value)
+
+
+class Mixed(Tutorial):
+    """A neuron that is left between two that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = snn.Leaky(0.9, reset_delay=False)
+
+    def forward(self, x):
+        mem1, mem, mem2 = self.lif1.reset_mem(), self.left.reset_mem(), self.lif2.reset_mem()
+        out = []
+        for now in x:
+            spk, mem1 = self.lif1(self.fc1(now), mem1)
+            spk, mem = self.left(spk, mem)
+            spk, mem2 = self.lif2(self.fc2(spk), mem2)
+            out.append(spk)
+        return sum(out), mem2
+
+
+def test_a_neuron_that_is_left_computes_its_steps():
+    torch.manual_seed(0)
+    with pytest.warns(hnn_kernels.UnrollWarning, match="left .*by the spike's change"):
+        unrolled = hold_equal(Mixed(), drive() * 3, passes=1)
+    assert [layer.unrolled for layer in unrolled.report] == [True, False, True]
+
+
+class Hidden(nn.Module):
+    """The states inside, as in the tutorials with ``nn.Sequential``."""
+
+    def __init__(self, reset=True):
+        super().__init__()
+        self.reset = reset
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(N, N), snn.Leaky(beta=0.9, init_hidden=True), nn.Linear(N, 10),
+            snn.Leaky(beta=0.9, init_hidden=True, output=True),
+        )  # fmt: skip
+
+    def forward(self, x):
+        if self.reset:
+            utils.reset(self.net)
+        spikes, potentials = zip(*(self.net(x) for _ in range(T)), strict=True)
+        return torch.stack(spikes), torch.stack(potentials)
+
+
+def test_states_that_are_kept_inside():
+    torch.manual_seed(0)
+    # The library's reset does not reach a deep copy.
+    unrolled = hold_equal(Hidden(), torch.rand(B, 3, 4) * 3, twin=Hidden())
+    assert [layer.unrolled for layer in unrolled.report] == [True, True]
+
+
+def test_states_that_are_kept_from_call_to_call():
+    torch.manual_seed(0)
+    net = Hidden(reset=False)
+    unrolled = hnn_kernels.unroll(net)
+
+    def train(call):
+        utils.reset(net.net)
+        first = call(torch.rand(B, N) * 3)
+        snn.Leaky.detach_hidden()
+        return first, call(torch.rand(B, N) * 3)
+
+    compare(passed(net, train, net), passed(net, train, unrolled))
+    assert not unrolled.refused
+
+
+class Blank(Tutorial):
+    """The states before the first step are results, too."""
+
+    def forward(self, x):
+        before = self.lif1.reset_mem()
+        mem, out = before, []
+        for _ in range(T):
+            _, mem = self.lif1(self.fc1(x), mem)
+            out.append(mem)
+        return torch.stack(out), before.exp().mean(0, keepdim=True).nan_to_num()
+
+
+def test_a_state_before_the_first_step_may_be_used():
+    torch.manual_seed(0)
+    unrolled = hold_equal(Blank(), torch.rand(B, N) * 4)
+    assert not unrolled.refused
+
+
+def test_options_that_change_take_effect():
+    torch.manual_seed(0)
+    net = Tutorial()
+    unrolled = hnn_kernels.unroll(net)
+    x = torch.rand(B, N) * 4
+    unrolled(x)
+    net.lif1.threshold.fill_(0.5)
+    net.lif1.spike_grad = surrogate.atan(1.0)
+    compare(passed(net, net, x), passed(net, unrolled, x))
+    net.lif2.spike_grad = surrogate.heaviside()  # has no counterpart: its steps run one by one
+    expected = passed(net, net, x)
+    assert "the steps of lif2 ran one by one: spike_grad is not" in left(
+        lambda: compare(expected, passed(net, unrolled, x))
+    )
+
+
+def test_a_state_that_only_the_neurons_own_step_continues_exactly():
+    class Once(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lif = snn.Leaky(0.9, reset_mechanism="zero", reset_delay=False)
+
+        def forward(self, x, mem):
+            out = []
+            for now in x:
+                spk, mem = self.lif(now, mem)
+                out.append(spk)
+            return torch.stack(out), mem
+
+    net = Once()
+    unrolled = hnn_kernels.unroll(net)
+    mem = torch.full((B, N), 1.5)
+    expected = passed(net, net, drive(), mem)
+    said = left(lambda: compare(expected, passed(net, unrolled, drive(), mem)))
+    assert "a state is above the threshold" in said
+
+
+def test_bfloat16_of_autocast_keeps_dtypes():
+    torch.manual_seed(0)
+    net = Tutorial()
+    unrolled = hnn_kernels.unroll(net)
+    x = torch.rand(B, N) * 4
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found = net(x), unrolled(x)
+    assert [r.dtype for r in found] == [r.dtype for r in expected]
+    # snnTorch rounds the potential to bfloat16 at each step, and the kernels keep it in float32.
+    torch.testing.assert_close(found[1][0], expected[1][0], rtol=0.02, atol=0.02)
+
+
+def test_unknown_versions_are_left(monkeypatch):
+    monkeypatch.setattr(snn, "__version__", "0.9.4")
+    assert "snnTorch 0.9.4 is not known" in mapping.lif_arguments(snn.Leaky(0.9))
