@@ -1,0 +1,263 @@
+"""sinabs 3: layers that get ``[B, T, *features]`` in one call, as neurons by definition."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._define.layer import Neuron, neuron
+from ..state import state_dtype
+from .rules import Library, Rule, coefficient, full_name
+from .steps import Shape, defined, with_slope
+from .swap import arguments
+
+
+class Defined(NamedTuple):
+    """A call of a neuron by definition.
+
+    Attributes:
+        neuron: the neuron, with the states v and i (and b, of an adaptive threshold).
+        coefficients: its coefficients.
+        record: True if V behind its reset and the current are outputs beside the spikes.
+        single: True if the spikes are float32 whatever the input is.
+    """
+
+    neuron: Neuron
+    coefficients: Mapping[str, float | Tensor]
+    record: bool = False
+    single: bool = True
+
+
+# -- steps, in the order of the library's operations -------------------------------------------------------------------
+
+
+class Firing(NamedTuple):
+    """How a layer fires.
+
+    Attributes:
+        most: the largest number of spikes in a step; 0 for any.
+        multiple: False for one spike where V - threshold is at least 0.
+        shape: the surrogate.
+        reset: what V is set to behind a spike; None to subtract.
+        subtract: what a spike subtracts; None for the threshold.
+    """
+
+    most: int
+    multiple: bool
+    shape: Shape
+    reset: float | None
+    subtract: float | None
+
+
+def _fire(v: Any, threshold: Any, firing: Firing) -> tuple[Any, Any]:
+    """Return the spikes of a step, and V behind its reset."""
+    if firing.multiple:
+        count = torch.where(v > 0, torch.floor(v / threshold.detach()), 0.0)
+        count = torch.where(count > firing.most, float(firing.most), count) if firing.most else count
+    else:
+        count = torch.where(v - threshold.detach() >= 0, 1.0, 0.0)
+    spikes = with_slope(count, v, threshold, firing.shape)
+    if firing.reset is not None:
+        return spikes, v * torch.where(spikes == 0, 1.0, 0.0) + firing.reset
+    return spikes, v - spikes * (threshold if firing.subtract is None else firing.subtract)
+
+
+def _current(x: Any, i: Any, alpha: Any, synapse: bool) -> Any:
+    return alpha * (i + x) if synapse else x
+
+
+def _floored(v: Any, least: Any, floor: bool) -> Any:
+    return torch.relu(v - least) + least if floor else v
+
+
+def _leaky(synapse: bool, normal: bool, firing: Firing | None, floor: bool, record: bool) -> Neuron:
+    @neuron(states=("v", "i"))
+    def sinabs_lif(x, v, i, *, alpha_mem, alpha_syn=0.0, threshold=1.0, least=0.0):
+        i = _current(x, i, alpha_syn, synapse)
+        v = alpha_mem * v + ((1 - alpha_mem) * i if normal else i)
+        spikes, v = (v, v) if firing is None else _fire(v, threshold, firing)
+        v = _floored(v, least, floor)
+        after = (v, i if synapse else torch.zeros_like(v))
+        return (spikes, v, i) if record else spikes, after
+
+    return sinabs_lif
+
+
+def _adaptive(synapse: bool, normal: bool, firing: Firing, floor: bool) -> Neuron:
+    @neuron(states=("v", "i", "b"))
+    def sinabs_alif(x, v, i, b, *, alpha_mem, alpha_adapt, scale, rest, alpha_syn=0.0, least=0.0):
+        i = _current(x, i, alpha_syn, synapse)
+        i = (1 - alpha_mem) * i if normal else i
+        v = alpha_mem * v + i
+        threshold = rest + scale * b
+        spikes, v = _fire(v, threshold, firing)
+        b = alpha_adapt * b + (1 - alpha_adapt) * spikes
+        after = (_floored(v, least, floor), i if synapse else torch.zeros_like(v), b)
+        return spikes, after
+
+    return sinabs_alif
+
+
+# -- what a module becomes ---------------------------------------------------------------------------------------------
+
+
+def _shape(surrogate: Any, name: str) -> Shape | str:
+    """Return the shape of a surrogate, whose class has this name, or why it has none here."""
+    s = surrogate
+    if name == "SingleExponential" and s.grad_width > 0 and s.grad_scale > 0:
+        return ("relative", s.grad_width, 2 * s.grad_scale)
+    if name == "Gaussian" and s.mu == 0 and s.sigma > 0 and s.grad_scale > 0:
+        return ("gaussian", s.sigma, s.grad_scale)
+    slopes: dict[str, Callable[[], Shape]] = {
+        "Gaussian": lambda: ("shifted gaussian", s.mu, s.sigma, s.grad_scale),
+        "Heaviside": lambda: ("window", s.window),
+        "MultiGaussian": lambda: ("multi gaussian", s.mu, s.sigma, s.h, s.s, s.grad_scale),
+        "PeriodicExponential": lambda: ("periodic", s.grad_width, s.grad_scale),
+    }
+    return slopes[name]() if name in slopes else f"hnn_kernels has no surrogate like {full_name(type(surrogate))}"
+
+
+def _firing(module: nn.Module) -> Firing | str:
+    """Return how a module fires, or why no kernel can."""
+    # The functions are the library's only if its module of the activations holds them.
+    names = []
+    for function in (module.spike_fn, module.reset_fn, module.surrogate_grad_fn):
+        kind = function if isinstance(function, type) else type(function)
+        if not kind.__module__.startswith("sinabs.activation."):
+            return f"hnn_kernels does not know {full_name(kind)}"
+        names.append(kind.__name__)
+    spike, reset, surrogate = names
+    if spike not in ("SingleSpike", "MultiSpike", "MaxSpike") or reset not in ("MembraneReset", "MembraneSubtract"):
+        return f"hnn_kernels has no counterpart of {spike} with {reset}"
+    most = module.spike_fn.max_num_spikes_per_bin if spike == "MaxSpike" else None
+    if most is not None and most <= 0:
+        return f"max_num_spikes_per_bin is {most}"
+    shape = _shape(module.surrogate_grad_fn, surrogate)
+    if isinstance(shape, str):
+        return shape
+    value = module.reset_fn.reset_value if reset == "MembraneReset" else None
+    subtract = module.reset_fn.subtract_value if reset == "MembraneSubtract" else None
+    if not all(number is None or isinstance(number, int | float) for number in (value, subtract, *shape[1:])):
+        return "a number of its reset or its surrogate is a tensor"
+    return Firing(most or 0, spike != "SingleSpike", shape, value, subtract)
+
+
+def _lif(module: nn.Module) -> Defined | str:
+    firing = None if module.spike_fn is None else _firing(module)
+    if isinstance(firing, str):
+        return firing
+    alpha_syn, least, threshold = module.alpha_syn_calculated, module.min_v_mem, module.spike_threshold
+    coefficients = {"alpha_mem": module.alpha_mem_calculated}
+    coefficients |= {} if alpha_syn is None else {"alpha_syn": alpha_syn}
+    coefficients |= {} if firing is None else {"threshold": threshold}
+    coefficients |= {} if least is None else {"least": least}
+    options = (alpha_syn is not None, module.norm_input, firing, least is not None, module.record_states)
+    return Defined(defined(_leaky, *options), coefficients, module.record_states, firing is not None)
+
+
+def _alif(module: nn.Module) -> Defined | str:
+    firing = _firing(module)
+    if isinstance(firing, str) or module.record_states:
+        return firing if isinstance(firing, str) else "it records its states"
+    alpha_syn, least = module.alpha_syn_calculated, module.min_v_mem
+    coefficients = {
+        "alpha_mem": module.alpha_mem_calculated, "alpha_adapt": module.alpha_adapt_calculated,
+        "scale": module.adapt_scale, "rest": module.b0,
+    }  # fmt: skip
+    coefficients |= {} if alpha_syn is None else {"alpha_syn": alpha_syn}
+    coefficients |= {} if least is None else {"least": least}
+    return Defined(
+        defined(_adaptive, alpha_syn is not None, module.norm_input, firing, least is not None), coefficients
+    )
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+def _initialise(module: nn.Module, shape: tuple[int, ...], resample: bool) -> None:
+    """Give the states the shape of a step, as the library does."""
+    if not module.is_state_initialised():
+        module.init_state_with_shape(shape)
+    if not module.state_has_shape(shape):
+        if resample and module.has_trailing_dimension(shape[1:]):
+            module.handle_state_batch_size_mismatch(shape[0])
+        else:
+            module.init_state_with_shape(shape)
+
+
+def _call(module: nn.Module, given: Defined, x: Tensor, states: list[Tensor]) -> tuple[Any, Any]:
+    states = [state.to(x.device, state_dtype(x.dtype)) for state in states]
+    coefficients = {name: coefficient(value, x) for name, value in given.coefficients.items()}
+    out, after = given.neuron(x, state=states, **coefficients)
+    trains = [train.transpose(0, 1) for train in (out if given.record else (out,))]
+    if given.single:
+        trains[0] = trains[0].float()
+    return trains, after
+
+
+def _run_lif(self: Any, given: Defined, x: Tensor) -> Tensor:
+    _initialise(self, (x.shape[0], *x.shape[2:]), resample=True)
+    synapse = "alpha_syn" in given.coefficients
+    v = self.v_mem
+    trains, (self.v_mem, i) = _call(self, given, x.transpose(0, 1), [v, self.i_syn if synapse else torch.zeros_like(v)])
+    self.i_syn = i if synapse else None
+    names = ("v_mem", "i_syn") if synapse else ("v_mem",)
+    self.recordings = dict(zip(names, trains[1:], strict=False)) if given.record else {}
+    self.firing_rate = trains[0].mean()
+    return trains[0]
+
+
+def _run_alif(self: Any, given: Defined, x: Tensor) -> Tensor:
+    _initialise(self, (x.shape[0], *x.shape[2:]), resample=False)
+    synapse = "alpha_syn" in given.coefficients
+    i = self.i_syn if synapse else torch.zeros_like(self.v_mem)
+    # The library keeps no current from one call to the next.
+    (spikes,), (self.v_mem, _, self.b) = _call(self, given, x.transpose(0, 1), [self.v_mem, i, self.b])
+    self.spike_threshold = self.b0 + self.adapt_scale * self.b
+    self.recordings = {}
+    self.firing_rate = spikes.sum() / spikes.numel()
+    return spikes
+
+
+def _forward(run: Callable, squeeze: bool) -> Callable:
+    """Return the forward of a class; with ``squeeze``, of one whose batch and time are one axis."""
+
+    def forward(self, x: Any) -> Any:
+        given = None
+        if isinstance(x, Tensor) and x.dim() > 1 - squeeze:
+            whole = x.reshape(self.batch_size, self.num_timesteps, *x.shape[1:]) if squeeze else x
+            given = arguments(self, whole.transpose(0, 1))
+        if given is None:
+            return self._hnn_original.forward(self, x)
+        out = run(self, given, whole)
+        return out.flatten(0, 1) if squeeze else out
+
+    return forward
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def _rules() -> dict[str, Rule]:
+    rules = {}
+    for name, file in (("LIF", "lif"), ("IAF", "iaf"), ("ExpLeak", "exp_leak"), ("ALIF", "alif")):
+        given, run = (_alif, _run_alif) if name == "ALIF" else (_lif, _run_lif)
+        for squeeze in ("", "Squeeze"):
+            methods = {"forward": _forward(run, bool(squeeze))}
+            rules[f"sinabs.layers.{file}.{name}{squeeze}"] = Rule("a neuron by definition", given, methods, True)
+    return rules
+
+
+_RECURRENT = "its spikes come back through rec_connect at the next step"
+
+LIBRARY = Library(
+    "sinabs",
+    ("3.",),
+    _rules(),
+    {
+        "sinabs.layers.lif.LIFRecurrent": _RECURRENT, "sinabs.layers.iaf.IAFRecurrent": _RECURRENT,
+        "sinabs.layers.alif.ALIFRecurrent": _RECURRENT,
+    },
+    frozenset({"sinabs.layers.stateful_layer.StatefulLayer"}),
+)  # fmt: skip
