@@ -15,7 +15,7 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
 
     Known are SpikingJelly 2 (and the names of its versions 0.0.0.0.12 to 14) and sinabs 3. A neuron's class becomes a
     subclass of itself. So parameters, the keys of the state dict, an optimizer, hooks, ``isinstance``, the library's
-    resets, copies, pickles, DDP, autocast and ``torch.compile`` are as before, and :func:`hnn_kernels.revert` undoes it.
+    resets, copies, pickles, DDP, autocast and ``torch.compile`` are as before. :func:`hnn_kernels.revert` undoes it.
 
     All numbers of a neuron are read at each call, so they may be changed later. Where they become such that no kernel
     computes them, the library computes the call itself, and a warning says so. A neuron that gets one step in a call
