@@ -1,5 +1,7 @@
 """sinabs 3: layers that get ``[B, T, *features]`` in one call, as neurons by definition."""
 
+import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -36,15 +38,14 @@ class Firing(NamedTuple):
     """How a layer fires.
 
     Attributes:
-        most: the largest number of spikes in a step; 0 for any.
-        multiple: False for one spike where V - threshold is at least 0.
+        most: the largest number of spikes in a step, one for each whole threshold; 0 for one spike where V - threshold
+            is at least 0.
         shape: the surrogate.
         reset: what V is set to behind a spike; None to subtract.
         subtract: what a spike subtracts; None for the threshold.
     """
 
-    most: int
-    multiple: bool
+    most: float
     shape: Shape
     reset: float | None
     subtract: float | None
@@ -52,9 +53,9 @@ class Firing(NamedTuple):
 
 def _fire(v: Any, threshold: Any, firing: Firing) -> tuple[Any, Any]:
     """Return the spikes of a step, and V behind its reset."""
-    if firing.multiple:
+    if firing.most:
         count = torch.where(v > 0, torch.floor(v / threshold.detach()), 0.0)
-        count = torch.where(count > firing.most, float(firing.most), count) if firing.most else count
+        count = count if firing.most == math.inf else torch.where(count > firing.most, firing.most, count)
     else:
         count = torch.where(v - threshold.detach() >= 0, 1.0, 0.0)
     spikes = with_slope(count, v, threshold, firing.shape)
@@ -102,45 +103,61 @@ def _adaptive(synapse: bool, normal: bool, firing: Firing, floor: bool) -> Neuro
 # -- what a module becomes ---------------------------------------------------------------------------------------------
 
 
-def _shape(surrogate: Any, name: str) -> Shape | str:
-    """Return the shape of a surrogate, whose class has this name, or why it has none here."""
-    s = surrogate
-    if name == "SingleExponential" and s.grad_width > 0 and s.grad_scale > 0:
-        return ("relative", s.grad_width, 2 * s.grad_scale)
-    if name == "Gaussian" and s.mu == 0 and s.sigma > 0 and s.grad_scale > 0:
-        return ("gaussian", s.sigma, s.grad_scale)
-    slopes: dict[str, Callable[[], Shape]] = {
-        "Gaussian": lambda: ("shifted gaussian", s.mu, s.sigma, s.grad_scale),
-        "Heaviside": lambda: ("window", s.window),
-        "MultiGaussian": lambda: ("multi gaussian", s.mu, s.sigma, s.h, s.s, s.grad_scale),
-        "PeriodicExponential": lambda: ("periodic", s.grad_width, s.grad_scale),
-    }
-    return slopes[name]() if name in slopes else f"hnn_kernels has no surrogate like {full_name(type(surrogate))}"
+def _shape(surrogate: Any) -> Shape | str:
+    """Return the shape of a surrogate, or why it has none here."""
+    known, s = sys.modules["sinabs.activation"], surrogate
+    kind = type(surrogate)
+    if kind is known.SingleExponential:
+        if s.grad_width > 0 and s.grad_scale > 0:
+            return ("relative", s.grad_width, 2 * s.grad_scale)
+        return f"its surrogate has the width {s.grad_width} and the scale {s.grad_scale}, which must be above 0"
+    if kind is known.Gaussian:
+        if s.mu == 0 and s.sigma > 0 and s.grad_scale > 0:
+            return ("gaussian", s.sigma, s.grad_scale)
+        return ("shifted gaussian", s.mu, s.sigma, s.grad_scale)
+    if kind is known.Heaviside:
+        return ("window", s.window)
+    if kind is known.MultiGaussian:
+        return ("multi gaussian", s.mu, s.sigma, s.h, s.s, s.grad_scale)
+    if kind is known.PeriodicExponential:
+        return ("periodic", s.grad_width, s.grad_scale)
+    return f"hnn_kernels has no surrogate like {full_name(kind)}"
+
+
+# torch.compile cannot look into autograd's functions. Its graph is made anew if spike_fn is another one: _lif reads it.
+@torch._dynamo.assume_constant_result
+def _most_spikes(module: nn.Module) -> float | None:
+    """Return the largest number of spikes of a module in a step, or None where its function is not known."""
+    known, spike = sys.modules["sinabs.activation"], module.spike_fn
+    if spike is known.SingleSpike:
+        return 0.0
+    if spike is known.MultiSpike:
+        return math.inf
+    if type(spike) is not known.MaxSpike:
+        return None
+    most = spike.max_num_spikes_per_bin
+    return math.inf if most is None else float(most) if most >= 1 else None
 
 
 def _firing(module: nn.Module) -> Firing | str:
     """Return how a module fires, or why no kernel can."""
-    # The functions are the library's only if its module of the activations holds them.
-    names = []
-    for function in (module.spike_fn, module.reset_fn, module.surrogate_grad_fn):
-        kind = function if isinstance(function, type) else type(function)
-        if not kind.__module__.startswith("sinabs.activation."):
-            return f"hnn_kernels does not know {full_name(kind)}"
-        names.append(kind.__name__)
-    spike, reset, surrogate = names
-    if spike not in ("SingleSpike", "MultiSpike", "MaxSpike") or reset not in ("MembraneReset", "MembraneSubtract"):
-        return f"hnn_kernels has no counterpart of {spike} with {reset}"
-    most = module.spike_fn.max_num_spikes_per_bin if spike == "MaxSpike" else None
-    if most is not None and most <= 0:
-        return f"max_num_spikes_per_bin is {most}"
-    shape = _shape(module.surrogate_grad_fn, surrogate)
+    most = _most_spikes(module)
+    if most is None:
+        return "hnn_kernels does not know its spike_fn"
+    known, reset = sys.modules["sinabs.activation"], module.reset_fn
+    value = subtract = None
+    if type(reset) is known.MembraneReset:
+        value = reset.reset_value
+    elif type(reset) is known.MembraneSubtract:
+        subtract = reset.subtract_value
+    else:
+        return f"hnn_kernels does not know {full_name(type(reset))}"
+    shape = _shape(module.surrogate_grad_fn)
     if isinstance(shape, str):
         return shape
-    value = module.reset_fn.reset_value if reset == "MembraneReset" else None
-    subtract = module.reset_fn.subtract_value if reset == "MembraneSubtract" else None
     if not all(number is None or isinstance(number, int | float) for number in (value, subtract, *shape[1:])):
         return "a number of its reset or its surrogate is a tensor"
-    return Firing(most or 0, spike != "SingleSpike", shape, value, subtract)
+    return Firing(most, shape, value, subtract)
 
 
 def _lif(module: nn.Module) -> Defined | str:

@@ -22,7 +22,7 @@ Shape = tuple
 
 def defined(make: Callable[..., Neuron], *options: Any) -> Neuron:
     """Return the neuron that ``make`` defines with these options."""
-    key = (make.__module__, make.__qualname__, *options)
+    key = (make, *options)
     found = _DEFINED.get(key)
     if found is None:
         found = _DEFINED[key] = make(*options)
