@@ -13,7 +13,8 @@ from .swap import converted_class, original
 def convert(model: nn.Module, exact: bool = True) -> Report:
     """Let the neurons of another library in ``model`` compute with the kernels of this one, in place.
 
-    Known are SpikingJelly 2 (and the names of its versions 0.0.0.0.12 to 14) and sinabs 3. A neuron's class becomes a
+    Known are SpikingJelly 2 (and the names of its versions 0.0.0.0.12 to 14), sinabs 3, Norse 1 and snnTorch 1. A
+    neuron's class becomes a
     subclass of itself. So parameters, the keys of the state dict, an optimizer, hooks, ``isinstance``, the library's
     resets, copies, pickles, DDP, autocast and ``torch.compile`` are as before. :func:`hnn_kernels.revert` undoes it.
 
@@ -55,6 +56,8 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
         if not why and found.rule.compiled and find_compiler() is None:
             why = "its kernel is compiled at the first call, and there is no C++ compiler"
         given = why or found.rule.arguments(module)
+        if given == "":  # such as a Lift of something that is no neuron
+            continue
         if isinstance(given, str):
             done.append(Conversion(name, full_name(kind), False, "", False, given))
             continue

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from . import sinabs, spikingjelly
+from . import norse, sinabs, snntorch, spikingjelly
 from .rules import Library, Rule, full_name
 
-LIBRARIES: tuple[Library, ...] = (spikingjelly.LIBRARY, sinabs.LIBRARY)
+LIBRARIES: tuple[Library, ...] = (spikingjelly.LIBRARY, sinabs.LIBRARY, norse.LIBRARY, snntorch.LIBRARY)
 
 # What a subclass may define without another step of its neurons.
 _HARMLESS = {

@@ -33,6 +33,10 @@ _SHAPES: dict[str, Callable[[float], Shape]] = {
 _SURROGATES = ("spikingjelly.activation_based.surrogate", "spikingjelly.clock_driven.surrogate")
 
 
+# Where a coefficient has another name than the attribute.
+_NAMES = {"steepness": "delta_T"}
+
+
 class Layer(NamedTuple):
     """A call of :func:`hnn_kernels.lif`.
 
@@ -144,7 +148,7 @@ def _definition(make: Callable[..., Neuron], *names: str) -> Callable[[nn.Module
         hard = module.v_reset is not None
         options = (shape, hard, module.detach_reset, module.store_v_seq)
         neuron = defined(make, *options, *(getattr(module, name) for name in steps.FLAGS.get(make, ())))
-        coefficients = {name: getattr(module, name) for name in names}
+        coefficients = {name: getattr(module, _NAMES.get(name, name)) for name in names}
         reset = _rest(module)
         return Defined(neuron, coefficients | {"threshold": module.v_threshold, "reset": reset})
 
@@ -345,7 +349,7 @@ def _rules() -> dict[str, Rule]:
         "KLIFNode": (_definition(steps.klif, "k", "tau"), _V),
         "ComplementaryLIFNode": (_complementary, ("v", "m")),
         "QIFNode": (_definition(steps.quadratic, "tau", "v_rest", "v_c", "a0"), _V),
-        "EIFNode": (_definition(steps.exponential, "tau", "v_rest", "theta_rh", "delta_T"), _V),
+        "EIFNode": (_definition(steps.exponential, "tau", "v_rest", "theta_rh", "steepness"), _V),
         "IzhikevichNode": (_definition(steps.izhikevich, "tau", "v_rest", "v_c", "a0", "a", "b", "tau_w"), ("v", "w")),
         "ILIFNode": (_multi_level, _V),
     }  # fmt: skip

@@ -54,8 +54,8 @@ def exponential(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
     """Return EIFNode's neuron."""
 
     @neuron(states=("v",))
-    def eif_node(x, v, *, tau, v_rest, theta_rh, delta_T, threshold, reset):  # noqa: N803 - the library's name
-        v = v + (x + v_rest - v + delta_T * torch.exp((v - theta_rh) / delta_T)) / tau
+    def eif_node(x, v, *, tau, v_rest, theta_rh, steepness, threshold, reset):
+        v = v + (x + v_rest - v + steepness * torch.exp((v - theta_rh) / steepness)) / tau
         spike = _spike(v, threshold, shape)
         v = _after(v, spike, threshold, reset, hard, detach)
         return (spike, v) if record else spike, v
