@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._define.layer import Neuron
-from ..state import state_dtype
 from . import norse_steps as steps
-from .rules import Library, Rule, coefficient, full_name
-from .steps import Shape, defined
+from .rules import Library, Rule, full_name
+from .steps import Defined, Shape, defined, run
 from .swap import arguments
 
 
@@ -31,13 +30,6 @@ class Kind(NamedTuple):
     names: tuple[str, ...]
     rates: Mapping[str, tuple[int, str]]
     fires: bool = True
-
-
-class Defined(NamedTuple):
-    """A call of a neuron by definition."""
-
-    neuron: Neuron
-    coefficients: Mapping[str, float | Tensor]
 
 
 _MEMBRANE = {"rate": (1, "tau_mem_inv")}
@@ -65,14 +57,14 @@ _MODULE = "norse.torch.module."
 _CELLS = {f"{_MODULE}{name}Cell": kind for name, kind in _KINDS.items()}
 
 
-def _known_cell(cell: nn.Module) -> Kind | None:
+def _known_cell(cell: Any) -> Kind | None:
     """Return what a cell of the library computes; None for any other module."""
     return _CELLS.get(full_name(type(cell)))
 
 
 # A compiler takes alpha, which may be a tensor, for a constant.
 @torch._dynamo.assume_constant_result
-def _shape(module: nn.Module) -> Shape | str:
+def _shape(module: Any) -> Shape | str:
     """Return the shape of the surrogate, empty for one without a gradient, or why it has none here."""
     p = getattr(module.p, "lif", module.p)
     if p.method == "heaviside":
@@ -90,7 +82,7 @@ def _shape(module: nn.Module) -> Shape | str:
     return shapes[p.method]() if alpha > 0 else f"its alpha is {alpha}, and not above 0"
 
 
-def _arguments(kind: Kind, module: nn.Module, record: bool) -> Defined | str:
+def _arguments(kind: Kind, module: Any, record: bool) -> Defined | str:
     p, extra = module.p, {}
     if hasattr(p, "rho_reset"):
         p, extra = p.lif, {"rho_reset": p.rho_reset}
@@ -111,13 +103,13 @@ def _arguments(kind: Kind, module: nn.Module, record: bool) -> Defined | str:
     return Defined(defined(kind.make, *options), coefficients)
 
 
-def _whole(kind: Kind, module: nn.Module) -> Defined | str:
+def _whole(kind: Kind, module: Any) -> Defined | str:
     if "adjoint" in module.activation.__name__:
         return "its gradient is that of the adjoint method, which differs from that of its steps"
     return _arguments(kind, module, module.record_states)
 
 
-def _lifted(module: nn.Module) -> Defined | str:
+def _lifted(module: Any) -> Defined | str:
     cell = module.lifted_module
     kind = _known_cell(cell)
     if kind is None:
@@ -142,16 +134,12 @@ def _like(state: Any, values: list) -> Any:
     return type(state)(*(_like(part, values) if isinstance(part, tuple) else values.pop(0) for part in state))
 
 
-def _call(given: Defined, x: Tensor, state: Any, record: bool) -> tuple[Tensor, Any]:
-    dtype = state_dtype(x.dtype)
+def _call(given: Defined, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     before = [torch.as_tensor(value) for value in _flat(state)]
-    coefficients = {name: coefficient(value, x) for name, value in given.coefficients.items()}
-    states = [value.to(x.device, dtype).expand(x.shape[1:]) for value in before]
-    out, after = given.neuron(x, state=states, **coefficients)
-    trains = out if record else (out,)
+    (out, *recorded), after = run(given, x, before)
     # A state of another dtype than the input's makes the library's output one of that dtype.
-    spikes = trains[0].to(torch.promote_types(x.dtype, before[0].dtype if before[0].dim() else x.dtype))
-    return spikes, _like(state, list(trains[1:] if record else after))
+    out = out.to(torch.promote_types(x.dtype, before[0].dtype if before[0].dim() else x.dtype))
+    return out, _like(state, list(recorded or after))
 
 
 def _forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
@@ -159,7 +147,7 @@ def _forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
     if given is None:
         return self._hnn_original.forward(self, input_tensor, state)
     state = self.state_fallback(input_tensor) if state is None else state
-    return _call(given, input_tensor, state, self.record_states)
+    return _call(given, input_tensor, state)
 
 
 def _lift_forward(self: Any, x: Any) -> Any:
@@ -167,7 +155,7 @@ def _lift_forward(self: Any, x: Any) -> Any:
     given = arguments(self, train)
     if given is None:
         return self._hnn_original.forward(self, x)
-    return _call(given, train, self.lifted_module.state_fallback(train[0]) if state is None else state, False)
+    return _call(given, train, self.lifted_module.state_fallback(train[0]) if state is None else state)
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import _checks
 from ..state import state_dtype
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
     """
 
     mapping: str
-    arguments: Callable[[nn.Module], Arguments | str]
+    arguments: Callable[[Any], Arguments | str]
     methods: Mapping[str, Callable]
     compiled: bool = False
 
@@ -81,9 +81,12 @@ def unfit_input(x: Any) -> str:
     return ""
 
 
-def coefficient(value: float | Tensor, x: Tensor) -> float | Tensor:
-    """Return a coefficient in the dtype of the state and on the device of ``x``; a float as it is."""
-    return value.to(x.device, state_dtype(x.dtype)) if isinstance(value, Tensor) else float(value)
+def coefficients_of(given: Any, x: Tensor) -> dict[str, Any]:
+    """Return the coefficients of a call: tensors in the dtype of the state and on the device of ``x``, and floats."""
+    return {
+        name: value.to(x.device, state_dtype(x.dtype)) if isinstance(value, Tensor) else float(value)
+        for name, value in given.coefficients.items()
+    }
 
 
 def unfit_coefficients(x: Tensor, coefficients: Mapping[str, Any]) -> str:

@@ -2,34 +2,16 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._define.layer import Neuron, neuron
-from ..state import state_dtype
-from .rules import Library, Rule, coefficient, full_name
-from .steps import Shape, defined, with_slope
+from .rules import Library, Rule, full_name
+from .steps import Defined, Shape, defined, run, with_slope
 from .swap import arguments
-
-
-class Defined(NamedTuple):
-    """A call of a neuron by definition.
-
-    Attributes:
-        neuron: the neuron, with the states v and i (and b, of an adaptive threshold).
-        coefficients: its coefficients.
-        record: True if V behind its reset and the current are outputs beside the spikes.
-        single: True if the spikes are float32 whatever the input is.
-    """
-
-    neuron: Neuron
-    coefficients: Mapping[str, float | Tensor]
-    record: bool = False
-    single: bool = True
-
 
 # -- steps, in the order of the library's operations -------------------------------------------------------------------
 
@@ -126,7 +108,7 @@ def _shape(surrogate: Any) -> Shape | str:
 
 # torch.compile cannot look into autograd's functions. Its graph is made anew if spike_fn is another one: _lif reads it.
 @torch._dynamo.assume_constant_result
-def _most_spikes(module: nn.Module) -> float | None:
+def _most_spikes(module: Any) -> float | None:
     """Return the largest number of spikes of a module in a step, or None where its function is not known."""
     known, spike = sys.modules["sinabs.activation"], module.spike_fn
     if spike is known.SingleSpike:
@@ -139,7 +121,7 @@ def _most_spikes(module: nn.Module) -> float | None:
     return math.inf if most is None else float(most) if most >= 1 else None
 
 
-def _firing(module: nn.Module) -> Firing | str:
+def _firing(module: Any) -> Firing | str:
     """Return how a module fires, or why no kernel can."""
     most = _most_spikes(module)
     if most is None:
@@ -160,7 +142,7 @@ def _firing(module: nn.Module) -> Firing | str:
     return Firing(most, shape, value, subtract)
 
 
-def _lif(module: nn.Module) -> Defined | str:
+def _lif(module: Any) -> Defined | str:
     firing = None if module.spike_fn is None else _firing(module)
     if isinstance(firing, str):
         return firing
@@ -170,10 +152,10 @@ def _lif(module: nn.Module) -> Defined | str:
     coefficients |= {} if firing is None else {"threshold": threshold}
     coefficients |= {} if least is None else {"least": least}
     options = (alpha_syn is not None, module.norm_input, firing, least is not None, module.record_states)
-    return Defined(defined(_leaky, *options), coefficients, module.record_states, firing is not None)
+    return Defined(defined(_leaky, *options), coefficients)
 
 
-def _alif(module: nn.Module) -> Defined | str:
+def _alif(module: Any) -> Defined | str:
     firing = _firing(module)
     if isinstance(firing, str) or module.record_states:
         return firing if isinstance(firing, str) else "it records its states"
@@ -192,7 +174,7 @@ def _alif(module: nn.Module) -> Defined | str:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
-def _initialise(module: nn.Module, shape: tuple[int, ...], resample: bool) -> None:
+def _initialise(module: Any, shape: tuple[int, ...], resample: bool) -> None:
     """Give the states the shape of a step, as the library does."""
     if not module.is_state_initialised():
         module.init_state_with_shape(shape)
@@ -203,41 +185,37 @@ def _initialise(module: nn.Module, shape: tuple[int, ...], resample: bool) -> No
             module.init_state_with_shape(shape)
 
 
-def _call(module: nn.Module, given: Defined, x: Tensor, states: list[Tensor]) -> tuple[Any, Any]:
-    states = [state.to(x.device, state_dtype(x.dtype)) for state in states]
-    coefficients = {name: coefficient(value, x) for name, value in given.coefficients.items()}
-    out, after = given.neuron(x, state=states, **coefficients)
-    trains = [train.transpose(0, 1) for train in (out if given.record else (out,))]
-    if given.single:
-        trains[0] = trains[0].float()
-    return trains, after
+def _call(given: Defined, x: Tensor, states: list[Tensor]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    trains, after = run(given, x.transpose(0, 1), states)
+    return [train.transpose(0, 1) for train in trains], after
 
 
 def _run_lif(self: Any, given: Defined, x: Tensor) -> Tensor:
     _initialise(self, (x.shape[0], *x.shape[2:]), resample=True)
-    synapse = "alpha_syn" in given.coefficients
-    v = self.v_mem
-    trains, (self.v_mem, i) = _call(self, given, x.transpose(0, 1), [v, self.i_syn if synapse else torch.zeros_like(v)])
-    self.i_syn = i if synapse else None
-    names = ("v_mem", "i_syn") if synapse else ("v_mem",)
-    self.recordings = dict(zip(names, trains[1:], strict=False)) if given.record else {}
-    self.firing_rate = trains[0].mean()
-    return trains[0]
+    names = ("v_mem", "i_syn") if "alpha_syn" in given.coefficients else ("v_mem",)
+    i = self.i_syn if len(names) == 2 else torch.zeros_like(self.v_mem)
+    (out, *recorded), (self.v_mem, i) = _call(given, x, [self.v_mem, i])
+    self.i_syn = i if len(names) == 2 else None
+    self.recordings = dict(zip(names, recorded, strict=False))
+    # The library's spikes are float32 whatever the input is.
+    out = out if self.spike_fn is None else out.float()
+    self.firing_rate = out.mean()
+    return out
 
 
 def _run_alif(self: Any, given: Defined, x: Tensor) -> Tensor:
     _initialise(self, (x.shape[0], *x.shape[2:]), resample=False)
-    synapse = "alpha_syn" in given.coefficients
-    i = self.i_syn if synapse else torch.zeros_like(self.v_mem)
+    i = self.i_syn if "alpha_syn" in given.coefficients else torch.zeros_like(self.v_mem)
     # The library keeps no current from one call to the next.
-    (spikes,), (self.v_mem, _, self.b) = _call(self, given, x.transpose(0, 1), [self.v_mem, i, self.b])
+    (out,), (self.v_mem, _, self.b) = _call(given, x, [self.v_mem, i, self.b])
     self.spike_threshold = self.b0 + self.adapt_scale * self.b
     self.recordings = {}
-    self.firing_rate = spikes.sum() / spikes.numel()
-    return spikes
+    out = out.float()
+    self.firing_rate = out.sum() / out.numel()
+    return out
 
 
-def _forward(run: Callable, squeeze: bool) -> Callable:
+def _forward(call: Callable, squeeze: bool) -> Callable:
     """Return the forward of a class; with ``squeeze``, of one whose batch and time are one axis."""
 
     def forward(self, x: Any) -> Any:
@@ -247,7 +225,7 @@ def _forward(run: Callable, squeeze: bool) -> Callable:
             given = arguments(self, whole.transpose(0, 1))
         if given is None:
             return self._hnn_original.forward(self, x)
-        out = run(self, given, whole)
+        out = call(self, given, whole)
         return out.flatten(0, 1) if squeeze else out
 
     return forward
@@ -259,9 +237,9 @@ def _forward(run: Callable, squeeze: bool) -> Callable:
 def _rules() -> dict[str, Rule]:
     rules = {}
     for name, file in (("LIF", "lif"), ("IAF", "iaf"), ("ExpLeak", "exp_leak"), ("ALIF", "alif")):
-        given, run = (_alif, _run_alif) if name == "ALIF" else (_lif, _run_lif)
+        given, call = (_alif, _run_alif) if name == "ALIF" else (_lif, _run_lif)
         for squeeze in ("", "Squeeze"):
-            methods = {"forward": _forward(run, bool(squeeze))}
+            methods = {"forward": _forward(call, bool(squeeze))}
             rules[f"sinabs.layers.{file}.{name}{squeeze}"] = Rule("a neuron by definition", given, methods, True)
     return rules
 

@@ -4,20 +4,19 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 from ..functional import iir
-from .rules import Library, Rule, coefficient
+from .rules import Library, Rule, coefficients_of
 from .swap import arguments
 
 
 class Filter(NamedTuple):
     """The decay of a filter over time."""
 
-    coefficients: Mapping[str, Tensor]
+    coefficients: Mapping[str, Any]
 
 
-def _filter(module: nn.Module) -> Filter | str:
+def _filter(module: Any) -> Filter | str:
     if module.kernel_truncation_steps is not None:
         return "its filter ends after kernel_truncation_steps"
     return Filter({"decay": torch.exp(-1 / module.tau)})
@@ -28,7 +27,7 @@ def _potential(self: Any, x: Any) -> Any:
     given = arguments(self, x)
     if given is None:
         return self._hnn_original._base_state_function(self, x)
-    return iir(x, (coefficient(given.coefficients["decay"], x),), (1.0,), return_state=False)[0]
+    return iir(x, tuple(coefficients_of(given, x).values()), (1.0,), return_state=False)[0]
 
 
 _STEP = (

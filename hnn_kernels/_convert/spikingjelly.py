@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._define.layer import Neuron
 from ..filters import IIR
 from ..functional import lif
 from ..state import LIFState, state_dtype
 from . import spikingjelly_steps as steps
-from .rules import Library, Rule, coefficient, full_name
-from .steps import Shape, defined
+from .rules import Library, Rule, coefficients_of, full_name
+from .steps import Defined, Shape, defined, run
 from .swap import arguments
 
 # By the name of a surrogate: its shape for the number alpha.
@@ -46,22 +46,15 @@ class Layer(NamedTuple):
         rest: where the leak leads to. The layer's potential is the distance from it.
     """
 
-    coefficients: Mapping[str, float | Tensor]
+    coefficients: Mapping[str, Any]
     options: Mapping[str, Any]
     rest: float
-
-
-class Defined(NamedTuple):
-    """A call of a neuron by definition."""
-
-    neuron: Neuron
-    coefficients: Mapping[str, float | Tensor]
 
 
 # -- what a module becomes ---------------------------------------------------------------------------------------------
 
 
-def _shape(function: nn.Module) -> Shape | str:
+def _shape(function: Any) -> Shape | str:
     """Return the shape of a surrogate, or why it has none here."""
     kind = type(function)
     known = _SHAPES.get(kind.__name__) if kind.__module__ in _SURROGATES else None
@@ -74,7 +67,7 @@ def _shape(function: nn.Module) -> Shape | str:
     return known(function.alpha)
 
 
-def _stays(module: nn.Module) -> str:
+def _stays(module: Any) -> str:
     """Return why the library has to compute the module's steps; empty where it has not."""
     if getattr(module, "step_mode", "m") != "m":
         return (
@@ -88,15 +81,14 @@ def _stays(module: nn.Module) -> str:
     return ""
 
 
-def _layer(module: nn.Module, decay: Any, gain: Any, rest: float = 0.0, synapse: Any = None) -> Layer | str:
+def _layer(module: Any, decay: Any, gain: Any, rest: float = 0.0, synapse: Any = None) -> Layer | str:
     """Return the layer of a module, or why there is none.
 
     ``gain`` is a factor of the input, or None. ``synapse`` is the decay of a current, or None.
     """
-    shape = _shape(module.surrogate_function)
-    why = _stays(module)
-    if why or isinstance(shape, str):
-        return why or shape
+    shape = _stays(module) or _shape(module.surrogate_function)
+    if isinstance(shape, str):
+        return shape
     surrogate, width, scale = shape
     hard = module.v_reset is not None
     options = {
@@ -110,41 +102,40 @@ def _layer(module: nn.Module, decay: Any, gain: Any, rest: float = 0.0, synapse:
     return Layer(coefficients, options, rest)
 
 
-def _rest(module: nn.Module) -> float:
+def _rest(module: Any) -> float:
     return 0.0 if module.v_reset is None else module.v_reset
 
 
-def _integrate(module: nn.Module) -> Layer | str:
+def _integrate(module: Any) -> Layer | str:
     return _layer(module, 1.0, None)
 
 
-def _leaky(module: nn.Module) -> Layer | str:
+def _leaky(module: Any) -> Layer | str:
     return _layer(module, 1 - 1 / module.tau, 1 / module.tau if module.decay_input else None, _rest(module))
 
 
-def _simple_leaky(module: nn.Module) -> Layer | str:
+def _simple_leaky(module: Any) -> Layer | str:
     if module.v_reset is None:
         return "without v_reset its step is an error"
     return _leaky(module)
 
 
-def _parametric(module: nn.Module) -> Layer | str:
+def _parametric(module: Any) -> Layer | str:
     rate = module.w.sigmoid()
     return _layer(module, 1 - rate, rate if module.decay_input else None, _rest(module))
 
 
-def _current_based(module: nn.Module) -> Layer | str:
+def _current_based(module: Any) -> Layer | str:
     return _layer(module, module.v_decay, None, 0.0, module.c_decay)
 
 
-def _definition(make: Callable[..., Neuron], *names: str) -> Callable[[nn.Module], Defined | str]:
+def _definition(make: Callable[..., Neuron], *names: str) -> Callable[[Any], Defined | str]:
     """Return the function that gives the neuron of a module; ``names`` are its coefficients beside those of a reset."""
 
-    def given(module: nn.Module) -> Defined | str:
-        shape = _shape(module.surrogate_function)
-        why = _stays(module)
-        if why or isinstance(shape, str):
-            return why or shape
+    def given(module: Any) -> Defined | str:
+        shape = _stays(module) or _shape(module.surrogate_function)
+        if isinstance(shape, str):
+            return shape
         hard = module.v_reset is not None
         options = (shape, hard, module.detach_reset, module.store_v_seq)
         neuron = defined(make, *options, *(getattr(module, name) for name in steps.FLAGS.get(make, ())))
@@ -155,19 +146,18 @@ def _definition(make: Callable[..., Neuron], *names: str) -> Callable[[nn.Module
     return given
 
 
-def _complementary(module: nn.Module) -> Defined | str:
+def _complementary(module: Any) -> Defined | str:
     if module.store_state_seqs:
         return "it keeps all its states (store_state_seqs)"
-    shape = _shape(module.surrogate_function)
-    why = _stays(module)
-    if why or isinstance(shape, str):
-        return why or shape
+    shape = _stays(module) or _shape(module.surrogate_function)
+    if isinstance(shape, str):
+        return shape
     return Defined(
         defined(steps.complementary, shape, module.training), {"tau": module.tau, "threshold": module.v_threshold}
     )
 
 
-def _multi_level(module: nn.Module) -> Defined | str:
+def _multi_level(module: Any) -> Defined | str:
     function = module.surrogate_function
     if full_name(type(function)) != "spikingjelly.activation_based.surrogate.MultiLevelSpikeCount":
         return f"its surrogate is {full_name(type(function))}, and not MultiLevelSpikeCount"
@@ -179,8 +169,8 @@ def _multi_level(module: nn.Module) -> Defined | str:
     return Defined(neuron, {"decay": 1 - 1 / module.tau, "threshold": module.v_threshold})
 
 
-def _gated(module: nn.Module) -> Defined | str:
-    shape = _shape(module.surrogate_function)
+def _gated(module: Any) -> Defined | str:
+    shape = _stays(module) or _shape(module.surrogate_function)
     if isinstance(shape, str):
         return shape
     names = ("alpha", "gamma", "tau", "v_threshold", "linear_decay", "v_subreset")
@@ -188,7 +178,7 @@ def _gated(module: nn.Module) -> Defined | str:
     return Defined(defined(steps.gated, shape), gates)
 
 
-def _read_out(module: nn.Module) -> Layer | str:
+def _read_out(module: Any) -> Layer | str:
     decay = 1 - 1 / module.tau if hasattr(module, "tau") else 1.0
     gain = {"gain": 1 / module.tau} if hasattr(module, "tau") else {}
     read = {"max-mem": "max", "mean-mem": "mean", "last_mem": "last"}.get(module.decode, "train")
@@ -199,7 +189,7 @@ def _read_out(module: nn.Module) -> Layer | str:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
-def _states(module: nn.Module, x: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+def _states(module: Any, x: Tensor, names: tuple[str, ...]) -> list[Tensor]:
     """Return the states before the first step, in the dtype of the state."""
     given = tuple(getattr(module, name) for name in names)
     if hasattr(module, "materialize_states"):
@@ -217,7 +207,7 @@ def _as_states(given: tuple, x: Tensor) -> list[Tensor]:
 
 def _call_lif(given: Layer, x: Tensor, states: list[Tensor], **options: Any) -> tuple[Any, list[Tensor]]:
     """Return the output of a layer and the states after it."""
-    values = {name: coefficient(value, x) for name, value in given.coefficients.items()}
+    values = coefficients_of(given, x)
     decay, threshold = values.pop("decay"), values.pop("threshold")
     gain, synapse = values.pop("gain", None), values.pop("synapse", None)
     v = states[0] - given.rest if given.rest else states[0]
@@ -233,12 +223,11 @@ def _call_lif(given: Layer, x: Tensor, states: list[Tensor], **options: Any) -> 
     return out, [v] if synapse is None else [v, after.synapse[0]]  # type: ignore[index]
 
 
-def _run(module: nn.Module, given: Layer | Defined, x: Tensor, states: list[Tensor], record: bool) -> tuple:
+def _run(module: Any, given: Layer | Defined, x: Tensor, states: list[Tensor], record: bool) -> tuple:
     """Return the spikes, the states after them, and V behind its reset at all steps, if it is recorded."""
     if isinstance(given, Defined):
-        coefficients = {name: coefficient(value, x) for name, value in given.coefficients.items()}
-        out, after = given.neuron(x, state=states, **coefficients)
-        return (*out[:1], after, out[1]) if isinstance(out, tuple) else (out, after, None)
+        (out, *recorded), after_all = run(given, x, states)
+        return out, after_all, recorded[0] if recorded else None
     if not record:
         return (*_call_lif(given, x, states), None)
     (out, v), after = _call_lif(given, x, states, potential="train")
@@ -292,9 +281,8 @@ def _gated_functional(self, inputs, states, **kwargs):
     # The conductance of each step is a factor of the input alone.
     beta, conduct = self.beta.view(1, 1, -1, 1, 1).sigmoid(), self.conduct.view(self.T, 1, -1, 1, 1).sigmoid()
     v, _ = _as_states(states, x)
-    coefficients = {name: coefficient(value, x) for name, value in given.coefficients.items()}
-    out, after = given.neuron(x * (1 - beta * (1 - conduct)), state=(v, torch.zeros_like(v)), **coefficients)
-    return (out,), (after[0], after[0])
+    out, after = run(given, x * (1 - beta * (1 - conduct)), (v, torch.zeros_like(v)))
+    return out, (after[0], after[0])
 
 
 def _read_out_forward(self, x_seq):
@@ -330,7 +318,7 @@ def _new(name: str) -> str:
 
 
 def _rules() -> dict[str, Rule]:
-    rules = {}
+    rules: dict[str, Rule] = {}
     for name, (given, mapping) in _MEMBRANES.items():
         rule = Rule(mapping, given, _multi_step(_V))
         rules |= {_new(name): rule, f"spikingjelly.activation_based.neuron.{name}": rule}

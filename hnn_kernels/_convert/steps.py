@@ -5,19 +5,37 @@ but for functions such as an exponential that two programs may round apart.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .._define.fire import fire
 from .._define.layer import Neuron
+from ..state import state_dtype
+from .rules import coefficients_of
 
 _DEFINED: dict[tuple, Neuron] = {}
 
 # The name of a surrogate with its numbers: (name, width, scale) of hnn_kernels.SURROGATES, the same of "relative", or
 # one of _SLOPES.
 Shape = tuple
+
+
+class Defined(NamedTuple):
+    """What a call of a neuron by definition needs: the neuron, and its coefficients as floats and tensors."""
+
+    neuron: Neuron
+    coefficients: Mapping[str, Any]
+
+
+def run(given: Defined, x: Tensor, states: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the outputs of a neuron and the states after them; ``states`` have any floating dtype."""
+    before = [state.to(x.device, state_dtype(x.dtype)).expand(x.shape[1:]) for state in states]
+    out, after = given.neuron(x, state=before, **coefficients_of(given, x))
+    assert after is not None
+    return out if isinstance(out, tuple) else (out,), after
 
 
 def defined(make: Callable[..., Neuron], *options: Any) -> Neuron:

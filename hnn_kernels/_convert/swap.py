@@ -7,8 +7,6 @@ its place in the module ``classes``, where it is made again in whatever process.
 import warnings
 from typing import Any
 
-from torch import nn
-
 from .rules import Rule, full_name, unfit_coefficients, unfit_input
 
 # By the class of a library.
@@ -32,13 +30,13 @@ def original(kind: type) -> type | None:
     return vars(kind).get("_hnn_original")
 
 
-def arguments(module: nn.Module, x: Any) -> Any:
+def arguments(module: Any, x: Any) -> Any:
     """Return what a call of a converted module needs; None, with a warning, where its library has to compute it."""
-    given = unfit_input(x) or type(module)._hnn_rule.arguments(module)  # type: ignore[attr-defined]
+    given = unfit_input(x) or type(module)._hnn_rule.arguments(module)
     if not isinstance(given, str):
         given = unfit_coefficients(x, given.coefficients) or given
     if isinstance(given, str):
-        kind = full_name(type(module)._hnn_original)  # type: ignore[attr-defined]
+        kind = full_name(type(module)._hnn_original)
         warnings.warn(f"{kind} computes this call itself: {given}", RuntimeWarning, stacklevel=4)
         return None
     return given
