@@ -58,6 +58,7 @@ def why_not(kind: type) -> str:
         for name in names:
             if name in library.reasons:
                 return library.reasons[name]
-        if library.base.intersection(names) and names[0] not in library.base:
+        packages = tuple(name for name in library.neurons if name.endswith("."))
+        if any(name in library.neurons or name.startswith(packages) for name in names):
             return "no kernel computes its step"
     return ""

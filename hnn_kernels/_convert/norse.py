@@ -173,5 +173,5 @@ LIBRARY = Library(
     ("1.",),
     _RULES | {f"{_MODULE}lift.Lift": _LIFT},
     dict.fromkeys(_CELLS, _CELL),
-    frozenset(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
+    tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
 )

@@ -39,14 +39,15 @@ class Library(NamedTuple):
         versions: how the versions begin that the table was made for.
         rules: by the full name of a class.
         reasons: by the full name of a class without a rule, why it stays.
-        base: the full names of the classes whose subclasses are neurons, so that an unknown one is reported.
+        neurons: full names of classes, and of packages with a dot at the end. What is one of these, or a subclass, is a
+            neuron, and reported also where it has no rule.
     """
 
     package: str
     versions: tuple[str, ...]
     rules: Mapping[str, Rule]
     reasons: Mapping[str, str]
-    base: frozenset[str]
+    neurons: tuple[str, ...]
 
     def version(self) -> str:
         """Return the version that is installed; empty where it has none."""

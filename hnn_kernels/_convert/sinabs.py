@@ -254,5 +254,5 @@ LIBRARY = Library(
         "sinabs.layers.lif.LIFRecurrent": _RECURRENT, "sinabs.layers.iaf.IAFRecurrent": _RECURRENT,
         "sinabs.layers.alif.ALIFRecurrent": _RECURRENT,
     },
-    frozenset({"sinabs.layers.stateful_layer.StatefulLayer"}),
+    ("sinabs.layers.stateful_layer.StatefulLayer",),
 )  # fmt: skip

@@ -51,5 +51,5 @@ LIBRARY = Library(
     ("1.",),
     {f"{_NEURONS}{name}": _RULE for name in ("stateleaky.StateLeaky", "linearleaky.LinearLeaky")},
     _REASONS,
-    frozenset({f"{_NEURONS}neurons.SpikingNeuron"}),
+    (_NEURONS,),
 )

@@ -350,16 +350,17 @@ def _rules() -> dict[str, Rule]:
     return rules
 
 
+_STEP = "it gets one step in a call: use its MultiStep form, or hnn_kernels.unroll where the loop over time is yours"
+
 LIBRARY = Library(
     "spikingjelly",
     ("2.", "0.0.0.0.12", "0.0.0.0.13", "0.0.0.0.14"),
     _rules(),
-    {_new("LIAFNode"): "its output is a Python function of the potential"},
-    frozenset({
-        "spikingjelly.activation_based.neuron.base_node.BaseNode",
-        "spikingjelly.activation_based.neuron.base_node.SimpleBaseNode",
-        "spikingjelly.activation_based.neuron.base_node.NonSpikingBaseNode",
-        "spikingjelly.activation_based.neuron.BaseNode", "spikingjelly.clock_driven.neuron.BaseNode",
-        "spikingjelly.activation_based.base.MemoryModule",
-    }),
-)  # fmt: skip
+    {_new("LIAFNode"): "its output is a Python function of the potential"}
+    | {f"spikingjelly.clock_driven.neuron.{name}": _STEP for name in _MEMBRANES},
+    (
+        "spikingjelly.activation_based.neuron.",
+        "spikingjelly.clock_driven.neuron.",
+        "spikingjelly.cext.neuron.",
+    ),
+)
