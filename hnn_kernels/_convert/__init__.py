@@ -41,29 +41,36 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     exact = _checks.flag("exact", exact)
-    done = []
+    done: list[Conversion] = []
+    inner: set[nn.Module] = set()
     for name, module in model.named_modules():
-        kind = type(module)
-        if original(kind) is not None:
+        if module in inner:
             continue
-        found = rule_of(kind)
-        if found is None:
-            why = why_not(kind)
-            if why:
-                done.append(Conversion(name, full_name(kind), False, "", False, why))
-            continue
-        why = found.doubt if exact or not only_constructs(kind) else ""
-        if not why and found.rule.compiled and find_compiler() is None:
-            why = "its kernel is compiled at the first call, and there is no C++ compiler"
-        given = why or found.rule.arguments(module)
-        if given == "":  # such as a Lift of something that is no neuron
-            continue
-        if isinstance(given, str):
-            done.append(Conversion(name, full_name(kind), False, "", False, given))
-            continue
-        module.__class__ = converted_class(kind, found.rule)
-        done.append(Conversion(name, full_name(kind), True, found.rule.mapping, not found.doubt, found.doubt))
+        if original(type(module)) is None:
+            done += _convert(name, module, exact)
+        if original(type(module)) is not None:
+            rule = type(module)._hnn_rule  # type: ignore[attr-defined]
+            inner |= {getattr(module, rule.inner)} if rule.inner else set()
     return Report(done)
+
+
+def _convert(name: str, module: nn.Module, exact: bool) -> list[Conversion]:
+    """Convert one module, where there is a rule for it; return its entry of the report, if it has one."""
+    kind = type(module)
+    found = rule_of(kind)
+    if found is None:
+        why = why_not(kind)
+        return [Conversion(name, full_name(kind), False, "", False, why)] if why else []
+    why = found.doubt if exact or not only_constructs(kind) else ""
+    if not why and found.rule.compiled and find_compiler() is None:
+        why = "its kernel is compiled at the first call, and there is no C++ compiler"
+    given = why or found.rule.arguments(module)
+    if given == "":  # such as a Lift of something that is no neuron
+        return []
+    if isinstance(given, str):
+        return [Conversion(name, full_name(kind), False, "", False, given)]
+    module.__class__ = converted_class(kind, found.rule)
+    return [Conversion(name, full_name(kind), True, found.rule.mapping, not found.doubt, found.doubt)]
 
 
 def revert(model: nn.Module) -> None:

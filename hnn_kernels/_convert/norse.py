@@ -166,7 +166,8 @@ _RULES = {
     f"{_MODULE}{name}": Rule("a neuron by definition", partial(_whole, _KINDS[name]), {"forward": _forward}, True)
     for name in _WHOLE
 }
-_LIFT = Rule("its cell over all steps, a neuron by definition", _lifted, {"forward": _lift_forward}, True)
+_LIFTED = "its cell over all steps, a neuron by definition"
+_LIFT = Rule(_LIFTED, _lifted, {"forward": _lift_forward}, True, "lifted_module")
 
 LIBRARY = Library(
     "norse",

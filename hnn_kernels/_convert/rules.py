@@ -23,12 +23,14 @@ class Rule(NamedTuple):
             asked again at each call, so that what the user changes has its effect.
         methods: the functions that take the place of the class's methods, by name.
         compiled: True if its kernels are compiled at the first call, which takes a C++ compiler on a CPU.
+        inner: the attribute that holds a module which is computed with it, and has no entry of its own in a report.
     """
 
     mapping: str
     arguments: Callable[[Any], Arguments | str]
     methods: Mapping[str, Callable]
     compiled: bool = False
+    inner: str = ""
 
 
 class Library(NamedTuple):
