@@ -213,8 +213,9 @@ def test_the_whole_model_compiles(library, converted):
         (net, original), x, reset = converted, train_steps()[0], functional.reset_net
     else:
         torch.manual_seed(0)
-        given = {"min_v_mem": -1.0, "surrogate_grad_fn": sa.SingleExponential()}
-        original = nn.Sequential(nn.Linear(20, 30), sl.LIF(tau_mem=10.0), nn.Linear(30, 10), sl.IAF(**given))
+        # Both layers are one neuron by definition, that of test_compiled_layers: kernels are compiled once.
+        layers = (sl.IAF(min_v_mem=-1.0) for _ in range(2))
+        original = nn.Sequential(nn.Linear(20, 30), next(layers), nn.Linear(30, 10), next(layers))
         net, x, reset = copy.deepcopy(original), train_steps()[0], sinabs.reset_states
         hnn_kernels.convert(net)
         for one in (net, original):  # the first call makes the states

@@ -29,6 +29,7 @@ LAYERS = [
     ["_recurrence", "_layer_steps"],
     ["functional", "coding", "products", "_define.*"],
     ["nn.*", "neurons"],
+    ["_convert.*"],
     ["_generate.*", "__main__", ""],
 ]
 PUBLIC = {
