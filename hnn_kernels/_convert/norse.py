@@ -17,7 +17,7 @@ from .swap import arguments
 
 
 class Kind(NamedTuple):
-    """What a class computes.
+    """The computation of a class.
 
     Attributes:
         make: defines its neuron.

@@ -15,7 +15,7 @@ Arguments = Any
 
 
 class Rule(NamedTuple):
-    """How modules of one class are converted.
+    """The conversion of the modules of one class.
 
     Attributes:
         mapping: what computes them then, in words.

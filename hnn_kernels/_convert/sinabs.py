@@ -17,7 +17,7 @@ from .swap import arguments
 
 
 class Firing(NamedTuple):
-    """How a layer fires.
+    """The way in which a layer fires.
 
     Attributes:
         most: the largest number of spikes in a step, one for each whole threshold; 0 for one spike where V - threshold

@@ -160,7 +160,7 @@ def test_a_version_without_metadata_is_that_of_the_module(monkeypatch):
 
     monkeypatch.setattr(rules.metadata, "version", missing)
     assert "of no known version" in hnn_kernels.convert(MultiStepLIFNode())[0].why
-    sys.modules["spikingjelly"].__version__ = "0.0.0.0.13"
+    sys.modules["spikingjelly"].__version__ = "0.0.0.0.14"
     assert hnn_kernels.convert(MultiStepLIFNode())[0].replaced
 
 
