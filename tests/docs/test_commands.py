@@ -45,8 +45,8 @@ COMMANDS = shown()
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_blocks_run(block, tmp_path):
     """Each by itself, in a folder of its own; one that needs another library where it is installed."""
-    for library in ("snntorch", "spikingjelly", "norse", "sinabs", "nir"):
-        if re.search(rf"^import {library}\b|\bhnn_kernels\.{library}\b", block.text, re.MULTILINE):
+    for library in ("norse", "sinabs", "snntorch", "spikingjelly", "nir"):
+        if re.search(rf"^(import|from) {library}\b|\bhnn_kernels\.{library}\b", block.text, re.MULTILINE):
             pytest.importorskip(library)
     done = subprocess.run(
         [sys.executable, "-c", block.text], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
