@@ -66,6 +66,15 @@ class Library(NamedTuple):
         return f"{self.package} {found or 'of no known version'} was not tried; {', '.join(self.versions)} were"
 
 
+def constant_in_graphs(function: Callable) -> Callable:
+    """Let ``torch.compile`` take what the function returns for a constant.
+
+    It is torch.compiler.assume_constant_result, which imports the whole compiler: two seconds of every program.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 def full_name(kind: type) -> str:
     """Return the name of a class with its module."""
     return f"{kind.__module__}.{kind.__qualname__}"
