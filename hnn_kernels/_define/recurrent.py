@@ -79,7 +79,7 @@ class NeuronSteps:
 def _chosen(device: torch.device, backend: str | None) -> str:
     chosen = _choose(device, backend)
     if chosen == "reference":
-        _dispatch.warn_of_the_reference(device, backend, stacklevel=9)  # the call of the module
+        _dispatch.warn_of_the_reference(device, backend, stacklevel=11)  # the call of the module
     return chosen
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hnn_kernels import _direct, _extensions
+import hnn_kernels
+from hnn_kernels import _direct, _dispatch, _extensions
 from hnn_kernels._define import operator
 from support.defined import NEURONS, adaptive, inputs, leaves
 from support.direct import both_ways, compare, counted, equal
@@ -124,3 +125,24 @@ def test_a_second_derivative_is_refused():
     (found,) = torch.autograd.grad(adaptive(**arguments)[0][1].sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"hnn_kernels.neuron cannot be differentiated twice"):
         found.sum().backward()
+
+
+def test_training_keeps_the_input_alone():
+    """Beside coefficients and a state, both on the plain way of the first calls and on the direct one behind them."""
+    arguments = inputs("adaptive", (7, 2, 3, 5))
+    x = arguments["x"].requires_grad_()
+    kept = []
+    for _ in range(4):
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            adaptive(**arguments)
+        assert [t.data_ptr() for t in kept] == [x.data_ptr()]
+
+
+def test_a_warning_has_the_line_of_the_call(monkeypatch):
+    monkeypatch.setattr(_dispatch, "_warned", False)
+    monkeypatch.setattr(_dispatch, "_without_kernels", lambda device: "a reason")
+    monkeypatch.setattr(_dispatch, "choose", lambda device, backend: "reference")
+    with pytest.warns(hnn_kernels.ReferenceWarning) as told:
+        adaptive(**inputs("adaptive", (2, 1, 1, 3)))  # no plan is for this shape
+    assert told[0].filename == __file__
