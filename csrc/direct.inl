@@ -8,7 +8,6 @@
 
 #include <pybind11/stl.h>
 
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,43 +15,11 @@
 #include <vector>
 
 #include "host.h"
-#include "python_view.h"
+#include "plan.h"
 
 namespace py = pybind11;
 
 namespace hnn {
-namespace {
-
-// What is asked of torch's Python. It lives as long as the process.
-struct Torch {
-  py::object tensor, parameter, empty, empty_like;
-  const py::str requires_grad{"requires_grad"}, is_neg{"is_neg"};
-  py::tuple empty_names;
-  const dlpack::Exchange* exchange;
-
-  Torch() {
-    const py::module_ torch = py::module_::import("torch");
-    tensor = torch.attr("Tensor");
-    parameter = torch.attr("nn").attr("Parameter");
-    empty = torch.attr("empty_strided");
-    empty_like = torch.attr("empty_like");
-    empty_names = py::make_tuple(py::str("dtype"), py::str("device"));
-    const py::object capsule = tensor.attr("__dlpack_c_exchange_api__");
-    void* found = PyCapsule_GetPointer(capsule.ptr(), dlpack::kCapsule);
-    if (!found) throw py::error_already_set();
-    for (exchange = static_cast<const dlpack::Exchange*>(found); exchange && exchange->major != dlpack::kMajor;) {
-      exchange = exchange->previous;
-    }
-    if (!exchange || !exchange->describe) throw std::runtime_error("torch has no such version of DLPack's C interface");
-  }
-};
-
-const Torch& torch_python() {
-  static const Torch* const found = new Torch;
-  return *found;
-}
-
-}  // namespace
 
 bool view(PyObject* tensor, View& result) {
   dlpack::Tensor told{};
@@ -187,48 +154,6 @@ class Describer {
 
 // -- the plan of a call ------------------------------------------------------------------------------------------------
 
-// A tensor that a call writes: how to allocate it as `model` is. That costs a third less where it is as an input is,
-// the one at the place `like` of the call's tensors; negative where none is.
-class Result {
- public:
-  Result(const py::object& model, int like)
-      : like_(like),
-        size_(py::tuple(model.attr("shape"))),
-        stride_(model.attr("stride")()),
-        dtype_(model.attr("dtype")),
-        device_(model.attr("device")) {}
-
-  // Allocates the tensor, and lets `to` be a view of it.
-  py::object make(const py::tuple& tensors, View& to) const {
-    const Torch& torch = torch_python();
-    PyObject* const given[] = {size_.ptr(), stride_.ptr(), dtype_.ptr(), device_.ptr()};
-    PyObject* const made = like_ < 0
-                               ? PyObject_Vectorcall(torch.empty.ptr(), given, 2, torch.empty_names.ptr())
-                               : PyObject_CallOneArg(torch.empty_like.ptr(), PyTuple_GetItem(tensors.ptr(), like_));
-    if (!made) throw py::error_already_set();
-    py::object result = py::reinterpret_steal<py::object>(made);
-    if (!view(made, to)) throw std::runtime_error("torch made a tensor without an address");
-    return result;
-  }
-
- private:
-  int like_;
-  py::object size_, stride_, dtype_, device_;
-};
-
-using Model = std::optional<std::pair<py::object, int>>;  // null where the call has no such result
-
-std::vector<std::optional<Result>> results_of(const std::vector<Model>& models) {
-  std::vector<std::optional<Result>> found;
-  for (const Model& model : models) {
-    found.push_back(model ? std::optional<Result>(std::in_place, model->first, model->second) : std::nullopt);
-  }
-  return found;
-}
-
-// The places of a layer's tensors among those of a call; negative where one is absent.
-using Places = std::vector<int>;
-
 class Plan {
  protected:
   Plan(Arguments layer, Places places) : layer_(std::move(layer)), places_(std::move(places)) {}
@@ -239,12 +164,6 @@ class Plan {
     auto place = places_.begin();
     result.each_tensor([&](auto& tensor) { put(tensors, *place++, tensor); });
     return result;
-  }
-  static void put(const py::tuple& tensors, int place, View& to) {
-    if (!view(PyTuple_GetItem(tensors.ptr(), place), to)) throw std::runtime_error("a tensor has no address");
-  }
-  static void put(const py::tuple& tensors, int place, std::optional<View>& to) {
-    if (place >= 0) put(tensors, place, to.emplace());
   }
 
   const Arguments layer_;
@@ -302,8 +221,7 @@ class BackwardPlan : public Plan {
     auto place = incoming_.begin();
     each_output(incoming, [&](auto& gradient) { put(tensors, *place++, gradient); });
     Gradients gradients;
-    py::tuple made(count_);
-    for (size_t i = 0; i < count_; ++i) PyTuple_SET_ITEM(made.ptr(), i, Py_NewRef(Py_None));
+    py::tuple made = nothing(count_);
     for (size_t i = 0; i < results_.size(); ++i) {
       if (results_[i]) made[outgoing_[i]] = results_[i]->make(tensors, gradients[i].emplace());
     }
@@ -325,12 +243,6 @@ namespace of_views {
 using Tensor = View;
 using Optional = std::optional<View>;
 using Models = std::vector<Model>;
-
-void check(const Places& places, const py::tuple& tensors) {
-  for (int place : places) {
-    if (place >= static_cast<int>(tensors.size())) throw std::out_of_range("a place behind the tensors of the call");
-  }
-}
 
 // `tensors` are those of the call.
 std::unique_ptr<ForwardPlan> plan_forward(const py::tuple& tensors, Places places, const Models& models,

@@ -2,8 +2,9 @@
 
 A call's *key* (``csrc/direct.inl``) has the type and the bits of every option, and the dtype, the device, the
 layout and ``requires_grad`` of every tensor. So a call whose key is known needs no check: an equal one passed them all.
-It has a plan, which holds everything but the addresses. A backend's *host* makes the plans: its compiled module, in
-which the operator's own function runs the kernel, or ``_triton/direct.py``.
+It has a plan, which holds everything but the addresses. A backend's *host* makes the plans of the built-in layer: its
+compiled module, in which the operator's own function runs the kernel, or ``_triton/direct.py``. Those of neurons by
+definition are in ``_define/cpu.py``.
 
 Whatever looks at operators, or puts something in the place of tensors, gets the operator: :func:`plain` tells.
 """
@@ -110,7 +111,7 @@ _HOSTS = {
 _describe = _describer()
 
 
-def _model(result: Tensor | None, tensors: Sequence[Tensor]) -> tuple[Tensor, int] | None:
+def model(result: Tensor | None, tensors: Sequence[Tensor]) -> tuple[Tensor, int] | None:
     """Return a result of a call, and the place of one of the call's tensors that it is allocated like; -1 for none."""
     if result is None:
         return None
@@ -121,45 +122,120 @@ def _model(result: Tensor | None, tensors: Sequence[Tensor]) -> tuple[Tensor, in
     return result, -1
 
 
-class _Plan:
-    """All of a call that its key determines."""
+def places_of(own: Sequence[Tensor | None], given: dict[int, int]) -> list[int] | None:
+    """Return the place of each of a call's own tensors; None where one was converted, and so not given."""
+    if any(tensor is not None and id(tensor) not in given for tensor in own):
+        return None
+    return [-1 if tensor is None else given[id(tensor)] for tensor in own]
 
-    def __init__(
-        self, backend: str, layer: Layer, outputs: Sequence[Tensor], tensors: Sequence[Tensor], places: list[int]
-    ) -> None:
-        self.backend, self.host = backend, _HOSTS[backend, layer.current.device.type]
-        self.names = layer.outputs()
-        self.settings = layer[len(TENSORS) :]
-        self.places, self.count = places, len(tensors)
-        made = dict(zip(self.names, outputs, strict=True))
-        models = [_model(made.get(name), tensors) for name in OUTPUTS]
-        self.forward = self.host.plan_forward(tensors, places, models, *layer).run
+
+class Plan:
+    """All of a call that its key determines. It keeps no tensor.
+
+    Args:
+        places: the place of each of the call's own tensors among those that it is given; -1 for one that is absent.
+        count: the number of tensors that it is given.
+
+    Attributes:
+        forward: makes the outputs from the tensors that the call is given.
+        backward: by the key of a backward call, what makes the gradients.
+        result: makes the result of the decorated function from the outputs.
+    """
+
+    forward: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+    result: Any
+
+    def __init__(self, places: list[int], count: int) -> None:
+        self.places, self.count = places, count
         self.backward: dict[bytes, Callable[[tuple[Tensor, ...]], tuple[Tensor | None, ...]]] = {}
-        self.result: Any = None
 
     def tensors(self, given: Sequence[Any]) -> list[Any]:
-        """Return those of a layer from those of a call."""
+        """Return the call's own tensors from those that it is given."""
         return [None if place < 0 else given[place] for place in self.places]
+
+    def gradients(
+        self, grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Return the gradients of the call's own tensors, by the operator; None where one is not wanted."""
+        raise NotImplementedError
+
+    def plan_backward(
+        self, tensors: Sequence[Tensor], places: list[int], there: list[int], models: list, outgoing: list[int],
+        saved: Sequence[Tensor],
+    ) -> Any:  # fmt: skip
+        """Return the plan of a backward call.
+
+        Args:
+            tensors: those of the backward call: the gradients that come in, and what was saved.
+            places: the places of the call's own tensors among these.
+            there: the numbers of the outputs whose gradients come in.
+            models: the gradients that are needed, as :func:`model` returns them.
+            outgoing: their places in what is returned.
+            saved: the tensors that the call was given.
+        """
+        raise NotImplementedError
 
     def keep_backward(
         self, described: tuple[bytes, tuple[Tensor, ...], bool], grads: Sequence, saved: Sequence, gradients: Sequence
     ) -> None:
-        """Make the plan of a backward call whose ``gradients``, of the layer's tensors, the operator has returned."""
+        """Make the plan of a backward call whose ``gradients``, of the call's tensors, the operator has returned."""
         key, tensors, _ = described
         if len(self.backward) >= _MOST_BACKWARD:
             self.backward.clear()
         there = [i for i, grad in enumerate(grads) if grad is not None]
-        incoming = {self.names[i]: place for place, i in enumerate(there)}
-        self.backward[key] = self.host.plan_backward(
+        self.backward[key] = self.plan_backward(
             tensors,
             [place if place < 0 else place + len(there) for place in self.places],
-            [incoming.get(name, -1) for name in OUTPUTS],
-            [_model(gradient, tensors) for gradient in gradients],
+            there,
+            [model(gradient, tensors) for gradient in gradients],
             [place + 1 for place in self.places],  # behind the plan
-            self.count + 1,
-            *self.tensors(saved),
-            *self.settings,
+            saved,
         ).run
+
+
+class LayerPlan(Plan):
+    """The plan of a call of the built-in layer."""
+
+    def __init__(
+        self, backend: str, layer: Layer, outputs: Sequence[Tensor], tensors: Sequence[Tensor], places: list[int]
+    ) -> None:
+        super().__init__(places, len(tensors))
+        self.backend, self.host = backend, _HOSTS[backend, layer.current.device.type]
+        self.names = layer.outputs()
+        self.settings = layer[len(TENSORS) :]
+        made = dict(zip(self.names, outputs, strict=True))
+        models = [model(made.get(name), tensors) for name in OUTPUTS]
+        self.forward = self.host.plan_forward(tensors, places, models, *layer).run
+
+    @classmethod
+    def of(
+        cls, backend: str, layer: Layer, outputs: Sequence[Tensor], tensors: Sequence[Tensor], given: dict[int, int]
+    ) -> "LayerPlan | None":
+        """Return the plan of a call that was noted, where it has one; ``given`` has the tensors' places by their id."""
+        places = places_of(layer[: len(TENSORS)], given)
+        if (
+            (backend, layer.current.device.type) not in _HOSTS
+            or layer.varying_surrogate is not None
+            or not set(KEPT).isdisjoint(layer.outputs())  # a plan saves no outputs
+            or places is None
+        ):
+            return None
+        return cls(backend, layer, outputs, tensors, places)
+
+    def gradients(
+        self, grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        return autograd.gradients(self.backend, self.names, grads, _NOTHING, tensors, self.settings, wanted)
+
+    def plan_backward(
+        self, tensors: Sequence[Tensor], places: list[int], there: list[int], models: list, outgoing: list[int],
+        saved: Sequence[Tensor],
+    ) -> Any:  # fmt: skip
+        incoming = {self.names[i]: place for place, i in enumerate(there)}
+        return self.host.plan_backward(
+            tensors, places, [incoming.get(name, -1) for name in OUTPUTS], models, outgoing, self.count + 1,
+            *self.tensors(saved), *self.settings,
+        )  # fmt: skip
 
 
 _NOTHING = (None,) * len(KEPT)
@@ -169,7 +245,7 @@ class DirectLayer(torch.autograd.Function):
     """A layer whose forward and backward are a kernel each, called by a plan."""
 
     @staticmethod
-    def forward(ctx, plan: _Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx, plan: Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.plan = plan
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
@@ -189,7 +265,7 @@ class DirectLayer(torch.autograd.Function):
                     return run(described[1])
         tensors = plan.tensors(saved)
         wanted = [place >= 0 and needed[place + 1] for place in plan.places]
-        gradients = autograd.gradients(plan.backend, plan.names, grads, _NOTHING, tensors, plan.settings, wanted)
+        gradients = plan.gradients(grads, tensors, wanted)
         if described is not None:
             plan.keep_backward(described, grads, saved, gradients)
         result: list[Tensor | None] = [None] * (plan.count + 1)
@@ -205,64 +281,65 @@ class DirectLayer(torch.autograd.Function):
 _apply = super(torch.autograd.Function, DirectLayer).apply
 
 
+# By the type of a call: what makes its plan, as LayerPlan.of does.
+PLANS: dict[type, Callable[..., Plan | None]] = {Layer: LayerPlan.of}
+
+
 class _Noted(threading.local):
-    """The backend and the layer that the thread's last call ran, and its outputs, where a call listens."""
+    """The backend and the call that the thread ran last, and its outputs, where a decorated function listens."""
 
     listens = False
-    call: tuple[str, Layer, Sequence[Tensor]] | None = None
+    call: tuple[str, Any, Sequence[Tensor]] | None = None
 
 
 _noted = _Noted()
 
 
-def note(backend: str, layer: Layer, outputs: Sequence[Tensor]) -> None:
-    """Tell of a call that a backend's kernels ran by their operator."""
-    if _noted.listens and (backend, layer.current.device.type) in _HOSTS:
-        _noted.call = backend, layer, outputs
+def note(backend: str, call: Any, outputs: Sequence[Tensor]) -> None:
+    """Tell of a call that a backend's kernels ran."""
+    if _noted.listens:
+        _noted.call = backend, call, outputs
 
 
-def _plan_of(tensors: tuple[Tensor, ...]) -> _Plan | None:
+def _plan_of(tensors: tuple[Tensor, ...]) -> Plan | None:
     """Make a plan of the call that was noted; None where it has to take the operator."""
     if _noted.call is None:
         return None
-    backend, layer, outputs = _noted.call
+    backend, call, outputs = _noted.call
     given = {id(tensor): place for place, tensor in enumerate(tensors)}
     if len(given) < len(tensors):  # one tensor twice does not tell which is which
         return None
-    own = layer[: len(TENSORS)]
-    if (
-        layer.varying_surrogate is not None
-        or not set(KEPT).isdisjoint(layer.outputs())  # a plan saves no outputs
-        or any(t is not None and id(t) not in given for t in own)
-    ):
-        return None  # the last: a tensor that was converted
-    return _Plan(backend, layer, outputs, tensors, [-1 if t is None else given[id(t)] for t in own])
+    return PLANS[type(call)](backend, call, outputs, tensors, given)
 
 
-def _watched(pack: Callable[[Sequence[Tensor]], R], outputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], R]:
+def _watched(
+    pack: Callable[[Sequence[Tensor]], R], outputs: Sequence[Tensor], stacklevel: int
+) -> Callable[[Sequence[Tensor]], R]:
     """Return ``pack``; for a call of large ``outputs`` one that counts the call too, which costs the others nothing."""
     on_cpu = outputs[0].device.type == "cpu"
     if not on_cpu or sum(output.numel() * output.itemsize for output in outputs) < memory.LARGE:
         return pack
 
     def watched(outputs: Sequence[Tensor]) -> R:
-        memory.watch(stacklevel=4)  # the caller of the decorated function
+        memory.watch(stacklevel)
         return pack(outputs)
 
     return watched
 
 
 def remembered(
-    packer: Callable[[Layer], Callable[[Sequence[Tensor]], R]],
+    packer: Callable[[Any], Callable[[Sequence[Tensor]], R]], stacklevel: int = 1
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function that runs a layer: from its third equal call on, a plain one takes the direct way.
 
     Args:
-        packer: returns, for a layer, the function that makes the decorated function's result from its outputs.
+        packer: returns, for a call that was noted, the function that makes the decorated function's result from its
+            outputs.
+        stacklevel: the place of the caller's own code, counted from the caller of the decorated function as 1.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        plans: dict[bytes, _Plan | None] = {}  # None at first: not every call comes again
+        plans: dict[bytes, Plan | None] = {}  # None at first: not every call comes again
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -285,8 +362,8 @@ def remembered(
                 result = function(*args, **kwargs)
                 plan = _plan_of(tensors)
                 if plan is not None and _noted.call is not None:
-                    _, layer, outputs = _noted.call
-                    plan.result = _watched(packer(layer), outputs)
+                    _, noted, outputs = _noted.call
+                    plan.result = _watched(packer(noted), outputs, stacklevel + 3)
                     plans[key] = plan
             finally:
                 _noted.listens, _noted.call = False, None

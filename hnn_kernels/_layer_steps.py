@@ -17,7 +17,7 @@ _READ_OUTS = ("readout", "potential")
 _PLAIN = {setting.name: setting.default for setting in SETTINGS if setting.name in _READ_OUTS}
 _STEP = _PLAIN | {"steps": None, "return_state": True, "checkpoint_every": 0}
 # By key: the plans of steps.
-_plans: dict[bytes, _direct._Plan] = {}
+_plans: dict[bytes, _direct.LayerPlan] = {}
 
 
 def _below(operator: Callable, *arguments: Any) -> Sequence[Tensor]:
@@ -39,7 +39,7 @@ class LayerSteps:
         # The tensors that a step has, by their places, and among these the current's and the states'.
         self.there = sorted({*self.places, *(i for i, t in enumerate(self.call[: len(TENSORS)]) if t is not None)})
         self.own = [self.there.index(place) for place in self.places]
-        self.plan: _direct._Plan | None = None
+        self.plan: _direct.LayerPlan | None = None
         self.may_plan = self._may_plan()
         self.run_backward: Callable | None = None
 
@@ -76,7 +76,7 @@ class LayerSteps:
             outputs = _below(forward_ops[self.backend], *tensors, *self.settings)
         places = [self.there.index(i) if i in self.there else -1 for i in range(len(TENSORS))]
         call = Layer(*tensors, *self.settings)
-        self.plan = _plans[key] = _direct._Plan(self.backend, call, outputs, given, places)
+        self.plan = _plans[key] = _direct.LayerPlan(self.backend, call, outputs, given, places)
         return outputs
 
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -157,14 +157,15 @@ def refractory_lif(x, v, wait, *, decay=0.9, period=2.0, threshold=1.0):
 
 
 @neuron(states=("v",))
-def multi_spike(x, v, *, decay=0.9, threshold=1.0):
-    """Leaky integrate-and-fire with up to four spikes a step: one for each whole threshold that the potential reaches.
+def multi_spike(x, v, *, decay=0.9, first=1.0, threshold=1.0):
+    """Leaky integrate-and-fire with up to four spikes a step, each of which subtracts the threshold.
 
-    Luo, Yao, Chou, Xu & Li 2024, ECCV (arXiv:2407.20708), with D = 4. Each spike subtracts the threshold.
+    The spike k = 1, 2, 3, 4 comes where the potential reaches ``first + k - 1`` thresholds. With ``first=0.5`` it is
+    the I-LIF of Luo, Yao, Chou, Xu & Li 2024, ECCV (arXiv:2407.20708), with D = 4, which rounds. By default there is a
+    spike for each whole threshold, as in sinabs.
     """
     v = decay * v + x
-    spikes = fire(v - threshold, "rectangle", 0.5) + fire(v - 2 * threshold, "rectangle", 0.5)
-    spikes = spikes + fire(v - 3 * threshold, "rectangle", 0.5) + fire(v - 4 * threshold, "rectangle", 0.5)
+    spikes = sum(fire(v / threshold - first - k, "rectangle", 0.5) for k in range(4))
     return spikes, v - threshold * spikes
 
 

@@ -62,10 +62,12 @@ SCALING = (*((steps, 16, 2048) for steps in (4, 25, 100, 1000)), (25, 64, 512), 
            (25, 1, 2048), (25, 256, 2048))  # fmt: skip
 MAPS, LARGE_MAPS = ((4, 32, 32, 28, 28), (25, 32, 32, 28, 28)), ((25, 32, 32, 28, 28), (25, 256, 64, 28, 28))
 LIBRARIES = tuple((500, 16, n) for n in (512, 4096, 16384))
+RECURRING = ((25, 4, 32), TYPICAL[0])
 DIGITS = ((25, 64, 784),)
 STEPPING = ((25, 4, 32), TYPICAL[0])
 # Those of the paper's networks: 25 steps of 64 for dense layers, 32 maps of a step for convolutions.
 DENSE, CONVOLUTIONS = ((1600, 784, 500), (1600, 500, 500)), ((32, 32, 28, 28, 32), (32, 32, 28, 28, 64))
+RECURRENT = ("recurrent", "recurrent_own")
 DEFINED = ("lif_definition", "adaptive_definition")
 SPIKE_PRODUCTS = tuple(name for name, op in OPS.items() if op.kind == "product")
 
@@ -93,6 +95,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif_axon_learnt", TYPICAL),
         *cases("lif_stepping", STEPPING, brief=True),
         *(case for op in DEFINED for case in cases(op, TYPICAL, brief=True)),
+        *(case for op in RECURRENT for case in cases(op, RECURRING, brief=True)),
         *cases("conv", MAPS[:1]),
         *cases("conv", MAPS[1:], brief=True),
         *cases("linear_lif", [(25, 64, 512)], brief=True),
@@ -129,6 +132,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("lif_axon_learnt", LARGE, "float32", "bfloat16", brief=True),
         *cases("lif_stepping", STEPPING, brief=True),
         *(case for op in DEFINED for case in cases(op, (*TYPICAL, *LARGE), "float32", "bfloat16", brief=True)),
+        *(case for op in RECURRENT for case in cases(op, RECURRING, brief=True)),
         *cases("conv", LARGE_MAPS, "float32", "bfloat16"),
         *cases("linear_lif", [(25, 64, n) for n in (512, 4096, 16384)], *DTYPES, brief=True),
         *cases("open_neuromorphic", LIBRARIES, *DTYPES),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .layer import Layer, Product, Weights, axon_filter, lif
+from .layer import Layer, Product, Weights, axon_filter, lif, recurrent, recurrent_weight
 from .operations import Dynamics
 
 # RATE is the spike rate to which inputs are scaled. Outside RATES a row gets a note. The range is that wide because a
@@ -40,6 +40,9 @@ class DisagreementError(Exception):
 
 def reference(current: Tensor, dynamics: Dynamics) -> Tensor:
     """The output of the reference for the current ``[T, B, *features]``, filtered if there is an axon."""
+    weight = recurrent_weight(dynamics, current.shape[2:], current.device)
+    if weight is not None:
+        return recurrent(dynamics, weight, "reference")(current)
     axon, _ = axon_filter(dynamics._replace(learnt=False), (), current.device)
     return lif(current, dynamics, axon, "reference")
 

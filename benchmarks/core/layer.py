@@ -1,5 +1,6 @@
 """The contract between the suite and a provider: a layer of neurons, a product with spikes, and what makes them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -74,6 +75,7 @@ MakeLayer = Callable[[Dynamics, tuple[int, ...]], Layer]  # from the dynamics an
 MakeProduct = Callable[[Weights], Product]
 NO_PRODUCT = "it has no product with spikes"
 NO_DEFINITION = "it takes no neuron by its definition"
+NO_RECURRENCE = "the suite measures no recurrence of it"
 
 
 class Provider(Protocol):
@@ -116,6 +118,17 @@ class Definer(Provider, Protocol):
 
 
 @runtime_checkable
+class Recurring(Provider, Protocol):
+    """A provider whose layers may be recurrent.
+
+    Attributes:
+        recurs: True if they may.
+    """
+
+    recurs: bool
+
+
+@runtime_checkable
 class Multiplier(Provider, Protocol):
     """A provider that has a product with spikes of its own."""
 
@@ -134,10 +147,12 @@ def layer_of(
     """The layer of a provider.
 
     Raises:
-        Unsupported: it has none, or takes no neuron by its definition where one is wanted.
+        Unsupported: it has none, or has no recurrence or takes no neuron by its definition where one is wanted.
     """
     if wanted.neuron and not (isinstance(provider, Definer) and provider.defines):
         raise Unsupported(NO_DEFINITION)
+    if wanted.recurrence and not (isinstance(provider, Recurring) and provider.recurs):
+        raise Unsupported(NO_RECURRENCE)
     return provider.layer(wanted, features, device, dtype)
 
 
@@ -169,6 +184,31 @@ def axon_filter(
         for c in fixed
     )
     return hnn_kernels.IIR(*learnt), learnt
+
+
+def recurrent_weight(wanted: Dynamics, features: tuple[int, ...], device: torch.device) -> nn.Parameter | None:
+    """The weight of a recurrence, the same in every call: ``[N, N]``, or one per neuron; None without a recurrence."""
+    if not wanted.recurrence:
+        return None
+    shape = (features[-1],) * 2 if wanted.recurrence == "matrix" else features
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    # As strong as the current where neurons spike as they do here.
+    return nn.Parameter(
+        (weight / math.sqrt(features[-1]) if wanted.recurrence == "matrix" else 0.5 * weight).to(device)
+    )
+
+
+def recurrent(wanted: Dynamics, weight: nn.Parameter, backend: str) -> hnn_kernels.nn.Recurrent:
+    """The recurrent layer of a weight that :func:`recurrent_weight` returned, on a backend."""
+    neurons = hnn_kernels.nn.LIF(
+        wanted.decay, wanted.reset_decay, wanted.threshold, sigma=wanted.width, reset=wanted.reset,
+        reset_grad=wanted.reset_grad, surrogate=wanted.surrogate, backend=backend,
+    )  # fmt: skip
+    if wanted.recurrence == "own":
+        return hnn_kernels.nn.Recurrent(neurons, weight)
+    linear = nn.Linear(len(weight), len(weight), bias=False, device="meta")
+    linear.weight = weight
+    return hnn_kernels.nn.Recurrent(neurons, linear)
 
 
 def lif(current: Tensor, dynamics: Dynamics, axon: hnn_kernels.IIR | None, backend: str) -> Tensor:

@@ -16,6 +16,8 @@ class Dynamics(NamedTuple):
         width: the surrogate's width, ``sigma`` of :func:`hnn_kernels.lif`.
         axon: filter the spikes with the paper's dual exponential, time constants of 4 steps and 1 step.
         learnt: train the axon's coefficients, one set per neuron.
+        recurrence: ``"matrix"`` where the spikes of a step come back to all neurons at the next one, ``"own"`` where
+            each neuron's come back to itself alone; empty for none.
         neuron: the name of a definition in ``definitions.py``, which then has all of the dynamics; empty for the LIF.
     """
 
@@ -28,6 +30,7 @@ class Dynamics(NamedTuple):
     reset_grad: str = "full"
     axon: bool = False
     learnt: bool = False
+    recurrence: str = ""
     neuron: str = ""
 
     def differences(self, wanted: "Dynamics") -> str:
@@ -98,6 +101,8 @@ OPS: Mapping[str, Op] = {
         Op("lif_stepping", "LIF, a call per step with the state in and out", Dynamics(), "neuron", stepping=True),
         Op("lif_definition", "LIF by its definition", Dynamics(neuron="lif"), "neuron"),
         Op("adaptive_definition", "A neuron of two states by its definition", Dynamics(neuron="adaptive"), "neuron"),
+        Op("recurrent", "Recurrent LIF, all to all", Dynamics(recurrence="matrix"), "neuron"),
+        Op("recurrent_own", "Recurrent LIF, each neuron to itself", Dynamics(recurrence="own"), "neuron"),
         Op("conv", "LIF on the feature maps of a convolution", Dynamics(), "neuron"),
         Op("linear_lif", "Linear and LIF", Dynamics(), "linear", **_PRODUCTS),
         # The benchmark of open-neuromorphic.org ("SNN library benchmarks"), with a synchronisation before the clock is

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..core.layer import Definer, Layer, Provider, Unsupported
+from ..core.layer import Definer, Layer, Provider, Recurring, Unsupported
 from ..core.operations import Dynamics
 
 TIE = "a potential at the threshold does not fire"  # a note
@@ -60,6 +60,7 @@ class Compiled:
     def __init__(self, base: Provider) -> None:
         self.base, self.name = base, f"{base.name} compiled"
         self.defines = isinstance(base, Definer) and base.defines
+        self.recurs = isinstance(base, Recurring) and base.recurs
 
     def version(self) -> str:
         return self.base.version()

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hnn_kernels import IIR, SURROGATES
 
 from ..core.definitions import DEFINITIONS, Fire
-from ..core.layer import Layer, axon_filter
+from ..core.layer import Layer, axon_filter, recurrent_weight
 from ..core.operations import Dynamics
 from .helpers import Compiled
 
@@ -28,24 +29,28 @@ class Spike(torch.autograd.Function):
         return grad * ctx.density(distance, ctx.width), None, None
 
 
-def loop(inputs: Iterable[Tensor], dynamics: Dynamics, axon: IIR | None) -> Tensor:
+def loop(inputs: Iterable[Tensor], dynamics: Dynamics, axon: IIR | None, weight: Tensor | None = None) -> Tensor:
     """The train of a layer, in the dtype of the inputs. The state is float32.
 
     Args:
         inputs: the currents of the steps, ``[B, *features]`` each.
         dynamics: the dynamics.
         axon: a filter of the spikes with two feedback coefficients and one feedforward coefficient.
+        weight: that of a recurrence of the dynamics.
     """
     decay, threshold, width = dynamics.decay, dynamics.threshold, dynamics.width
     density = SURROGATES[dynamics.surrogate].density
     if axon is not None:
         (first, second), (gain,) = axon
     train = []
-    v = r = last = before = None
+    v = r = last = before = spike = None
     for x in inputs:
         if v is None:
-            v = r = last = before = torch.zeros_like(x, dtype=torch.float32)
-        v = decay * v + x
+            v = r = last = before = spike = torch.zeros_like(x, dtype=torch.float32)
+        own = x
+        if weight is not None:
+            own = x + (functional.linear(spike, weight) if dynamics.recurrence == "matrix" else weight * spike)
+        v = decay * v + own
         if dynamics.reset == "filter":
             v = v - threshold * r
         spike = Spike.apply(v - threshold, density, width)
@@ -95,7 +100,7 @@ def by_unbind(current: Tensor) -> Sequence[Tensor]:
 class Loop:
     """The provider of :func:`loop`; ``steps`` takes the steps from the current."""
 
-    defines = True
+    defines = recurs = True
 
     def __init__(self, name: str, steps: Callable[[Tensor], Sequence[Tensor]]) -> None:
         self.name, self.steps = name, steps
@@ -105,13 +110,17 @@ class Loop:
 
     def layer(self, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Layer:
         axon, learnt = axon_filter(wanted, features, device)
+        weight = recurrent_weight(wanted, features, device)
+        learnt = (*learnt, weight) if weight is not None else learnt
 
         def run(current: Tensor) -> Tensor:
             if wanted.neuron:
                 return defined(self.steps(current), wanted.neuron)
-            return loop(self.steps(current), wanted, axon)
+            return loop(self.steps(current), wanted, axon, weight)
 
-        return Layer(run, wanted, learnt, exact=device.type == "cpu")
+        # A product is rounded by the size of the batch, which is smaller where the layer is checked.
+        exact = device.type == "cpu" and wanted.recurrence != "matrix"
+        return Layer(run, wanted, learnt, exact=exact)
 
 
 _EAGER = Loop("loop", by_unbind)

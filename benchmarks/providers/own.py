@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels import _extensions
 
-from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step
+from ..core.layer import Layer, Product, Unsupported, Weights, axon_filter, lif, lif_step, recurrent, recurrent_weight
 from ..core.operations import Dynamics
 
 
@@ -32,7 +32,7 @@ class Layers:
         instruction_set: that of the CPU's kernels; None for the one that a call takes.
     """
 
-    defines = True
+    defines = recurs = True
 
     def __init__(self, backend: str, instruction_set: str | None = None) -> None:
         self.backend, self.instruction_set = backend, instruction_set
@@ -45,6 +45,17 @@ class Layers:
         choose = self._chooser(device)
         if wanted.neuron and self.backend == "cuda":
             raise Unsupported("on a GPU Triton has the neurons by definition")
+        weight = recurrent_weight(wanted, features, device)
+        if weight is not None:
+            layer = recurrent(wanted, weight, self.backend)
+
+            def run_recurrent(current: Tensor) -> Tensor:
+                choose()
+                return layer(current)
+
+            # A product is rounded by the size of the batch, which is smaller where the layer is checked.
+            exact = device.type == "cpu" and wanted.recurrence == "own"
+            return Layer(run_recurrent, wanted, (weight,), exact=exact)
         axon, learnt = axon_filter(wanted, features, device)
 
         def run(current: Tensor) -> Tensor:

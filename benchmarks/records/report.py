@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from hnn_models import paths
 
 from ..core.cases import sizes
-from ..core.layer import NO_DEFINITION, NO_PRODUCT
+from ..core.layer import NO_DEFINITION, NO_PRODUCT, NO_RECURRENCE
 from ..core.memory import GRAPH
 from ..core.operations import MODES, OPS, counted, title
 from .record import read
@@ -204,7 +204,7 @@ def _nowhere(rows: Iterable[Row]) -> dict[str, str]:
     told: dict[str, set[str]] = {}
     for row in newest(rows):
         told.setdefault(row.provider, set()).add(row.note if row.median_ms is None else "")
-    others = {name: notes - {NO_PRODUCT, NO_DEFINITION} or notes for name, notes in told.items()}
+    others = {name: notes - {NO_PRODUCT, NO_DEFINITION, NO_RECURRENCE} or notes for name, notes in told.items()}
     return {name: why for name, notes in others.items() if len(notes) == 1 and (why := notes.pop())}
 
 

@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "../direct.h"
-#include "../python_view.h"
+#include "../plan.h"
+#include "arguments.h"
 #include "defined.h"
 #include "describe.h"
 #include "reduce.h"
@@ -106,10 +107,150 @@ void backward(int64_t address, const View& x, bool constant, int64_t steps, cons
   }
 }
 
+// -- the direct way of a call (hnn_kernels/_direct.py) ----------------------------------------------------------------
+
+// All of a call but the addresses of its tensors, of its results and of its kernels.
+class Plan {
+ protected:
+  // `kernels` returns the address of the neuron's kernels for the instruction set that is chosen; `places` are those of
+  // the input, the coefficients and the states.
+  Plan(py::function kernels, const py::tuple& tensors, Places places, bool constant, int64_t steps,
+       std::vector<double> values)
+      : kernels_(std::move(kernels)),
+        places_(std::move(places)),
+        constant_(constant),
+        steps_(steps),
+        values_(std::move(values)) {
+    check(places_, tensors);
+    if (places_.size() < 1 + values_.size()) throw std::out_of_range("a coefficient without a place");
+  }
+
+  struct Given {
+    View x;
+    Views coefficients, states;
+  };
+  Given given(const py::tuple& tensors) const {
+    const size_t learnt = 1 + values_.size();
+    Given found;
+    put(tensors, places_[0], found.x);
+    found.coefficients.resize(values_.size());
+    found.states.resize(places_.size() - learnt);
+    for (size_t i = 1; i < places_.size(); ++i) {
+      put(tensors, places_[i], i < learnt ? found.coefficients[i - 1] : found.states[i - learnt]);
+    }
+    return found;
+  }
+  // Python is asked anew where another instruction set was chosen. The interpreter's lock is held.
+  int64_t address() {
+    if (chosen_ != &kernels()) {
+      address_ = kernels_().cast<int64_t>();
+      chosen_ = &kernels();
+    }
+    return address_;
+  }
+
+ private:
+  const py::function kernels_;
+  const Kernels* chosen_ = nullptr;
+  int64_t address_ = 0;
+
+ protected:
+  const Places places_;
+  const bool constant_;
+  const int64_t steps_;
+  const std::vector<double> values_;
+};
+
+// `models` are those of the outputs and of the states after the last step, None for a state that is not returned.
+class DefinedForwardPlan : Plan {
+ public:
+  DefinedForwardPlan(py::function kernels, const py::tuple& tensors, Places places, const std::vector<Model>& models,
+                     size_t outputs, bool constant, int64_t steps, std::vector<double> values)
+      : Plan(std::move(kernels), tensors, std::move(places), constant, steps, std::move(values)),
+        results_(results_of(models)),
+        outputs_(outputs) {
+    for (const auto& result : results_) count_ += result.has_value();
+    for (size_t i = 0; i < outputs_; ++i) {
+      if (!results_.at(i)) throw std::invalid_argument("an output without a model");
+    }
+  }
+
+  py::tuple run(const py::tuple& tensors) {
+    const Given g = given(tensors);
+    std::vector<View> outputs(outputs_);
+    Views last(results_.size() - outputs_);
+    py::tuple made(count_);
+    size_t filled = 0;
+    for (size_t i = 0; i < results_.size(); ++i) {
+      if (!results_[i]) continue;
+      View& to = i < outputs_ ? outputs[i] : last[i - outputs_].emplace();
+      PyTuple_SET_ITEM(made.ptr(), filled++, results_[i]->make(tensors, to).release().ptr());
+    }
+    forward(address(), g.x, constant_, steps_, g.coefficients, values_, g.states, std::nullopt, 0, outputs, last);
+    return made;
+  }
+
+ private:
+  const std::vector<std::optional<Result>> results_;
+  const size_t outputs_;
+  size_t count_ = 0;
+};
+
+// `incoming` are the places of the gradients of the outputs and of the states after the last step; `models` the
+// gradients of the input, the coefficients and the states, None where one is not needed; `outgoing` their places in
+// what is returned, a tuple of `count`.
+class DefinedBackwardPlan : Plan {
+ public:
+  DefinedBackwardPlan(py::function kernels, const py::tuple& tensors, Places places, Places incoming, size_t outputs,
+                      const std::vector<Model>& models, Places outgoing, size_t count, bool constant, int64_t steps,
+                      std::vector<double> values)
+      : Plan(std::move(kernels), tensors, std::move(places), constant, steps, std::move(values)),
+        incoming_(std::move(incoming)),
+        outgoing_(std::move(outgoing)),
+        outputs_(outputs),
+        count_(count),
+        results_(results_of(models)) {
+    check(incoming_, tensors);
+    if (incoming_.size() < outputs_ || results_.size() != places_.size() || outgoing_.size() != places_.size()) {
+      throw std::out_of_range("a gradient without a place");
+    }
+  }
+
+  py::tuple run(const py::tuple& tensors) {
+    const Given g = given(tensors);
+    Views outputs(outputs_), last(incoming_.size() - outputs_);
+    for (size_t i = 0; i < incoming_.size(); ++i) {
+      put(tensors, incoming_[i], i < outputs_ ? outputs[i] : last[i - outputs_]);
+    }
+    Views gradients(results_.size());
+    py::tuple made = nothing(count_);
+    for (size_t i = 0; i < results_.size(); ++i) {
+      if (results_[i]) made[outgoing_[i]] = results_[i]->make(tensors, gradients[i].emplace());
+    }
+    const auto learnt = gradients.begin() + 1 + values_.size();
+    backward(address(), g.x, constant_, steps_, g.coefficients, values_, g.states, std::nullopt, 0, outputs, last,
+             gradients[0], {gradients.begin() + 1, learnt}, {learnt, gradients.end()});
+    return made;
+  }
+
+ private:
+  const Places incoming_, outgoing_;
+  const size_t outputs_, count_;
+  const std::vector<std::optional<Result>> results_;
+};
+
 }  // namespace
 }  // namespace hnn
 
 void hnn::define_defined(py::module_& m) {
   m.def("defined_forward", &forward);
   m.def("defined_backward", &backward);
+  py::class_<DefinedForwardPlan>(m, "DefinedForwardPlan", py::module_local())
+      .def(py::init<py::function, const py::tuple&, Places, const std::vector<Model>&, size_t, bool, int64_t,
+                    std::vector<double>>())
+      .def("run", &DefinedForwardPlan::run);
+  py::class_<DefinedBackwardPlan>(m, "DefinedBackwardPlan", py::module_local())
+      .def(py::init<py::function, const py::tuple&, Places, Places, size_t, const std::vector<Model>&, Places, size_t,
+                    bool, int64_t, std::vector<double>>())
+      .def("run", &DefinedBackwardPlan::run);
 }

@@ -51,6 +51,13 @@ class Call(NamedTuple):
         return self.x.shape[0] if self.steps is None else self.steps
 
 
+def with_tensors(call: Call, tensors: Sequence[Tensor | None]) -> Call:
+    """Return a call with other tensors: its input, coefficients and states, in their order."""
+    x, *rest = tensors
+    count = len(call.coefficients)
+    return call._replace(x=x, coefficients=rest[:count], states=rest[count:])  # type: ignore[arg-type]
+
+
 def allocate_outputs(call: Call) -> list[Tensor]:
     """Allocate the trains, the states where they are returned, and the checkpoints where they are kept."""
     x, dtype, shape = call.x, state_dtype(call.x.dtype), call.shape()

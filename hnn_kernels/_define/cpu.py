@@ -1,12 +1,15 @@
 """The CPU's backend of defined neurons: their C++ is compiled at the first call of a dtype."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-from .. import _extensions
+from .. import _direct, _extensions
+from .._ops.autograd import call_backward
 from . import compiled, cpp, operator
-from .call import NEURONS, Call
+from .call import NEURONS, Call, with_tensors
 
 # By neuron, dtype, smooth mode and instruction set: the address of the kernels.
 _addresses: dict[tuple[str, str, bool, str], int] = {}
@@ -30,8 +33,12 @@ def kernels(neuron: str, dtype: str, smooth: bool) -> int:
     return found
 
 
+def _dtype(call: Call) -> str:
+    return str(call.x.dtype).removeprefix("torch.")
+
+
 def _shared(call: Call, checkpoints: Tensor | None) -> tuple:
-    address = kernels(call.neuron, str(call.x.dtype).removeprefix("torch."), call.smooth)
+    address = kernels(call.neuron, _dtype(call), call.smooth)
     return (
         address, call.x, call.steps is not None, call.length(), list(call.coefficients), list(call.values),
         list(call.states), checkpoints, call.checkpoint_every,
@@ -62,3 +69,53 @@ def _backward(
 
 
 operator.define("cpu", _forward, _backward)
+
+# -- the direct way of a call ------------------------------------------------------------------------------------------
+
+
+class NeuronPlan(_direct.Plan):
+    """The plan of a call of a neuron by definition."""
+
+    def __init__(self, call: Call, outputs: Sequence[Tensor], tensors: Sequence[Tensor], places: list[int]) -> None:
+        super().__init__(places, len(tensors))
+        assert _extensions.cpu is not None
+        # Asked for at a call behind another choice of the instruction set.
+        self.kernels = functools.partial(kernels, call.neuron, _dtype(call), call.smooth)
+        self.call = with_tensors(call, [None] * len(places))
+        self.outputs, states = len(NEURONS[call.neuron].step.outputs), len(call.states)
+        self.all_outputs = self.outputs + states
+        self.time = call.steps is not None, call.length(), list(call.values)
+        made = [*outputs, *([None] * (self.all_outputs - len(outputs)))]  # states that are not returned
+        self.forward = _extensions.cpu.DefinedForwardPlan(
+            self.kernels, tensors, places, [_direct.model(one, tensors) for one in made], self.outputs, *self.time
+        ).run
+
+    @classmethod
+    def of(
+        cls, backend: str, call: Call, outputs: Sequence[Tensor], tensors: Sequence[Tensor], given: dict[int, int]
+    ) -> "NeuronPlan | None":
+        """As :meth:`hnn_kernels._direct.LayerPlan.of`."""
+        places = _direct.places_of((call.x, *call.coefficients, *call.states), given)
+        if places is None or backend != "cpu" or call.checkpoint_every > 0:  # a plan saves no outputs
+            return None
+        return cls(call, outputs, tensors, places)
+
+    def gradients(
+        self, grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        call, needs = with_tensors(self.call, tensors), sum(1 << i for i, needed in enumerate(wanted) if needed)
+        found = iter(call_backward(operator.backward_ops["cpu"], list(grads), None, *call, needs))
+        return [next(found) if needed else None for needed in wanted]
+
+    def plan_backward(
+        self, tensors: Sequence[Tensor], places: list[int], there: list[int], models: list, outgoing: list[int],
+        saved: Sequence[Tensor],
+    ) -> Any:  # fmt: skip
+        assert _extensions.cpu is not None
+        incoming = [there.index(i) if i in there else -1 for i in range(self.all_outputs)]
+        return _extensions.cpu.DefinedBackwardPlan(
+            self.kernels, tensors, places, incoming, self.outputs, models, outgoing, self.count + 1, *self.time
+        )
+
+
+_direct.PLANS[Call] = NeuronPlan.of

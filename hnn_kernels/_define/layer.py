@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks, _dispatch, _triton
+from .. import _checks, _direct, _dispatch, _triton
 from .._recurrence import Recurrence
 from ..state import state_dtype
 from . import cpu as cpu  # it defines its operators
@@ -38,6 +38,7 @@ class Neuron:
         self.step: Step = trace(function, self.parameters)
         self.key = f"{function.__name__}-{self.step.digest()}"
         functools.update_wrapper(self, function)
+        self._call = _direct.remembered(self._packer, stacklevel=2)(self._checked_call)
         NEURONS[self.key] = self
 
     def __repr__(self) -> str:
@@ -86,12 +87,7 @@ class Neuron:
             RuntimeError: a backend that is not usable here, a compiler that is missing or fails, a gradient of the
                 gradient.
         """
-        call = self._checked(x, state, steps, smooth, return_state, checkpoint_every, coefficients)
-        results = self._run(call, backend)
-        count = len(self.step.outputs)
-        trains = tuple(results[:count])
-        after = tuple(results[count : count + len(self.states)]) if call.return_state else None
-        return (trains[0] if count == 1 else trains), after
+        return self._call(x, state, steps, smooth, return_state, checkpoint_every, backend, **coefficients)
 
     def with_defaults(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
         """Return all coefficients in their order, with the defaults of those that are not given.
@@ -108,12 +104,24 @@ class Neuron:
                 raise TypeError(f"{self.function.__name__} needs its coefficient {name}: a float or a tensor")
         return found
 
+    def _checked_call(self, x, state, steps, smooth, return_state, checkpoint_every, backend, **coefficients) -> Result:
+        call = self._checked(x, state, steps, smooth, return_state, checkpoint_every, coefficients)
+        return self._packer(call)(self._run(call, backend))
+
+    def _packer(self, call: Call) -> Callable[[Sequence[Tensor]], Result]:
+        """Return the function that makes the result of a call from its outputs."""
+        count, end = len(self.step.outputs), len(self.step.outputs) + len(self.states)
+        first: int | slice = 0 if count == 1 else slice(count)
+        if not call.return_state:
+            return lambda outputs: (outputs[first], None)
+        return lambda outputs: (outputs[first], tuple(outputs[count:end]))
+
     def _run(self, call: Call, backend: Any) -> Sequence[Tensor]:
         if isinstance(backend, Recurrence):
             return backend.run(call, self._run)
         chosen = _choose(call.x.device, backend)
         if chosen == "reference":
-            _dispatch.warn_of_the_reference(call.x.device, backend, stacklevel=4)
+            _dispatch.warn_of_the_reference(call.x.device, backend, stacklevel=6)  # the caller of __call__
         return run(call, chosen)
 
     def _checked(self, x, state, steps, smooth, return_state, checkpoint_every, coefficients) -> Call:

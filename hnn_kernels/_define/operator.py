@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 
+from .. import _direct
 from .._ops import batching
 from .._ops.autograd import (
     NO_FORWARD_MODE,
@@ -110,9 +111,9 @@ def apply(call: Call, backend: str) -> Sequence[Tensor]:
     """Return the outputs of a call, differentiable by autograd, torch.func and torch.compile."""
     if transformed() or not as_in_memory((call.x, *call.coefficients, *call.states)):
         return forward_ops[backend](*call)
-    if not torch.is_grad_enabled():
-        return _runs[backend][0](call)
-    return _Plain.apply(*_spread(backend, call))
+    plain = _Plain.apply(*_spread(backend, call)) if torch.is_grad_enabled() else _runs[backend][0](call)
+    _direct.note(backend, call, plain)
+    return plain
 
 
 # -- vmap: the mapped axis becomes the first feature axis --------------------------------------------------------------

@@ -30,7 +30,7 @@ from ..reference import Filter
 from ..state import state_dtype
 from ..surrogates import SURROGATES
 from . import operator
-from .call import NEURONS, Call
+from .call import NEURONS, Call, with_tensors
 from .compiled import CompilerError, _compiler_of_the_machine
 from .fire import fire
 from .layer import Neuron, _choose, run
@@ -76,16 +76,10 @@ class NeuronSteps:
         return [next(found) if needed else None for needed in wanted]
 
 
-def _with_tensors(call: Call, tensors: Sequence[Any]) -> Call:
-    x, *rest = tensors
-    count = len(call.coefficients)
-    return call._replace(x=x, coefficients=rest[:count], states=rest[count:])
-
-
 def _chosen(device: torch.device, backend: str | None) -> str:
     chosen = _choose(device, backend)
     if chosen == "reference":
-        _dispatch.warn_of_the_reference(device, backend, stacklevel=9)  # the call of the module
+        _dispatch.warn_of_the_reference(device, backend, stacklevel=11)  # the call of the module
     return chosen
 
 
@@ -94,7 +88,7 @@ DEFINED = kinds.Kind(
     schema=operator._ARGUMENTS,
     call=Call,
     tensors=lambda call: (call.x, *call.coefficients, *call.states),
-    with_tensors=_with_tensors,
+    with_tensors=with_tensors,
     states=lambda call: range(1 + len(call.coefficients), 1 + len(call.coefficients) + len(call.states)),
     state_shapes=lambda call: [call.shape()] * len(call.states),
     steps=NeuronSteps,

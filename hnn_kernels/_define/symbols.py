@@ -31,9 +31,24 @@ def refuse(reason: str) -> NoReturn:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
+    raise _at(frame.f_code.co_filename, frame.f_lineno, reason)
+
+
+def _at(file: str, line: int, reason: str) -> TraceError:
     text = linecache.getline(file, line).strip()
-    raise TraceError(f"{file}:{line}: {reason}" + (f"\n    {text}" if text else ""))
+    return TraceError(f"{file}:{line}: {reason}" + (f"\n    {text}" if text else ""))
+
+
+def located(error: TypeError) -> TraceError:
+    """Return an error that a step ran into as one that names the line of the user's source."""
+    place = None
+    frame = error.__traceback__
+    while frame is not None:
+        if not frame.tb_frame.f_code.co_filename.startswith(_OURS):
+            place = frame
+        frame = frame.tb_next
+    reason = str(error).partition("\n")[0]
+    return TraceError(reason) if place is None else _at(place.tb_frame.f_code.co_filename, place.tb_lineno, reason)
 
 
 class _DType:
@@ -229,8 +244,8 @@ class Symbol:
         "a step has no if, while, and, or, not, min or max that depends on values: use torch.where, &, |, ~, "
         "torch.minimum or torch.maximum"
     )
-    __float__ = __int__ = __index__ = __complex__ = _refused(
-        "a step has no numbers from values: math, float() and int() take none; use torch's functions"
+    __float__ = __int__ = __index__ = __complex__ = __round__ = __trunc__ = __divmod__ = _refused(
+        "a step has no numbers from values: math, float(), int() and round() take none; use torch's functions"
     )
     __iter__ = __getitem__ = __len__ = __contains__ = _refused("a step sees one neuron, which has no axes and no items")
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _refused(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .._generate.expressions import Expression, in_order
 from .fire import spikes
-from .symbols import Symbol, TraceError, value
+from .symbols import Symbol, TraceError, located, value
 
 Value = Expression | float
 
@@ -110,7 +110,12 @@ def trace(function: Callable, parameters: Signature) -> Step:
     states = tuple(Expression(f"s_{name}") for name in parameters.states)
     coefficients = {name: Expression(f"c_{name}") for name in parameters.coefficients}
     given = {name: Symbol(e) for name, e in coefficients.items()}
-    result = function(Symbol(x), *map(Symbol, states), **given)
+    try:
+        result = function(Symbol(x), *map(Symbol, states), **given)
+    except TraceError:
+        raise
+    except TypeError as error:  # of what knows no symbols, such as a function of torch with a text
+        raise located(error) from error
     outputs, after = returned(result, parameters.states, function.__name__)
     try:
         values = [tuple(map(value, side)) for side in (outputs, after)]

@@ -81,8 +81,10 @@ class Recurrent(nn.Module):
         """Return what the neurons return for the current with its recurrent part.
 
         With ``return_state`` also return the :class:`hnn_kernels.RecurrentState` with which a later call continues.
-        ``steps`` is for a current that is constant in time, ``[B, *features]``.
+        ``steps`` is for a current that is constant in time, ``[B, *features]``; an :class:`IIR` takes none.
         """
+        if steps is not None and isinstance(self.neurons, IIR):
+            raise TypeError(f"steps must be None over an nn.IIR, which takes a train; got {steps!r}")
         _checks.current(current, steps)
         shape = current.shape[1:] if steps is None else current.shape
         options: dict[str, Any] = {"return_state": return_state}

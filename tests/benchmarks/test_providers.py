@@ -13,6 +13,7 @@ from torch import Tensor
 
 import hnn_kernels
 from benchmarks.core.cases import Case
+from benchmarks.core.fairness import check
 from benchmarks.core.layer import Layer, Multiplier, Provider, Unsupported, layer_of, lif, multiplier
 from benchmarks.core.operations import OPS, Dynamics
 from benchmarks.core.products import SpikeProduct
@@ -25,8 +26,9 @@ from support.paths import ROOT
 from support.targets import dtype_id
 
 SHAPE, CPU = (20, 3, 17), torch.device("cpu")
-# The dynamics of the operations, and every reset, reset gradient and surrogate that a library may have instead.
-ASKED = {op.dynamics for op in OPS.values()}
+# The dynamics of the operations, and every reset, reset gradient and surrogate that a library may have instead. A
+# recurrence has tests of its own.
+ASKED = {op.dynamics for op in OPS.values() if not op.dynamics.recurrence}
 IMMEDIATE = Dynamics(reset="subtract", reset_decay=None)
 OTHER = {
     IMMEDIATE, IMMEDIATE._replace(reset_grad="detach", surrogate="arctan"), IMMEDIATE._replace(reset="zero"),
@@ -117,6 +119,24 @@ def test_ours_and_the_loops_compute_the_wanted_dynamics(name, wanted, dtype):
     # Filtered trains are summed in another order: 4e-7 was measured.
     assert output <= (1e-6 if wanted.axon else 0)
     assert gradient <= 1e-6  # 2e-7 was measured, and 1e-9 once rounded to bfloat16
+
+
+@pytest.mark.parametrize("recurrence", ["matrix", "own"])
+@pytest.mark.parametrize("name", OURS)
+def test_ours_and_the_loops_compute_the_recurrence(name, recurrence):
+    layer = made(PROVIDERS[name], Dynamics(recurrence=recurrence))
+    check(layer, torch.randn(SHAPE) + 0.5, layer.dynamics)
+    x, results = torch.randn(SHAPE) + 0.5, []
+    for one in (layer, made(PROVIDERS["loop"], layer.dynamics)):
+        out = one.run(x)
+        results.append((out.detach(), *torch.autograd.grad(out, one.learnt, torch.ones_like(out))))
+    for found, right in zip(*results, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
+
+
+def test_who_has_a_recurrence():
+    with pytest.raises(Unsupported, match="measures no recurrence of it"):
+        layer_of(PROVIDERS["snntorch"], Dynamics(recurrence="own"), SHAPE[2:], CPU, torch.float32)
 
 
 @pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")

@@ -68,6 +68,9 @@ BACKWARD_REGISTERS = {
 # 40 let 1536 elements run on a multiprocessor, each with four steps' loads or stores in flight; 32 were seen, and 39 in
 # float64.
 CODING_REGISTERS = {"fp32": 40, "bf16": 40, "fp64": 48}
+# Two states and two outputs: 48 and 168 were seen. A segment of 16 steps keeps in registers the states before each
+# step, the input, and the gradient of each output. 170 let 384 neurons run on a multiprocessor.
+DEFINED_REGISTERS = {"defined": 56, "defined backward": 170}
 CAPABILITIES = (80, 90, 100)
 
 
@@ -122,4 +125,19 @@ def test_codings_compile_to_what_was_meant(kernels, kernel, case, capability):
     # Only within a square root, which takes three or four; and in the library's exponential in float64.
     assert facts["roots"] == (0 if kernel == "poisson" or case == "fp32 mean" else 2)
     assert dtype == "fp64" or facts["fused"] <= 4 * facts["roots"]
+    assert facts["reused"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", aot.DEFINED)
+@pytest.mark.parametrize("kernel", DEFINED_REGISTERS)
+def test_neurons_by_definition_compile_to_what_was_meant(kernels, kernel, case):
+    facts = kernels[kernel, case, aot.MAIN_CAPABILITY]
+    assert facts["LOCAL"] == 0
+    assert facts["STACK"] == 0
+    assert facts["REG"] <= DEFINED_REGISTERS[kernel]
+    assert not facts["float64"]
+    # Forward has none, for the spikes. In backward they are the division in the surrogate's derivative, which is
+    # rounded as the reference's.
+    assert (facts["fused"] > 0) == (kernel == "defined backward")
     assert facts["reused"]

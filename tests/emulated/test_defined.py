@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hnn_kernels import neurons
+from support.comparisons import same_numbers
 from support.defined import (
     hold,
     hold_gradients_of_the_field,
@@ -11,6 +12,8 @@ from support.defined import (
     inputs,
 )
 from support.layers import DTYPES
+from support.recurrent import FEATURES, current, layer, loop, tensors
+from support.recurrent import gradients as recurrent_gradients
 from support.targets import dtype_id, turn_of_another
 
 CASES = [
@@ -48,3 +51,18 @@ def test_many_steps(neuron_target, case):
 @pytest.mark.parametrize("case", ["adaptive", "delay"])
 def test_a_constant_input(neuron_target, case):
     hold(neuron_target, case, inputs(case, (2, 5, 7), steps=20, state=True, kind="neuron"))
+
+
+@pytest.mark.parametrize("case", [("filter", "vector"), ("axon", "number"), ("two outputs", "vector")], ids=str)
+def test_a_recurrence_of_each_neuron_with_itself(neuron_target, case):
+    """The recurrence is in the one kernel over all steps."""
+    neuron, weight = case
+    x = current((13, 3, FEATURES)).to(neuron_target.device)
+    made, plain = (
+        layer(neuron, weight, name).to(neuron_target.device) for name in (neuron_target.backend, "reference")
+    )
+    for got, expected in zip(tensors(made(x, return_state=True)), tensors(loop(plain, x)), strict=True):
+        same_numbers(neuron_target, got.cpu(), expected.cpu(), str(case))
+    expected = recurrent_gradients(plain, x, loop)
+    for name, got in recurrent_gradients(made, x, return_state=True).items():
+        torch.testing.assert_close(got.cpu(), expected[name].cpu(), rtol=1e-4, atol=1e-4, msg=name)

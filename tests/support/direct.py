@@ -11,14 +11,15 @@ from support.layers import tensors
 def count_operators(monkeypatch):
     """The names of the operators that are called from now on. The direct way calls none."""
     found = []
-
-    def counted(name, operator):
-        return lambda *arguments: (found.append(name), operator(*arguments))[1]
-
     for name, operators in (("forward", forward_ops), ("backward", backward_ops)):
         for backend, operator in operators.items():
-            monkeypatch.setitem(operators, backend, counted(name, operator))
+            monkeypatch.setitem(operators, backend, counted(found, name, operator))
     return found
+
+
+def counted(found, name, function):
+    """A function that also adds a name to those that are found."""
+    return lambda *arguments: (found.append(name), function(*arguments))[1]
 
 
 def flat(result):
@@ -47,9 +48,12 @@ def equal(found, expected):
         assert torch.equal(one.detach().view(bits), other.detach().view(bits))  # the signs of zeros too
 
 
-def compare(arguments, calls, monkeypatch, function=hnn_kernels.lif, learn=True):
-    """Compare the operator with the fourth equal call, which goes the direct way. Return the latter's results."""
-    learnt = [t.requires_grad_() for t in tensors(arguments).values()] if learn else []
+def compare(arguments, calls, monkeypatch, function=hnn_kernels.lif, learn=True, of=tensors):
+    """Compare the operator with the fourth equal call, which goes the direct way. Return the latter's results.
+
+    ``of`` returns the tensors of the arguments by name.
+    """
+    learnt = [t.requires_grad_() for t in of(arguments).values()] if learn else []
     with monkeypatch.context() as patch:
         patch.setattr(_direct, "plain", lambda: False)
         expected = both_ways(function, arguments, learnt)

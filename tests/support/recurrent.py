@@ -87,7 +87,7 @@ def gradients(made: Recurrent, x: Tensor, run=None, **options) -> dict[str, Tens
     found = (run or made)(*(() if run is None else (made,)), x, **options)
     generator = torch.Generator().manual_seed(1)
     results = tensors(found)
-    cotangents = [torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r.dtype) for r in results]
+    cotangents = [torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r) for r in results]
     live = [(r, g) for r, g in zip(results, cotangents, strict=True) if r.requires_grad]
     leaves = {"current": x, **dict(made.named_parameters())}
     grads = torch.autograd.grad([r for r, _ in live], list(leaves.values()), [g for _, g in live], allow_unused=True)

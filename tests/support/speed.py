@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 import hnn_kernels
+from benchmarks.core.definitions import LAYERS
 from hnn_kernels import IIR, _extensions, keep_what_is_freed
 
 SHAPE = (25, 16, 512)
@@ -48,6 +49,7 @@ def operations() -> dict[str, Call]:
         "lif": trained(lambda x: hnn_kernels.lif(x, 0.7, 0.7)[0]),
         "lif_axon": trained(lambda x: hnn_kernels.lif(x, 0.7, 0.7, axon=axon)[0]),
         "lif_axon_learnt": trained(lambda x: hnn_kernels.lif(x, 0.7, 0.7, axon=learnt)[0], *learnt),
+        "lif_definition": trained(lambda x: LAYERS["lif"](x)[0]),
         "iir": trained(lambda x: hnn_kernels.iir(x, *axon)[0]),
         "encode_gaussian": lambda: hnn_kernels.encode_gaussian(rate, log_std, SHAPE[0], seed=1),
         "encode_poisson": lambda: hnn_kernels.encode_poisson(rate, SHAPE[0], seed=1),
@@ -61,7 +63,9 @@ def fixed_costs() -> dict[str, float]:
     def repeated(call: Call) -> Call:
         return lambda: [call() for _ in range(_SMALL_CALLS)]
 
-    small = overhead.layers() | overhead.steps()
+    current, grad = torch.zeros(overhead.SHAPE, requires_grad=True), torch.ones(overhead.SHAPE)
+    defined = overhead.both(lambda: LAYERS["lif"](current, return_state=False)[0], (current,), grad)
+    small = overhead.layers() | overhead.steps() | {("lif_definition", "cpu"): defined}
     plain = repeated(small["lif", overhead.NO_OP])
     return {op: ratio(repeated(call), plain) for (op, name), call in small.items() if name != overhead.NO_OP}
 

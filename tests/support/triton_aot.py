@@ -21,6 +21,9 @@ from triton.backends.compiler import GPUTarget
 import hnn_kernels._triton.coding as coding
 import hnn_kernels._triton.launch as launch
 from benchmarks.gpu.machine_code import disassemble, resources
+from hnn_kernels._define import gpu
+from hnn_kernels._define.call import Call, allocate_gradients
+from hnn_kernels._define.call import allocate_outputs as allocate_results
 from hnn_kernels._layer import (
     COEFFICIENTS,
     FILTER_COEFFICIENTS,
@@ -36,6 +39,7 @@ from hnn_kernels._layer import (
     Layer,
 )
 from hnn_kernels._ops.layer import allocate_outputs
+from support.defined import adaptive
 from support.layers import RESET_OF
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -105,6 +109,8 @@ CODING = {
     "gaussian backward": {"fp32": {}, "fp32 strided": {}, "fp32 mean": {"needs": 1}, "bf16": {}, "fp64": {}},
     "poisson": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
 }
+# A neuron by definition with two states and two outputs: its dtype, and the coefficients as tensors that are learnt.
+DEFINED = {"fp32 adaptive": ("fp32", False), "bf16 adaptive": ("bf16", False), "fp32 adaptive learnt": ("fp32", True)}
 # Another architecture can only change ptxas's choice of registers: a plain kernel and the largest one are compiled.
 MAIN_CAPABILITY = 90
 ELSEWHERE = ("fp32", "bf16 coefficients strided state")
@@ -212,6 +218,24 @@ def coded(direction: str, case: str, needs: int = 3, steps: int = LONG, batch: i
     raise AssertionError("nothing was launched")
 
 
+def defined(direction: str, dtype: str, learnt: bool, steps: int = LONG, batch: int = SHAPE[0]) -> Any:
+    """The kernel that the operator of neurons by definition would start."""
+    x = torch.zeros((steps, batch, *SHAPE[1:]), dtype=DTYPES[dtype])
+    values = torch.full(SHAPE[1:], 0.8)
+    coefficients: list[Any] = [values if learnt else None] * len(adaptive.coefficients)
+    given = Call(x, coefficients, [0.8] * len(coefficients), [None] * 2, None, adaptive.key, False, True, 0)
+    outputs = allocate_results(given)
+    try:
+        if direction == "defined":
+            gpu._forward(given, outputs)
+        else:
+            needs = 2 ** (1 + len(coefficients)) - 1 if learnt else 1
+            gpu._backward(outputs, None, given, allocate_gradients(given, needs))
+    except Compiled as kernel:
+        return kernel.args[0]
+    raise AssertionError("nothing was launched")
+
+
 def facts(kernel: Any) -> dict[str, Any]:
     """The resources of a compiled kernel; float64, fused multiply-adds and square roots in it."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -235,6 +259,9 @@ def main(capabilities: list[int]) -> None:
     coding.encode_kernel, coding.gaussian_backward_kernel = map(
         Compile, (coding.encode_kernel, coding.gaussian_backward_kernel)
     )
+    gpu.neuron_forward_kernel, gpu.neuron_backward_kernel = map(
+        Compile, (gpu.neuron_forward_kernel, gpu.neuron_backward_kernel)
+    )
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TRITON_CACHE_DIR"] = cache
         for capability in capabilities:
@@ -257,6 +284,12 @@ def main(capabilities: list[int]) -> None:
                     again = coded(direction, name, **options, steps=4 * LONG, batch=16, first=16)
                     line = {"kernel": direction, "case": name, "capability": capability, **facts(kernel)}
                     print(json.dumps(line | {"reused": again.hash == kernel.hash}), flush=True)
+        triton.runtime.driver.set_active(TargetDriver(MAIN_CAPABILITY))
+        for direction in ("defined", "defined backward"):
+            for name, form in DEFINED.items():
+                kernel, again = defined(direction, *form), defined(direction, *form, steps=4 * LONG + 1, batch=16)
+                line = {"kernel": direction, "case": name, "capability": MAIN_CAPABILITY, **facts(kernel)}
+                print(json.dumps(line | {"reused": again.hash == kernel.hash}), flush=True)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,18 @@ def test_spikes_are_those_of_the_equations(name):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_half_a_threshold_earlier_a_neuron_of_several_spikes_rounds():
+    """The I-LIF of Luo et al. 2024: round(clip(v, 0, 4))."""
+    x, v, expected = driven("multi_spike", dtype=torch.float64)["x"].numpy(), 0, []
+    for one in x:
+        v = 0.9 * v + one
+        expected.append(np.round(np.clip(v, 0, 4)))
+        v = v - expected[-1]
+    got = neurons.multi_spike(torch.from_numpy(x), first=0.5, backend="reference")[0].numpy()
+    assert got.max() > 2
+    np.testing.assert_array_equal(got, np.stack(expected))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_are_those_of_the_definition(neuron_target, name):
     hold_results_of_the_field(neuron_target, name)

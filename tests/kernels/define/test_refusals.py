@@ -65,6 +65,14 @@ def a_dtype(x, v):
     return v, v.to(torch.float16)  # here
 
 
+def a_rounding(x, v):
+    return v, round(v)  # here
+
+
+def a_text(x, v):
+    return v, torch.where(v > 0, v, "0")  # here
+
+
 def a_helper(x, v):
     return v, helped(v)
 
@@ -75,7 +83,7 @@ def helped(v):
 
 REFUSED = (
     a_choice, a_loop, a_chain, a_maximum, unknown, a_method, of_math, of_numpy, in_place, a_tensor, an_item, a_dtype,
-    a_helper,
+    a_rounding, a_text, a_helper,
 )  # fmt: skip
 
 

@@ -49,6 +49,13 @@ def test_a_current_without_features_has_no_matrix():
         Recurrent(LIF(0.5), nn.Linear(3, 3))(torch.ones(4, 3))
 
 
+@pytest.mark.parametrize("weight", [0.1, nn.Linear(7, 7)], ids=["number", "matrix"])
+def test_a_filter_takes_a_train(weight):
+    made = Recurrent(hnn_kernels.nn.IIR((0.5,), (1.0,)), weight)
+    with pytest.raises(TypeError, match=r"steps must be None over an nn\.IIR, which takes a train; got 5"):
+        made(current()[0], steps=5)
+
+
 def test_products_with_spikes_refuse_what_is_none():
     """The kernel of products takes 64 rows and more."""
     made = Recurrent(LIF(0.5, smooth=True), SpikeLinear(128, 128))
