@@ -74,6 +74,9 @@ def run(
     dtype: Annotated[
         list[str] | None, typer.Option(help=f"Measure only this dtype: {', '.join(DTYPES)}. Repeatable.")
     ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="Measure only this size, such as 25x64x500; --list shows them. Repeatable.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU, else cpu.")] = "auto",
     isa: Annotated[
         str | None,
@@ -109,7 +112,9 @@ def run(
         cases = [
             case
             for case in suite(where.type, quick)
-            if case.op in _chosen("--op", op, OPS) and case.dtype in _chosen("--dtype", dtype, DTYPES)
+            if case.op in _chosen("--op", op, OPS)
+            and case.dtype in _chosen("--dtype", dtype, DTYPES)
+            and (not size or case.name in size)
         ]
         known = {one.name: one for one in providers()}
         measured = [known[name] for name in _chosen("--provider", provider, known)]
