@@ -9,18 +9,18 @@ from ..core.operations import title
 from . import report
 from .record import is_record, read
 from .rows import Row
-from .standings import COMPILED, LOOP, OURSELVES, SETS, UNCOMPARED, Setting, Standing, standings
+from .standings import COMPILED, LOOP, OURSELVES, UNCOMPARED, Setting, Standing, standings
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 _INTRODUCTION = (
     "Forward and backward of the layer alone in float32. The times are medians of calls that were made in turns, with "
     f"reused buffers. {report.TIMES} is a time over ours. *Of the copy* is the share of a copy's bandwidth that ours "
-    "reaches on the 20 bytes per neuron-step that must move; a filter adds none."
+    "reaches on the 20 bytes per neuron-step that must move; a filter adds none. The last word on a processor is the "
+    "instruction set to which all were held: our kernels, torch, its compiler and its libraries."
 )
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
 CASES = ("25x64x500", "25x64x4096", "100x32x4096")
-_SETS = ("cpu avx2",)  # the page has the plain kernels, too
 _NAMES = {LOOP: "loop", COMPILED: "compiled loop"}
 _COLUMNS = (
     "layer", "`[T, B, N]`", "fused (ms)", "loop (ms)", report.TIMES, "compiled loop (ms)", report.TIMES,
@@ -73,28 +73,13 @@ def updated(text: str, found: Sequence[Path]) -> str:
 
 def section(rows: Sequence[Row], name: str) -> str:
     """The tables of the record called ``name``, one per device, with their origin; empty if it has no such rows."""
-    found = _ours(standings(rows))
-    parts = []
-    for device in dict.fromkeys((s.device, s.threads) for s in found):
-        parts.append(_device(_of(device, found), name))
-        for own in _SETS:
-            shown = _shown(_of(device, _ours(standings(rows, [own]))), fresh=False)
-            if shown:
-                parts.append(
-                    f"The same with our kernels for {SETS[own]} ({own.removeprefix('cpu ')}), on that processor:"
-                )
-                parts.append("\n".join(report.table(_COLUMNS, [_line(s, several) for s, several in shown.items()])))
+    found = {s: several for s, several in standings(rows).items() if several[0].is_ours}
+    devices = dict.fromkeys((s.device, s.threads) for s in found)
+    parts = [
+        _device({s: several for s, several in found.items() if (s.device, s.threads) == device}, name)
+        for device in devices
+    ]
     return "\n\n".join(filter(None, parts))
-
-
-def _ours(found: dict[Setting, list[Standing]]) -> dict[Setting, list[Standing]]:
-    """The settings at which ours has a figure."""
-    return {s: several for s, several in found.items() if several[0].is_ours}
-
-
-def _of(device: tuple[str, int], found: dict[Setting, list[Standing]]) -> dict[Setting, list[Standing]]:
-    """The settings of a device and a number of threads."""
-    return {s: several for s, several in found.items() if (s.device, s.threads) == device}
 
 
 def _device(found: dict[Setting, list[Standing]], name: str) -> str:

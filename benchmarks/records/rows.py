@@ -89,6 +89,10 @@ class Run:
             "date": now.date().isoformat(),
         }
 
+    def same_machine(self, row: Row) -> bool:
+        """True if ``row`` was measured on this device, with as many threads and the same libraries of torch."""
+        return all(getattr(row, name) == self.columns[name] for name in ("device", "threads", "torch"))
+
     def row(self, case: Case, provider: str, **columns: Any) -> Row:
         """A row with these ``columns``. The other columns are empty, and ``mode`` is ``"both"``."""
         empty = dict.fromkeys(Row._fields) | {"mode": "both", "buffers": "", "version": "", "note": ""}

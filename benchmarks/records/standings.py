@@ -12,11 +12,9 @@ TORCH = "torch"  # its own products
 PLAIN = (LOOP, TORCH)  # the way of a PyTorch user without a library, of neurons and of products
 PRODUCTS = "products alone"  # not a provider: the operation without its neurons
 FLOORS = (PRODUCTS,)  # only a part of the work
-# Our kernels for the CPU with an instruction set that a call does not take by default, with the set's name in words.
-SETS = {"cpu avx512": "AVX-512", "cpu avx2": "AVX2", "cpu default": "any processor"}
 # The hand-written kernels of a layer that ours is given by its definition.
-BUILT_IN = ("cpu built-in", "cpu avx2 built-in", "cuda built-in", "triton built-in")
-UNCOMPARED = (*FLOORS, *SETS, *BUILT_IN)  # they never count as faster or leaner
+BUILT_IN = ("cpu built-in", "cuda built-in", "triton built-in")
+UNCOMPARED = (*FLOORS, *BUILT_IN)  # they never count as faster or leaner
 # Every name that is no other library.
 OURSELVES = (*OURS, *UNCOMPARED, "reference", *PLAIN, "loop x[t]", COMPILED)
 LEANER = 0.99  # memory counts as less if it is less by 1 % or more
@@ -92,10 +90,10 @@ def setting(row: Row) -> Setting:
     return Setting(*(getattr(row, name) for name in Setting._fields))
 
 
-def ours(rows: Iterable[Row], names: Sequence[str] = OURS) -> Row | None:
-    """The row of the first of ``names`` among the rows of one run and setting; None if none of them has a figure."""
+def ours(rows: Iterable[Row]) -> Row | None:
+    """The row of the first of ``OURS`` among the rows of one run and setting; None if none of them has a figure."""
     there = {row.provider: row for row in rows if row.median_ms is not None}
-    return next((there[name] for name in names if name in there), None)
+    return next((there[name] for name in OURS if name in there), None)
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
@@ -124,12 +122,9 @@ def groups(rows: Iterable[Row]) -> dict[tuple[str, Setting], list[Row]]:
     return found
 
 
-def standings(rows: Sequence[Row], names: Sequence[str] = OURS) -> dict[Setting, list[Standing]]:
-    """The providers with a figure at each setting: ours first, then the others from fast to slow.
-
-    Ours is the first of ``names`` that has one.
-    """
-    beside = {key: ours(several, names) for key, several in groups(rows).items()}
+def standings(rows: Sequence[Row]) -> dict[Setting, list[Standing]]:
+    """The providers with a figure at each setting: ours first, then the others from fast to slow."""
+    beside = {key: ours(several) for key, several in groups(rows).items()}
     found: dict[Setting, list[Standing]] = {}
     for row in newest(rows):
         if row.median_ms is not None:

@@ -1,5 +1,6 @@
 """The command line ``hnn bench``. Tables go to the standard output, progress and errors to the standard error."""
 
+import datetime
 import gc
 import importlib
 import os
@@ -32,8 +33,9 @@ from ..core.operations import DTYPES, OPS
 from ..core.timing import Plan
 from ..providers import providers
 from ..records import record as records
-from ..records.rows import Row
+from ..records.rows import Row, Run
 from . import runner
+from .instruction_set import SETS, hold
 
 RESULTS = Path("benchmarks/results")  # in a clone
 # The plan with --quick (True), and without.
@@ -72,7 +74,16 @@ def run(
     dtype: Annotated[
         list[str] | None, typer.Option(help=f"Measure only this dtype: {', '.join(DTYPES)}. Repeatable.")
     ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="Measure only this size, such as 25x64x500; --list shows them. Repeatable.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is a GPU, else cpu.")] = "auto",
+    isa: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Hold everything on the CPU to this instruction set: {', '.join(SETS)}. The default is the best one."
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -81,16 +92,29 @@ def run(
             "folder, else in the current folder.",
         ),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD",
+            help="Leave out the cases whose rows the record has from this day on: so a record is made in parts.",
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the cases and providers, and measure nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Measure. The rows of a case are written when it ends, so Ctrl-C keeps those of finished cases."""
     with short_errors(BAD_INPUT):
         where = resolve_device(device)
+        if where.type == "cpu":
+            hold(isa)
+        elif isa is not None:
+            raise ValueError(f"--isa is for the CPU; the device is {where.type}")
         cases = [
             case
             for case in suite(where.type, quick)
-            if case.op in _chosen("--op", op, OPS) and case.dtype in _chosen("--dtype", dtype, DTYPES)
+            if case.op in _chosen("--op", op, OPS)
+            and case.dtype in _chosen("--dtype", dtype, DTYPES)
+            and (not size or case.name in size)
         ]
         known = {one.name: one for one in providers()}
         measured = [known[name] for name in _chosen("--provider", provider, known)]
@@ -101,13 +125,17 @@ def run(
         if record.suffix == ".md":
             raise ValueError(f"--out must be a CSV file, its page has the suffix .md; got {out!r}")
         if record.exists():
-            records.read(record)  # find a damaged record before the run, not after it
+            kept = records.read(record)  # find a damaged record before the run, not after it
+            cases = cases if since is None else _left(cases, measured, kept, where, _day("--since", since))
         elif not record.parent.is_dir():
             raise ValueError(f"--out must be in a folder that exists; got {record}")
     if list_:
         for case in cases:
             typer.echo(f"{case.op:18} {case.name:18} {case.dtype}")
         typer.echo(f"providers: {', '.join(known)}")
+        return
+    if not cases:
+        typer.echo(f"all of these cases are in {record} since {since}", err=True)
         return
     plan = PLANS[quick]
     with warnings.catch_warnings(action="ignore"):  # warnings of libraries are for their authors
@@ -245,6 +273,24 @@ def _chosen(option: str, given: Sequence[str] | None, known: Sequence[str]) -> S
         if name not in known:
             raise ValueError(f"{option} must be one of {', '.join(known)}; got {name!r}")
     return given or tuple(known)
+
+
+def _day(option: str, given: str) -> str:
+    try:
+        return datetime.date.fromisoformat(given).isoformat()
+    except ValueError:
+        raise ValueError(f"{option} must be a day such as 2026-01-31; got {given!r}") from None
+
+
+def _left(
+    cases: Sequence[Case], measured: Sequence[Provider], kept: Sequence[Row], device: torch.device, since: str
+) -> list[Case]:
+    """The cases of which ``kept`` lacks a row from the day ``since`` on, by one of the providers on this machine."""
+    here = Run(device)
+    done = {(row.op, row.case, row.dtype, row.provider) for row in kept if row.date >= since and here.same_machine(row)}
+    return [
+        case for case in cases if not done.issuperset((case.op, case.name, case.dtype, one.name) for one in measured)
+    ]
 
 
 def _slug(device: torch.device) -> str:

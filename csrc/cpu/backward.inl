@@ -71,7 +71,7 @@ class Backward {
         current_(call.current),
         grad_out_(call.grad_out),
         grad_potential_(call.grad_potential),
-        grad_current_(call.grad_current) {
+        grad_current_(call.grad_current, stages.by_blocks) {
     const auto rows = [&](bool wanted, int before) { return wanted ? arena.rows(call.segment, before) : Rows<C>{}; };
     trace_.v = rows(kept_.v, 1);
     trace_.spike = rows(kept_.spike, kept_.axon ? call.axon.feedforward : 0);

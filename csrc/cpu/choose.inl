@@ -95,6 +95,10 @@ void choose_usual(Stages<C>& stages, const hnn::Call& call) {
   });
 }
 
+// With AVX2 a state in whole rows is not in registers, and its stores wait for those past the cache. Where a train is
+// beyond the cache, it is better written from the L1 cache, row by row; then its steps need no whole rows.
+constexpr bool kByBlocks = HNN_VECTOR_BYTES == 32;
+
 // The usual layer has functions of its own for large trains, which take whole rows, and for an axon of common orders
 // whose coefficients are the same for all neurons: membrane and axon in one loop are a tenth faster.
 template <class C>
@@ -103,16 +107,20 @@ void choose_special(Stages<C>& stages, const hnn::Call& call) {
   options.reset_grad = Options().reset_grad;  // of which there is a function each
   if constexpr (sizeof(C) == 4) {
     if (call.learns() || !options.usual()) return;
-    const bool whole = call.dtype == hnn::kFloat32 && (call.current.large || call.out.large);
+    const bool large = call.current.large || call.out.large;
+    const bool by_blocks = kByBlocks && call.dtype == hnn::kFloat32 && call.current.beyond && !call.synapse.present;
+    const bool whole = call.dtype == hnn::kFloat32 && large && !by_blocks;
     if (whole && Kept(call).only_v()) {
       stages.recompute = &membrane_forward<C, kFilter, kFromThreshold, kPotential, kWholeRow<C, false>>;
     }
+    if (!call.axon.present) stages.by_blocks = by_blocks;
     if (whole && !call.axon.present) choose_usual<C, kWholeRow<C, false>>(stages, call);
     if (!call.axon.present || call.axon.learns || !same_for_all(call)) return;
     with_orders(call.axon, [&](auto feedback, auto feedforward) {
       constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
       if constexpr (kP >= 0) {
         stages.fused_axon = true;
+        stages.by_blocks = by_blocks;
         constant<2>(whole, [&](auto is_whole) {
           choose_usual<C, decltype(is_whole)::value ? kWholeRow<C, true> : kGroup<C>, kP, kQ>(stages, call);
         });

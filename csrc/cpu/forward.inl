@@ -15,6 +15,7 @@ struct Stages {
   decltype(&density_rows<C, kGaussian>) density;  // null where membrane_backward computes it itself
   decltype(&membrane_backward<C, kFilter, kFull, false, kFromRows>) membrane_backward;
   bool fused_axon = false;  // the axon is in the membrane's loop, except in a recomputation, which needs no axon
+  bool by_blocks = false;   // what goes past the cache is written when a block has ended
   struct {
     decltype(&filter_forward<C, 0, 0>) forward;
     decltype(&filter_backward<C, 0, 0, false>) backward;
@@ -128,7 +129,7 @@ class Forward {
         spikes_(arena.rows(kBlock)),
         potentials_(arena.rows(kBlock)),
         current_(call.current),
-        out_(call.out),
+        out_(call.out, stages.by_blocks),
         potential_(call.potential_out) {}
 
   void tile(int64_t first, int count) {

@@ -1,5 +1,5 @@
 // The raw operators of products with spikes: they allocate, arrange the values, and share the rows among the threads.
-// The arguments were checked in Python, and hnn_kernels/_ops/products.py chooses between them and torch's products.
+// The arguments were checked in Python, and hnn_kernels/_ops/density.py chooses between them and torch's products.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>

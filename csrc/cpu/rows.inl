@@ -180,14 +180,16 @@ class Reader {
   alignas(64) C block_[kTile * kBlock];
 };
 
-// Writes a tile of a train, up to kBlock steps at a time. A train that is absent takes its rows and drops them.
+// Writes a tile of a train, up to kBlock steps at a time. A train that is absent takes its rows and drops them. What
+// goes past the cache is written by the stages, or with `by_blocks` when a block has ended, from the L1 cache.
 template <class IO>
 class Writer {
   using C = Compute<IO>;
   static constexpr bool kAsIs = sizeof(IO) == sizeof(C);
 
  public:
-  explicit Writer(const hnn::Train& train) : train_(train), data_(static_cast<IO*>(train.data)), step_(train.step) {}
+  explicit Writer(const hnn::Train& train, bool by_blocks = false)
+      : train_(train), data_(static_cast<IO*>(train.data)), step_(train.step), by_blocks_(by_blocks) {}
   Writer(const hnn::Train& train, int64_t first, int count) : Writer(train) { move_to(first, count); }
   void move_to(int64_t first, int count) {
     if (!data_) return;
@@ -195,7 +197,7 @@ class Writer {
     place_.find(train_.layout, first, count);
     whole_ = place_.dense && count == kTile;
     streaming_ = train_.large && whole_;
-    in_place_ = kAsIs && whole_;
+    in_place_ = kAsIs && whole_ && !(streaming_ && by_blocks_);
   }
   // The rows into which a stage writes the steps from t on. commit() must follow.
   HNN_INLINE Rows<C> rows(int64_t t) {
@@ -239,6 +241,7 @@ class Writer {
   const hnn::Train& train_;
   IO* const data_;
   const int64_t step_;
+  const bool by_blocks_;
   int count_ = 0;
   bool whole_ = false, streaming_ = false, in_place_ = false;
   Place place_;

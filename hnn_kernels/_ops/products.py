@@ -258,54 +258,17 @@ _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
 # -- derivatives -------------------------------------------------------------------------------------------------------
 
 
-class _Linear(_SingleLevelFunction):
-    """``(input, weight, bias, kind)`` to ``(out, bits)``."""
+class _Product(_SingleLevelFunction):
+    """``(input, weight, bias, name, window, kind)`` to ``(out, bits)``; without a window it is ``"spike_linear"``."""
 
     @staticmethod
-    def forward(input, weight, bias, kind):
+    def forward(input, weight, bias, name, window, kind):
         with torch._C._AutoDispatchBelowAutograd():
-            return product_ops["spike_linear", kind](input, weight, bias)
+            return product_ops[name, kind](input, weight, bias, *(window or ()))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        input, weight, bias, ctx.kind = inputs
-        ctx.bias = None if bias is None else bias.shape
-        ctx.features, ctx.dtype = input.shape[-1], input.dtype
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(weight, output[1])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx, grad_out, _):
-        if grad_out is None:
-            return (None,) * 4
-        weight, bits = ctx.saved_tensors
-        of_input, of_weight, of_bias, _ = ctx.needs_input_grad
-        return (
-            grad_out @ weight if of_input else None,
-            call_backward(product_ops["spike_linear_backward", ctx.kind], grad_out, bits, ctx.features)
-            if of_weight
-            else None,
-            _parts(_flat(grad_out), ctx.bias).sum(1).view(ctx.bias) if of_bias else None,
-            None,
-        )
-
-    @staticmethod
-    def jvp(ctx, *tangents):
-        raise RuntimeError(_NO_FORWARD_MODE)
-
-
-class _Conv2d(_SingleLevelFunction):
-    """``(input, weight, bias, window, kind)`` to ``(out, bits)``."""
-
-    @staticmethod
-    def forward(input, weight, bias, window, kind):
-        with torch._C._AutoDispatchBelowAutograd():
-            return product_ops["spike_conv2d", kind](input, weight, bias, *window)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        input, weight, bias, ctx.window, ctx.kind = inputs
+        input, weight, bias, ctx.name, ctx.window, ctx.kind = inputs
         ctx.bias = None if bias is None else bias.shape
         ctx.size = list(input.shape)
         ctx.mark_non_differentiable(output[1])
@@ -314,19 +277,24 @@ class _Conv2d(_SingleLevelFunction):
 
     @staticmethod
     def backward(ctx, grad_out, _):
+        grads: list[Any] = [None] * len(ctx.needs_input_grad)
         if grad_out is None:
-            return (None,) * 5
+            return tuple(grads)
         weight, bits = ctx.saved_tensors
+        window, places = ctx.window, () if ctx.window is None else (3, 4)
         of_input, of_weight, of_bias, *_ = ctx.needs_input_grad
-        grad_input = grad_weight = None
-        if of_input:
+        if of_input and window is None:
+            grads[0] = grad_out @ weight
+        elif of_input:
             image = _empty_channels_last(grad_out, ctx.size)  # of an expanded one torch would make a copy
-            grad_input = _convolution_backward(grad_out, image, weight, ctx.window, [True, False, False])[0]
+            grads[0] = _convolution_backward(grad_out, image, weight, window, [True, False, False])[0]
         if of_weight:
-            arguments = grad_out, bits, ctx.size, list(weight.shape[2:]), *ctx.window
-            grad_weight = call_backward(product_ops["spike_conv2d_backward", ctx.kind], *arguments)
-        grad_bias = _parts(grad_out, ctx.bias).sum((1, 3, 4)).view(ctx.bias) if of_bias else None
-        return grad_input, grad_weight, grad_bias, None, None
+            sizes = ctx.size[-1:] if window is None else (ctx.size, list(weight.shape[2:]), *window)
+            grads[1] = call_backward(product_ops[f"{ctx.name}_backward", ctx.kind], grad_out, bits, *sizes)
+        if of_bias:
+            rows = _flat(grad_out) if window is None else grad_out
+            grads[2] = _parts(rows, ctx.bias).sum((1, *places)).view(ctx.bias)
+        return tuple(grads)
 
     @staticmethod
     def jvp(ctx, *tangents):
@@ -343,14 +311,14 @@ def linear(kind: str, input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     """Return the product of :func:`hnn_kernels.spike_linear`, differentiable by autograd, torch.func and compilers."""
     if transformed():
         return product_ops["spike_linear", kind](input, weight, bias)[0]
-    return apply_below(_Linear, input, weight, bias, kind)[0]
+    return apply_below(_Product, input, weight, bias, "spike_linear", None, kind)[0]
 
 
 def conv2d(kind: str, input: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
     """Return the product of :func:`hnn_kernels.spike_conv2d`, differentiable as :func:`linear` is."""
     if transformed():
         return product_ops["spike_conv2d", kind](input, weight, bias, *window)[0]
-    return apply_below(_Conv2d, input, weight, bias, window, kind)[0]
+    return apply_below(_Product, input, weight, bias, "spike_conv2d", window, kind)[0]
 
 
 def define(kind: str) -> None:
@@ -373,14 +341,13 @@ def _differentiate(kind: str) -> None:
 
         return backward
 
-    def forward_linear(*arguments):
-        return apply_below(_Linear, *arguments, kind)
+    def forward(name: str) -> Callable:
+        def product(input, weight, bias, *window):
+            return apply_below(_Product, input, weight, bias, name, Window(*window) if window else None, kind)
 
-    def forward_conv2d(input, weight, bias, *window):
-        return apply_below(_Conv2d, input, weight, bias, Window(*window), kind)
+        return product
 
-    operators.implement(f"spike_linear_{kind}", "Autograd", forward_linear)
-    operators.implement(f"spike_conv2d_{kind}", "Autograd", forward_conv2d)
     for name in ("spike_linear", "spike_conv2d"):
+        operators.implement(f"{name}_{kind}", "Autograd", forward(name))
         backward = refusing(f"{name}_backward", f"hnn_kernels.{name}")
         operators.implement(f"{name}_backward_{kind}", "Autograd", backward)

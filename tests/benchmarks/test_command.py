@@ -1,12 +1,17 @@
 """The command line of the benchmark suite: ``hnn bench``, ``python -m benchmarks``."""
 
+import datetime
 import gc
+import os
 import runpy
+import subprocess
 import sys
 
 import pytest
 
 from support.fake_providers import PLAN, Fake, hasten, raising
+from support.paths import ROOT
+from support.targets import NEEDS_CPU
 
 pytest.importorskip("typer", reason="the command line needs the extra 'models'")
 
@@ -14,7 +19,7 @@ from typer.testing import CliRunner
 
 from benchmarks.core.cases import SUITES, Case
 from benchmarks.records import record as records
-from benchmarks.suite import command
+from benchmarks.suite import command, instruction_set
 from hnn_models.cli import app as cli
 from hnn_models.cli import bench as cli_bench
 
@@ -94,6 +99,52 @@ def test_an_interrupt_keeps_the_finished_cases(small, monkeypatch, tmp_path):
     assert not new.exists()
 
 
+def test_a_record_is_made_in_parts(small, monkeypatch, tmp_path):
+    """With a day the cases are left out that all of the providers have in the record since then, on this machine."""
+    out, day = tmp_path / "bench.csv", datetime.date.today()
+    arguments = ("--device", "cpu", "--out", out, "--since")
+    bench("--quick", *arguments, day)
+    assert "1 cases, about" in bench(*arguments, day).stderr
+    rows = records.read(out)
+    assert {(row.dtype, row.provider) for row in rows[-4:]} == {("bfloat16", "fine"), ("bfloat16", "poor")}
+    assert "all of these cases are in" in bench(*arguments, day).stderr
+    assert "3 cases, about" in bench(*arguments, day + datetime.timedelta(1)).stderr
+    monkeypatch.setattr(command, "providers", lambda: (Fake("fine"), Fake("new")))
+    assert "all of these cases are in" in bench("--provider", "fine", *arguments, day).stderr
+    assert "3 cases, about" in bench(*arguments, day).stderr
+
+
+@NEEDS_CPU
+def test_another_instruction_set_begins_the_program_again(monkeypatch):
+    """All that computes is held to it, and nothing is left of another one."""
+    begun = []
+    monkeypatch.setattr(os, "execve", lambda *how: begun.append(how))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks", "--isa", "default"])
+    for name in {name for variables in instruction_set.SETS.values() for name in variables}:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    instruction_set.hold("default")
+    ((program, arguments, environment),) = begun
+    assert (program, arguments[1:]) == (sys.executable, ["-m", "benchmarks", "--isa", "default"])
+    for name, value in instruction_set.SETS["default"].items():
+        assert environment[name] == value
+        monkeypatch.setenv(name, value)
+    instruction_set.hold("default")  # in the program that began
+    instruction_set.hold(None)
+    assert len(begun) == 1
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    with pytest.raises(ValueError, match="HNN_CPU_ISA=default holds our kernels alone; --isa default"):
+        instruction_set.hold(None)
+
+
+@NEEDS_CPU
+def test_a_run_is_held_to_another_instruction_set(tmp_path):
+    out = tmp_path / "bench.csv"
+    options = ["--isa", "default", "--quick", "--op", "lif", "--dtype", "float32", "--provider", "cpu", "--out", out]
+    subprocess.run([sys.executable, "-m", "benchmarks", "--device", "cpu", *options], cwd=ROOT, check=True)
+    assert {row.device.rpartition(", ")[2] for row in records.read(out)} == {"DEFAULT"}
+
+
 def test_the_record_is_in_the_clone_or_in_the_current_folder(small, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     bench("--quick", "--device", "cpu")
@@ -110,12 +161,15 @@ def test_the_record_is_in_the_clone_or_in_the_current_folder(small, monkeypatch,
         (["--provider", "nobody"], "--provider must be one of fine, poor; got 'nobody'"),
         (["--dtype", "int8"], "--dtype must be one of float32"),
         (["--device", "tpu"], "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
+        (["--size", "25x64x501"], "there is no such case in this suite"),
         (["--dtype", "tf32"], "there is no such case in this suite"),
         (["--out", "nowhere/bench.csv"], "--out must be in a folder that exists"),
         (["--out", "bench.md"], "--out must be a CSV file, its page has the suffix .md; got 'bench.md'"),
         (["--out", "/"], "--out must be a file, but / is a folder"),
         (["--out", "s3://bucket/bench.csv"], "--out must be a path of this machine, not an address"),
         (["--out", ""], "--out must name a path; got an empty one"),
+        (["--isa", "avx3"], "--isa must be one of what this processor runs ("),
+        (["--since", "May"], "--since must be a day such as 2026-01-31; got 'May'"),
         (["--nonsense"], "No such option"),
     ],
 )
@@ -139,8 +193,8 @@ def test_list_shows_cases_and_providers_and_measures_nothing(tmp_path, monkeypat
     shown = bench("--quick", "--list", "--device", "cpu").stdout
     for case in SUITES["quick"]:
         assert f"{case.op:18} {case.name:18} {case.dtype}" in shown
-    assert "providers: cpu, cpu avx512, cpu avx2, cpu default, cuda, triton, reference, " in shown
-    assert ", cpu built-in, cpu avx2 built-in, cuda built-in, triton built-in, loop, " in shown
+    assert "providers: cpu, cuda, triton, reference, " in shown
+    assert ", cpu built-in, cuda built-in, triton built-in, loop, " in shown
     assert list(tmp_path.iterdir()) == []
 
 

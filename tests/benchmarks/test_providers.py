@@ -19,9 +19,7 @@ from benchmarks.core.operations import OPS, Dynamics
 from benchmarks.core.products import SpikeProduct
 from benchmarks.providers import FILES, others, providers
 from benchmarks.providers.helpers import Compiled, Peer
-from benchmarks.providers.own import usual_set
 from benchmarks.providers.tether import tether_layer
-from hnn_kernels import _extensions
 from support.paths import ROOT
 from support.targets import dtype_id
 
@@ -39,8 +37,7 @@ OTHER = {
 }  # fmt: skip
 DYNAMICS = sorted(ASKED | OTHER, key=str)
 PROVIDERS = {provider.name: provider for provider in providers()}
-SETS = ("cpu avx512", "cpu avx2", "cpu default")
-OURS = ("cpu", *SETS, "reference", "loop", "loop x[t]")
+OURS = ("cpu", "reference", "loop", "loop x[t]")
 GPU_ONLY = ("spikingjelly triton", "spikingjelly cuda", "sinabs exodus", "tether")
 PEERS = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Peer) and name not in GPU_ONLY)
 MULTIPLIERS = tuple(name for name, provider in PROVIDERS.items() if isinstance(provider, Multiplier))
@@ -139,26 +136,6 @@ def test_who_has_a_recurrence():
         layer_of(PROVIDERS["snntorch"], Dynamics(recurrence="own"), SHAPE[2:], CPU, torch.float32)
 
 
-@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
-def test_each_instruction_set_of_the_processor_is_measured_once():
-    """A provider's call takes its own set, whichever was taken before it."""
-    there, usual, current, measured = _extensions.cpu.instruction_sets(), usual_set(), torch.zeros(SHAPE), {}
-    for name in (*SETS, "cpu"):
-        try:
-            run = PROVIDERS[name].layer(Dynamics(), SHAPE[2:], CPU, torch.float32).run
-        except Unsupported:
-            assert name.removeprefix("cpu ") not in set(there) - {usual}
-            continue
-        for other in there:
-            _extensions.cpu.use_instruction_set(other)
-            run(current)
-            measured.setdefault(_extensions.cpu.build_info()["instruction_set"], set()).add(name)
-    assert measured == {own: {"cpu" if own == usual else f"cpu {own}"} for own in there}
-    with pytest.raises(RuntimeError, match=r"must be one of what this processor runs .* got avx3"):
-        _extensions.cpu.use_instruction_set("avx3")
-    assert _extensions.cpu.build_info()["instruction_set"] == usual
-
-
 @pytest.mark.parametrize("op", ["spike_products_10", "spike_products_50"])
 @pytest.mark.parametrize("shape", [(128, 64, 128), (2, 32, 10, 10, 64)], ids=["dense", "convolution"])
 @pytest.mark.parametrize("name", MULTIPLIERS)
@@ -172,17 +149,8 @@ def test_a_product_is_that_of_the_weights(name, shape, op):
     assert agreement.spike_rate == workload.items[0][0].mean().item()
 
 
-@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
-def test_a_product_takes_its_own_instruction_set():
-    for own in set(_extensions.cpu.instruction_sets()) - {usual_set()}:
-        product = PROVIDERS[f"cpu {own}"].product(torch.nn.Linear(3, 2), CPU)
-        _extensions.cpu.use_instruction_set(usual_set())
-        product.run(torch.ones(4, 3))
-        assert _extensions.cpu.build_info()["instruction_set"] == own
-
-
 def test_who_multiplies():
-    assert ("cpu", *SETS, "cuda", "triton", "reference", "torch", "spikingjelly cuda") == MULTIPLIERS
+    assert MULTIPLIERS == ("cpu", "cuda", "triton", "reference", "torch", "spikingjelly cuda")
     for name in ("loop", "loop compiled", "snntorch", "spikingjelly torch"):
         with pytest.raises(Unsupported, match="it has no product with spikes"):
             multiplier(PROVIDERS[name])
@@ -246,7 +214,7 @@ def test_a_missing_peer_raises_unsupported(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    known = (*hnn_kernels.backends(), *SETS, "torch")
+    known = (*hnn_kernels.backends(), "torch")
     ours = {name for name in PROVIDERS if name.startswith("loop") or name.removesuffix(" built-in") in known}
     for name in PROVIDERS.keys() - ours - {other.name for other in others.PROVIDERS}:
         with pytest.raises(Unsupported, match=r" is not installed$"):
@@ -279,6 +247,9 @@ def test_the_extra_peers_names_every_package():
     named = {re.match(r"[\w-]+", requirement)[0] for requirement in extra}
     packages = {provider.package for provider in providers() if isinstance(provider, Peer)}
     assert named == packages - {"sinabs-exodus"}  # compiled when it is installed, which needs a CUDA toolkit
+    # The tests' environment has the versions of the extra. tether is not needed there.
+    installed = (ROOT / "tests/peers.txt").read_text().split("\n")
+    assert {one for one in extra if not one.startswith("tetherpy")} <= set(installed)
 
 
 def test_no_peer_is_imported_before_its_first_layer():
@@ -286,6 +257,3 @@ def test_no_peer_is_imported_before_its_first_layer():
     code = f"import sys; from benchmarks.providers import providers; providers(); print({peers} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
-    # The tests' environment has the versions of the extra. tether is not needed there.
-    installed = (ROOT / "tests/peers.txt").read_text().split("\n")
-    assert {one for one in extra if not one.startswith("tetherpy")} <= set(installed)
