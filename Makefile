@@ -44,10 +44,11 @@ $(VENV)/.kernels: $(VENV)/.torch $(SOURCES)
 	@grep "hnn_kernels:" $(VENV)/install.log || true
 	touch $@
 
-# The tests' own packages, and the CUDA kernels compiled for the host, so that they run without a GPU.
+# The tests' own packages, the libraries whose models are converted, and the CUDA kernels compiled for the host, so that
+# they run without a GPU.
 $(VENV)/.tests: $(VENV)/.torch $(SOURCES)
 	HNN_BUILD_SHIM=1 $(if $(NO_GPU),TORCH_CUDA_ARCH_LIST="$${TORCH_CUDA_ARCH_LIST-9.0+PTX}") \
-		$(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint]" > $(VENV)/install.log 2>&1 \
+		$(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint,peers]" > $(VENV)/install.log 2>&1 \
 		|| { tail -50 $(VENV)/install.log; exit 1; }
 	@grep "hnn_kernels:" $(VENV)/install.log || true
 	touch $@ $(VENV)/.kernels

@@ -1,6 +1,7 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
 from . import neurons, nn
+from ._convert import convert, revert
 from ._define.fire import fire
 from ._define.layer import neuron
 from ._dispatch import Backend, Explanation, ReferenceWarning, backends, explain
@@ -32,6 +33,7 @@ __all__ = [
     "UnrolledLayer",
     "__version__",
     "backends",
+    "convert",
     "encode_duplicate",
     "encode_gaussian",
     "encode_poisson",
@@ -43,6 +45,7 @@ __all__ = [
     "neuron",
     "neurons",
     "nn",
+    "revert",
     "spike_conv2d",
     "spike_linear",
     "spikes_can_gain",

@@ -1,0 +1,178 @@
+"""Norse 1: modules that get ``[T, B, *features]`` in one call, and cells in a ``Lift``, as neurons by definition."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._define.layer import Neuron
+from . import norse_steps as steps
+from .rules import Library, Rule, full_name
+from .steps import Defined, Shape, defined, run
+from .swap import arguments
+
+
+class Kind(NamedTuple):
+    """What a class computes.
+
+    Attributes:
+        make: defines its neuron.
+        names: the parameters that are coefficients under their own names.
+        rates: the coefficients that are dt times a parameter, each with the sign of dt and the parameter.
+        fires: False if it has no spikes.
+    """
+
+    make: Callable[..., Neuron]
+    names: tuple[str, ...]
+    rates: Mapping[str, tuple[int, str]]
+    fires: bool = True
+
+
+_MEMBRANE = {"rate": (1, "tau_mem_inv")}
+_SYNAPSE = {"rate": (1, "tau_mem_inv"), "drop": (-1, "tau_syn_inv")}
+_SPIKE = ("v_leak", "v_th", "v_reset")
+_KINDS = {
+    "lif.LIF": Kind(steps.lif, _SPIKE, _SYNAPSE),
+    "lif_box.LIFBox": Kind(steps.box, _SPIKE, _MEMBRANE),
+    "iaf.IAF": Kind(steps.integrate, ("v_th", "v_reset"), {}),
+    "leaky_integrator.LI": Kind(steps.leak, ("v_leak",), _SYNAPSE, False),
+    "leaky_integrator_box.LIBox": Kind(steps.leak_box, ("v_leak",), _MEMBRANE, False),
+    "lif_ex.LIFEx": Kind(steps.exponential, ("steepness", *_SPIKE), _SYNAPSE),
+    "lif_adex.LIFAdEx": Kind(
+        steps.adaptive_exponential, ("steepness", "adaptation_current", "adaptation_spike", *_SPIKE),
+        _SYNAPSE | {"slow": (1, "tau_ada_inv")},
+    ),
+    "lsnn.LSNN": Kind(steps.adaptive, ("beta", *_SPIKE), _SYNAPSE | {"slow": (1, "tau_adapt_inv")}),
+    "lif_refrac.LIFRefrac": Kind(steps.refractory, _SPIKE, _SYNAPSE),
+}  # fmt: skip
+# Where a coefficient has another name than the parameter.
+_NAMES = {"steepness": "delta_T"}
+# These get all time steps themselves.
+_WHOLE = ("lif.LIF", "iaf.IAF", "leaky_integrator.LI", "lif_ex.LIFEx", "lif_adex.LIFAdEx", "lsnn.LSNN")
+_MODULE = "norse.torch.module."
+_CELLS = {f"{_MODULE}{name}Cell": kind for name, kind in _KINDS.items()}
+
+
+def _known_cell(cell: Any) -> Kind | None:
+    """Return what a cell of the library computes; None for any other module."""
+    return _CELLS.get(full_name(type(cell)))
+
+
+# A compiler takes alpha, which may be a tensor, for a constant.
+@torch._dynamo.assume_constant_result
+def _shape(module: Any) -> Shape | str:
+    """Return the shape of the surrogate, empty for one without a gradient, or why it has none here."""
+    p = getattr(module.p, "lif", module.p)
+    if p.method == "heaviside":
+        return ()
+    if p.method == "super":
+        return ("fast_sigmoid", 1.0, 2.0)
+    alpha = float(p.alpha)
+    shapes = {
+        "triangle": lambda: ("triangle", 1.0, alpha),
+        "tanh": lambda: ("sigmoid", 1 / (2 * alpha), 2 / alpha),
+        "heavi_erfc": lambda: ("gaussian", 1 / (math.sqrt(2) * alpha), 2 / alpha),
+    }
+    if p.method not in shapes:
+        return f"hnn_kernels has no surrogate like the method {p.method!r}"
+    return shapes[p.method]() if alpha > 0 else f"its alpha is {alpha}, and not above 0"
+
+
+def _arguments(kind: Kind, module: Any, record: bool) -> Defined | str:
+    p, extra = module.p, {}
+    if hasattr(p, "rho_reset"):
+        p, extra = p.lif, {"rho_reset": p.rho_reset}
+    options: tuple = (record,)
+    if kind.fires:
+        shape = _shape(module)
+        if isinstance(shape, str):
+            return shape
+        options = (shape, record)
+    if kind.make is steps.box:
+        resets = sys.modules["norse.torch.functional.reset"]
+        if p.reset_method is not resets.reset_value and p.reset_method is not resets.reset_subtract:
+            return "hnn_kernels does not know its reset_method"
+        options = (*options, p.reset_method is resets.reset_subtract)
+    coefficients = extra | {name: getattr(p, _NAMES.get(name, name)) for name in kind.names}
+    for name, (sign, parameter) in kind.rates.items():
+        coefficients[name] = sign * module.dt * getattr(p, parameter)
+    return Defined(defined(kind.make, *options), coefficients)
+
+
+def _whole(kind: Kind, module: Any) -> Defined | str:
+    if "adjoint" in module.activation.__name__:
+        return "its gradient is that of the adjoint method, which differs from that of its steps"
+    return _arguments(kind, module, module.record_states)
+
+
+def _lifted(module: Any) -> Defined | str:
+    cell = module.lifted_module
+    kind = _known_cell(cell)
+    if kind is None:
+        return ""
+    if "adjoint" in cell.activation.__name__:
+        return "its gradient is that of the adjoint method, which differs from that of its steps"
+    if cell._forward_hooks or cell._forward_pre_hooks or cell._backward_hooks or cell._backward_pre_hooks:
+        return "its cell has hooks, which a call for each step would reach"
+    return _arguments(kind, cell, False)
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+def _flat(state: Any) -> list:
+    """Return the tensors of a state, in the order of the neuron's states."""
+    return [value for part in state for value in (_flat(part) if isinstance(part, tuple) else [part])]
+
+
+def _like(state: Any, values: list) -> Any:
+    """Return a state of the same class with these values, which are taken off the list."""
+    return type(state)(*(_like(part, values) if isinstance(part, tuple) else values.pop(0) for part in state))
+
+
+def _call(given: Defined, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    before = [torch.as_tensor(value) for value in _flat(state)]
+    (out, *recorded), after = run(given, x, before)
+    # A state of another dtype than the input's makes the library's output one of that dtype.
+    out = out.to(torch.promote_types(x.dtype, before[0].dtype if before[0].dim() else x.dtype))
+    return out, _like(state, list(recorded or after))
+
+
+def _forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
+    given = arguments(self, input_tensor)
+    if given is None:
+        return self._hnn_original.forward(self, input_tensor, state)
+    state = self.state_fallback(input_tensor) if state is None else state
+    return _call(given, input_tensor, state)
+
+
+def _lift_forward(self: Any, x: Any) -> Any:
+    train, state = x if isinstance(x, tuple) else (x, None)
+    given = arguments(self, train)
+    if given is None:
+        return self._hnn_original.forward(self, x)
+    return _call(given, train, self.lifted_module.state_fallback(train[0]) if state is None else state)
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+_CELL = "it gets one step in a call: a Lift around it is converted; in a loop of your own use hnn_kernels.unroll"
+
+_RULES = {
+    f"{_MODULE}{name}": Rule("a neuron by definition", partial(_whole, _KINDS[name]), {"forward": _forward}, True)
+    for name in _WHOLE
+}
+_LIFTED = "its cell over all steps, a neuron by definition"
+_LIFT = Rule(_LIFTED, _lifted, {"forward": _lift_forward}, True, "lifted_module")
+
+LIBRARY = Library(
+    "norse",
+    ("1.",),
+    _RULES | {f"{_MODULE}lift.Lift": _LIFT},
+    dict.fromkeys(_CELLS, _CELL),
+    tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
+)

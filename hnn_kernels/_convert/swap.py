@@ -1,0 +1,42 @@
+"""Classes in the place of a library's: each is a subclass of the one that it replaces.
+
+Attributes, parameters, buffers and hooks are the module's own, and stay as they are. Pickles name a converted class by
+its place in the module ``classes``, where it is made again in whatever process.
+"""
+
+import warnings
+from typing import Any
+
+from .rules import Rule, full_name, unfit_coefficients, unfit_input
+
+# By the class of a library.
+_CLASSES: dict[type, type] = {}
+
+
+def converted_class(kind: type, rule: Rule) -> type:
+    """Return the subclass of ``kind`` whose methods are those of ``rule``."""
+    found = _CLASSES.get(kind)
+    if found is None:
+        # The names have no dot: pickle takes a dot for a step into a class.
+        place = f"{kind.__module__.replace('.', '/')}:{kind.__qualname__.replace('.', '/')}"
+        named = {"__module__": f"{__package__}.classes", "__qualname__": place, "__doc__": kind.__doc__}
+        found = type(kind.__name__, (kind,), named | dict(rule.methods) | {"_hnn_original": kind, "_hnn_rule": rule})
+        _CLASSES[kind] = found
+    return found
+
+
+def original(kind: type) -> type | None:
+    """Return the class that a converted class replaced; None for any other class."""
+    return vars(kind).get("_hnn_original")
+
+
+def arguments(module: Any, x: Any) -> Any:
+    """Return what a call of a converted module needs; None, with a warning, where its library has to compute it."""
+    given = unfit_input(x) or type(module)._hnn_rule.arguments(module)
+    if not isinstance(given, str):
+        given = unfit_coefficients(x, given.coefficients) or given
+    if isinstance(given, str):
+        kind = full_name(type(module)._hnn_original)
+        warnings.warn(f"{kind} computes this call itself: {given}", RuntimeWarning, stacklevel=4)
+        return None
+    return given

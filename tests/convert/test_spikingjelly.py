@@ -1,0 +1,213 @@
+"""SpikingJelly's neurons beside their converted twins: spikes, potentials and gradients, over their options."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+import hnn_kernels
+from support.converted import by_the_loop, same, twins
+
+pytest.importorskip("spikingjelly", reason="converting SpikingJelly's modules needs the extra 'peers'")
+from spikingjelly.activation_based import functional, neuron, surrogate
+
+DTYPES = (torch.float32, torch.float64)
+# Worst of these cases: 2.5e-6, the gradient of KLIF's k, which is a sum over all elements. The other half is margin.
+TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-13}
+RESETS = {"hard": {"v_reset": 0.0}, "soft": {"v_reset": None}, "shifted": {"v_reset": -0.2}}
+SURROGATES = [
+    surrogate.Sigmoid(3.0), surrogate.ATan(2.5), surrogate.Erf(1.5), surrogate.PiecewiseExp(1.2),
+    surrogate.PiecewiseQuadratic(0.8), surrogate.Rect(0.7), surrogate.SoftSign(1.7), surrogate.SuperSpike(0.6),
+]  # fmt: skip
+
+
+def inputs(dtype=torch.float32, shape=(14, 3, 40), scale=1.6):
+    torch.manual_seed(3)
+    return (torch.randn(shape) * scale).to(dtype)
+
+
+def run(module, x):
+    """Two calls over parts of the time, and what the module remembers."""
+    spikes = torch.cat([module(x[:6]), module(x[6:])])
+    kept = [value for value in module.memories() if isinstance(value, torch.Tensor)]
+    recorded = [module.v_seq] if getattr(module, "store_v_seq", False) else []
+    functional.reset_net(module)
+    assert isinstance(next(module.memories()), float) or not next(module.memories()).requires_grad
+    return [spikes, *(value.clone() for value in kept), *recorded]
+
+
+def options(kind):
+    """Every option that changes the step: those of a class in turn with the resets."""
+    flags = {
+        neuron.LIFNode: ({"decay_input": True, "tau": 3.3}, {"decay_input": False}),
+        neuron.ParametricLIFNode: ({"decay_input": True, "init_tau": 3.3}, {"decay_input": False}),
+        neuron.KLIFNode: ({"decay_input": True, "scale_reset": True}, {"decay_input": False, "scale_reset": False}),
+        neuron.IzhikevichNode: ({"a": 0.1, "b": 0.2, "tau_w": 3.0}, {"a0": 0.5}),
+    }.get(kind, ({},))
+    # Without a bound V of these grows beyond every number.
+    resets = [r for r in RESETS if r != "soft" or kind not in (neuron.QIFNode, neuron.EIFNode, neuron.IzhikevichNode)]
+    for i, reset in enumerate(resets):
+        for j, flag in enumerate(flags):
+            yield {**RESETS[reset], **flag, "detach_reset": (i + j) % 2 == 1, "store_v_seq": (i + j) % 3 == 0}
+
+
+CASES = [
+    (kind, given)
+    for kind in (
+        neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.KLIFNode, neuron.QIFNode, neuron.EIFNode,
+        neuron.IzhikevichNode,
+    )
+    for given in options(kind)
+    if kind not in (neuron.QIFNode, neuron.EIFNode) or given["v_reset"] <= 0.0
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("kind", "given"), CASES, ids=lambda case: getattr(case, "__name__", None))
+def test_neurons_with_their_options(kind, given, dtype, monkeypatch):
+    by_the_loop(monkeypatch)
+    made = functools.partial(kind, step_mode="m", surrogate_function=surrogate.ATan(), **given)
+    same(made, run, inputs(dtype), TOLERANCE[dtype])
+
+
+def half(kind, **given):
+    module = kind(**given)
+    module.step_mode = "m"
+    return module
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: half(neuron.HalfThresholdIFNode, v_threshold=1.5),
+        lambda: half(neuron.SimpleIFNode, v_reset=None),
+        lambda: half(neuron.SimpleLIFNode, tau=2.5, decay_input=True, v_reset=-0.1),
+        lambda: half(neuron.CUBALIFNode, c_decay=0.6, v_reset=-0.3, surrogate_function=surrogate.ATan()),
+        lambda: half(neuron.CUBALIFNode, v_reset=None, surrogate_function=surrogate.ATan()),
+        lambda: half(neuron.ComplementaryLIFNode, tau=3.0),
+        lambda: half(neuron.ComplementaryLIFNode).eval(),
+        lambda: half(neuron.ILIFNode, detach_reset=True),
+        lambda: half(neuron.ILIFNode, surrogate_function=surrogate.MultiLevelSpikeCount(2, grad_window=(-0.5, 2.5))),
+    ],
+    ids=("half", "simple", "simple leaky", "current hard", "current soft", "clif", "clif eval", "ilif", "ilif window"),
+)
+def test_other_neurons(make, dtype, monkeypatch):
+    by_the_loop(monkeypatch)
+    same(make, run, inputs(dtype), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gated_neurons(dtype, monkeypatch):
+    by_the_loop(monkeypatch)
+
+    def make():
+        import numpy as np
+
+        np.random.seed(5)
+        return neuron.GatedLIFNode(T=6, inplane=4)
+
+    x = inputs(dtype, (6, 3, 4, 5, 5))
+    same(make, lambda module, x: [module(x), module.v], x, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("function", SURROGATES, ids=lambda function: type(function).__name__)
+def test_surrogates(function):
+    make = functools.partial(neuron.LIFNode, step_mode="m", surrogate_function=function)
+    same(make, run, inputs(torch.float64), 1e-13)
+
+
+@pytest.mark.parametrize("decode", [None, "max-mem", "max-abs-mem", "mean-mem", "last_mem"])
+@pytest.mark.parametrize("make", [neuron.NonSpikingIFNode, functools.partial(neuron.NonSpikingLIFNode, 3.0)])
+def test_read_outs(make, decode):
+    library, ours = twins(lambda: make(decode=decode))
+    x = inputs()
+    expected, got = library(x), ours(x)
+    if decode is None:
+        assert isinstance(got, list)
+        expected, got = torch.stack(expected), torch.stack(got)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.v, library.v, rtol=1e-5, atol=1e-6)
+
+
+def test_a_compiled_neuron():
+    """One neuron by definition through its kernel, with the gradient of a parameter."""
+    make = functools.partial(neuron.KLIFNode, step_mode="m", scale_reset=True)
+    same(make, run, inputs(), TOLERANCE[torch.float32])
+
+
+def test_exact_ties_fire():
+    grid = torch.randint(-2, 3, (20, 3, 50)) / 4
+    same(lambda: neuron.IFNode(step_mode="m"), run, grid, 1e-6)
+
+
+def test_the_functional_form_has_the_states_of_its_caller():
+    library, ours = twins(lambda: neuron.LIFNode(step_mode="m"))
+    x, v = inputs(), torch.full((3, 40), 0.3)
+    (expected,), (after,) = library.functional_forward((x,), (v,))
+    (got,), (found,) = ours.functional_forward((x,), (v,))
+    assert torch.equal(got, expected)
+    torch.testing.assert_close(found, after)
+    assert ours.v == library.v == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: neuron.LIFNode(), "step_mode is 's'"),
+        (lambda: neuron.LIFNode(step_mode="m", surrogate_function=surrogate.S2NN()), "no surrogate like .*S2NN"),
+        (lambda: neuron.LIFNode(step_mode="m", surrogate_function=surrogate.ATan(spiking=False)), "spiking mode"),
+        (lambda: neuron.LIFNode(step_mode="m", surrogate_function=surrogate.ATan(torch.tensor(2.0))), "alpha"),
+        (lambda: neuron.LIAFNode(torch.relu, True, step_mode="m"), "Python function of the potential"),
+        (lambda: neuron.PSN(4), "no kernel computes its step"),
+        (lambda: neuron.SimpleLIFNode(2.0, True, v_reset=None, step_mode="m"), "without v_reset"),
+        (lambda: half(neuron.ComplementaryLIFNode, store_state_seqs=True), "keeps all its states"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_what_stays_is_said(make, why):
+    module = nn.Sequential(make())
+    (entry,) = (one for one in hnn_kernels.convert(module) if one.name == "0")
+    assert not entry.replaced
+    with pytest.raises(AssertionError, match=why):
+        raise AssertionError(entry.why)
+    assert type(module[0]).__module__.startswith("spikingjelly.")
+
+
+def test_half_precision_keeps_a_wide_state():
+    _, ours = twins(lambda: neuron.LIFNode(step_mode="m"))
+    assert ours(inputs(torch.bfloat16)).dtype == torch.bfloat16
+    assert ours.v.dtype == torch.float32
+
+
+def test_another_batch_starts_anew():
+    library, ours = twins(lambda: neuron.LIFNode(step_mode="m"))
+    for x in (inputs(), inputs(shape=(14, 5, 40))):
+        assert torch.equal(ours(x), library(x))
+
+
+# -- the library's tests of these neurons, restated: its page "Neuron" lists what they check -------------------------
+
+
+def test_multi_step_is_single_steps():
+    single, multi = neuron.LIFNode(tau=2.0), neuron.LIFNode(tau=2.0, step_mode="m")
+    hnn_kernels.convert(multi)
+    x = inputs()
+    assert torch.equal(torch.stack([single(one) for one in x]), multi(x))
+    torch.testing.assert_close(multi.v, single.v)
+    multi.step_mode = "s"
+    multi.reset()
+    single.reset()
+    assert torch.equal(multi(x[0]), single(x[0]))
+
+
+def test_reset_and_detach():
+    module = neuron.LIFNode(step_mode="m")
+    hnn_kernels.convert(module)
+    module(inputs().requires_grad_())
+    assert module.v.requires_grad
+    functional.detach_net(module)
+    assert not module.v.requires_grad
+    functional.reset_net(module)
+    assert module.v == 0.0
