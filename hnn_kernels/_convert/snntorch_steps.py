@@ -125,8 +125,13 @@ def run(
     if not _fits(arguments, current, steps):
         return "a coefficient has more axes than the features have"
     m: Any = module
+    threshold = arguments["threshold"]
+    if states is None and (isinstance(threshold, Tensor) or threshold < 0):
+        # Zeros are above a threshold below zero, which lif's own zero state is not taken to be.
+        zeros = torch.zeros_like(current if steps is not None else current[0])
+        states = [zeros] * len(STATES[known(module) or ""])
     immediate = arguments["reset"] == "zero" and arguments["reset_grad"] == "full"
-    if immediate and states is not None and bool((states[-1] > arguments["threshold"]).any()):
+    if immediate and states is not None and bool((states[-1] > threshold).any()):
         return "a state is above the threshold, where reset_delay=False has left none"
     dtype, spike_dtype = dtypes(module, current, states)
     arguments = {name: _cast(value, dtype) for name, value in arguments.items()}

@@ -143,6 +143,10 @@ class Analysis:
             else:
                 self.same[node] = first
         self.nodes = kept
+        self._users: dict[fx.Node, list[fx.Node]] = {}
+        for user in [*self.nodes, self.output]:
+            for given in self.inputs(user):
+                self._users.setdefault(given, []).append(user)
 
     def _with_same(self, node: fx.Node) -> Any:
         return fx.node.map_arg((node.args, node.kwargs), lambda n: self.same.get(n, n))
@@ -279,12 +283,9 @@ class Analysis:
         """Return the group of a node; a node that is in none is its own."""
         return self.group.get(node, node)
 
-    def dissolve(self, key: Hashable) -> list[fx.Node]:
-        """Make the nodes of a group their own groups; return them."""
-        nodes = [node for node in self.nodes if self.group.get(node) == key]
-        for node in nodes:
-            del self.group[node]
-        return nodes
+    def dissolve(self, key: Hashable) -> None:
+        """Make the nodes of a group their own groups."""
+        self.group = {node: group for node, group in self.group.items() if group != key}
 
     def needs(self, node: fx.Node) -> Iterable[fx.Node]:
         """Return all that must come before a node, but the states that a layer hands from step to step."""
@@ -312,11 +313,6 @@ class Analysis:
 
     def users(self, node: fx.Node) -> list[fx.Node]:
         """Return the live nodes with a node among their arguments."""
-        if not hasattr(self, "_users"):
-            self._users: dict[fx.Node, list[fx.Node]] = {}
-            for user in [*self.nodes, self.output]:
-                for given in self.inputs(user):
-                    self._users.setdefault(given, []).append(user)
         return self._users.get(node, [])
 
     def results(self, step: fx.Node, place: int) -> list[fx.Node]:

@@ -5,6 +5,7 @@ called: an ``inplace=True``, a ``+=``, an assignment to a slice and the running 
 """
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -106,7 +107,7 @@ class Watcher:
 
     def _run(self, node: fx.Node, given: list[fx.Node]) -> Effects:
         places = [storages(n) for n in given]
-        with torch.no_grad(), self.mode or torch.no_grad(), _Watch() as watch:
+        with torch.no_grad(), self.mode or nullcontext(), _Watch() as watch:
             try:
                 call(node.op, node.target, *fx.node.map_arg((node.args, node.kwargs), value))
             except Exception:  # whatever it is that this function needs: it may write into all that it gets

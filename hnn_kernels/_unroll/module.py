@@ -65,7 +65,7 @@ class Unrolled(nn.Module):
         self._warn(f"the loop is left as it was: {reason}")
         return result
 
-    def left(self) -> list[Layer]:
+    def _cannot(self) -> list[Layer]:
         """Return the neurons whose steps cannot be one call, by their options or their class."""
         by_options = [
             Layer(mark.name, mark.original.__name__, 0, False, why)
@@ -168,7 +168,7 @@ def unroll(model: nn.Module) -> Unrolled:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module; got {type(model).__name__}")
     unrolled = Unrolled(model)
-    left = unrolled.left()
+    left = unrolled._cannot()
     if len(left) == len(unrolled._marks) + len(unrolled._left):
         why = "; ".join(f"{layer.name or 'the model'} ({layer.kind}): {layer.why}" for layer in left)
         raise ValueError(f"model has no neurons whose steps can be one call{f': {why}' if why else ''}")

@@ -54,6 +54,7 @@ NEURONS = {
     "learnt": lambda: snn.Leaky(0.9, threshold=0.8, learn_beta=True, learn_threshold=True),
     "per neuron": lambda: snn.Leaky(_beta(), learn_beta=True, spike_grad=surrogate.fast_sigmoid(slope=5)),
     "above one": lambda: snn.Leaky(1.5, spike_grad=surrogate.sigmoid(slope=5)),
+    "below zero": lambda: snn.Leaky(0.9, threshold=-0.1, learn_threshold=True),
     "zero": lambda: snn.Leaky(0.9, reset_mechanism="zero"),
     "zero at once": lambda: snn.Leaky(0.9, reset_mechanism="zero", reset_delay=False),
     "none": lambda: snn.Leaky(0.9, reset_mechanism="none", spike_grad=surrogate.atan(alpha=3)),
