@@ -236,6 +236,7 @@ def test_the_whole_model_compiles(library, converted):
 
 
 def part(rank, address, queue):
+    torch.set_num_threads(1)  # the threads of the parent do not live in a fork
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     net = multi_layer()
     hnn_kernels.convert(net)
