@@ -137,7 +137,7 @@ class Analysis:
                 kept.append(node)
                 continue
             key = (node.op, node.target, repr(self._with_same(node)))
-            first = found.setdefault(key, node)
+            first = self._without_its_step(node) or found.setdefault(key, node)
             if first is node:
                 kept.append(node)
             else:
@@ -147,6 +147,18 @@ class Analysis:
         for user in [*self.nodes, self.output]:
             for given in self.inputs(user):
                 self._users.setdefault(given, []).append(user)
+
+    def _without_its_step(self, node: fx.Node) -> fx.Node | None:
+        """Return ``x`` for ``x.unsqueeze(0)[0]``, which a call over one step makes of its output."""
+        if node.target is not operator.getitem or node.args[1] != 0 or type(node.args[1]) is not int:
+            return None
+        whole = self.argument(node, 0)
+        added = isinstance(whole, fx.Node) and (whole.op, whole.target, whole.args[1:]) == (
+            "call_method",
+            "unsqueeze",
+            (0,),
+        )
+        return self.argument(whole, 0) if added else None
 
     def _with_same(self, node: fx.Node) -> Any:
         return fx.node.map_arg((node.args, node.kwargs), lambda n: self.same.get(n, n))

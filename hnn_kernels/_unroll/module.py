@@ -56,7 +56,7 @@ class Unrolled(nn.Module):
             return self.model(*args, **kwargs)
         try:
             return self._run(args, kwargs)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
             reason, for_good = _reason(error)
         result = self.model(*args, **kwargs)  # raises what is wrong with the model itself
         self.refused = reason

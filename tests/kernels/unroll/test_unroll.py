@@ -287,6 +287,17 @@ def test_batches_gradients_and_training_change():
     assert not unrolled.refused
 
 
+def test_a_call_of_one_kind_too_many_runs_as_it_is(monkeypatch):
+    monkeypatch.setattr(module, "_MOST", 1)
+    net = Carried()
+    unrolled = hnn_kernels.unroll(net)
+    for batch in (B, B + 1, B):
+        expected = passed(net, lambda x: net(x)[0], inputs(T, batch, N))
+        said = left(lambda: compare(expected, passed(net, lambda x: unrolled(x)[0], inputs(T, batch, N))))  # noqa: B023
+        assert ("more than 1 kinds of calls were compiled" in said) == (batch != B)
+        assert bool(unrolled.refused) == (batch != B)
+
+
 def test_the_model_is_as_it_was():
     net = Loop()
     before = {name: type(module) for name, module in net.named_modules()}

@@ -46,6 +46,27 @@ def test_the_tutorials_network():
     ]  # fmt: skip
 
 
+def test_training_has_the_loops_losses():
+    losses = []
+    for unroll in (False, True):
+        torch.manual_seed(0)
+        net = Tutorial()
+        call = hnn_kernels.unroll(net) if unroll else net
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+        x, labels = torch.rand(B, N) * 4, torch.arange(B)
+        mine = []
+        for _ in range(10):
+            spikes, potentials = call(x)
+            loss = nn.functional.cross_entropy(spikes.sum(0), labels) + potentials.pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            mine.append(loss.item())
+        losses.append(mine)
+    assert losses[0][-1] < 0.8 * losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def _beta():
     return torch.linspace(0.5, 1.0, N)
 
