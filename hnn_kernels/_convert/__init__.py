@@ -13,10 +13,10 @@ from .swap import converted_class, original
 def convert(model: nn.Module, exact: bool = True) -> Report:
     """Let the neurons of another library in ``model`` compute with the kernels of this one, in place.
 
-    Known are SpikingJelly 2 (and the names of its versions 0.0.0.0.12 to 14), sinabs 3, Norse 1 and snnTorch 1. A
-    neuron's class becomes a
-    subclass of itself. So parameters, the keys of the state dict, an optimizer, hooks, ``isinstance``, the library's
-    resets, copies, pickles, DDP, autocast and ``torch.compile`` are as before. :func:`hnn_kernels.revert` undoes it.
+    Known are SpikingJelly 2 (and 0.0.0.0.12 and 0.0.0.0.14 with their names), sinabs 3, Norse 1 and
+    snnTorch 1. A neuron's class becomes a subclass of itself. So parameters, the keys of the state dict, an optimizer,
+    hooks, ``isinstance``, the library's resets, copies, pickles, DDP, autocast and ``torch.compile`` are as before.
+    :func:`hnn_kernels.revert` undoes it.
 
     All numbers of a neuron are read at each call, so they may be changed later. Where they become such that no kernel
     computes them, the library computes the call itself, and a warning says so. A neuron that gets one step in a call
@@ -32,8 +32,9 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
             fit: modules of a version that was not tried, and subclasses that define nothing but another constructor.
 
     Returns:
-        A sequence with an entry for each neuron of a known library (and for what holds one): its name, what computes
-        it now, or why it stays. Printed, it is a list.
+        A sequence with an entry for each neuron of a known library: its ``name`` in the model, whether it was
+        ``replaced``, by what ``mapping``, whether that is ``exact``, and otherwise ``why`` not. ``report.replaced`` and
+        ``report.left`` are its parts. Printed, it has a line for each.
 
     Raises:
         TypeError: ``model`` is no module, or ``exact`` no bool.
@@ -49,7 +50,7 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
         if original(type(module)) is None:
             done += _convert(name, module, exact)
         if original(type(module)) is not None:
-            rule = type(module)._hnn_rule  # type: ignore[attr-defined]
+            rule = type(module)._hnn_rule
             inner |= {getattr(module, rule.inner)} if rule.inner else set()
     return Report(done)
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from .._define.layer import Neuron
 from . import norse_steps as steps
-from .rules import Library, Rule, full_name
+from .rules import Library, Rule, constant_in_graphs, full_name
 from .steps import Defined, Shape, defined, run
 from .swap import arguments
 
 
 class Kind(NamedTuple):
-    """What a class computes.
+    """The computation of a class.
 
     Attributes:
         make: defines its neuron.
@@ -63,7 +63,7 @@ def _known_cell(cell: Any) -> Kind | None:
 
 
 # A compiler takes alpha, which may be a tensor, for a constant.
-@torch._dynamo.assume_constant_result
+@constant_in_graphs
 def _shape(module: Any) -> Shape | str:
     """Return the shape of the surrogate, empty for one without a gradient, or why it has none here."""
     p = getattr(module.p, "lif", module.p)

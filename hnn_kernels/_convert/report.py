@@ -1,11 +1,11 @@
-"""What a conversion did, module by module."""
+"""The account of a conversion, module by module."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
 
 class Conversion(NamedTuple):
-    """What became of one module of a model.
+    """The outcome for one module of a model.
 
     Attributes:
         name: the module's name in the model, as ``named_modules`` has it; empty for the model itself.

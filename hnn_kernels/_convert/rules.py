@@ -15,7 +15,7 @@ Arguments = Any
 
 
 class Rule(NamedTuple):
-    """How modules of one class are converted.
+    """The conversion of the modules of one class.
 
     Attributes:
         mapping: what computes them then, in words.
@@ -64,6 +64,15 @@ class Library(NamedTuple):
         if found.startswith(self.versions):
             return ""
         return f"{self.package} {found or 'of no known version'} was not tried; {', '.join(self.versions)} were"
+
+
+def constant_in_graphs(function: Callable) -> Callable:
+    """Let ``torch.compile`` take what the function returns for a constant.
+
+    It is torch.compiler.assume_constant_result, which imports the whole compiler: two seconds of every program.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def full_name(kind: type) -> str:

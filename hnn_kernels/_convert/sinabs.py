@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._define.layer import Neuron, neuron
-from .rules import Library, Rule, full_name
+from .rules import Library, Rule, constant_in_graphs, full_name
 from .steps import Defined, Shape, defined, run, with_slope
 from .swap import arguments
 
@@ -17,7 +17,7 @@ from .swap import arguments
 
 
 class Firing(NamedTuple):
-    """How a layer fires.
+    """The way in which a layer fires.
 
     Attributes:
         most: the largest number of spikes in a step, one for each whole threshold; 0 for one spike where V - threshold
@@ -107,7 +107,7 @@ def _shape(surrogate: Any) -> Shape | str:
 
 
 # torch.compile cannot look into autograd's functions. Its graph is made anew if spike_fn is another one: _lif reads it.
-@torch._dynamo.assume_constant_result
+@constant_in_graphs
 def _most_spikes(module: Any) -> float | None:
     """Return the largest number of spikes of a module in a step, or None where its function is not known."""
     known, spike = sys.modules["sinabs.activation"], module.spike_fn

@@ -1,4 +1,4 @@
-"""SpikingJelly 2 and 0.0.0.0.12 to 0.0.0.0.14: neurons that get all time steps in one call.
+"""SpikingJelly 2, 0.0.0.0.12 and 0.0.0.0.14: neurons that get all time steps in one call.
 
 Where the built-in layer has a neuron's equations, it takes its place; else a neuron by definition does.
 """
@@ -31,8 +31,6 @@ _SHAPES: dict[str, Callable[[float], Shape]] = {
     "SuperSpike": lambda alpha: ("fast_sigmoid", 1.0, 2 * alpha),
 }
 _SURROGATES = ("spikingjelly.activation_based.surrogate", "spikingjelly.clock_driven.surrogate")
-
-
 # Where a coefficient has another name than the attribute.
 _NAMES = {"steepness": "delta_T"}
 
@@ -233,17 +231,16 @@ def _run(module: Any, given: Layer | Defined, x: Tensor, states: list[Tensor], r
     (out, v), after = _call_lif(given, x, states, potential="train")
     spikes = out.detach() if module.detach_reset else out
     v = v + given.rest if given.rest else v
-    after_reset = (
-        v - spikes * module.v_threshold if module.v_reset is None else spikes * module.v_reset + (1 - spikes) * v
-    )
-    return out, after, after_reset
+    if module.v_reset is None:
+        return out, after, v - spikes * module.v_threshold
+    return out, after, spikes * module.v_reset + (1 - spikes) * v
 
 
 def _multi_step(names: tuple[str, ...]) -> dict[str, Callable]:
     """Return the methods of a neuron with these states."""
 
     def functional(self, inputs, states, **kwargs):
-        given = None if self.store_v_seq else arguments(self, inputs[0])
+        given = arguments(self, inputs[0])
         if given is None:
             return self._hnn_original.multi_step_functional_forward(self, inputs, states, **kwargs)
         out, after, _ = _run(self, given, inputs[0], _as_states(states, inputs[0]), False)
@@ -298,7 +295,7 @@ def _read_out_forward(self, x_seq):
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-_V, _LAYER, _NEURON = ("v",), "lif", "a neuron by definition"
+_V, _NEURON = ("v",), "a neuron by definition"
 _MEMBRANES = {
     "IFNode": (_integrate, "lif, decay 1"),
     "LIFNode": (_leaky, "lif, decay 1 - 1/tau, input times 1/tau with decay_input"),
@@ -354,7 +351,7 @@ _STEP = "it gets one step in a call: use its MultiStep form, or hnn_kernels.unro
 
 LIBRARY = Library(
     "spikingjelly",
-    ("2.", "0.0.0.0.12", "0.0.0.0.13", "0.0.0.0.14"),
+    ("2.", "0.0.0.0.12", "0.0.0.0.14"),
     _rules(),
     {_new("LIAFNode"): "its output is a Python function of the potential"}
     | {f"spikingjelly.clock_driven.neuron.{name}": _STEP for name in _MEMBRANES},

@@ -24,7 +24,7 @@ Shape = tuple
 
 
 class Defined(NamedTuple):
-    """What a call of a neuron by definition needs: the neuron, and its coefficients as floats and tensors."""
+    """A call of a neuron by definition: the neuron, and its coefficients as floats and tensors."""
 
     neuron: Neuron
     coefficients: Mapping[str, Any]
