@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import marks, of_lif, of_snntorch
+from . import marks, of_lif, of_snntorch, of_spikingjelly
 from .analysis import BlankUsedError, RefusedError
 from .contract import Layer, contract
 from .kinds import Match
 from .marks import UnrollWarning
 
 # The table: each entry knows the neurons of one library.
-_FINDERS = (of_lif.find, of_snntorch.find)
+_FINDERS = (of_lif.find, of_snntorch.find, of_spikingjelly.find)
 _MOST = 64  # compiled loops of one model: for shapes of inputs, training and evaluation, with and without gradients
 
 
@@ -145,7 +145,8 @@ def unroll(model: nn.Module) -> Unrolled:
     of neurons become one kernel, those of layers without a state one call over all steps. Batch norm in training and
     dropout keep their meaning of a step. Spikes, potentials and gradients are those of the loop up to rounding.
 
-    Neurons are :class:`hnn_kernels.nn.LIF`, called with ``return_state=True`` for one step, and those of snnTorch 1.x.
+    Neurons are :class:`hnn_kernels.nn.LIF`, called with ``return_state=True`` for one step, those of snnTorch 1.x, and
+    SpikingJelly's IFNode, LIFNode and ParametricLIFNode with ``step_mode="s"``.
     Where a layer's output comes back to it at a later step, where a neuron has no counterpart or a state is changed
     between steps, that layer's steps run as they were; where the loop is no graph (``print``, a branch on values), the
     whole loop does. An :class:`hnn_kernels.UnrollWarning` then says why, and so does ``report`` or ``refused``.

@@ -1,0 +1,67 @@
+"""Loops over SpikingJelly's neurons of one step, against the same loops unrolled."""
+
+import pytest
+import torch
+from torch import nn
+
+from support.unrolled import compare, hold_equal, left, passed
+
+pytest.importorskip("spikingjelly")
+from spikingjelly.activation_based import functional, neuron, surrogate
+
+T, B, N = 7, 4, 12
+NEURONS = {
+    "if": lambda: neuron.IFNode(),
+    "if soft": lambda: neuron.IFNode(v_reset=None, detach_reset=True),
+    "lif": lambda: neuron.LIFNode(tau=3.0, surrogate_function=surrogate.ATan()),
+    "lif reset": lambda: neuron.LIFNode(decay_input=False, v_threshold=0.8, v_reset=-0.2),
+    "lif soft": lambda: neuron.LIFNode(v_reset=None),
+    "plif": lambda: neuron.ParametricLIFNode(init_tau=2.5, detach_reset=True),
+}
+
+
+class Loop(nn.Module):
+    """A loop as SpikingJelly's tutorials write it."""
+
+    def __init__(self, reset=True):
+        super().__init__()
+        self.reset = reset
+        self.fc, self.neurons = nn.Linear(N, N), nn.ModuleDict({name: make() for name, make in NEURONS.items()})
+
+    def forward(self, x):
+        if self.reset:
+            functional.reset_net(self)
+        rates, potentials = 0.0, []
+        for t in range(T):
+            spikes = [lif(self.fc(x[t])) for lif in self.neurons.values()]
+            rates = rates + torch.stack(spikes)
+            potentials.append(self.neurons["lif reset"].v)
+        return rates / T, torch.stack(potentials), self.neurons["plif"].v
+
+
+def drive():
+    return torch.randn(T, B, N, generator=torch.Generator().manual_seed(0)) * 3 + 1
+
+
+def test_options():
+    torch.manual_seed(0)
+    unrolled = hold_equal(Loop(), drive().requires_grad_())
+    assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in NEURONS}
+
+
+def test_states_that_are_kept_from_call_to_call_and_a_surrogate_that_changes():
+    torch.manual_seed(0)
+    net = Loop(reset=False)
+    from hnn_kernels import unroll
+
+    unrolled = unroll(net)
+
+    def twice(call):
+        functional.reset_net(net)
+        return call(drive()), call(drive())
+
+    compare(passed(net, twice, net), passed(net, twice, unrolled))
+    assert not unrolled.refused
+    net.neurons["if"].surrogate_function = surrogate.LeakyKReLU()
+    expected = passed(net, twice, net)
+    assert "the steps of neurons.if ran one by one" in left(lambda: compare(expected, passed(net, twice, unrolled)))
