@@ -192,3 +192,11 @@ def test_large_results_are_written_past_the_cache(dtype, axon):
                 assert (got - wanted).abs().max() <= 32 * torch.finfo(dtype).eps * wanted.abs().max(), name
         finally:
             module.use_instruction_set(before)
+
+
+@pytest.mark.skipif(_extensions.cpu is None, reason=f"the C++ kernels are not there: {_extensions.cpu_error}")
+def test_an_unknown_instruction_set_is_refused_and_changes_nothing():
+    before = _extensions.cpu.build_info()["instruction_set"]
+    with pytest.raises(RuntimeError, match=r"must be one of what this processor runs .* got avx3"):
+        _extensions.cpu.use_instruction_set("avx3")
+    assert _extensions.cpu.build_info()["instruction_set"] == before
