@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..data.datasets import find
 from ..network.codings import KINDS
 from ..network.config import ACTIVATION, NetworkConfig
 from ..network.network import HybridNetwork
@@ -76,6 +77,18 @@ class Cell(NamedTuple):
     def name(self) -> str:
         """Table, architecture and variant: ``"1a/A784-S500-S10/separate"``."""
         return f"{self.table}/{self.run.architecture}/{self.variant[1]}"
+
+    @property
+    def test_images(self) -> int:
+        """The number of images that an accuracy of this cell was measured on: a fifth of all.
+
+        Raises:
+            ValueError: the data set has no number of images of its own.
+        """
+        count = find(self.run.dataset).count
+        if count is None:
+            raise ValueError(f"the data set of {self.name} has no number of images: {self.run.dataset}")
+        return count // 5
 
     @property
     def artificial_share(self) -> float:

@@ -177,6 +177,7 @@ class Reproduction:
             learning=run.learning,
             recipe=self.plan.label(run.dataset),
             seed=seed,
+            split_seed=self.plan.protocol(self._source(run.dataset).kind, seed).split_seed,
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,
             val_accuracy=round(100 * outcome.validation_accuracy, 3),

@@ -1,6 +1,5 @@
 """A network in training, as a module of Lightning: loss, optimizer, schedule, accuracy."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -89,6 +88,11 @@ class Classifier(lightning.LightningModule):
         """Training time in seconds. It includes the earlier processes of a continued run, up to the last full epoch."""
         return self._seconds_before + time.perf_counter() - self._start
 
+    @property
+    def planned(self) -> int:
+        """The number of epochs that the schedule was made for; a finished run may have been given more."""
+        return (*self._continued, self.protocol.epochs)[0]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for every parameter that is learnt, and the protocol's schedule."""
         protocol = self.protocol
@@ -109,8 +113,7 @@ class Classifier(lightning.LightningModule):
             steps = int(self.trainer.estimated_stepping_batches)
             scheduler, interval = OneCycleLR(optimizer, protocol.lr, total_steps=steps), "step"
         else:
-            milestones = [math.ceil(fraction * protocol.epochs) for fraction in protocol.milestones]
-            scheduler, interval = MultiStepLR(optimizer, milestones, gamma=0.1), "epoch"
+            scheduler, interval = MultiStepLR(optimizer, list(protocol.drops()), gamma=0.1), "epoch"
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     def on_fit_start(self) -> None:

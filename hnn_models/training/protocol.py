@@ -39,11 +39,13 @@ class Protocol(NamedTuple):
         shift, flip, warp: see :class:`hnn_models.data.augmentation.Augmentation`.
         split: ``"pooled"`` splits all images 6:2:2. ``"given"`` keeps the set's own test images and splits the others
             6:2.
-        patience: end the run once the validation accuracy has not risen for this many epochs; None for never.
+        patience: end the run once the validation accuracy has not risen for this many epochs; None for never. Each drop
+            of the learning rate begins the count anew, and no run ends before its last drop (:meth:`ends_flat`).
         min_epochs: the fewest epochs of a run that ``patience`` ends.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (CUDA only). The mixed ones are torch's autocast.
         seed: of the initial weights, the order of the batches, the augmentation and the noise.
-        split_seed: of the split. It is not ``seed``, so that runs with several seeds have the same test images.
+        split_seed: of the split. :meth:`of` takes ``seed`` where none is given, so that runs with several seeds differ
+            in everything that is drawn.
     """
 
     dataset: str
@@ -75,8 +77,35 @@ class Protocol(NamedTuple):
         """
         found = find(dataset)
         recipe = one_of("recipe", recipe, RECIPES)
-        values = {**found.recipes["paper"], **_RECIPES[recipe], **found.recipes[recipe]}
-        return cls(dataset, recipe, **(values | changes)).checked()
+        values = {**found.recipes["paper"], **_RECIPES[recipe], **found.recipes[recipe], **changes}
+        if values.get("split_seed") is None:
+            values["split_seed"] = values.get("seed", 0)
+        return cls(dataset, recipe, **values).checked()
+
+    def drops(self, planned: int | None = None) -> tuple[int, ...]:
+        """The epochs, from 1, after which the learning rate falls.
+
+        Args:
+            planned: for a finished run that was given more epochs, the number that its schedule was made for.
+        """
+        if self.schedule != "steps":
+            return ()
+        return tuple(math.ceil(fraction * (planned or self.epochs)) for fraction in self.milestones)
+
+    def ends_flat(self, epoch: int, flat: int, planned: int | None = None) -> bool:
+        """True if ``patience`` ends the run after ``epoch``.
+
+        A lower learning rate can raise an accuracy that was flat, so the run does not end before the last drop and
+        ``patience`` epochs more.
+
+        Args:
+            epoch: from 1.
+            flat: for how many epochs the validation accuracy has not risen, counted anew from each drop.
+            planned: as for :meth:`drops`.
+        """
+        if self.patience is None or flat < self.patience:
+            return False
+        return epoch >= max(self.min_epochs, *(drop + self.patience for drop in self.drops(planned)), 1)
 
     def checked(self) -> Self:
         """This protocol with plain fields, of the types that its fields have (:mod:`hnn_models.plain`).

@@ -19,6 +19,27 @@ def test_the_papers_values():
         assert (protocol.shift, protocol.flip, protocol.split, protocol.patience) == (0, False, "pooled", None)
 
 
+def test_a_seed_is_that_of_the_split_too():
+    assert Protocol.of("digits", seed=7).split_seed == 7
+    assert Protocol.of("digits", seed=7, split_seed=None).split_seed == 7
+    assert Protocol.of("digits", seed=7, split_seed=0).split_seed == 0
+
+
+def test_drops_and_the_end_of_a_flat_run():
+    cifar10 = Protocol.of("cifar10", patience=20)
+    assert cifar10.drops() == (75, 113)
+    assert cifar10.drops(40) == (20, 30)
+    assert Protocol.of("mnist", "modern").drops() == ()
+    assert not cifar10.ends_flat(132, 50)
+    assert not cifar10.ends_flat(133, 19)
+    assert cifar10.ends_flat(133, 20)
+    assert cifar10.ends_flat(50, 20, planned=40)
+    assert not cifar10.ends_flat(49, 20, planned=40)
+    assert not cifar10._replace(patience=None).ends_flat(150, 150)
+    assert not cifar10._replace(min_epochs=140).ends_flat(139, 20)
+    assert cifar10._replace(milestones=()).ends_flat(21, 20)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion-mnist", "cifar10", "folder"])
 def test_every_recipe_has_values_for_every_data_set(dataset, recipe):

@@ -122,6 +122,7 @@ def test_select():
         ),
         (Plan(precision="32-true"), "paper", {"patience": 20, "min_epochs": 30}),
         (Plan("modern"), "modern", {"recipe": "modern"}),
+        (Plan("modern", split_seed=0), "modern, split 0", {"recipe": "modern", "split_seed": 0}),
     ],
 )
 def test_plan_names_its_departures(plan, label, protocol):
@@ -141,7 +142,7 @@ def test_what_is_shared_is_trained_once(trained, tmp_path):
     assert len(set(folders)) == 6
     rows = records(work)
     assert [row.is_of(cell) for row, cell in zip(rows, CELLS, strict=True)] == [True] * 7
-    assert rows[3][7:12] == rows[5][7:12]
+    assert rows[3][7:13] == rows[5][7:13]
     assert [row.paper_accuracy for row in rows] == [cell.accuracy for cell in CELLS]
     assert {(row.seed, row.epochs, row.recipe, row.dataset) for row in rows} == {(3, 6, "modern, 6 epochs", "digits")}
     torch.manual_seed(3)
@@ -281,6 +282,7 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
     assert {(row.device, row.commit) for row in rows} == {(device_name(torch.device("cpu")), provenance.commit())}
     shown = json.loads(done.stdout)["rows"]
     assert [(line["ours"], line["seeds"], line["left"]) for line in shown] == [(r.test_accuracy, "0", "") for r in rows]
+    assert all(line["against the paper"] in ("below", "level", "above") for line in shown)
     assert sorted(path.name for path in plots.iterdir()) == [
         "accuracy-cifar10.png",
         "energy-cifar10.png",
@@ -346,7 +348,7 @@ def test_the_folder_of_a_run_does_not_change(tmp_path):
     protocol = {
         "dataset": "digits", "recipe": "paper", "epochs": 1, "batch_size": 64, "lr": 1e-4, "schedule": "steps",
         "milestones": (0.5,), "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0, "flip": False, "warp": 0.0,
-        "split": "pooled", "patience": None, "min_epochs": 1, "precision": "32-true", "seed": 3, "split_seed": 0,
+        "split": "pooled", "patience": None, "min_epochs": 1, "precision": "32-true", "seed": 3, "split_seed": 3,
     }  # fmt: skip
     identity = json.dumps([network, protocol], sort_keys=True).encode()
     digest = hashlib.blake2b(identity, digest_size=6).hexdigest()
