@@ -47,7 +47,7 @@ def test_put_replaces_the_same_cell_recipe_and_seed():
     [
         (lambda text: "", "is not a record of tables: its columns are none"),
         (lambda text: "a,b\n1,2\n", "is not a record of tables: its columns are a, b"),
-        (lambda text: text[: text.rindex(",50.5")], "damaged in line 3: it has 10 columns of 19"),
+        (lambda text: text[: text.rindex(",50.5")], "damaged in line 3: it has 11 columns of 19"),
         (lambda text: text + text.splitlines()[2] + "\n", "damaged in line 4: the cell has a row already"),
         (lambda text: text.replace("49.25", "4x", 1), "damaged in line 2: not a number: .*4x"),
         (lambda text: text.replace("49.25", "nan", 1), "line 2: test_accuracy is nan, not in percent"),
