@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..training.protocol import Protocol
+from .cells import Run
+from .recipes import protocol_fields
 
 # The early end of runs, by recipe: (patience, min_epochs). A one-cycle schedule is best at its end, and is not cut.
 # Where the learning rate drops, no run ends before its last drop (Protocol.ends_flat).
-CUTS: Mapping[str, tuple[int | None, int]] = {"paper": (20, 30), "modern": (None, 1)}
+CUTS: Mapping[str, tuple[int | None, int]] = {
+    "paper": (20, 30),
+    "modern": (None, 1),
+    "authors": (20, 1),
+    "fault-leaked-split": (20, 1),
+    "fault-divided-twice": (20, 1),
+}
 # In the labels of rows from before that rule, all of which have split 0.
 FORMER_END = "could end before a drop"
 _FORMER_SPLIT = 0
@@ -17,7 +25,7 @@ class Plan(NamedTuple):
     """The way in which all cells are trained: a recipe, and departures from it.
 
     Attributes:
-        recipe: ``"paper"`` or ``"modern"``.
+        recipe: one of :data:`hnn_models.training.protocol.RECIPES`.
         epochs: number of epochs; None for the recipe's.
         patience: as in :class:`hnn_models.Protocol`; None for the recipe's (:data:`CUTS`), 0 to never end a run early.
         min_epochs: as in :class:`hnn_models.Protocol`; None for the recipe's.
@@ -32,8 +40,8 @@ class Plan(NamedTuple):
     precision: str | None = None
     split_seed: int | None = None
 
-    def protocol(self, dataset: str, seed: int = 0) -> Protocol:
-        """The protocol for ``dataset``.
+    def protocol(self, dataset: str, seed: int = 0, run: Run | None = None) -> Protocol:
+        """The protocol for images of the kind ``dataset``, with what the recipe has for ``run`` alone.
 
         Raises:
             ValueError: a recipe or a number that is not allowed.
@@ -41,7 +49,8 @@ class Plan(NamedTuple):
         given = {
             name: value for name in ("epochs", "precision", "split_seed") if (value := getattr(self, name)) is not None
         }
-        protocol = Protocol.of(dataset, self.recipe, seed=seed, **given)
+        own = {} if run is None else protocol_fields(run, self.recipe)
+        protocol = Protocol.of(dataset, self.recipe, seed=seed, **{**own, **given})
         patience, least = CUTS[self.recipe]
         patience = patience if self.patience is None else self.patience
         least = least if self.min_epochs is None else self.min_epochs

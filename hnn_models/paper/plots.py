@@ -31,14 +31,15 @@ def figures(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> 
         if shown:
             made[f"accuracy-{dataset}"] = accuracy_by_share(shown, rows)
         if dataset in work.sources:
-            finished = {cell.run: work.finished(rows, cell, seeds[0]) for cell in cells if cell.run.dataset == dataset}
+            of_set = [cell for cell in cells if cell.run.dataset == dataset]
+            finished = {work.run_of(cell): work.finished(rows, cell, seeds[0]) for cell in of_set}
             points = [work.point(run, seeds[0], row.test_accuracy) for run, row in finished.items() if row is not None]
             found = [point for point in points if point is not None]
             if found:
                 made[f"energy-{dataset}"] = accuracy_against_energy(found)
     for table in dict.fromkeys(cell.table for cell in cells):
         histories = {
-            cell: [learning.history(work.run_dir(cell.run, seed)) for seed in seeds]
+            cell: [learning.history(work.run_dir(work.run_of(cell), seed)) for seed in seeds]
             for cell in cells
             if cell.table == table and cell.run.dataset in work.sources
         }

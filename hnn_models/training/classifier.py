@@ -76,6 +76,7 @@ class Classifier(lightning.LightningModule):
         plain = not (compiled or graph) and own is None and self.network._compiled_call_impl is None
         self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
         self._from_features = from_features
+        self._scale = protocol.logit_scale if self.network.code is None else 1.0
         self._silence = SilenceWatch(self.network)
         self._losses = torch.zeros(1)
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
@@ -172,13 +173,16 @@ class Classifier(lightning.LightningModule):
         with self._watch.step():
             logits = self._logits(inputs)
         losses = nn.functional.cross_entropy(
-            logits, labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
+            self._scaled(logits), labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
         )
         self._watch.forward(logits, losses)
         self._losses = losses.detach()
         self.train_loss.update(self._losses)
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
         return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits if self._scale == 1 else self._scale * logits
 
     def _place(self, sampler: Batches, batch_index: int) -> None:
         """Tell the coding the place of this process's images in the batch."""
@@ -225,7 +229,8 @@ class Classifier(lightning.LightningModule):
         logits = self._logits(inputs)
         self._odd.append(~logits.isfinite().all())
         self.accuracy[stage](logits, labels)
-        self.log(f"{stage}_loss", nn.functional.cross_entropy(logits, labels), sync_dist=True, batch_size=len(labels))
+        loss = nn.functional.cross_entropy(self._scaled(logits), labels)
+        self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(labels))
         self.log(f"{stage}_accuracy", cast("Metric", self.accuracy[stage]), prog_bar=True, batch_size=len(labels))
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:

@@ -50,7 +50,11 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("recipe", "best", "recipe must be one of 'paper', 'modern'; got 'best'"),
+        (
+            "recipe",
+            "best",
+            "recipe must be one of 'paper', 'modern', 'authors'",
+        ),
         ("schedule", "cosine", "schedule must be one of 'steps', 'one-cycle'"),
         ("split", "5:5", "split must be one of 'pooled', 'given'"),
         ("precision", "8", f"precision must be one of '{PRECISIONS[0]}'"),
@@ -66,6 +70,8 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
         ("lr", math.nan, "lr must be a finite float above 0"),
         ("lr", math.inf, "lr must be a finite float above 0"),
         ("lr", "fast", "lr must be a finite float above 0"),
+        ("logit_scale", 0, "logit_scale must be a finite float above 0; got 0"),
+        ("leaked_split", 1, "leaked_split must be True or False; got 1"),
         ("weight_decay", -0.1, "weight_decay must be a finite float of at least 0"),
         ("label_smoothing", 1.0, r"label_smoothing must be a float in \[0, 1\)"),
         ("milestones", (0.5, 1.0), r"milestones must be a tuple of fractions in \(0, 1\)"),

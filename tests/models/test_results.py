@@ -57,7 +57,7 @@ def test_put_replaces_the_same_cell_recipe_and_seed():
         (lambda text: text.replace("50.0", "51.0"), "line 2: there is no such cell"),
         (
             lambda text: text.replace(",paper,", ",old,", 1),
-            "line 2: recipe must be one of 'paper', 'modern'; got 'old'",
+            "line 2: recipe must be one of 'paper', 'modern', 'authors'",
         ),
         (lambda text: text.replace(",paper,", ',"paper, 46 epochs",', 1), "line 2: 47 epochs are too many"),
         (lambda text: text.replace("a processor", '"a', 1), "is not a record of tables"),
