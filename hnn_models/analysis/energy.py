@@ -192,8 +192,9 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
         accumulates = token.arrivals(layer.before(work.sent.value.flatten(0, 1)))
         filtered = updates
     else:
-        macs = token.arrivals(layer.before(work.received.value.flatten(0, 1)) != 0)
-        filtered = work.received.value.numel()
+        met = layer.at_weights(work.received.value)
+        macs = token.arrivals(met != 0)
+        filtered = work.received.value.numel() + (0 if layer.axon is None else met.numel())
     per_update, numbers = _update(layer.neurons)
     inner_macs = per_update * updates
     traffic = FLOAT * (2 * macs + 3 * accumulates + (1 + 2 * numbers) * updates)

@@ -34,7 +34,12 @@ DataDir = Annotated[
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing files into --data-dir.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per training step.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of the order of the batches.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Seed of the split, the initial weights, the order of the batches and the noise.")
+]
+SplitSeed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of the 6:2:2 split alone; by default that of everything.")
+]
 Checkpoint = Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A best.ckpt or last.ckpt of a run.")]
 
 # The machine, and the output.

@@ -1,6 +1,5 @@
 """``hnn tables``: the paper's tables, cell by cell."""
 
-import statistics
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,12 +10,13 @@ from ..data.datasets import DATASETS
 from ..errors import DataError
 from ..paper import record
 from ..paper.cells import CELLS, Cell, select
+from ..paper.comparison import Comparison
 from ..paper.plan import Plan
 from ..paper.runs import Reproduction, Source
 from ..training.device import FAST_PRECISIONS, fast_precision, resolve_device
 from ..training.launch import launch
 from ..training.protocol import PRECISIONS, RECIPES
-from .options import Backend, Device, Json, Progress
+from .options import Backend, Device, Json, Progress, SplitSeed
 from .output import BAD_RUN, interruptible, print_table, save_figures, short_errors
 
 
@@ -25,7 +25,8 @@ def tables(
         list[str] | None,
         typer.Argument(metavar="[CELL]...", help="Such as 1a, 2b/A784-A500-S10, 4.2/S784-S500-S10/axon; else all."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the runs, such as 0,1,2.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds of the runs, such as 0,1,2: of split, weights and noise.")] = "0",
+    split_seed: SplitSeed = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = RECIPES[0],
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs; the recipe's by default.")] = None,
     patience: Annotated[
@@ -61,7 +62,7 @@ def tables(
 
     Cells in the record are kept, and an interrupted run is continued. Another plan trains anew, and replaces the
     record's row of the same recipe and seed. With the recipe 'paper' a run ends once validation has been flat for 20
-    epochs, but not before 30.
+    epochs, counted from the last drop of the learning rate.
     """
     with short_errors():
         where = resolve_device(device)
@@ -69,7 +70,8 @@ def tables(
             raise ValueError("tables is for one process; hnn train is for several")
         chosen = select(names or (), CELLS)
         numbers = _numbers(seeds)
-        plan = Plan(recipe, epochs, patience, min_epochs, fast_precision(where) if precision is None else precision)
+        precision_here = fast_precision(where) if precision is None else precision
+        plan = Plan(recipe, epochs, patience, min_epochs, precision_here, split_seed)
         # A cell that was finished on another processor is not trained again, where the precision was left to this one.
         alike = () if precision is not None else tuple(plan._replace(precision=other) for other in FAST_PRECISIONS)
         given = {"mnist": mnist_dir, "cifar10": cifar10_dir}
@@ -108,18 +110,28 @@ def _lines(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> l
     rows, left = record.read(work.record, work.cells), work.left(cells, seeds)
     lines = []
     for cell in cells:
-        own = [row for row in rows if row.is_of(cell) and row.base_recipe == work.plan.recipe]
+        own = _compared(work, rows, cell)
+        found = Comparison.of(cell, [row.test_accuracy for row in own]) if own else None
         lines.append(
             {
                 "cell": cell.name,
                 "paper": cell.accuracy,
-                "ours": statistics.mean(row.test_accuracy for row in own) if own else None,
+                "ours": found and found.mean,
+                "error": found and found.error,
+                "against the paper": found and found.verdict,
                 "plan": "; ".join(dict.fromkeys(row.recipe for row in own)),
                 "seeds": ",".join(str(row.seed) for row in own),
                 "left": ",".join(str(seed) for other, seed in left if other == cell),
             }
         )
     return lines
+
+
+def _compared(work: Reproduction, rows: Sequence[record.Row], cell: Cell) -> list[record.Row]:
+    """The rows of ``cell`` that differ in the seed alone: those of this plan; without any, of another of its recipe."""
+    own = [row for row in rows if row.is_of(cell) and row.base_recipe == work.plan.recipe]
+    finished = [row for row in own if work.finished([row], cell, row.seed) is not None]
+    return finished or [row for row in own if (row.recipe, row.dataset) == (own[-1].recipe, own[-1].dataset)]
 
 
 def _figures(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Any]:

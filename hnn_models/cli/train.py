@@ -31,6 +31,7 @@ from .options import (
     Per,
     Progress,
     Seed,
+    SplitSeed,
     Steps,
     axon_of,
 )
@@ -82,14 +83,15 @@ def train(
         str, typer.Option(help="pooled: 6:2:2 of all images; given: the set's own test images, 6:2 of the others.")
     ] = _PROTOCOL.split,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="End the run once validation has been flat for so many epochs.")
+        int | None,
+        typer.Option(min=1, help="End the run once validation has been flat for so many epochs, behind the last drop."),
     ] = None,
     min_epochs: Annotated[
         int, typer.Option(min=1, help="The fewest epochs of a run that --patience ends.")
     ] = _PROTOCOL.min_epochs,
     precision: Annotated[str, typer.Option(help=f"One of {', '.join(PRECISIONS)}.")] = _PROTOCOL.precision,
     seed: Seed = _PROTOCOL.seed,
-    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the 6:2:2 split.")] = _PROTOCOL.split_seed,
+    split_seed: SplitSeed = None,
     device: Device = "auto",
     backend: Backend = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,

@@ -23,6 +23,7 @@ class Dataset:
             a set without a ``shape`` also the shape to convert the images to, or None.
         recipes: by recipe, the values of :class:`hnn_models.Protocol` that are the set's own.
         shape: of one image, ``(C, H, W)``; None if the folder decides.
+        count: the number of all images; None if the folder decides.
         holds: the files that the data folder holds, for messages; None for a set that needs no folder.
         torchvision: the class of ``torchvision.datasets`` that downloads the set; None for a set that cannot be
             downloaded.
@@ -32,6 +33,7 @@ class Dataset:
     read: Callable[..., ImageSet]
     recipes: Mapping[str, Mapping[str, Any]]
     shape: Shape | None = None
+    count: int | None = None
     holds: str | None = None
     torchvision: str | None = None
     comes_with: str | None = None
@@ -47,12 +49,14 @@ DATASETS: Mapping[str, Dataset] = {
         # There are few images, and they are too small to be shifted by a pixel.
         {"paper": _LIKE_MNIST, "modern": {"batch_size": 64, "lr": 2e-3}},
         shape=(1, 8, 8),
+        count=1797,
         comes_with="scikit-learn",
     ),
     "mnist": Dataset(
         files.mnist,
         {"paper": _LIKE_MNIST, "modern": {"shift": 2, "warp": 0.7}},
         shape=(1, 28, 28),
+        count=70_000,
         holds="MNIST/raw",
         torchvision="MNIST",
     ),
@@ -60,6 +64,7 @@ DATASETS: Mapping[str, Dataset] = {
         files.fashion_mnist,
         {"paper": _LIKE_MNIST, "modern": {"shift": 2, "flip": True}},
         shape=(1, 28, 28),
+        count=70_000,
         holds="FashionMNIST/raw",
         torchvision="FashionMNIST",
     ),
@@ -67,6 +72,7 @@ DATASETS: Mapping[str, Dataset] = {
         files.cifar10,
         {"paper": _LIKE_CIFAR10, "modern": {"epochs": 30, "batch_size": 64, "shift": 4, "flip": True}},
         shape=(3, 32, 32),
+        count=60_000,
         holds="cifar-10-batches-py or cifar-10-python.tar.gz",
         torchvision="CIFAR10",
     ),

@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from hnn_kernels.nn import IIR
+
 from .config import ACTIVATIONS, NetworkConfig
 from .flatten import Flatten
 from .layers import SpikingLayer
@@ -43,6 +45,7 @@ def spiking_part(config: NetworkConfig, backend: str | None) -> tuple[list[Spiki
     layers: list[SpikingLayer] = []
     of_tokens: list[nn.Module] = []
     waiting: list[nn.Module] = []
+    pooled = False  # behind the last layer
     tokens = config.tokens[config.border :]
     shapes = [features_shape(config), *config.shapes[config.border :]]
     for token, (before, after) in zip(tokens, pairwise(shapes), strict=True):
@@ -52,15 +55,28 @@ def spiking_part(config: NetworkConfig, backend: str | None) -> tuple[list[Spiki
         if not token.weighted:
             waiting.append(module)
             of_tokens.append(module)
+            pooled = True
             continue
         shape = coefficient_shape(config.per, after)
         neurons = config.neurons(last=token is tokens[-1], shape=shape, backend=backend)
         with torch.no_grad():
             module.get_parameter("weight").mul_(config.gain)
-        layers.append(SpikingLayer(module, neurons, waiting))
+        second = None
+        if pooled and config.pool_axon:
+            second = axon_of(config, token.takes(before), backend)
+        layers.append(SpikingLayer(module, neurons, waiting, second))
         of_tokens.append(layers[-1])
-        waiting = []
+        waiting, pooled = [], False
     return layers, of_tokens
+
+
+def axon_of(config: NetworkConfig, features: Shape, backend: str | None) -> IIR | None:
+    """Make an axon for a signal of shape ``features``; None for a network without axons."""
+    coefficients = config.filter("axon")
+    if coefficients is None:
+        return None
+    shape = coefficient_shape(config.per, features)
+    return IIR(*coefficients, learn="axon" in config.learn, shape=shape, backend=backend)
 
 
 def features_shape(config: NetworkConfig) -> Shape:

@@ -52,10 +52,24 @@ def _poisson(probability: Tensor, steps: int, **options: Any) -> Tensor:
     return hnn_kernels.encode_poisson(probability, steps, **options)
 
 
+def _gaussian_of_variance(mean: Tensor, log_variance: Tensor, steps: int, **options: Any) -> Tensor:
+    return hnn_kernels.encode_gaussian(mean, log_variance / 2, steps, **options)
+
+
+def _poisson_divided_twice(probability: Tensor, steps: int, **options: Any) -> Tensor:
+    return hnn_kernels.encode_poisson(probability / 255, steps, **options)
+
+
 KINDS: Mapping[str, CodingKind] = {
     "duplicate": CodingKind(),
     "gaussian": CodingKind(_gaussian, outputs=("mean", "ln sigma")),
     "poisson": CodingKind(_poisson, differentiable=False, spikes=True, activation="sigmoid"),
+    # As in the program of the paper's authors.
+    "gaussian-variance": CodingKind(_gaussian_of_variance, outputs=("mean", "ln sigma^2")),
+    # A fault of that program, to be measured: features are divided by 255 as if they were pixels.
+    "poisson-divided-twice": CodingKind(
+        _poisson_divided_twice, differentiable=False, spikes=True, activation="sigmoid"
+    ),
 }
 CODINGS = tuple(KINDS)
 

@@ -60,6 +60,8 @@ class NetworkConfig:
     activation: str | Sequence[str] = ACTIVATION
     fixed_artificial: bool = False
     gain: float = 1.0
+    pool_axon: bool = False
+    pretrained_activation: str | None = None
     neuron: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class NetworkConfig:
             steps=whole("steps", self.steps, 1),
             gain=gain,
             fixed_artificial=flag("fixed_artificial", self.fixed_artificial),
+            pool_axon=flag("pool_axon", self.pool_axon),
             neuron=_neuron(self.neuron),
         )
         parse(self.architecture, input_shape=self.input_shape)
@@ -82,6 +85,10 @@ class NetworkConfig:
         self._set(**{name: _filter(name, getattr(self, name)) for name in ("axon", "synapse")})
         if self.input == "axon" and self.axon is None:
             raise ValueError("input='axon' needs an axon; got axon=None")
+        if self.pool_axon and self.axon is None:
+            raise ValueError("pool_axon needs an axon; got axon=None")
+        if self.pretrained_activation is not None:
+            one_of("pretrained_activation", self.pretrained_activation, ACTIVATIONS)
         # A purely artificial network has no neurons that use these options, but a wrong one is still wrong.
         self.neurons()
         self._set(learn=tuple(self.learn))
@@ -154,7 +161,8 @@ class NetworkConfig:
     def pretraining(self) -> "NetworkConfig":
         """The purely artificial network of the same layers, from which the layers up to the border can be taken."""
         behind = sum(token.spiking and token.weighted for token in self.tokens)
-        activation = (*self.activations, *[ACTIVATION] * (behind - 1))
+        before = [self.pretrained_activation or name for name in self.activations]
+        activation = (*before, *[ACTIVATION] * (behind - 1))
         return NetworkConfig(artificial_twin(self.tokens), self.input_shape, activation=activation)
 
     def _set(self, **values: Any) -> None:

@@ -50,15 +50,19 @@ class SpikingLayer(nn.Module):
         weights: ``nn.Linear``, ``nn.Conv2d``, or a module with the same input and output.
         neurons: the neurons.
         before: modules that F goes through first, each step by itself, such as pooling and flattening.
+        axon: a filter over time that F, which must be a train, goes through behind these; None without one.
 
     Shape:
         :class:`Signal` of ``[T, B, *in]``, or of ``[B, *in]`` if it is constant in time, to ``[T, B, *out]``;
         ``[B, *out]`` if the neurons' read-out is a count.
     """
 
-    def __init__(self, weights: nn.Module, neurons: LIF, before: Sequence[nn.Module] = ()) -> None:
+    def __init__(
+        self, weights: nn.Module, neurons: LIF, before: Sequence[nn.Module] = (), axon: IIR | None = None
+    ) -> None:
         super().__init__()
         self.before = nn.Sequential(*before)
+        self.axon = axon
         self.weights = weights
         self.neurons = neurons
 
@@ -77,8 +81,9 @@ class SpikingLayer(nn.Module):
         if not self.once(signal):
             if response is not None:
                 x = response.view(-1, *(1,) * x.dim()) * x
-            x, lead = self.before(x.flatten(0, 1)), x.shape[:2]
-            takes = signal.spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
+            x, lead = self.at_weights(x), x.shape[:2]
+            spikes = signal.spikes and self.axon is None
+            takes = spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
             value = self._product(x, cast("Any", self.weights).bias) if takes else self.weights(x)
             return value.unflatten(0, lead)
         value = self.weights(self.before(x))
@@ -90,6 +95,11 @@ class SpikingLayer(nn.Module):
         if bias is None:
             return response * value
         return torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)
+
+    def at_weights(self, train: Tensor) -> Tensor:
+        """What the weights meet of a train ``[T, B, *in]``: ``[T * B, *in]`` behind pools and the axon of the layer."""
+        x = self.before(train.flatten(0, 1))
+        return x if self.axon is None else self.axon(x.unflatten(0, train.shape[:2])).flatten(0, 1)
 
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The product of the weights and spikes ``[T * B, *in]``."""
@@ -130,6 +140,7 @@ class SpikingLayer(nn.Module):
             and bare(behind, (SpikingLayer,))
             and bare(behind.neurons, (LIF,))
             and behind.neurons.synapse is None
+            and behind.axon is None
             and spike_product(behind.weights, behind.before, linear=True)
         )
 
@@ -146,6 +157,8 @@ class SpikingLayer(nn.Module):
 
     def once(self, signal: Signal) -> bool:
         """True if the weights are applied to one value of ``signal`` for all steps."""
+        if self.axon is not None and (signal.steps is not None or signal.response is not None):
+            raise ValueError("a layer with an axon before its weights takes a train; got a signal that is constant")
         return signal.steps is not None or (signal.response is not None and affine(self.weights, self.before))
 
 

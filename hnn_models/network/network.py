@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from hnn_kernels.nn import IIR
-
 from ..memory import require_bytes
 from . import build, table
 from .chain import chain
@@ -50,7 +48,9 @@ class HybridNetwork(nn.Module):
             then gives mean and ln sigma, with twice the neurons, all means first, and its activation is applied to
             both, as in SNN-IIR: with ReLU, sigma is at least 1. ``"poisson"`` takes spikes, with the value as their
             probability. The last artificial layer then ends in a sigmoid, and the artificial layers must be fixed. A
-            purely spiking network codes its pixels; a purely artificial network has no coding.
+            purely spiking network codes its pixels; a purely artificial network has no coding. The program of the
+            paper's authors has two others: ``"gaussian-variance"`` is Gaussian coding of mean and ln sigma², and
+            ``"poisson-divided-twice"`` is its mistake of taking a 255th of the value for the probability.
         steps: T, the number of time steps, at least 1.
         input: ``"direct"``: the coded value is the input F of the first spiking layer. ``"axon"``: it goes through an
             axon first (section 4.2).
@@ -70,6 +70,10 @@ class HybridNetwork(nn.Module):
             :meth:`encode_features`.
         gain: factor on the initial weights of the spiking layers, above 0. With 1, PyTorch's own weights as in SNN-IIR,
             at most the first layer of the paper's purely spiking CNN fires at first; with 6, every layer fires.
+        pool_axon: filter a train by an axon a second time, behind a pool between two spiking layers, as the program of
+            the paper's authors does.
+        pretrained_activation: of all artificial layers of the network that fixed layers come from
+            (:meth:`load_artificial`), where it has another one; None for the same as here.
         backend: of all kernels, as for :func:`hnn_kernels.lif`.
         neuron: further options of every :class:`hnn_kernels.nn.LIF`, such as ``decay``, ``reset_decay``, ``threshold``,
             ``sigma``, ``reset`` and ``reset_grad``. Their defaults are those of SNN-IIR.
@@ -107,13 +111,15 @@ class HybridNetwork(nn.Module):
         activation: str | Sequence[str] = NetworkConfig.activation,
         fixed_artificial: bool = NetworkConfig.fixed_artificial,
         gain: float = NetworkConfig.gain,
+        pool_axon: bool = NetworkConfig.pool_axon,
+        pretrained_activation: str | None = NetworkConfig.pretrained_activation,
         backend: str | None = None,
         **neuron: Any,
     ) -> None:
         super().__init__()
         settings = NetworkConfig(
             architecture, input_shape, coding, steps, input, axon, synapse, learn, per, activation, fixed_artificial,
-            gain, neuron,
+            gain, pool_axon, pretrained_activation, neuron,
         )  # fmt: skip
         self.settings = settings
         self.architecture = settings.architecture
@@ -137,11 +143,7 @@ class HybridNetwork(nn.Module):
         self.features_shape = (outputs * coded[0], *coded[1:])
         self.coder: Coding | None = None
         if settings.border < len(self.layers):
-            through = None
-            filter_ = settings.filter("axon") if settings.input == "axon" else None
-            if filter_ is not None:
-                shape = build.coefficient_shape(settings.per, coded)
-                through = IIR(*filter_, learn="axon" in settings.learn, shape=shape, backend=backend)
+            through = build.axon_of(settings, coded, backend) if settings.input == "axon" else None
             self.coder = Coding(settings.coding, settings.steps, through, backend)
         spiking, of_spiking = build.spiking_part(settings, backend)
         self.spiking = cast("_SpikingLayers", nn.ModuleList(spiking))
@@ -296,7 +298,11 @@ class HybridNetwork(nn.Module):
         for what, mine, other in (
             ("input_shape", self.input_shape, source.input_shape),
             ("layers up to the border", _text(own), _text(theirs)),
-            ("activation", self.activations, source.activations[: len(self.activations)]),
+            (
+                "activation",
+                self.settings.pretraining().activations[: len(self.activations)],
+                source.activations[: len(self.activations)],
+            ),
         ):
             if mine != other:
                 raise ValueError(

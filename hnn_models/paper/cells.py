@@ -1,15 +1,14 @@
 """The cells of the paper's tables: the networks, and the accuracies that the paper reports."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from ..data.datasets import find
 from ..network.codings import KINDS
 from ..network.config import ACTIVATION, NetworkConfig
 from ..network.network import HybridNetwork
 from ..network.notation import artificial_twin, parse
-
-# The options of a network that belong to a recipe.
-NETWORK_OPTIONS: Mapping[str, Mapping[str, Any]] = {"paper": {}, "modern": {"learn": ("axon",)}}
+from .recipes import changed, network_options
 
 
 class Run(NamedTuple):
@@ -20,6 +19,7 @@ class Run(NamedTuple):
         dataset: the name of the data set.
         coding: as for :class:`hnn_models.HybridNetwork`; ``"none"`` for a purely artificial network.
         learning: ``"simultaneous"`` or ``"separate"``.
+        border: the activation at the border; None for that of ``activation`` or of the coding.
     """
 
     architecture: str
@@ -28,6 +28,13 @@ class Run(NamedTuple):
     input: str = NetworkConfig.input
     learning: str = "simultaneous"
     activation: str = ACTIVATION
+    border: str | None = None
+
+    @property
+    def part(self) -> str:
+        """``"spiking"``, ``"hybrid"`` or ``"artificial"``: the kinds of layers that the network has."""
+        spiking = {token.spiking for token in parse(self.architecture)}
+        return "hybrid" if len(spiking) == 2 else "spiking" if True in spiking else "artificial"
 
     @property
     def artificial(self) -> "Run | None":
@@ -44,10 +51,16 @@ class Run(NamedTuple):
             shape,
             NetworkConfig.coding if self.coding == "none" else self.coding,
             input=self.input,
-            activation=self.activation,
+            activation=self._activations(),
             fixed_artificial=self.learning == "separate",
-            **NETWORK_OPTIONS[recipe],
+            **network_options(self, recipe),
         )
+
+    def _activations(self) -> str | tuple[str, ...]:
+        if self.border is None:
+            return self.activation
+        artificial = sum(token.weighted and not token.spiking for token in parse(self.architecture))
+        return (*[self.activation] * (artificial - 1), self.border)
 
     def network(self, shape: Sequence[int], recipe: str, backend: str | None = None) -> HybridNetwork:
         """Make the untrained network, for images of ``shape``."""
@@ -59,13 +72,17 @@ class Cell(NamedTuple):
 
     Attributes:
         table: ``"1a"`` for Table 1(a), ``"4.2"`` for section 4.2.
-        run: the run that gives our figure.
+        run: the run as the paper's text has it.
         accuracy: the paper's, in percent.
     """
 
     table: str
     run: Run
     accuracy: float
+
+    def run_of(self, recipe: str) -> Run:
+        """The run that gives our figure with ``recipe``: :attr:`run`, the paper's text, but for the recipe's rules."""
+        return changed(self.run, self.table, recipe)
 
     @property
     def variant(self) -> tuple[str, str]:
@@ -76,6 +93,18 @@ class Cell(NamedTuple):
     def name(self) -> str:
         """Table, architecture and variant: ``"1a/A784-S500-S10/separate"``."""
         return f"{self.table}/{self.run.architecture}/{self.variant[1]}"
+
+    @property
+    def test_images(self) -> int:
+        """The number of images that an accuracy of this cell was measured on: a fifth of all.
+
+        Raises:
+            ValueError: the data set has no number of images of its own.
+        """
+        count = find(self.run.dataset).count
+        if count is None:
+            raise ValueError(f"the data set of {self.name} has no number of images: {self.run.dataset}")
+        return count // 5
 
     @property
     def artificial_share(self) -> float:

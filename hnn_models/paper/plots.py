@@ -1,6 +1,5 @@
 """Plots of the tables: accuracy by the share of artificial layers, learning curves, accuracy against energy."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -12,6 +11,7 @@ from ..analysis.plots import accuracy_against_energy
 from ..training import learning
 from . import record
 from .cells import Cell, title
+from .comparison import Comparison
 from .record import Row, conditions
 from .runs import Reproduction
 
@@ -31,14 +31,15 @@ def figures(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> 
         if shown:
             made[f"accuracy-{dataset}"] = accuracy_by_share(shown, rows)
         if dataset in work.sources:
-            finished = {cell.run: work.finished(rows, cell, seeds[0]) for cell in cells if cell.run.dataset == dataset}
+            of_set = [cell for cell in cells if cell.run.dataset == dataset]
+            finished = {work.run_of(cell): work.finished(rows, cell, seeds[0]) for cell in of_set}
             points = [work.point(run, seeds[0], row.test_accuracy) for run, row in finished.items() if row is not None]
             found = [point for point in points if point is not None]
             if found:
                 made[f"energy-{dataset}"] = accuracy_against_energy(found)
     for table in dict.fromkeys(cell.table for cell in cells):
         histories = {
-            cell: [learning.history(work.run_dir(cell.run, seed)) for seed in seeds]
+            cell: [learning.history(work.run_dir(work.run_of(cell), seed)) for seed in seeds]
             for cell in cells
             if cell.table == table and cell.run.dataset in work.sources
         }
@@ -52,8 +53,8 @@ def figures(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> 
 def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
     """Plot test accuracy over the share of layers that are artificial, one panel per table: the paper's and ours.
 
-    Our points are means over the seeds, and the bars are their ranges. The pure networks belong to both ways of
-    learning.
+    Our points are means over the seeds, and the bars are two standard errors to each side. The pure networks belong to
+    both ways of learning.
 
     Raises:
         ValueError: ``cells`` is empty.
@@ -73,8 +74,11 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
             shares = [100 * cell.artificial_share for cell in line]
             ax.plot(shares, [c.accuracy for c in line], "o--", color=color, fillstyle="none", label=f"paper, {way}")
             own = [[row for row in rows if row.is_of(cell)] for cell in line]
-            ours = [[row.test_accuracy for row in several] for several in own]
-            found = [(x, statistics.mean(y), min(y), max(y)) for x, y in zip(shares, ours, strict=True) if y]
+            found = [
+                (share, compared.mean, compared.mean - 2 * compared.error, compared.mean + 2 * compared.error)
+                for share, cell, several in zip(shares, line, own, strict=True)
+                if several and (compared := Comparison.of(cell, [row.test_accuracy for row in several]))
+            ]
             if found:
                 x, mean, least, most = zip(*found, strict=True)
                 how = dict.fromkeys(conditions(row.recipe, row.dataset) for several in own for row in several)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import statistics
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import NamedTuple
 from .. import paths
 from ..training.protocol import RECIPES
 from .cells import Cell, title
-from .plan import CUTS, planned_epochs
+from .comparison import SIGNIFICANT, Comparison
+from .plan import CUTS, FORMER_END, former_label, planned_epochs
 
 
 class RecordError(ValueError):
@@ -26,6 +26,7 @@ class Row(NamedTuple):
         dataset: the data set's name, and a note if the images are a copy, such as ``"cifar10 (JPEG copy)"``.
         recipe: the label of the plan (:meth:`hnn_models.paper.plan.Plan.label`).
         seed: of the run.
+        split_seed: of its split.
         epochs: the number of epochs that were trained.
         best_epoch: the epoch that was tested, from 1.
         val_accuracy, test_accuracy, paper_accuracy: in percent.
@@ -41,6 +42,7 @@ class Row(NamedTuple):
     learning: str
     recipe: str
     seed: int
+    split_seed: int
     epochs: int
     best_epoch: int
     val_accuracy: float
@@ -70,8 +72,15 @@ class Row(NamedTuple):
         return self.recipe.split(",")[0]
 
 
+# The columns of a record from before the split had the seed of its run.
+_FORMER_COLUMNS = tuple(name for name in Row._fields if name != "split_seed")
+
+
 def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
     """Read the rows of the record at ``path``, each a figure for one of ``cells``; no rows if there is no file.
+
+    A record from before the column ``split_seed`` is read as what it meant: all its runs have split 0, and could end
+    before the learning rate fell.
 
     Raises:
         RecordError: the file is not a record of tables, or is damaged; the message names the line.
@@ -83,12 +92,13 @@ def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
             header, *lines = [*csv.reader(file, strict=True)] or [[]]
     except (csv.Error, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is not a record of tables: {error}") from error
-    if tuple(header) != Row._fields:
+    former = tuple(header) == _FORMER_COLUMNS
+    if tuple(header) != Row._fields and not former:
         raise RecordError(f"{path} is not a record of tables: its columns are {', '.join(header) or 'none'}")
     rows: list[Row] = []
     for number, line in enumerate(lines, start=2):
         try:
-            row = _row(line)
+            row = _former_row(line) if former else _row(line)
             cell = next((cell for cell in cells if row.is_of(cell)), None)
             if cell is None:
                 raise ValueError("there is no such cell")
@@ -145,7 +155,13 @@ def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
     lines = ["# The paper's tables, and ours", "", _LEGEND]
     for table, of_table in groupby(cells, key=lambda cell: cell.table):
         group = list(of_table)
-        lines += ["", f"## {title(table)}", "", _line(_header(group[0])), "| --- | --- | --- |" + " ---: |" * 6]
+        lines += [
+            "",
+            f"## {title(table)}",
+            "",
+            _line(_header(group[0])),
+            "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: |",
+        ]
         for cell in group:
             own = [row for row in in_order(rows, cells) if row.is_of(cell)]
             for how, several in groupby(own, key=lambda row: conditions(row.recipe, row.dataset)):
@@ -155,34 +171,40 @@ def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_ALIGNMENT = "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: |"
 _PATIENCE, _LEAST = CUTS["paper"]
 _LEGEND = f"""\
-Test accuracies in percent; ours are means over the seeds. Each run is tested at its epoch of the highest validation
-accuracy, the one in brackets. `hnn tables` writes this page from the CSV file beside it, which has every run, with its
-device and commit.
+Test accuracies in percent. Ours are means over the runs, ± the standard error of the mean where there are several. The
+runs differ in the seed: of the split, the initial weights and the noise together. The paper has one run for a cell; its
+± is the standard error that its number of test images leaves. *Against the paper* says whether our mean is
+significantly below or above its figure, by more than {SIGNIFICANT} standard errors of their difference, or level with
+it. For this the error of our mean is taken to be at least that of its test images.
 
-The recipe `paper` ends a run once its validation accuracy has not risen for {_PATIENCE} epochs, not before {_LEAST}:
-`47 of 100` is such a run. What else was changed is said after the recipe's name."""
+Each run is tested at its epoch of the highest validation accuracy, the one in brackets. `hnn tables` writes this page
+from the CSV file beside it, which has every run, with its device and commit.
+
+The recipe `paper` ends a run once its validation accuracy has not risen for {_PATIENCE} epochs since the last drop of
+the learning rate: `87 of 100` is such a run. The runs that `{FORMER_END}` ended after {_PATIENCE} flat
+epochs anywhere from epoch {_LEAST} on. What else was changed is said after the recipe's name."""
 
 
 def _measured(cell: Cell, how: str, rows: Sequence[Row]) -> Iterable[str]:
-    accuracies = [row.test_accuracy for row in rows]
-    mean = statistics.mean(accuracies)
+    found = Comparison.of(cell, [row.test_accuracy for row in rows])
     return (
         *_names(cell),
         how,
-        f"{cell.accuracy:.2f}",
-        f"**{mean:.2f}**",
-        f"{mean - cell.accuracy:+.2f}",
-        f"{max(accuracies):.2f}",
-        str(len(rows)),
+        f"{found.paper:.2f} ± {found.paper_error:.2f}",
+        f"**{found.mean:.2f}**{found.text.removeprefix(f'{found.mean:.2f}')}",
+        str(found.runs),
+        f"{found.difference:+.2f}",
+        found.verdict,
         ", ".join(_epochs(row, cell) for row in rows),
     )
 
 
 def _header(cell: Cell) -> Iterable[str]:
     what = cell.variant[0]
-    return ("architecture", what, "recipe", "paper", "ours", "difference", "best seed", "seeds", "epochs")
+    return ("architecture", what, "recipe", "paper", "ours", "runs", "difference", "against the paper", "epochs")
 
 
 def _names(cell: Cell) -> tuple[str, str]:
@@ -197,6 +219,17 @@ def _epochs(row: Row, cell: Cell) -> str:
 
 def _line(words: Iterable[str]) -> str:
     return f"| {' | '.join(words)} |"
+
+
+def _former_row(words: Sequence[str]) -> Row:
+    """The row in a line of a file from before the column ``split_seed``, in words of today.
+
+    Raises:
+        ValueError: the line is not a row.
+    """
+    place = Row._fields.index("split_seed")
+    row = _row([*words[:place], "0", *words[place:]])
+    return row._replace(recipe=former_label(row.recipe, row.dataset.split(" ")[0], row.seed))
 
 
 def _row(words: Sequence[str]) -> Row:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -17,6 +17,7 @@ from ..analysis.profile import profile
 from ..data import datasets
 from ..data.images import ImageSet
 from ..data.listing import SUFFIXES
+from ..network.config import NetworkConfig
 from ..network.network import HybridNetwork
 from ..training import checkpoint, provenance
 from ..training.device import device_name
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from ..analysis.plots import Point
     from ..training.learning import Outcome
 
+# Arguments that were added to networks and protocols, with their defaults.
+_LATER: Mapping[str, Any] = {
+    **{name: getattr(NetworkConfig, name) for name in ("pool_axon", "pretrained_activation")},
+    **{name: Protocol._field_defaults[name] for name in ("logit_scale", "leaked_split")},
+}
 _PROFILED = 1000  # the energy is the mean over so many test images
 
 
@@ -132,6 +138,10 @@ class Reproduction:
                 record.write(self.record, record.put(record.read(self.record, self.cells), row), self.cells)
             _say(f"{row.test_accuracy:.2f} %, the paper's {row.paper_accuracy:.2f} %")
 
+    def run_of(self, cell: Cell) -> Run:
+        """The run that gives the figure of ``cell`` in this plan."""
+        return cell.run_of(self.plan.recipe)
+
     def run_dir(self, run: Run, seed: int) -> Path:
         """The folder of ``run``."""
         return self._prepare(run, seed)[2]
@@ -160,13 +170,13 @@ class Reproduction:
     def _shared(self, rows: Sequence[Row], cell: Cell, seed: int) -> Row | None:
         """The row of another cell with the same run."""
         for other in self.cells:
-            row = self.finished(rows, other, seed) if other.run == cell.run else None
+            row = self.finished(rows, other, seed) if self.run_of(other) == self.run_of(cell) else None
             if row is not None:
                 return row._replace(table=cell.table, paper_accuracy=cell.accuracy)
         return None
 
     def _row(self, cell: Cell, seed: int, commit: str) -> Row:
-        outcome = self._train(cell.run, seed)
+        outcome = self._train(self.run_of(cell), seed)
         run = cell.run
         return Row(
             table=cell.table,
@@ -177,6 +187,7 @@ class Reproduction:
             learning=run.learning,
             recipe=self.plan.label(run.dataset),
             seed=seed,
+            split_seed=self.plan.protocol(self._source(run.dataset).kind, seed).split_seed,
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,
             val_accuracy=round(100 * outcome.validation_accuracy, 3),
@@ -210,11 +221,11 @@ class Reproduction:
         return self._outcomes[run, seed]
 
     def _prepare(self, run: Run, seed: int) -> tuple[HybridNetwork, Protocol, Path]:
-        protocol = self.plan.protocol(self._source(run.dataset).kind, seed)
+        protocol = self.plan.protocol(self._source(run.dataset).kind, seed, run)
         config = run.config(datasets.SHAPES[run.dataset], self.plan.recipe)
         torch.manual_seed(seed)
         network = HybridNetwork.of(config, self.backend)
-        identity = json.dumps([config.arguments(), protocol._asdict()], sort_keys=True)
+        identity = json.dumps([_identity(config.arguments()), _identity(protocol._asdict())], sort_keys=True)
         digest = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
         return network, protocol, self.runs / f"{run.dataset}-{run.architecture}-{run.coding}-{seed}-{digest}"
 
@@ -223,6 +234,11 @@ class Reproduction:
             source = self._source(dataset)
             self._images[dataset] = datasets.load_images(source.kind, source.folder)
         return self._images[dataset]
+
+
+def _identity(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a run from others. What came later is left out at its default, so that earlier runs are found."""
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 def _say(text: str) -> None:

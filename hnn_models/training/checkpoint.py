@@ -35,7 +35,8 @@ class Checkpoint(NamedTuple):
         epoch: the epoch, from 1.
         validation_accuracy: at that epoch, a fraction.
         seconds: training time up to the end of that epoch.
-        flat: for how many epochs, up to that one, the validation accuracy has not risen; 0 without patience.
+        flat: for how many epochs, up to that one, the validation accuracy has not risen since the learning rate fell; 0
+            without patience.
         continued: for a finished run that was given more epochs, the number of epochs that it had before; several if it
             was given more several times.
     """

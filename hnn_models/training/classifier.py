@@ -1,6 +1,5 @@
 """A network in training, as a module of Lightning: loss, optimizer, schedule, accuracy."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -77,6 +76,7 @@ class Classifier(lightning.LightningModule):
         plain = not (compiled or graph) and own is None and self.network._compiled_call_impl is None
         self._watch = FiniteWatch(self.network, f"try a lower lr ({protocol.lr})", currents=plain)
         self._from_features = from_features
+        self._scale = protocol.logit_scale if self.network.code is None else 1.0
         self._silence = SilenceWatch(self.network)
         self._losses = torch.zeros(1)
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
@@ -88,6 +88,11 @@ class Classifier(lightning.LightningModule):
     def seconds(self) -> float:
         """Training time in seconds. It includes the earlier processes of a continued run, up to the last full epoch."""
         return self._seconds_before + time.perf_counter() - self._start
+
+    @property
+    def planned(self) -> int:
+        """The number of epochs that the schedule was made for; a finished run may have been given more."""
+        return (*self._continued, self.protocol.epochs)[0]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for every parameter that is learnt, and the protocol's schedule."""
@@ -109,8 +114,7 @@ class Classifier(lightning.LightningModule):
             steps = int(self.trainer.estimated_stepping_batches)
             scheduler, interval = OneCycleLR(optimizer, protocol.lr, total_steps=steps), "step"
         else:
-            milestones = [math.ceil(fraction * protocol.epochs) for fraction in protocol.milestones]
-            scheduler, interval = MultiStepLR(optimizer, milestones, gamma=0.1), "epoch"
+            scheduler, interval = MultiStepLR(optimizer, list(protocol.drops()), gamma=0.1), "epoch"
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     def on_fit_start(self) -> None:
@@ -169,13 +173,16 @@ class Classifier(lightning.LightningModule):
         with self._watch.step():
             logits = self._logits(inputs)
         losses = nn.functional.cross_entropy(
-            logits, labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
+            self._scaled(logits), labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
         )
         self._watch.forward(logits, losses)
         self._losses = losses.detach()
         self.train_loss.update(self._losses)
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
         return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits if self._scale == 1 else self._scale * logits
 
     def _place(self, sampler: Batches, batch_index: int) -> None:
         """Tell the coding the place of this process's images in the batch."""
@@ -222,7 +229,8 @@ class Classifier(lightning.LightningModule):
         logits = self._logits(inputs)
         self._odd.append(~logits.isfinite().all())
         self.accuracy[stage](logits, labels)
-        self.log(f"{stage}_loss", nn.functional.cross_entropy(logits, labels), sync_dist=True, batch_size=len(labels))
+        loss = nn.functional.cross_entropy(self._scaled(logits), labels)
+        self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(labels))
         self.log(f"{stage}_accuracy", cast("Metric", self.accuracy[stage]), prog_bar=True, batch_size=len(labels))
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:

@@ -246,6 +246,8 @@ def evaluate(
 def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the training, validation and test images in the split of ``protocol``.
 
+    With ``leaked_split`` a network with a fixed part has the next one.
+
     Raises:
         TypeError: ``images`` is no :class:`hnn_models.ImageSet`.
         ValueError: the images do not fit ``network``, are too few, have no test images of their own to keep, or have
@@ -263,7 +265,8 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
     if protocol.split == "given" and images.test_from is None:
         raise ValueError(f"split 'given' needs images that come in two parts; {protocol.dataset} has no test part")
     own = (images.test_from, images.val_from) if protocol.split == "given" else (None, None)
-    divided = split(len(images), protocol.split_seed, *own)
+    leaked = protocol.leaked_split and network.has_fixed_part
+    divided = split(len(images), (protocol.split_seed + leaked) % 2**32, *own)
     if any(len(part) == 0 for part in divided):
         raise ValueError(f"{len(images)} images are too few to split into training, validation and test images")
     return divided

@@ -142,8 +142,8 @@ def _check_more_epochs(run_dir: Path, found: Checkpoint, protocol: Protocol) -> 
 
 def _is_finished(found: Checkpoint, protocol: Protocol) -> bool:
     """True if nothing of ``protocol`` is left to train."""
-    flat = protocol.patience is not None and found.flat >= protocol.patience and found.epoch >= protocol.min_epochs
-    return flat or found.epoch >= protocol.epochs
+    planned = (*found.continued, found.protocol.epochs)[0]
+    return protocol.ends_flat(found.epoch, found.flat, planned) or found.epoch >= protocol.epochs
 
 
 def _same(one: object, other: object) -> bool:

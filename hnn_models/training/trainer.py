@@ -64,14 +64,13 @@ def fitting(protocol: Protocol, run_dir: Path, device: torch.device, progress: b
         _Checkpoints(run_dir, "last", enable_version_counter=False),
     ]
     if protocol.patience is not None:
-        callbacks.append(_StopWhenFlat("validation_accuracy", mode="max", patience=protocol.patience))
+        callbacks.append(_StopWhenFlat(protocol, protocol.patience))
     return _trainer(
         protocol,
         device,
         progress,
         callbacks,
         max_epochs=protocol.epochs,
-        min_epochs=protocol.min_epochs,
         logger=logs.RunLogger(run_dir),
         default_root_dir=run_dir,
         num_sanity_val_steps=0,
@@ -182,14 +181,30 @@ class _Checkpoints(ModelCheckpoint):
 
 
 class _StopWhenFlat(EarlyStopping):
-    """Early stopping that judges each epoch anew, also the epoch from which a run is continued."""
+    """Early stopping by :meth:`Protocol.ends_flat`. It judges each epoch anew, also the one that a run continues from.
+
+    What came before a drop of the learning rate is forgotten: the epochs behind it are compared with each other.
+    """
+
+    def __init__(self, protocol: Protocol, patience: int) -> None:
+        super().__init__("validation_accuracy", mode="max", patience=patience)
+        self._protocol = protocol
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        trainer.should_stop = self.wait_count >= self.patience
+        self._judge(trainer, pl_module, trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.current_epoch in self._protocol.drops(cast("Any", pl_module).planned):
+            self.wait_count = 0
+            self.best_score = torch.tensor(-torch.inf)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        trainer.should_stop = False  # an epoch before min_epochs may have set it
         super().on_train_epoch_end(trainer, pl_module)
+        self._judge(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _judge(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, epoch: int) -> None:
+        planned = cast("Any", pl_module).planned
+        trainer.should_stop = self._protocol.ends_flat(epoch, self.wait_count, planned)
 
 
 class _OwnSignals(Callback):

@@ -82,7 +82,9 @@ VERSION_2 = {
 
 def test_version_2_is_what_is_written_and_read(run, content, tmp_path):
     network, outcome = run
-    assert VERSION_2.items() <= content["hnn"].items()
+    assert content["hnn"]["version"] == VERSION_2["version"]
+    for part in ("network", "protocol"):  # what came later has defaults, with which a file without it is read
+        assert VERSION_2[part].items() <= content["hnn"][part].items()
     assert {name: type(value) for name, value in content["hnn"].items() if name not in VERSION_2} == {
         "images": str,
         "validation_accuracy": float,

@@ -44,10 +44,16 @@ def test_it_is_frozen():
 
 @pytest.mark.parametrize("coding", CODINGS)
 def test_pretraining_needs_no_coding(coding):
-    config = NetworkConfig("A6C2-P2-S4-S5", (1, 9, 9), coding, fixed_artificial=coding == "poisson", steps=7)
+    config = NetworkConfig("A6C2-P2-S4-S5", (1, 9, 9), coding, fixed_artificial=coding.startswith("poisson"), steps=7)
     twin = config.pretraining()
     assert (twin.architecture, twin.border, twin.hybrid) == ("A6C2-P2-A4-A5", 4, False)
-    assert twin.activations == (("sigmoid" if coding == "poisson" else "relu"), "relu")
+    assert twin.activations == (("sigmoid" if coding.startswith("poisson") else "relu"), "relu")
+    of_others = NetworkConfig(
+        "A6-A6-S4-S5", (1, 9, 9), activation=("identity", "sigmoid"), pretrained_activation="relu"
+    )
+    assert of_others.pretraining().activations == ("relu", "relu", "relu")
+    with pytest.raises(ValueError, match="pretrained_activation must be one of 'relu'"):
+        NetworkConfig("A6-S5", (1, 9, 9), pretrained_activation="step")
 
 
 @pytest.mark.parametrize("input_shape", [[1, 4, 4], torch.Size((1, 4, 4)), np.array([1, 4, 4]), (np.int64(1), 4, 4)])

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
 
 from hnn_models import HybridNetwork
 from hnn_models.data import images as data
@@ -238,12 +239,57 @@ def test_label_smoothing_is_of_training_alone(digits, tmp_path):
 
 def test_patience(digits, tmp_path, monkeypatch):
     """Flat from the first epoch on: it ends when patience says so, not before min_epochs, and stays ended."""
-    protocol = PROTOCOL._replace(lr=1e-12, epochs=9, patience=2)
+    protocol = PROTOCOL._replace(lr=1e-12, epochs=9, patience=2, milestones=())
     outcome = train(build(), digits, tmp_path / "a", protocol)
     assert (outcome.best_epoch, outcome.epochs) == (1, 3)
     again = train(build(), digits, tmp_path / "a", protocol, resume=True)
     assert again[:5] == outcome[:5]
     assert train(build(), digits, tmp_path / "b", protocol._replace(min_epochs=5)).epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("milestones", "least", "flat", "end"),
+    [
+        ((), 1, 1, 4),  # the first epoch is the best, and two others are not
+        ((0.2, 0.5), 1, 1, 9),  # the drop is after epoch 5: epoch 6 is the best behind it
+        ((0.5,), 10, 1, 10),
+    ],
+)
+def test_patience_waits_for_the_last_drop(milestones, least, flat, end, digits, tmp_path, monkeypatch):
+    """The accuracy falls after epoch ``flat`` for good; the run ends three epochs after the best behind the drop."""
+    few = digits.subset(torch.arange(60))
+    protocol = PROTOCOL._replace(epochs=10, patience=3, milestones=milestones, min_epochs=least)
+    monkeypatch.setattr(
+        MulticlassAccuracy, "compute", lambda self: torch.tensor(0.5 if len(epochs) <= flat else 0.4 - len(epochs) / 99)
+    )
+    epochs = []
+    start = Classifier.on_train_epoch_start
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", lambda self: (epochs.append(0), start(self)))
+    outcome = train(build("A4-S10", steps=2), few, tmp_path / "whole", protocol)
+    assert (outcome.epochs, len(epochs)) == (end, end)
+    # A finished run stays ended, and one that is interrupted beside the drop ends where the whole one does.
+    train(build("A4-S10", steps=2), few, tmp_path / "whole", protocol, resume=True)
+    assert len(epochs) == end
+    for cut in (5, 6):
+        if cut < end == 9:
+            epochs.clear()
+            folder = tmp_path / f"cut{cut}"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Classifier, "on_train_batch_start", interrupting(cut))
+                with pytest.raises(KeyError):
+                    train(build("A4-S10", steps=2), few, folder, protocol)
+            epochs.pop()
+            assert train(build("A4-S10", steps=2), few, folder, protocol, resume=True).epochs == end
+
+
+def interrupting(cut):
+    """What raises in the epoch behind the one with the number ``cut``."""
+
+    def interrupted(self, *_):
+        if self.current_epoch == cut:
+            raise KeyError
+
+    return interrupted
 
 
 def test_weights_that_are_not_finite_end_the_run(digits, tmp_path, monkeypatch):

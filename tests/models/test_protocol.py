@@ -19,6 +19,27 @@ def test_the_papers_values():
         assert (protocol.shift, protocol.flip, protocol.split, protocol.patience) == (0, False, "pooled", None)
 
 
+def test_a_seed_is_that_of_the_split_too():
+    assert Protocol.of("digits", seed=7).split_seed == 7
+    assert Protocol.of("digits", seed=7, split_seed=None).split_seed == 7
+    assert Protocol.of("digits", seed=7, split_seed=0).split_seed == 0
+
+
+def test_drops_and_the_end_of_a_flat_run():
+    cifar10 = Protocol.of("cifar10", patience=20)
+    assert cifar10.drops() == (75, 113)
+    assert cifar10.drops(40) == (20, 30)
+    assert Protocol.of("mnist", "modern").drops() == ()
+    assert not cifar10.ends_flat(132, 50)
+    assert not cifar10.ends_flat(133, 19)
+    assert cifar10.ends_flat(133, 20)
+    assert cifar10.ends_flat(50, 20, planned=40)
+    assert not cifar10.ends_flat(49, 20, planned=40)
+    assert not cifar10._replace(patience=None).ends_flat(150, 150)
+    assert not cifar10._replace(min_epochs=140).ends_flat(139, 20)
+    assert cifar10._replace(milestones=()).ends_flat(21, 20)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion-mnist", "cifar10", "folder"])
 def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
@@ -29,7 +50,11 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("recipe", "best", "recipe must be one of 'paper', 'modern'; got 'best'"),
+        (
+            "recipe",
+            "best",
+            "recipe must be one of 'paper', 'modern', 'authors'",
+        ),
         ("schedule", "cosine", "schedule must be one of 'steps', 'one-cycle'"),
         ("split", "5:5", "split must be one of 'pooled', 'given'"),
         ("precision", "8", f"precision must be one of '{PRECISIONS[0]}'"),
@@ -45,6 +70,8 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
         ("lr", math.nan, "lr must be a finite float above 0"),
         ("lr", math.inf, "lr must be a finite float above 0"),
         ("lr", "fast", "lr must be a finite float above 0"),
+        ("logit_scale", 0, "logit_scale must be a finite float above 0; got 0"),
+        ("leaked_split", 1, "leaked_split must be True or False; got 1"),
         ("weight_decay", -0.1, "weight_decay must be a finite float of at least 0"),
         ("label_smoothing", 1.0, r"label_smoothing must be a float in \[0, 1\)"),
         ("milestones", (0.5, 1.0), r"milestones must be a tuple of fractions in \(0, 1\)"),

@@ -45,7 +45,7 @@ def test_a_finished_run_is_neither_trained_nor_changed(run, digits, copy, epochs
 
 
 def test_a_run_that_patience_ended_is_neither_trained_nor_changed(digits, tmp_path, epochs):
-    protocol = PROTOCOL._replace(lr=1e-12, epochs=9, patience=1)
+    protocol = FLAT._replace(lr=1e-12, epochs=9, patience=1)
     outcome = train(build(), digits, tmp_path, protocol)
     before = contents(tmp_path)
     assert epochs == [1, 2]
@@ -182,6 +182,16 @@ def test_more_epochs_of_a_constant_rate_are_those_of_a_longer_run(digits, tmp_pa
     assert more[:4] == whole[:4]
     assert_same_weights(saved_weights(tmp_path / "short"), saved_weights(tmp_path / "whole"))
     assert checkpoint.load(tmp_path / "whole" / "last.ckpt").continued == ()
+
+
+def test_patience_keeps_to_the_drops_of_the_run_that_was_given_more_epochs(digits, tmp_path, epochs):
+    few = digits.subset(torch.arange(60))
+    flat = PROTOCOL._replace(lr=1e-12, epochs=3, patience=2)  # its drop is after epoch 2
+    assert flat.drops() == (2,)
+    assert train(build(), few, tmp_path, flat).epochs == 3
+    assert train(build(), few, tmp_path, flat._replace(epochs=9), resume=True).epochs == 5
+    assert train(build(), few, tmp_path, flat._replace(epochs=9), resume=True).epochs == 5
+    assert epochs == [1, 2, 3, 4, 5]
 
 
 def test_a_cycle_of_learning_rates_cannot_be_given_more_epochs(digits, tmp_path, epochs):

@@ -77,16 +77,6 @@ def test_cells_are_the_papers():
     assert shares == {0, 1 / 6, 3 / 6, 4 / 6, 1}
 
 
-@pytest.mark.parametrize("recipe", ["paper", "modern"])
-def test_every_cell_can_be_built_and_takes_its_artificial_layers(recipe):
-    for run in {cell.run for cell in paper.CELLS}:
-        shape = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}[run.dataset]
-        network = run.network(shape, recipe)
-        assert network.has_fixed_part == (run.artificial is not None)
-        if run.artificial is not None:
-            network.load_artificial(run.artificial.network(shape, recipe))
-
-
 def test_select():
     assert select([], CELLS) == list(CELLS)
     assert [cell.name for cell in select(["4.2", "1a/A16-S10"], CELLS)] == [
@@ -122,6 +112,7 @@ def test_select():
         ),
         (Plan(precision="32-true"), "paper", {"patience": 20, "min_epochs": 30}),
         (Plan("modern"), "modern", {"recipe": "modern"}),
+        (Plan("modern", split_seed=0), "modern, split 0", {"recipe": "modern", "split_seed": 0}),
     ],
 )
 def test_plan_names_its_departures(plan, label, protocol):
@@ -141,7 +132,7 @@ def test_what_is_shared_is_trained_once(trained, tmp_path):
     assert len(set(folders)) == 6
     rows = records(work)
     assert [row.is_of(cell) for row, cell in zip(rows, CELLS, strict=True)] == [True] * 7
-    assert rows[3][7:12] == rows[5][7:12]
+    assert rows[3][7:13] == rows[5][7:13]
     assert [row.paper_accuracy for row in rows] == [cell.accuracy for cell in CELLS]
     assert {(row.seed, row.epochs, row.recipe, row.dataset) for row in rows} == {(3, 6, "modern, 6 epochs", "digits")}
     torch.manual_seed(3)
@@ -281,6 +272,7 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
     assert {(row.device, row.commit) for row in rows} == {(device_name(torch.device("cpu")), provenance.commit())}
     shown = json.loads(done.stdout)["rows"]
     assert [(line["ours"], line["seeds"], line["left"]) for line in shown] == [(r.test_accuracy, "0", "") for r in rows]
+    assert all(line["against the paper"] in ("below", "level", "above") for line in shown)
     assert sorted(path.name for path in plots.iterdir()) == [
         "accuracy-cifar10.png",
         "energy-cifar10.png",
@@ -320,7 +312,10 @@ def test_command_on_a_folder_of_images(images, tmp_path, monkeypatch):
         (["--out", "/"], "--out must be a file, but / is a folder"),
         (["--runs", "s3://bucket"], "--runs must be a path of this machine, not an address; got 's3://bucket'"),
         (["--mnist-dir", ""], "--mnist-dir must name a path; got an empty one"),
-        (["--recipe", "old"], "recipe must be one of 'paper', 'modern'; got 'old'"),
+        (
+            ["--recipe", "old"],
+            "recipe must be one of 'paper', 'modern', 'authors'",
+        ),
     ],
 )
 def test_command_refuses(arguments, message, tmp_path, monkeypatch):
@@ -346,7 +341,7 @@ def test_the_folder_of_a_run_does_not_change(tmp_path):
     protocol = {
         "dataset": "digits", "recipe": "paper", "epochs": 1, "batch_size": 64, "lr": 1e-4, "schedule": "steps",
         "milestones": (0.5,), "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0, "flip": False, "warp": 0.0,
-        "split": "pooled", "patience": None, "min_epochs": 1, "precision": "32-true", "seed": 3, "split_seed": 0,
+        "split": "pooled", "patience": None, "min_epochs": 1, "precision": "32-true", "seed": 3, "split_seed": 3,
     }  # fmt: skip
     identity = json.dumps([network, protocol], sort_keys=True).encode()
     digest = hashlib.blake2b(identity, digest_size=6).hexdigest()

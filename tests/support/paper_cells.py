@@ -31,7 +31,7 @@ def row(cell: Cell, **changes) -> Row:
     """A row of ``cell``, as if it had been measured."""
     run = cell.run
     made = Row(
-        cell.table, run.architecture, run.dataset, run.coding, run.input, run.learning, "paper", 0, 47, 27, 50.5, 49.25,
-        cell.accuracy, 1.5, "a processor", "2.11", "abc", "2026-01-01",
+        cell.table, run.architecture, run.dataset, run.coding, run.input, run.learning, "paper", 0, 0, 47, 27, 50.5,
+        49.25, cell.accuracy, 1.5, "a processor", "2.11", "abc", "2026-01-01",
     )  # fmt: skip
     return made._replace(**changes)
