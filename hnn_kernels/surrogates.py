@@ -190,8 +190,8 @@ _LIST = {
         ),
         lambda x, e, m: 0.5 * e.height * _falling((x - _spikes_before(x, e, m) * e.period) * e.inverse, m),
         "P' = exp(-|d| / w) / 2w, with d from V to the nearest positive multiple of V_th",
-        "Weidel & Sheik 2021 (WaveSense), with the area of the first peak normalised to 1. sinabs' PeriodicExponential takes"
-        " twice the distance above the threshold",
+        "Weidel & Sheik 2021 (WaveSense), with the area of the first peak normalised to 1. sinabs' PeriodicExponential"
+        " takes twice the distance above the threshold",
     ),
 }
 

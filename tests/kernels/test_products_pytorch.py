@@ -7,14 +7,8 @@ from hnn_kernels import spike_conv2d, spike_linear
 from hnn_kernels._ops.bits import pack
 from hnn_kernels._ops.products import product_ops
 from hnn_kernels.nn import SpikeConv2d, SpikeLinear
-from support.spike_products import take
 
-
-@pytest.fixture(params=["sums", "dense"], autouse=True)
-def way(request, monkeypatch):
-    """Both ways of the CPU operators, whatever the density."""
-    take(request.param, monkeypatch)
-    return request.param
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.fixture
