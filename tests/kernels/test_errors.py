@@ -58,7 +58,7 @@ BAD_COEFFICIENTS = {
     "minus infinity": (-math.inf, ValueError, "finite", "-inf"),
     "a bool": (True, TypeError, "number", "bool"),
     "a string": ("0.9", TypeError, "number", "str"),
-    "nothing": (None, TypeError, "number", "NoneType"),
+    "nothing": (None, TypeError, "number", "got None"),
     "a list": ([0.9], TypeError, "number", "list"),
     "complex": (1j, TypeError, "number", "complex"),
     "another length": (torch.ones(N + 1), ValueError, "broadcast", "(3,)", "(4,)"),
