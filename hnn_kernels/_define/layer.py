@@ -111,10 +111,13 @@ class Neuron:
     def _packer(self, call: Call) -> Callable[[Sequence[Tensor]], Result]:
         """Return the function that makes the result of a call from its outputs."""
         count, end = len(self.step.outputs), len(self.step.outputs) + len(self.states)
-        first: int | slice = 0 if count == 1 else slice(count)
-        if not call.return_state:
-            return lambda outputs: (outputs[first], None)
-        return lambda outputs: (outputs[first], tuple(outputs[count:end]))
+        return_state = call.return_state  # the function is kept, and must keep no tensor
+
+        def pack(outputs: Sequence[Tensor]) -> Result:
+            trains = outputs[0] if count == 1 else tuple(outputs[:count])
+            return trains, tuple(outputs[count:end]) if return_state else None
+
+        return pack
 
     def _run(self, call: Call, backend: Any) -> Sequence[Tensor]:
         if isinstance(backend, Recurrence):

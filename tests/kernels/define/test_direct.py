@@ -50,6 +50,16 @@ def test_the_bits_are_those_of_the_plain_way(name, form, learn, calls, monkeypat
     compare(arguments, calls, monkeypatch, layer, learn, of=functools.partial(leaves, layer))
 
 
+@pytest.mark.parametrize("return_state", [True, False])
+def test_several_trains_are_a_tuple_whichever_way_a_call_takes(return_state):
+    layer, arguments = adaptive, inputs("adaptive")
+    for _ in range(5):
+        trains, after = layer(**arguments, return_state=return_state)
+        assert type(trains) is tuple
+        assert len(trains) == 2
+        assert type(after) is (tuple if return_state else type(None))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("return_state", [True, False])
 def test_dtypes_and_states(dtype, return_state, calls, monkeypatch):
