@@ -82,7 +82,9 @@ def test_opcheck_of_absent_state_and_gradients(target, form):
     layer, incoming = raw_arguments((2, 3, 5), device=target.device, **form)
     layer = layer._replace(v=None, r=None, synapse_state=None, axon_state=None)
     torch.library.opcheck(forward_ops[target.backend], tuple(layer))
-    for present in range(1, 1 << len(incoming)):
+    several = range(1, 1 << len(incoming))
+    # The interpreter takes seconds for one.
+    for present in (1 << i for i in range(len(incoming))) if target.interpreted else several:
         some = [g if present >> i & 1 else None for i, g in enumerate(incoming)]
         if any(g is not None for g in some):
             torch.library.opcheck(
