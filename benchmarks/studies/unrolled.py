@@ -59,7 +59,7 @@ class Tutorial(nn.Module):
 
 
 class Hidden(nn.Module):
-    """That network, whose neurons keep their states."""
+    """The network of tutorial 5 whose neurons keep their states."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a node of a graph does beside returning a value: it writes into a tensor, or draws random numbers.
+"""The effects of a node of a graph beside its value: it writes into a tensor, or draws random numbers.
 
 A node is run once on its fake tensors, and the operators below it are watched. So nothing depends on how a function is
 called: an ``inplace=True``, a ``+=``, an assignment to a slice and the running mean of a batch norm are all seen.

@@ -1,4 +1,4 @@
-"""What a contracted graph calls: a layer over all its steps, one step of it, and a function over all steps."""
+"""The calls of a contracted graph: a layer over all its steps, one step of it, and a function over all steps."""
 
 import warnings
 from collections.abc import Callable, Sequence

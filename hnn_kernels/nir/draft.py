@@ -13,7 +13,7 @@ OURS = "hnn_kernels"
 
 
 class Value(NamedTuple):
-    """What a module takes or gives.
+    """A value between modules: the train that a module takes or gives.
 
     ``sources`` are the nodes whose outputs are added, ``shape`` is that of the features, and ``lead`` is the number of
     axes in front of them: 2 for a train ``[T, B, *shape]``, 1 where T and B are one axis.

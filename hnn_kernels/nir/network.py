@@ -1,4 +1,4 @@
-"""What a NIR graph becomes: a module that runs its nodes one after the other, each over all time steps."""
+"""The module of a NIR graph, which runs its nodes one after the other, each over all time steps."""
 
 import functools
 import operator

@@ -16,7 +16,7 @@ from .network import EachStep, Rest, Scale, SumPool2d, as_coefficient, shape_beh
 
 
 class Reading(NamedTuple):
-    """How to read nodes: the steps, the reset of all neurons with its decay, and options of LIF.
+    """The way to read nodes: the steps, the reset of all neurons with its decay, and options of LIF.
 
     A ``reset`` of None is each node's own.
     """

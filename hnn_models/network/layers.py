@@ -97,7 +97,7 @@ class SpikingLayer(nn.Module):
         return torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)
 
     def at_weights(self, train: Tensor) -> Tensor:
-        """What the weights meet of a train ``[T, B, *in]``: ``[T * B, *in]`` behind pools and the axon of the layer."""
+        """Return the weights' input for a train ``[T, B, *in]``: ``[T * B, *in]`` behind pools and the layer's axon."""
         x = self.before(train.flatten(0, 1))
         return x if self.axon is None else self.axon(x.unflatten(0, train.shape[:2])).flatten(0, 1)
 

@@ -237,7 +237,7 @@ class Reproduction:
 
 
 def _identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a run from others. What came later is left out at its default, so that earlier runs are found."""
+    """Return what tells a run from others. What came later is left out at its default: earlier runs are found again."""
     return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 

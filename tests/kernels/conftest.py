@@ -1,4 +1,4 @@
-"""What several files of tests of the kernels share."""
+"""Fixtures that several files of tests of the kernels share."""
 
 import pytest
 
