@@ -73,7 +73,7 @@ def lif_forward_kernel(
         for t in range(T):
             if outputs.checkpoints is not None:  # noqa: SIM102
                 if t == due:
-                    save_state(slot, state, M, mask, OPTIONS)
+                    save_state(slot, state, M, mask)
                     slot += OPTIONS.depth * M.to(tl.int64)
                     due += every
             state, y, inside = layer_step(state, x, membrane, synapse, axon, extent, OPTIONS, DTYPE)
@@ -97,7 +97,7 @@ def lif_forward_kernel(
                 live = start + k < T
                 if outputs.checkpoints is not None:  # noqa: SIM102
                     if live & (start + k == due):
-                        save_state(slot, state, M, mask, OPTIONS)
+                        save_state(slot, state, M, mask)
                         slot += OPTIONS.depth * M.to(tl.int64)
                         due += every
                 after, y, inside = layer_step(
@@ -230,7 +230,7 @@ def lif_backward_kernel(
             state = start_state
             slot = workspace + m
             for s in range(segments - 1):
-                save_state(slot, state, M, mask, OPTIONS)
+                save_state(slot, state, M, mask)
                 slot += slot_step
                 if not OPTIONS.constant:
                     xs = load_steps(current, first + s * SEGMENT, end, current_step, mask, SEGMENT)

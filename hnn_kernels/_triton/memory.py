@@ -178,11 +178,10 @@ def load_start(given, m, M, mask, sizes, strides, SYNAPSE: tl.constexpr, AXON: t
 
 
 @triton.jit
-def save_state(pointer, state, M, mask, OPTIONS: tl.constexpr):  # noqa: N803
-    """Store a state in the order of _layer.STATE_OPERANDS, without the parts that the layer lacks."""
+def save_state(pointer, state, M, mask):  # noqa: N803
+    """Store a state in the order of _layer.STATE_OPERANDS, with zeros for the parts that the layer lacks."""
     for i in tl.static_range(STATES):
-        if OPTIONS.keeps[i]:
-            tl.store(pointer, state[i], mask=mask)
+        tl.store(pointer, state[i], mask=mask)
         pointer += M
     store_blocks(pointer, state[STATES] + state[STATES + 1], M, mask)
 

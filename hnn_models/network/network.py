@@ -236,7 +236,7 @@ class HybridNetwork(nn.Module):
         return signal.value + mark.to(signal.value.dtype)
 
     def nir_part(self) -> tuple[nn.Sequential, Shape]:
-        """Return the spiking part behind the coding, which :func:`hnn_kernels.nir.export` writes, and its input's shape.
+        """Return the spiking part behind the coding, for :func:`hnn_kernels.nir.export`, and the shape of its input.
 
         The chain takes the coded train ``[T, B, *shape]``, and gives the last layer's spike train, whose sum over time
         is the logits. It shares this network's parameters.
