@@ -140,10 +140,17 @@ void transpose(const uint8_t* bits, int64_t rows, int64_t row_bytes, int64_t fir
   }
 }
 
-// Writes offset + scale * i for each bit i < 64 of the word that is set, and returns the end.
+// Writes offset + scale * i for each bit i < 64 of the word that is set, and returns the end. It writes by eights,
+// since a processor cannot predict the number of bits: there is room for seven more.
 HNN_INLINE uint32_t* list(uint64_t word, uint32_t offset, uint32_t scale, uint32_t* to) {
-  for (; word; word &= word - 1) *to++ = offset + scale * static_cast<uint32_t>(__builtin_ctzll(word));
-  return to;
+  const int64_t count = __builtin_popcountll(word);
+  for (int64_t i = 0; i < count; i += hnn::kListed) {
+    unrolled<hnn::kListed>([&](auto k) HNN_LAMBDA {
+      to[i + k] = offset + scale * static_cast<uint32_t>(__builtin_ctzll(word | uint64_t{1} << 63));
+      word &= word - 1;
+    });
+  }
+  return to + count;
 }
 
 }  // namespace HNN_NAMESPACE

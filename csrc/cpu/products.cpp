@@ -128,7 +128,7 @@ void multiply(ProductCall call, const Tensor& bits, bool transposed, int64_t byt
       } else {
         one.bits = bytes_at(bits) + first * row_bytes;
       }
-      const Scratch events(4 * chosen.count(one.bits, one.rows * row_bytes));
+      const Scratch events(4 * (chosen.count(one.bits, one.rows * row_bytes) + kListed));
       one.events = events.as<uint32_t>();
       one.starts = starts.as<uint32_t>();
       one.sums = sums.as();
@@ -238,7 +238,9 @@ Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vec
   const char* const biases = bias ? static_cast<const char*>(bias->data_ptr()) : nullptr;
   const int64_t part = bias ? std::max<int64_t>(1, bits.size(0) / bias->size(0)) : 1;
   torch::stable::parallel_for(0, bits.size(0), 1, [&](int64_t begin, int64_t end) {
-    const Scratch events(4 * call.height * width * channels), starts(4 * call.height * (width + 1));
+    const Scratch events(4 * (call.height * width * channels + kListed)), starts(4 * (call.height * width + 1));
+    const Scratch row_events(4 * (kRowEvents + kernel[0] * width * channels + kListed));
+    const Scratch row_starts(4 * call.out_height * (width + 1));
     for (int64_t image = begin; image < end; ++image) {
       ConvolutionCall one = call;
       one.bits += image * bits.stride(0);
@@ -246,6 +248,8 @@ Tensor conv2d(Tensor bits, Tensor weight, Optional bias, int64_t width, std::vec
       one.out = static_cast<char*>(out.data_ptr()) + image * outputs * places * out.element_size();
       one.events = events.as<uint32_t>();
       one.starts = starts.as<uint32_t>();
+      one.row_events = row_events.as<uint32_t>();
+      one.row_starts = row_starts.as<uint32_t>();
       chosen.convolution(one);
     }
   });

@@ -11,6 +11,9 @@ namespace hnn {
 constexpr int64_t kBlockBytes = 128;
 // The inputs whose values for a block of outputs stay in the L1 cache, and the rows whose sums stay in the L2 cache.
 constexpr int64_t kProductInputs = 256, kProductRows = 512;
+// Lists of events are written by so many, and may so go so far beyond their end. The lists of a convolution's rows of
+// outputs that are made at once stay in the L2 cache.
+constexpr int64_t kListed = 8, kRowEvents = 32768;
 
 // A task of the product of bits [rows, inputs] and values [inputs, outputs]: some of the rows.
 struct ProductCall {
@@ -22,7 +25,7 @@ struct ProductCall {
   const void* bias;    // [outputs], or null
   void* out;           // element (row, output) at row * row_stride + output * output_stride
   int64_t row_stride, output_stride;
-  // Scratch: as many as there are spikes; rows * blocks of inputs, and one; rows * kBlockBytes.
+  // Scratch: as many as there are spikes, and kListed; rows * blocks of inputs, and one; rows * kBlockBytes.
   uint32_t *events, *starts;
   void* sums;
 };
@@ -56,9 +59,10 @@ struct ConvolutionCall {
   int64_t images;
   const void* grad_out;
   void *sums, *padded;
-  // Scratch. Forward: events [height * width * channels], starts [height * (width + 1)].
+  // Scratch. Forward: events [height * width * channels + kListed], starts [height * width + 1], row_events
+  // [kRowEvents + kernel_height * width * channels + kListed], row_starts [out_height, width + 1].
   // Backward: events [channels, height * width], starts [height + 1, channels].
-  uint32_t *events, *starts;
+  uint32_t *events, *starts, *row_events, *row_starts;
 };
 
 struct ProductKernels {

@@ -12,11 +12,14 @@ constexpr int kOutputs = hnn::kBlockBytes / sizeof(C);
 template <class C>
 constexpr int kSums = hnn::kBlockBytes / HNN_VECTOR_BYTES;
 
-// sum += the block of outputs at base + event, for each event. Two events at a time halve the chain of additions.
+// sum += the block of outputs at base + event, for each event. Two events at a time halve the chain of additions, and
+// are read at once: the loads are what binds the loop.
 template <class C>
 HNN_INLINE void add_events(const C* base, const uint32_t* event, const uint32_t* end, Vector<C> (&sum)[kSums<C>]) {
   for (; end - event >= 2; event += 2) {
-    const C *const p = base + event[0], *const q = base + event[1];
+    uint64_t two;
+    __builtin_memcpy(&two, event, 8);
+    const C *const p = base + static_cast<uint32_t>(two), *const q = base + (two >> 32);
     unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] += load(p + k * kLanes<C>) + load(q + k * kLanes<C>); });
   }
   if (event < end) {
@@ -39,22 +42,21 @@ void arrange(const hnn::ArrangeCall& call, int64_t first_block, int64_t last_blo
       // Few inputs at a time, so that lines that are read across stay in the cache until all of them is read.
       for (int64_t i = 0; i < call.inputs; i += 16) {
         const int64_t inputs = least(16, call.inputs - i);
-        if (call.output_stride == 1) {
+        const auto rows = [&](int64_t stride) HNN_LAMBDA {
           for (int64_t k = i; k < i + inputs; ++k) {
-            const IO* const at =
-                from + k % call.channels * call.input_stride + k / call.channels * call.window_stride + block * n;
-            for (int64_t j = 0; j < outputs; ++j) to[k * n + j] = widen(at[j]);
+            const IO* const at = from + k % call.channels * call.input_stride + k / call.channels * call.window_stride +
+                                 block * n * stride;
+            int64_t j = 0;
+            for (; j + 4 <= outputs; j += 4) {  // one store of four takes a third less than four stores
+              const IO* const four = at + j * stride;
+              const C values[4] = {widen(four[0]), widen(four[stride]), widen(four[2 * stride]),
+                                   widen(four[3 * stride])};
+              __builtin_memcpy(to + k * n + j, values, sizeof values);
+            }
+            for (; j < outputs; ++j) to[k * n + j] = widen(at[j * stride]);
           }
-        } else {
-          int64_t places[16];
-          for (int64_t k = 0; k < inputs; ++k) {
-            places[k] = (i + k) % call.channels * call.input_stride + (i + k) / call.channels * call.window_stride;
-          }
-          for (int64_t j = 0; j < outputs; ++j) {
-            const IO* const at = from + (block * n + j) * call.output_stride;
-            for (int64_t k = 0; k < inputs; ++k) to[(i + k) * n + j] = widen(at[places[k]]);
-          }
-        }
+        };
+        call.output_stride == 1 ? rows(1) : rows(call.output_stride);
         for (int64_t k = i; k < i + inputs; ++k) {
           for (int64_t j = outputs; j < n; ++j) to[k * n + j] = 0;
         }
@@ -81,6 +83,15 @@ HNN_INLINE void write(IO* to, int64_t outputs, const Vector<C> (&sum)[kSums<C>])
   alignas(64) C row[kOutputs<C>];
   unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { store(row + k * kLanes<C>, sum[k]); });
   for (int64_t j = 0; j < outputs; ++j) to[j] = narrow<IO>(row[j]);
+}
+
+// Asks for some bytes that will be written.
+constexpr int64_t kLine = 64;
+template <int kBytes>
+HNN_INLINE void ask_for(const void* to) {
+  const char* const at = static_cast<const char*>(to);
+  for (int i = 0; i < kBytes; i += kLine) __builtin_prefetch(at + i, 1);
+  __builtin_prefetch(at + kBytes - 1, 1);
 }
 
 // For a block of outputs, and within it for some inputs, the values of both stay in the L1 cache while all rows pass.
@@ -117,6 +128,8 @@ void product_of(const hnn::ProductCall& call) {
         Vector<C> sum[kSums<C>];
         C* const kept = sums + r * n;
         unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] = part ? load(kept + k * kLanes<C>) : first[k]; });
+        // The rows of `out` are too far apart for the processor to ask for them ahead.
+        if (part + 1 == parts && call.output_stride == 1) ask_for<n * sizeof(IO)>(out + (r + 8) * call.row_stride);
         add_events<C>(values, call.events + starts[r], call.events + starts[r + 1], sum);
         if (part + 1 == parts && call.output_stride == 1) {
           write(out + r * call.row_stride, outputs, sum);
@@ -148,11 +161,8 @@ HNN_INLINE void each_pixel(const hnn::ConvolutionCall& call, const uint8_t* row,
   }
 }
 
-// Each pixel's events are listed once. An output adds those of its window, row by row: they follow each other.
-template <class IO>
-void convolution_of(const hnn::ConvolutionCall& call) {
-  using C = Compute<IO>;
-  constexpr int64_t n = kOutputs<C>;
+// Lists the events of each pixel.
+HNN_INLINE void list_pixels(const hnn::ConvolutionCall& call, int64_t n) {
   uint32_t *at = call.events, *start = call.starts;
   for (int64_t y = 0; y < call.height; ++y) {
     for (int64_t x = 0; x < call.width; ++x) {
@@ -161,31 +171,66 @@ void convolution_of(const hnn::ConvolutionCall& call) {
         at = list(word, static_cast<uint32_t>((x * call.channels + c) * n), n, at);
       });
     }
-    *start++ = static_cast<uint32_t>(at - call.events);
   }
+  *start = static_cast<uint32_t>(at - call.events);
+}
+// Lists the events that rows of outputs meet, from the row y on, and returns the end of these rows: those of all rows
+// of the image together, column by column, so that the events of a window follow each other. An output then takes one
+// loop and not one for each row of its window: their ends cannot be predicted.
+HNN_INLINE int64_t list_columns(const hnn::ConvolutionCall& call, int64_t n, int64_t y) {
+  uint32_t *at = call.row_events, *start = call.row_starts;
+  for (; y < call.out_height && at - call.row_events < hnn::kRowEvents; ++y) {
+    const int64_t above = y - call.top;
+    const int64_t from_row = above < 0 ? -above : 0, to_row = least(call.kernel_height, call.height - above);
+    for (int64_t x = 0; x < call.width; ++x) {
+      *start++ = static_cast<uint32_t>(at - call.row_events);
+      for (int64_t row = from_row; row < to_row; ++row) {
+        const uint32_t* const pixel = call.starts + (above + row) * call.width + x;
+        const uint32_t *from = call.events + pixel[0], *const to = call.events + pixel[1];
+        uint32_t* const end = at + (to - from);
+        const uint32_t offset = static_cast<uint32_t>(row * call.kernel_width * call.channels * n);
+        do {  // nearly always once
+          EightOf<uint32_t>::type some;
+          __builtin_memcpy(&some, from, sizeof some);
+          store(at, some + offset);
+          from += hnn::kListed, at += hnn::kListed;
+        } while (from < to);
+        at = end;
+      }
+    }
+    *start++ = static_cast<uint32_t>(at - call.row_events);
+  }
+  return y;
+}
 
+template <class IO>
+void convolution_of(const hnn::ConvolutionCall& call) {
+  using C = Compute<IO>;
+  constexpr int64_t n = kOutputs<C>;
   const IO* const bias = static_cast<const IO*>(call.bias);
   const int64_t inputs = call.kernel_height * call.kernel_width * call.channels;
-  for (int64_t block = 0; block * n < call.outputs; ++block) {
-    const C* const values = static_cast<const C*>(call.values) + block * inputs * n;
-    const int64_t outputs = least(n, call.outputs - block * n);
-    IO* out = static_cast<IO*>(call.out) + block * n;
-    Vector<C> first[kSums<C>];
-    start_from<C>(bias ? bias + block * n : nullptr, outputs, first);
-    for (int64_t y = 0; y < call.out_height; ++y) {
-      const int64_t above = y - call.top;
-      const int64_t from_row = above < 0 ? -above : 0, to_row = least(call.kernel_height, call.height - above);
-      for (int64_t x = 0; x < call.out_width; ++x, out += call.outputs) {
-        const int64_t before = x - call.left;
-        const int64_t from = before < 0 ? 0 : before, to = least(call.width, before + call.kernel_width);
-        Vector<C> sum[kSums<C>];
-        unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] = first[k]; });
-        for (int64_t row = from_row; row < to_row && from < to; ++row) {
-          const uint32_t* const starts = call.starts + (above + row) * (call.width + 1);
-          const C* const base = values + (row * call.kernel_width - before) * call.channels * n;
-          add_events<C>(base, call.events + starts[from], call.events + starts[to], sum);
+  list_pixels(call, n);
+  for (int64_t first_row = 0, last_row; first_row < call.out_height; first_row = last_row) {
+    last_row = list_columns(call, n, first_row);
+    for (int64_t block = 0; block * n < call.outputs; ++block) {
+      const C* const values = static_cast<const C*>(call.values) + block * inputs * n;
+      const int64_t outputs = least(n, call.outputs - block * n);
+      IO* out = static_cast<IO*>(call.out) + first_row * call.out_width * call.outputs + block * n;
+      Vector<C> first[kSums<C>];
+      start_from<C>(bias ? bias + block * n : nullptr, outputs, first);
+      const uint32_t* starts = call.row_starts;
+      for (int64_t y = first_row; y < last_row; ++y, starts += call.width + 1) {
+        for (int64_t x = 0; x < call.out_width; ++x, out += call.outputs) {
+          const int64_t before = x - call.left;
+          const int64_t from = before < 0 ? 0 : before, to = least(call.width, before + call.kernel_width);
+          Vector<C> sum[kSums<C>];
+          unrolled<kSums<C>>([&](auto k) HNN_LAMBDA { sum[k] = first[k]; });
+          if (from < to) {
+            const C* const base = values - before * call.channels * n;
+            add_events<C>(base, call.row_events + starts[from], call.row_events + starts[to], sum);
+          }
+          write(out, outputs, sum);
         }
-        write(out, outputs, sum);
       }
     }
   }
