@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .._compiler import find_compiler
 from ..state import state_dtype
 
 Arguments = Any
@@ -73,6 +74,11 @@ def constant_in_graphs(function: Callable) -> Callable:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def without_compiler() -> str:
+    """Return why a neuron by definition has no kernel here; empty where it has one."""
+    return "" if find_compiler() else "its kernel is compiled at the first call, and there is no C++ compiler"
 
 
 def full_name(kind: type) -> str:

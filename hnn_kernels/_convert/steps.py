@@ -30,10 +30,16 @@ class Defined(NamedTuple):
     coefficients: Mapping[str, Any]
 
 
-def run(given: Defined, x: Tensor, states: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return the outputs of a neuron and the states after them; ``states`` have any floating dtype."""
-    before = [state.to(x.device, state_dtype(x.dtype)).expand(x.shape[1:]) for state in states]
-    out, after = given.neuron(x, state=before, **coefficients_of(given, x))
+def run(
+    given: Defined, x: Tensor, states: Sequence[Tensor], steps: int | None = None
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the outputs of a neuron and the states after them; ``states`` have any floating dtype.
+
+    With ``steps`` the input is constant in time, without the axis of time.
+    """
+    shape = x.shape[1:] if steps is None else x.shape
+    before = [state.to(x.device, state_dtype(x.dtype)).expand(shape) for state in states]
+    out, after = given.neuron(x, state=before, steps=steps, **coefficients_of(given, x))
     assert after is not None
     return out if isinstance(out, tuple) else (out,), after
 

@@ -27,6 +27,7 @@ def _forward(self, input_, *given, **named):
     found = marks.step(self._hnn_mark, input_, *[self._buffers[name] for name in names])
     for name, value in zip(names, found[1:], strict=True):
         self._buffers[name] = value
+    found = found[1:] if names[0] == "spk" else found  # the spikes are a state then
     return found[0] if self.init_hidden and not self.output else found
 
 
@@ -47,7 +48,8 @@ def _reset(self):
 
 def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
     kept, spikes = steps.dtypes(module, x, [s for s in states if s is not None])
-    return [(x.shape, spikes), *((x.shape, kept) for _ in states)]
+    names = steps.STATES[steps.known(module) or ""]
+    return [(x.shape, spikes), *((x.shape, spikes if name == "spk" else kept) for name in names)]
 
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
@@ -60,7 +62,7 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
 
 
 def _refusal(module: nn.Module) -> str:
-    found = steps.lif_arguments(module)
+    found = steps.arguments_of(module)
     return found if isinstance(found, str) else ""
 
 
