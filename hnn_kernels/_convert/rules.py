@@ -25,6 +25,7 @@ class Rule(NamedTuple):
         methods: the functions that take the place of the class's methods, by name.
         compiled: True if its kernels are compiled at the first call, which takes a C++ compiler on a CPU.
         inner: the attribute that holds a module which is computed with it, and has no entry of its own in a report.
+        states: the attributes that hold the states between two steps, where the class also gets one step in a call.
     """
 
     mapping: str
@@ -32,6 +33,7 @@ class Rule(NamedTuple):
     methods: Mapping[str, Callable]
     compiled: bool = False
     inner: str = ""
+    states: tuple[str, ...] = ()
 
 
 class Library(NamedTuple):

@@ -24,10 +24,17 @@ Shape = tuple
 
 
 class Defined(NamedTuple):
-    """A call of a neuron by definition: the neuron, and its coefficients as floats and tensors."""
+    """A call of a neuron by definition.
+
+    Attributes:
+        neuron: the neuron.
+        coefficients: its coefficients as floats and tensors.
+        axis: the axis of a step's input along which tensors of one axis lie; None for the last one.
+    """
 
     neuron: Neuron
     coefficients: Mapping[str, Any]
+    axis: int | None = None
 
 
 def run(

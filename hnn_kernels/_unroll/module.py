@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import marks, of_lif, of_snntorch, of_spikingjelly
+from . import marks, of_lif, of_norse, of_snntorch, of_spikingjelly
 from .analysis import BlankUsedError, RefusedError
 from .contract import Layer, contract
 from .kinds import Match
 from .marks import UnrollWarning
 
 # The table: each entry knows the neurons of one library.
-_FINDERS = (of_lif.find, of_snntorch.find, of_spikingjelly.find)
+_FINDERS = (of_lif.find, of_snntorch.find, of_spikingjelly.find, of_norse.find)
 _MOST = 64  # compiled loops of one model: for shapes of inputs, training and evaluation, with and without gradients
 
 

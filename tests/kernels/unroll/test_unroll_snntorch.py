@@ -116,7 +116,10 @@ DEFINED = {
 # Each by the text of its reason.
 LEFT = {
     "recurrent": (lambda: snn.RLeaky(0.9, linear_features=N), "through the weights of recurrent"),
-    "recurrent at once": (lambda: snn.RSynaptic(0.9, 0.8, all_to_all=False, reset_delay=False), "RSynaptic is an error"),
+    "recurrent at once": (
+        lambda: snn.RSynaptic(0.9, 0.8, all_to_all=False, reset_delay=False),
+        "RSynaptic is an error",
+    ),
     "lstm": (lambda: snn.SLSTM(3, 4), "products of their own"),
     "delta": (lambda: snn.DeltaLeaky(beta=0.9), "resets nothing"),
     "inhibition": (lambda: snn.Leaky(0.9, inhibition=True), "inhibition=True"),
