@@ -1,5 +1,6 @@
 """The neurons of snnTorch in a loop."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,9 +79,21 @@ KIND = Kind(
 )
 
 
+def _define_flags() -> None:
+    """Define the global names that ``snntorch.utils.reset`` writes first and then reads in another function.
+
+    The compiler does not find there what the function that it follows has just defined.
+    """
+    utils = importlib.import_module("snntorch.utils")
+    for name in utils.reset.__code__.co_names:
+        if name.startswith("is_"):
+            vars(utils).setdefault(name, False)
+
+
 def find(module: nn.Module) -> Match | str | None:
     """Return how a neuron of snnTorch is marked, why its class is not, or None for any other module."""
     name = steps.known(module)
     if name in steps.STATES:
+        _define_flags()
         return Match(KIND, {"_hnn_states": steps.STATES[name]})
     return None if name is None else _refusal(module)

@@ -232,6 +232,14 @@ def test_states_that_are_kept_inside():
     assert [layer.unrolled for layer in unrolled.report] == [True, True]
 
 
+def test_a_reset_inside_needs_no_reset_before(monkeypatch):
+    for name in [name for name in vars(utils) if name.startswith("is_")]:
+        monkeypatch.delattr(utils, name)
+    unrolled = hnn_kernels.unroll(Hidden())
+    unrolled(torch.rand(B, 3, 4))
+    assert not unrolled.refused
+
+
 def test_states_that_are_kept_from_call_to_call():
     torch.manual_seed(0)
     net = Hidden(reset=False)
