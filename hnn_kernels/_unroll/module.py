@@ -77,7 +77,9 @@ class Unrolled(nn.Module):
     def _run(self, args: Any, kwargs: Any) -> Any:
         if self._compiled is None:
             self._compiled = self._compile()
-        with marks.marked(self._marks), torch._dynamo.config.patch(recompile_limit=_MOST):
+        # Inside of DistributedDataParallel the compiler would split the graph by the buckets of gradients, and so chains.
+        whole = torch._dynamo.config.patch(recompile_limit=_MOST, optimize_ddp=False)
+        with marks.marked(self._marks), whole:
             try:
                 return self._compiled(*args, **kwargs)
             except torch._dynamo.exc.BackendCompilerFailed as error:

@@ -7,6 +7,7 @@ from torch import nn
 import hnn_kernels
 from hnn_kernels._convert import snntorch_steps as mapping
 from support.converted import by_the_loop
+from support.distributed import gradients_of_two
 from support.unrolled import compare, hold_equal, left, passed
 
 snn = pytest.importorskip("snntorch")
@@ -311,6 +312,29 @@ def test_a_state_that_only_the_neurons_own_step_continues_exactly():
     expected = passed(net, net, drive(), mem)
     said = left(lambda: compare(expected, passed(net, unrolled, drive(), mem)))
     assert "a state is above the threshold" in said
+
+
+def test_two_processes(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        net = Tutorial()
+        return net, hnn_kernels.unroll(net)
+
+    def loss(call, rank=None):
+        x, labels = torch.rand(B, N, generator=torch.Generator().manual_seed(1)) * 4, torch.arange(B)
+        part = slice(None) if rank is None else slice(rank, None, 2)
+        spikes, potentials = call(x[part])
+        if rank is not None:
+            unrolled = call.module
+            assert not unrolled.refused
+            assert [layer.unrolled for layer in unrolled.report] == [True, True]
+        return nn.functional.cross_entropy(spikes.sum(0), labels[part]) + potentials.pow(2).mean()
+
+    found = gradients_of_two(tmp_path, make, loss)
+    net, _ = make()
+    loss(net).backward()
+    for expected, got in zip(net.parameters(), found, strict=True):
+        torch.testing.assert_close(got, expected.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_of_autocast_keeps_dtypes():
