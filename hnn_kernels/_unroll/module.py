@@ -77,7 +77,7 @@ class Unrolled(nn.Module):
     def _run(self, args: Any, kwargs: Any) -> Any:
         if self._compiled is None:
             self._compiled = self._compile()
-        # Inside of DistributedDataParallel the compiler would split the graph by the buckets of gradients, and so chains.
+        # Inside of DistributedDataParallel the compiler would split the graph, and the chains, by buckets of gradients.
         whole = torch._dynamo.config.patch(recompile_limit=_MOST, optimize_ddp=False)
         with marks.marked(self._marks), whole:
             try:
