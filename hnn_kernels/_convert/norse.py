@@ -78,13 +78,20 @@ _WHOLE = (
     "izhikevich.Izhikevich",
 )
 _MODULE = "norse.torch.module."
+# A Linear and an LICell in one.
+LI_WITH_WEIGHTS = f"{_MODULE}leaky_integrator.LILinearCell"
 _CELLS = {f"{_MODULE}{name}Cell": kind for name, kind in _KINDS.items()}
 
 
 def known_cell(cell: Any) -> Kind | None:
     """Return what a cell of the library computes; None for any other module."""
-    kind = type(cell)
-    return _CELLS.get(full_name(getattr(kind, "_hnn_original", kind)))
+    return _CELLS.get(full_name(type(cell)))
+
+
+def known_step(cell: Any) -> tuple[Kind | None, bool]:
+    """Return what a step of a cell, or of one that is marked, computes, and if its weights come before."""
+    name = full_name(getattr(type(cell), "_hnn_original", type(cell)))
+    return (_KINDS["leaky_integrator.LI"], True) if name == LI_WITH_WEIGHTS else (_CELLS.get(name), False)
 
 
 # A compiler takes alpha, which may be a tensor, for a constant.
@@ -109,7 +116,7 @@ def _shape(module: Any) -> Shape | str:
 
 def arguments_of(kind: Kind, module: Any, record: bool) -> Defined | str:
     """Return the neuron of a module or a cell, which records its states with ``record``; or why there is none."""
-    if "adjoint" in module.activation.__name__:
+    if kind.fires and "adjoint" in module.activation.__name__:
         return "its gradient is that of the adjoint method, which differs from that of its steps"
     p, extra = module.p, {}
     if hasattr(p, "rho_reset"):
@@ -185,6 +192,7 @@ def _lift_forward(self: Any, x: Any) -> Any:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 _CELL = "it gets one step in a call: a Lift around it is converted; in a loop of your own use hnn_kernels.unroll"
+_STEP = "it gets one step in a call: in a loop of your own use hnn_kernels.unroll"
 
 _RULES = {
     f"{_MODULE}{name}": Rule("a neuron by definition", partial(_whole, _KINDS[name]), {"forward": _forward}, True)
@@ -197,6 +205,6 @@ LIBRARY = Library(
     "norse",
     ("1.",),
     _RULES | {f"{_MODULE}lift.Lift": _LIFT},
-    dict.fromkeys(_CELLS, _CELL),
+    dict.fromkeys(_CELLS, _CELL) | {LI_WITH_WEIGHTS: _STEP},
     tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
 )

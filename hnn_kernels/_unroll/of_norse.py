@@ -17,6 +17,8 @@ from .kinds import Form, Kind, Match
 def _forward(self, input_tensor, state=None):
     if not torch.compiler.is_compiling() or input_tensor.is_sparse:
         return self._hnn_original.forward(self, input_tensor, state)
+    if self._hnn_weighted:
+        input_tensor = torch.nn.functional.linear(input_tensor, self.input_weights)
     if state is None:
         # As the class makes them, but for the requires_grad that it sets, which no graph can hold.
         p = getattr(self.p, "lif", self.p)
@@ -47,7 +49,7 @@ def _forms(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Form
 
 
 def _given(module: Any, record: bool) -> Any:
-    kind = norse.known_cell(module)
+    kind, _ = norse.known_step(module)
     assert kind is not None
     return without_compiler() or norse.arguments_of(kind, module, record)
 
@@ -69,7 +71,12 @@ def _run(
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
     parts = [torch.zeros_like(x) if state is None else state for state in states]
-    out, after = marks.of(module).original.forward(module, x, _state(module, parts))
+    state = _state(module, parts)
+    if module._hnn_weighted:  # they were before the step
+        step = sys.modules["norse.torch.functional.leaky_integrator"].li_feed_forward_step
+        out, after = step(x, state, module.p, module.dt)
+    else:
+        out, after = marks.of(module).original.forward(module, x, state)
     return [out, *norse.flat(after)]
 
 
@@ -92,7 +99,7 @@ KIND = Kind(
 
 def find(module: nn.Module) -> Match | str | None:
     """Return how a cell of Norse is marked, or None for any other module."""
-    kind = norse.known_cell(module)
+    kind, weighted = norse.known_step(module)
     if kind is None:
         return None
     place, name = kind.state.split(".")
@@ -101,6 +108,6 @@ def find(module: nn.Module) -> Match | str | None:
     inner = sys.modules[functional + "lif"].LIFFeedForwardState if place == "lif_refrac" else None
     attributes = {
         "_hnn_names": state._fields if inner is None else (*inner._fields, *state._fields[1:]),
-        "_hnn_start": kind.start, "_hnn_state": state, "_hnn_inner": inner,
+        "_hnn_start": kind.start, "_hnn_state": state, "_hnn_inner": inner, "_hnn_weighted": weighted,
     }  # fmt: skip
     return Match(KIND, attributes)

@@ -19,6 +19,7 @@ CELLS = {
     "iaf": nt.IAFCell,
     "li": nt.LICell,
     "li box": nt.LIBoxCell,
+    "li weighted": lambda: nt.LILinearCell(N, N),
     "ex": nt.LIFExCell,
     "adex": nt.LIFAdExCell,
     "lsnn": nt.LSNNCell,
@@ -64,7 +65,7 @@ def test_cells(monkeypatch):
 def test_states_go_from_call_to_call(monkeypatch):
     by_the_loop(monkeypatch)
     torch.manual_seed(0)
-    net = Loop({name: CELLS[name] for name in ("lif", "refrac")})
+    net = Loop({name: CELLS[name] for name in ("lif", "refrac", "li weighted")})
     from hnn_kernels import unroll
 
     unrolled = unroll(net)
