@@ -15,8 +15,9 @@ class Case(NamedTuple):
 
     Attributes:
         op: the operation's name.
-        shape: the shape ``[T, B, *features]`` of the current; for a training step, T and the shape of the images; for a
-            product, the shape ``[rows, in]`` or ``[B, C, H, W]`` of the train, and the number of outputs.
+        shape: the shape ``[T, B, *features]`` of the current; for a training step and an example, T and the shape of
+            the images; for a product, the shape ``[rows, in]`` or ``[B, C, H, W]`` of the train, and the number of
+            outputs.
         dtype: one of ``DTYPES``.
         brief: leave out other libraries under ``torch.compile``, each of which takes a minute to compile.
     """
@@ -75,6 +76,18 @@ SPIKE_PRODUCTS = tuple(name for name, op in OPS.items() if op.kind == "product")
 MANY, ODD, FEW = (256, 16384), (397, 10565), (64, 512)
 FORMS = ("lif", "lif_axon", "lif_axon_learnt")
 
+# Example networks, at the sizes of the libraries' pages.
+_MLP, _CNN, _TUTORIAL = (50, 16, 100), (4, 8, 1, 28, 28), (25, 128, 784)
+EXAMPLES = tuple(
+    Case(op, shape, brief=True)
+    for op, shape in (
+        *((f"converted_{library}_mlp", _MLP) for library in ("spikingjelly", "sinabs", "norse")),
+        ("converted_spikingjelly_cnn", _CNN),
+        *((f"unrolled_{network}", _TUTORIAL) for network in ("tutorial", "hidden", "train")),
+        ("unrolled_convolution", (25, 32, 1, 28, 28)),
+    )
+)
+
 SUITES: Mapping[str, tuple[Case, ...]] = {
     "quick": (
         *cases("lif", TYPICAL[:1], "float32", "bfloat16", brief=True),
@@ -108,6 +121,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("cnn_step", [(25, 4, 3, 32, 32)], brief=True),
         *cases("cnn_lif_step", [(25, 4, 3, 32, 32)], brief=True),
         *(case for op in SPIKE_PRODUCTS for case in cases(op, (*DENSE, *CONVOLUTIONS), brief=True)),
+        *EXAMPLES,
     ),
     "gpu_first": tuple(
         case
@@ -141,6 +155,7 @@ SUITES: Mapping[str, tuple[Case, ...]] = {
         *cases("cnn_step", [(25, 32, 3, 32, 32)], *DTYPES, brief=True),
         *cases("cnn_lif_step", [(25, 32, 3, 32, 32)], *DTYPES, brief=True),
         *(case for op in SPIKE_PRODUCTS for case in cases(op, DENSE, brief=True)),
+        *EXAMPLES,
     ),
 }
 

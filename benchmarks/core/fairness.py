@@ -28,9 +28,9 @@ class Tolerance(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """The spike rate of a layer that agrees with the reference, and remarks for the reader of its figures."""
+    """The spike rate of a layer that agrees, None for one without spikes, and remarks for the reader of its figures."""
 
-    spike_rate: float
+    spike_rate: float | None
     notes: tuple[str, ...] = ()
 
 

@@ -141,6 +141,19 @@ class Multiplier(Provider, Protocol):
         ...
 
 
+@runtime_checkable
+class Converter(Provider, Protocol):
+    """A provider whose kernels networks of other libraries may compute with."""
+
+    def converts(self, device: torch.device) -> None:
+        """Refuse a device.
+
+        Raises:
+            Unsupported: such networks compute with other kernels there.
+        """
+        ...
+
+
 def layer_of(
     provider: Provider, wanted: Dynamics, features: tuple[int, ...], device: torch.device, dtype: torch.dtype
 ) -> Layer:

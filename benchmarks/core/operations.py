@@ -51,7 +51,8 @@ class Op(NamedTuple):
         title: its name in tables.
         dynamics: the dynamics that every provider is asked for.
         kind: ``"neuron"``, the layer alone; ``"linear"``, Linear before it; ``"step"``, a training step of a network;
-            ``"product"``, weights behind a spike train, without neurons.
+            ``"product"``, weights behind a spike train, without neurons; ``"example"``, a training step of a network of
+            another library, as it is and with our kernels.
         elements_forward, elements_backward: the values per neuron-step that a call must move at least. Filters add
             none: their state stays in registers or caches, and coefficients and their gradients are a T * B-th of the
             current. Both are 0 where matrix products take most of the time. The floor is then the products alone,
@@ -60,6 +61,7 @@ class Op(NamedTuple):
         architecture: the network of a ``"step"``, in the paper's notation.
         stepping: a call per step, with the state in and out, where a library has such calls.
         density: the spikes per value of the train of a ``"product"``.
+        library: the provider whose network an ``"example"`` is.
         effort: the part of the time for a measurement that is enough, as calls differ little.
     """
 
@@ -73,6 +75,7 @@ class Op(NamedTuple):
     architecture: str = ""
     stepping: bool = False
     density: float = 0.0
+    library: str = ""
     effort: float = 1.0
 
     @property
@@ -90,6 +93,18 @@ _PRODUCTS = {"elements_forward": 0, "elements_backward": 0, "formula": "x W | gr
 _AXON, _LEARNT = Dynamics(axon=True), Dynamics(axon=True, learnt=True)
 _MLP, _CNN = "S784-S500-S10", "S32C3-S32C3-S64C3-P2-S64C3-P2-S512-S10"
 DENSITIES = (0.05, 0.1, 0.25, 0.5)
+
+# The networks of examples.py.
+_EXAMPLES = (
+    ("converted_spikingjelly_mlp", "Training step of SpikingJelly's perceptron, converted", "spikingjelly torch"),
+    ("converted_spikingjelly_cnn", "Training step of SpikingJelly's CNN, converted", "spikingjelly torch"),
+    ("converted_sinabs_mlp", "Training step of a perceptron of sinabs, converted", "sinabs"),
+    ("converted_norse_mlp", "Training step of a perceptron of Norse, converted", "norse"),
+    ("unrolled_tutorial", "Training step of snnTorch's tutorial 5, a loop unrolled", "snntorch"),
+    ("unrolled_hidden", "Training step of that network with its states inside, unrolled", "snntorch"),
+    ("unrolled_train", "Training step of a loop over an input that changes, unrolled", "snntorch"),
+    ("unrolled_convolution", "Training step of snnTorch's tutorial 6, a loop unrolled", "snntorch"),
+)
 
 # The list of operations. `SUITES` of cases.py gives each its sizes.
 OPS: Mapping[str, Op] = {
@@ -116,17 +131,14 @@ OPS: Mapping[str, Op] = {
            architecture=_CNN),
         *(Op(f"spike_products_{100 * d:.0f}", f"Products of weights with {100 * d:.0f} % spikes", Dynamics(), "product",
              **_PRODUCTS, density=d, effort=0.75) for d in DENSITIES),
+        *(Op(name, title, Dynamics(), "example", **_PRODUCTS, library=library) for name, title, library in _EXAMPLES),
     )
 }  # fmt: skip
 
 # The titles of the operations that the commands in studies/ measure. They are not part of the suite, but share the form
 # of its records.
 STUDIES: Mapping[str, str] = {
-    **{f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")},
-    **{
-        f"unrolled_{network}": f"Training step of a loop over snnTorch's neurons, {network}"
-        for network in ("tutorial", "hidden", "train", "convolution")
-    },
+    f"training_step_{input_}": f"Training step of SNN-IIR's MLP, {input_} input" for input_ in ("direct", "axon")
 }
 
 
@@ -137,11 +149,6 @@ def title(op: str) -> str:
 
 def counted(op: str) -> str:
     """A sentence about the bytes, the floor or the rows of the operation called ``op``; empty if it is not known."""
-    if op.startswith("unrolled_") and op in STUDIES:
-        return (
-            "*loop* is the network as snnTorch's tutorials write it, a call of each layer per time step, and "
-            "*unrolled* is what `hnn_kernels.unroll` makes of it."
-        )
     if op in STUDIES:
         return (
             "*products* is the matrix products of the step alone, *ours* is the step with this project's kernels, and "
@@ -150,6 +157,12 @@ def counted(op: str) -> str:
         )
     if op not in OPS:
         return ""
+    if OPS[op].kind == "example":
+        how = "unroll" if op.startswith("unrolled") else "convert"
+        return (
+            f"*{OPS[op].library}* is the network as it is, and ours is what `hnn_kernels.{how}` makes of it. A case is "
+            "the steps, the batch and the features of the input."
+        )
     if OPS[op].kind == "product":
         return (
             "*torch* is its Linear or Conv2d on the same train, with all of the processor's instructions. Backward is "

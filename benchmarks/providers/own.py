@@ -60,7 +60,18 @@ class Layers:
 
 
 class Own(Layers):
-    """A backend's layers, and its products with spikes."""
+    """A backend's layers, its products with spikes, and networks of other libraries that compute with it."""
+
+    def converts(self, device: torch.device) -> None:
+        """Refuse networks of other libraries, unless they take this backend on a device.
+
+        Raises:
+            Unsupported: they do not.
+        """
+        self._require(device)
+        best = next(name for name, found in hnn_kernels.backends().items() if device.type in found.automatic)
+        if self.backend != best:
+            raise Unsupported(f"their kernels are those of {best}")
 
     def product(self, weights: Weights, device: torch.device) -> Product:
         self._require(device)

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..core import graphs, memory, timing
 from ..core.cases import Case
+from ..core.examples import ExampleStep, concerned
 from ..core.fairness import DisagreementError
 from ..core.layer import Provider, Unsupported, layer_of, multiplier
 from ..core.networks import Step
@@ -27,6 +28,7 @@ COPY = "copy"
 # The work of each kind of operation.
 WORKLOADS: Mapping[str, Callable[[Case, torch.device], Workload]] = {
     "neuron": Workload, "linear": Workload, "step": Step, "product": SpikeProduct,
+    "example": ExampleStep,
 }  # fmt: skip
 Watch = Callable[[str], object]  # called with the name of the next step, for the progress bar
 
@@ -85,7 +87,8 @@ class Measurement:
         watch: Watch,
         slow: dict[tuple[str, str], int],
     ) -> None:
-        self.case, self.op, self.providers, self.device = case, OPS[case.op], providers, device
+        self.case, self.op, self.device = case, OPS[case.op], device
+        self.providers = [provider for provider in providers if concerned(provider, self.op)]
         self.plan, self.watch, self.slow = plan._replace(seconds=self.op.effort * plan.seconds), watch, slow
         self.clock = timing.clock_of(device)
         self.row = partial(shared.row, case)
@@ -170,7 +173,7 @@ class Measurement:
         peak, tape = memory.peak_bytes(work, self.device), memory.tape_bytes(work, self.device)
         ready = Ready(version, variant, first, peak, tape)
         # A step's optimizer keeps numbers on the host, which a graph would not see.
-        if self.device.type != "cuda" or self.op.kind == "step":
+        if self.device.type != "cuda" or self.op.kind in ("step", "example"):
             return ready
         try:
             return ready._replace(replays=graphs.Replays(work, graphs.calls_of(len(work.items), seconds)))
@@ -181,7 +184,8 @@ class Measurement:
         agreements = list(work.check())
         notes = (ready.note, *(note for one in agreements for note in one.notes))
         note = "; ".join(dict.fromkeys(filter(None, notes)))
-        return ready._replace(spike_rate=sum(one.spike_rate for one in agreements) / len(agreements), note=note)
+        rates = [one.spike_rate for one in agreements if one.spike_rate is not None]
+        return ready._replace(spike_rate=sum(rates) / len(rates) if rates else None, note=note)
 
     def _figures(
         self, workload: Workload, name: str, ready: Ready, buffers: str, calls: list[Laps], copy: float | None
@@ -245,6 +249,8 @@ def _compile_seconds(case: Case) -> float:
 def _can(provider: Provider, case: Case, device: torch.device) -> bool:
     try:
         provider.version()
+        if OPS[case.op].kind == "example":
+            return concerned(provider, OPS[case.op])
         if OPS[case.op].kind == "product":
             multiplier(provider).product(nn.Linear(1, 1, device=device), device)
         else:

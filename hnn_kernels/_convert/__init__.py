@@ -3,10 +3,9 @@
 from torch import nn
 
 from .. import _checks
-from .._compiler import find_compiler
 from .libraries import only_constructs, rule_of, why_not
 from .report import Conversion, Report
-from .rules import full_name
+from .rules import full_name, without_compiler
 from .swap import converted_class, original
 
 
@@ -63,8 +62,8 @@ def _convert(name: str, module: nn.Module, exact: bool) -> list[Conversion]:
         why = why_not(kind)
         return [Conversion(name, full_name(kind), False, "", False, why)] if why else []
     why = found.doubt if exact or not only_constructs(kind) else ""
-    if not why and found.rule.compiled and find_compiler() is None:
-        why = "its kernel is compiled at the first call, and there is no C++ compiler"
+    if not why and found.rule.compiled:
+        why = without_compiler()
     given = why or found.rule.arguments(module)
     if given == "":  # such as a Lift of something that is no neuron
         return []

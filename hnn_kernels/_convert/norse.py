@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,12 +24,16 @@ class Kind(NamedTuple):
         make: defines its neuron.
         names: the parameters that are coefficients under their own names.
         rates: the coefficients that are dt times a parameter, each with the sign of dt and the parameter.
+        state: the class of its state, in Norse's ``functional``.
+        start: by the name of a state, the parameter that it is before the first step; 0 for the others.
         fires: False if it has no spikes.
     """
 
     make: Callable[..., Neuron]
     names: tuple[str, ...]
     rates: Mapping[str, tuple[int, str]]
+    state: str
+    start: Mapping[str, str] = MappingProxyType({"v": "v_leak"})
     fires: bool = True
 
 
@@ -36,30 +41,57 @@ _MEMBRANE = {"rate": (1, "tau_mem_inv")}
 _SYNAPSE = {"rate": (1, "tau_mem_inv"), "drop": (-1, "tau_syn_inv")}
 _SPIKE = ("v_leak", "v_th", "v_reset")
 _KINDS = {
-    "lif.LIF": Kind(steps.lif, _SPIKE, _SYNAPSE),
-    "lif_box.LIFBox": Kind(steps.box, _SPIKE, _MEMBRANE),
-    "iaf.IAF": Kind(steps.integrate, ("v_th", "v_reset"), {}),
-    "leaky_integrator.LI": Kind(steps.leak, ("v_leak",), _SYNAPSE, False),
-    "leaky_integrator_box.LIBox": Kind(steps.leak_box, ("v_leak",), _MEMBRANE, False),
-    "lif_ex.LIFEx": Kind(steps.exponential, ("steepness", *_SPIKE), _SYNAPSE),
+    "lif.LIF": Kind(steps.lif, _SPIKE, _SYNAPSE, "lif.LIFFeedForwardState"),
+    "lif_box.LIFBox": Kind(steps.box, _SPIKE, _MEMBRANE, "lif_box.LIFBoxFeedForwardState"),
+    "iaf.IAF": Kind(steps.integrate, ("v_th", "v_reset"), {}, "iaf.IAFFeedForwardState", {"v": "v_reset"}),
+    "leaky_integrator.LI": Kind(
+        steps.leak, ("v_leak",), _SYNAPSE, "leaky_integrator.LIState", {"v": "v_leak"}, False
+    ),
+    "leaky_integrator_box.LIBox": Kind(
+        steps.leak_box, ("v_leak",), _MEMBRANE, "leaky_integrator_box.LIBoxState", {"v": "v_leak"}, False
+    ),
+    "lif_ex.LIFEx": Kind(steps.exponential, ("steepness", *_SPIKE), _SYNAPSE, "lif_ex.LIFExFeedForwardState"),
     "lif_adex.LIFAdEx": Kind(
         steps.adaptive_exponential, ("steepness", "adaptation_current", "adaptation_spike", *_SPIKE),
-        _SYNAPSE | {"slow": (1, "tau_ada_inv")},
+        _SYNAPSE | {"slow": (1, "tau_ada_inv")}, "lif_adex.LIFAdExFeedForwardState",
     ),
-    "lsnn.LSNN": Kind(steps.adaptive, ("beta", *_SPIKE), _SYNAPSE | {"slow": (1, "tau_adapt_inv")}),
-    "lif_refrac.LIFRefrac": Kind(steps.refractory, _SPIKE, _SYNAPSE),
+    "lsnn.LSNN": Kind(
+        steps.adaptive, ("beta", *_SPIKE), _SYNAPSE | {"slow": (1, "tau_adapt_inv")}, "lsnn.LSNNFeedForwardState",
+        {"v": "v_leak", "b": "v_th"},
+    ),
+    "lif_refrac.LIFRefrac": Kind(steps.refractory, _SPIKE, _SYNAPSE, "lif_refrac.LIFRefracFeedForwardState"),
+    "izhikevich.Izhikevich": Kind(
+        steps.izhikevich, ("sq", "mn", "bias", "a", "b", "c", "d", "v_th"), {"rate": (1, "tau_inv")},
+        "izhikevich.IzhikevichState", {},
+    ),
 }  # fmt: skip
 # Where a coefficient has another name than the parameter.
 _NAMES = {"steepness": "delta_T"}
 # These get all time steps themselves.
-_WHOLE = ("lif.LIF", "iaf.IAF", "leaky_integrator.LI", "lif_ex.LIFEx", "lif_adex.LIFAdEx", "lsnn.LSNN")
+_WHOLE = (
+    "lif.LIF",
+    "iaf.IAF",
+    "leaky_integrator.LI",
+    "lif_ex.LIFEx",
+    "lif_adex.LIFAdEx",
+    "lsnn.LSNN",
+    "izhikevich.Izhikevich",
+)
 _MODULE = "norse.torch.module."
+# A Linear and an LICell in one.
+LI_WITH_WEIGHTS = f"{_MODULE}leaky_integrator.LILinearCell"
 _CELLS = {f"{_MODULE}{name}Cell": kind for name, kind in _KINDS.items()}
 
 
-def _known_cell(cell: Any) -> Kind | None:
+def known_cell(cell: Any) -> Kind | None:
     """Return what a cell of the library computes; None for any other module."""
     return _CELLS.get(full_name(type(cell)))
+
+
+def known_step(cell: Any) -> tuple[Kind | None, bool]:
+    """Return what a step of a cell, or of one that is marked, computes, and if its weights come before."""
+    name = full_name(getattr(type(cell), "_hnn_original", type(cell)))
+    return (_KINDS["leaky_integrator.LI"], True) if name == LI_WITH_WEIGHTS else (_CELLS.get(name), False)
 
 
 # A compiler takes alpha, which may be a tensor, for a constant.
@@ -82,7 +114,10 @@ def _shape(module: Any) -> Shape | str:
     return shapes[p.method]() if alpha > 0 else f"its alpha is {alpha}, and not above 0"
 
 
-def _arguments(kind: Kind, module: Any, record: bool) -> Defined | str:
+def arguments_of(kind: Kind, module: Any, record: bool) -> Defined | str:
+    """Return the neuron of a module or a cell, which records its states with ``record``; or why there is none."""
+    if kind.fires and "adjoint" in module.activation.__name__:
+        return "its gradient is that of the adjoint method, which differs from that of its steps"
     p, extra = module.p, {}
     if hasattr(p, "rho_reset"):
         p, extra = p.lif, {"rho_reset": p.rho_reset}
@@ -104,29 +139,25 @@ def _arguments(kind: Kind, module: Any, record: bool) -> Defined | str:
 
 
 def _whole(kind: Kind, module: Any) -> Defined | str:
-    if "adjoint" in module.activation.__name__:
-        return "its gradient is that of the adjoint method, which differs from that of its steps"
-    return _arguments(kind, module, module.record_states)
+    return arguments_of(kind, module, module.record_states)
 
 
 def _lifted(module: Any) -> Defined | str:
     cell = module.lifted_module
-    kind = _known_cell(cell)
+    kind = known_cell(cell)
     if kind is None:
         return ""
-    if "adjoint" in cell.activation.__name__:
-        return "its gradient is that of the adjoint method, which differs from that of its steps"
     if cell._forward_hooks or cell._forward_pre_hooks or cell._backward_hooks or cell._backward_pre_hooks:
         return "its cell has hooks, which a call for each step would reach"
-    return _arguments(kind, cell, False)
+    return arguments_of(kind, cell, False)
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
-def _flat(state: Any) -> list:
+def flat(state: Any) -> list:
     """Return the tensors of a state, in the order of the neuron's states."""
-    return [value for part in state for value in (_flat(part) if isinstance(part, tuple) else [part])]
+    return [value for part in state for value in (flat(part) if isinstance(part, tuple) else [part])]
 
 
 def _like(state: Any, values: list) -> Any:
@@ -135,7 +166,7 @@ def _like(state: Any, values: list) -> Any:
 
 
 def _call(given: Defined, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    before = [torch.as_tensor(value) for value in _flat(state)]
+    before = [torch.as_tensor(value) for value in flat(state)]
     (out, *recorded), after = run(given, x, before)
     # A state of another dtype than the input's makes the library's output one of that dtype.
     out = out.to(torch.promote_types(x.dtype, before[0].dtype if before[0].dim() else x.dtype))
@@ -161,6 +192,7 @@ def _lift_forward(self: Any, x: Any) -> Any:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 _CELL = "it gets one step in a call: a Lift around it is converted; in a loop of your own use hnn_kernels.unroll"
+_STEP = "it gets one step in a call: in a loop of your own use hnn_kernels.unroll"
 
 _RULES = {
     f"{_MODULE}{name}": Rule("a neuron by definition", partial(_whole, _KINDS[name]), {"forward": _forward}, True)
@@ -173,6 +205,6 @@ LIBRARY = Library(
     "norse",
     ("1.",),
     _RULES | {f"{_MODULE}lift.Lift": _LIFT},
-    dict.fromkeys(_CELLS, _CELL),
+    dict.fromkeys(_CELLS, _CELL) | {LI_WITH_WEIGHTS: _STEP},
     tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
 )

@@ -159,3 +159,18 @@ def refractory(shape: Shape, record: bool) -> Neuron:
         return (spike, v, i, rho) if record else spike, (v, i, rho)
 
     return norse_lif_refrac
+
+
+def izhikevich(shape: Shape, record: bool) -> Neuron:
+    """Return the neuron of Izhikevich and IzhikevichCell."""
+
+    @neuron(states=("v", "u"))
+    def norse_izhikevich(x, v, u, *, rate, sq, mn, bias, a, b, c, d, v_th):
+        after = v + rate * (sq * v**2 + mn * v + bias - u + x)
+        u = u + rate * a * (b * v - u)
+        spike = _above(after - v_th, shape)
+        v = _set(after, spike, c)
+        u = (1 - spike) * u + spike * (u + d)
+        return (spike, v, u) if record else spike, (v, u)
+
+    return norse_izhikevich

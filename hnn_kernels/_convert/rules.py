@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .._compiler import find_compiler
 from ..state import state_dtype
 
 Arguments = Any
@@ -24,6 +25,7 @@ class Rule(NamedTuple):
         methods: the functions that take the place of the class's methods, by name.
         compiled: True if its kernels are compiled at the first call, which takes a C++ compiler on a CPU.
         inner: the attribute that holds a module which is computed with it, and has no entry of its own in a report.
+        states: the attributes that hold the states between two steps, where the class also gets one step in a call.
     """
 
     mapping: str
@@ -31,6 +33,7 @@ class Rule(NamedTuple):
     methods: Mapping[str, Callable]
     compiled: bool = False
     inner: str = ""
+    states: tuple[str, ...] = ()
 
 
 class Library(NamedTuple):
@@ -73,6 +76,11 @@ def constant_in_graphs(function: Callable) -> Callable:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def without_compiler() -> str:
+    """Return why a neuron by definition has no kernel here; empty where it has one."""
+    return "" if find_compiler() else "its kernel is compiled at the first call, and there is no C++ compiler"
 
 
 def full_name(kind: type) -> str:

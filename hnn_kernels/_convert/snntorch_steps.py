@@ -1,4 +1,4 @@
-"""The neurons of snnTorch 1.x as calls of :func:`hnn_kernels.lif`.
+"""The neurons of snnTorch 1.x as calls of :func:`hnn_kernels.lif`, and of neurons by definition where lif has no such.
 
 Its neurons fire above the threshold, and by default a spike resets the potential at the next step and gives the reset
 no gradient: V[t] = beta V[t-1] + x[t] - threshold O[t-1]. What they keep from one step to the next is V *before* that
@@ -16,18 +16,42 @@ from torch import Tensor, nn
 from ..filters import IIR
 from ..functional import iir, lif
 from ..state import LIFState, state_dtype
+from . import snntorch_neurons as neurons
+from .rules import unfit_coefficients, without_compiler
+from .steps import Defined, Shape, defined
+from .steps import run as run_defined
 
 # By class: the names of the states, as a call takes and returns them.
-STATES = {"Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem"), "Alpha": ("syn_exc", "syn_inh", "mem")}
-_EXPRESSED = ("Leaky", "Lapicque", "Synaptic")
-_OTHERS = ("RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "LeakyParallel", "StateLeaky", "LinearLeaky")
+STATES = {
+    "Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem"), "Alpha": ("syn_exc", "syn_inh", "mem"),
+    "RLeaky": ("spk", "mem"), "RSynaptic": ("spk", "syn", "mem"),
+}  # fmt: skip
+_DEFINED = {
+    "Leaky": neurons.leaky, "Lapicque": neurons.lapicque, "Synaptic": neurons.synaptic, "Alpha": neurons.alpha,
+    "RLeaky": neurons.recurrent_leaky, "RSynaptic": neurons.recurrent_synaptic,
+}  # fmt: skip
+_BY_LIF = ("Leaky", "Lapicque", "Synaptic")
+# Those that unroll leaves, with the reason.
+_OTHERS = {
+    "SLSTM": "its steps have products of their own", "SConv2dLSTM": "its steps have convolutions of their own",
+    "DeltaLeaky": "it resets nothing, so its steps over time are sums that torch has",
+    "LeakyParallel": "it gets all steps in one call", "StateLeaky": "it gets all steps in one call",
+    "LinearLeaky": "it gets all steps in one call", "AssociativeLeaky": "it gets all steps in one call",
+}  # fmt: skip
 
-# By the function that makes it, from its argument: a surrogate's name, width and scale.
-_SURROGATES: dict[str, Callable[..., tuple[str, float, float]]] = {
+# By the function that makes it, from its arguments: the shape of a surrogate.
+_SURROGATES: dict[str, Callable[..., Shape]] = {
     "atan": lambda alpha: ("arctan", 2 / (math.pi * alpha), 1.0),
     "fast_sigmoid": lambda slope: ("fast_sigmoid", 1 / slope, 2 / slope),  # its peak is 1, whatever the slope
     "sigmoid": lambda slope: ("sigmoid", 1 / slope, 1.0),
+    "straight_through_estimator": lambda: ("straight",),
+    "heaviside": lambda: ("fired",),
+    "triangular": lambda threshold: ("two levels", threshold),
+    "spike_rate_escape": lambda beta, slope: ("escape", beta, slope),
+    "SFS": lambda slope, B: ("sparse", slope, B),  # noqa: N803
 }
+# Those that have one over their argument.
+_DIVIDED = ("atan", "fast_sigmoid", "sigmoid")
 
 
 def known(module: nn.Module) -> str | None:
@@ -40,14 +64,16 @@ def known(module: nn.Module) -> str | None:
     return name if name in STATES or name in _OTHERS else None
 
 
-def lif_arguments(module: nn.Module) -> dict[str, Any] | str:
-    """Return the arguments of :func:`hnn_kernels.lif` that a neuron of snnTorch has, or why there are none.
+def arguments_of(module: nn.Module, record: bool = False) -> dict[str, Any] | Defined | str:
+    """Return what computes the steps of a neuron of snnTorch, or why nothing here does.
 
-    They give the spikes, and the potentials before a reset. :func:`lif_state` makes the state.
+    Those are arguments of :func:`hnn_kernels.lif`, which give the spikes and the potentials before a reset (and
+    :func:`lif_state` makes the state), or a neuron by definition, which also has the states of all steps with
+    ``record``.
     """
     name = known(module)
-    if name not in _EXPRESSED:
-        return f"{name or type(module).__name__} of snnTorch is no neuron that lif can express"
+    if name not in STATES:
+        return _OTHERS.get(name or "", f"{type(module).__name__} is no neuron of snnTorch")
     version = str(getattr(sys.modules["snntorch"], "__version__", "0"))
     if version.split(".")[0] != "1":
         return f"snnTorch {version} is not known; 1.x is"
@@ -56,22 +82,31 @@ def lif_arguments(module: nn.Module) -> dict[str, Any] | str:
         return "inhibition=True lets one neuron of a layer fire"
     if m.state_quant:
         return "state_quant rounds the potential"
-    surrogate = _surrogate(m.spike_grad)
-    if surrogate is None:
+    if getattr(m, "all_to_all", False):
+        return "its spikes come back to it through the weights of recurrent"
+    shape = _surrogate(m)
+    if shape is None:
         return "spike_grad is not one of " + ", ".join(f"surrogate.{made}()" for made in _SURROGATES)
     reset = m.reset_mechanism
     immediate = not getattr(m, "reset_delay", True)
     if _handlers(m) != reset:
         return "reset_mechanism was changed after the neuron was made, which snnTorch follows in part"
-    if reset == "zero" and name != "Leaky" and not immediate:
-        return f"reset_mechanism='zero' of {name} drops the input of the step after a spike"
-    if reset == "subtract" and immediate:
-        return "reset_delay=False with reset_mechanism='subtract' resets by the spike's change"
+    if immediate and name == "RSynaptic":
+        return "reset_delay=False of RSynaptic is an error in snnTorch, or has no effect"
+    by_lif = immediate if reset == "zero" and name != "Leaky" else reset != "subtract" or not immediate
+    if name in _BY_LIF and by_lif and shape[0] not in neurons.SLOPES:
+        return _lif_arguments(m, name, shape, immediate)
+    why = without_compiler()
+    return why or _definition(m, name, neurons.Options(reset, immediate, shape, record))
+
+
+def _lif_arguments(m: Any, name: str, shape: Shape, immediate: bool) -> dict[str, Any]:
     decay, synapse = _decay(m, name), None
     if name == "Synaptic":
         synapse = IIR((_scalar(m.alpha.clamp(0, 1)),), (1.0,))
     elif name == "Lapicque":
         synapse = IIR((), (_scalar(m.R * (1 / (m.R * m.C)) * m.time_step),))
+    reset = m.reset_mechanism
     filtered = reset == "subtract"
     return {
         "decay": decay,
@@ -80,11 +115,30 @@ def lif_arguments(module: nn.Module) -> dict[str, Any] | str:
         "synapse": synapse,
         "reset": "filter" if filtered else reset,
         "reset_grad": "full" if immediate or reset == "none" else "detach",
-        "surrogate": surrogate[0],
-        "sigma": surrogate[1],
-        "surrogate_scale": surrogate[2],
+        "surrogate": shape[0],
+        "sigma": shape[1],
+        "surrogate_scale": shape[2],
         "tie_fires": False,
     }
+
+
+def _definition(m: Any, name: str, options: neurons.Options) -> Defined:
+    coefficients = {"threshold": m.threshold, "graded": m.graded_spikes_factor}
+    if name == "Lapicque":
+        coefficients |= {"resistance": m.R, "rate": 1 / (m.R * m.C), "time_step": m.time_step}
+        coefficients["decay"] = 1 - m.time_step / (m.R * m.C)
+    else:
+        coefficients["beta"] = m.beta.clamp(0, 1)
+    if hasattr(m, "alpha"):
+        coefficients["alpha"] = m.alpha.clamp(0, 1)
+    if name == "Alpha":
+        alpha, beta = torch.log(coefficients["alpha"]), torch.log(coefficients["beta"])
+        coefficients["tau"] = alpha / (beta - alpha) + 1
+    if name in ("RLeaky", "RSynaptic"):
+        coefficients["weight"] = m.recurrent.V
+    return Defined(
+        defined(_DEFINED[name], options), {key: _scalar(torch.as_tensor(value)) for key, value in coefficients.items()}
+    )
 
 
 def lif_state(module: nn.Module, arguments: dict[str, Any], states: Sequence[Tensor]) -> LIFState:
@@ -119,9 +173,11 @@ def run(
         The spikes, then the states: over all steps where ``train`` says so, else after the last step. Or the reason why
         only the module's own steps are exact.
     """
-    arguments = lif_arguments(module)
+    arguments = arguments_of(module, any(train[1:]))
     if isinstance(arguments, str):
         return arguments
+    if isinstance(arguments, Defined):
+        return _run_defined(module, arguments, current, steps, states, train)
     if not _fits(arguments, current, steps):
         return "a coefficient has more axes than the features have"
     m: Any = module
@@ -163,12 +219,34 @@ def run(
     return found
 
 
+def _run_defined(
+    module: nn.Module,
+    given: Defined,
+    current: Tensor,
+    steps: int | None,
+    states: Sequence[Tensor] | None,
+    train: Sequence[bool],
+) -> list[Tensor] | str:
+    dtype, spike_dtype = dtypes(module, current, states)
+    whole = current if steps is None else current[None]
+    why = unfit_coefficients(whole, given.coefficients)
+    if why:
+        return why
+    current = current.to(dtype)
+    names = STATES[known(module) or ""]
+    before = [torch.zeros_like(whole[0], dtype=dtype)] * len(names) if states is None else states
+    (spikes, *recorded), after = run_defined(given, current, before, steps)
+    kept = [spike_dtype if name == "spk" else dtype for name in names]
+    found = [recorded[i] if train[i + 1] else after[i] for i in range(len(names))]
+    return [spikes.to(spike_dtype), *(value.to(to) for value, to in zip(found, kept, strict=True))]
+
+
 def dtypes(module: nn.Module, current: Tensor, states: Sequence[Tensor] | None) -> tuple[torch.dtype, torch.dtype]:
     """Return the dtype of the states, and of the spikes: those that snnTorch's arithmetic comes to."""
     m: Any = module
     # A spike is float32 whatever the potential is, and the reset that it makes has all axes.
     kept = current.dtype if m.reset_mechanism == "none" else torch.promote_types(current.dtype, torch.float32)
-    names = ("beta", "threshold", "alpha", "R", "C", "time_step")
+    names = ("beta", "threshold", "alpha", "R", "C", "time_step", "V")
     tensors = [*(getattr(m, name, None) for name in names), *(states or ())]
     for tensor in tensors:
         if isinstance(tensor, Tensor) and tensor.dim():
@@ -218,12 +296,18 @@ def _handlers(m: Any) -> str | None:
     return names.get(getattr(m.state_function, "__name__", ""))
 
 
-def _surrogate(function: Any) -> tuple[str, float, float] | None:
-    """Return the surrogate that a function of snnTorch's stands for: its name, its width and its scale."""
+def _surrogate(m: Any) -> Shape | None:
+    """Return the shape of the surrogate that a neuron of snnTorch has; None where it is not known."""
+    function = m.spike_grad
+    if getattr(function, "__func__", function) is sys.modules["snntorch"].SpikingNeuron._surrogate_bypass:
+        return ("none",)
     made = getattr(function, "__qualname__", "").removesuffix(".<locals>.inner")
     if getattr(function, "__module__", "") != "snntorch.surrogate" or made not in _SURROGATES:
         return None
-    (argument,) = (cell.cell_contents for cell in function.__closure__)
-    if isinstance(argument, Tensor) or not argument > 0:
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    if not all(isinstance(value, int | float) for value in cells):
         return None
-    return _SURROGATES[made](float(argument))
+    given = dict(zip(function.__code__.co_freevars, map(float, cells), strict=True))
+    if made in _DIVIDED and not min(given.values()) > 0:
+        return None
+    return _SURROGATES[made](**given)

@@ -131,17 +131,30 @@ def _definition(make: Callable[..., Neuron], *names: str) -> Callable[[Any], Def
     """Return the function that gives the neuron of a module; ``names`` are its coefficients beside those of a reset."""
 
     def given(module: Any) -> Defined | str:
-        shape = _stays(module) or _shape(module.surrogate_function)
-        if isinstance(shape, str):
-            return shape
-        hard = module.v_reset is not None
-        options = (shape, hard, module.detach_reset, module.store_v_seq)
-        neuron = defined(make, *options, *(getattr(module, name) for name in steps.FLAGS.get(make, ())))
-        coefficients = {name: getattr(module, _NAMES.get(name, name)) for name in names}
-        reset = _rest(module)
-        return Defined(neuron, coefficients | {"threshold": module.v_threshold, "reset": reset})
+        return _defined(make, module, {name: getattr(module, _NAMES.get(name, name)) for name in names})
 
     return given
+
+
+def _defined(make: Callable[..., Neuron], module: Any, coefficients: dict[str, Any]) -> Defined | str:
+    """Return the neuron of a module with these coefficients beside those of a reset, or why there is none."""
+    shape = _stays(module) or _shape(module.surrogate_function)
+    if isinstance(shape, str):
+        return shape
+    options = (shape, module.v_reset is not None, module.detach_reset, module.store_v_seq)
+    neuron = defined(make, *options, *(getattr(module, name) for name in steps.FLAGS.get(make, ())))
+    return Defined(neuron, coefficients | {"threshold": module.v_threshold, "reset": _rest(module)})
+
+
+def _activation_aware(module: Any) -> Defined | str:
+    given = _defined(steps.activation_aware, module, {"offset": module.v_offset})
+    return given if isinstance(given, str) else given._replace(axis=module.channel_dim)
+
+
+def _resonate(module: Any) -> Defined | str:
+    angle = module.omega * module.dt
+    factors = {"alpha": math.exp(module.b * module.dt), "cosine": math.cos(angle), "sine": math.sin(angle)}
+    return _defined(steps.resonate, module, factors)
 
 
 def _complementary(module: Any) -> Defined | str:
@@ -306,7 +319,9 @@ _MODULES = {
     "NonSpikingIFNode": "integrate_and_fire", "LIFNode": "lif", "SimpleLIFNode": "lif", "NonSpikingLIFNode": "lif",
     "ParametricLIFNode": "plif", "CUBALIFNode": "lif_variants", "KLIFNode": "lif_variants",
     "ComplementaryLIFNode": "lif_variants", "GatedLIFNode": "lif_variants", "LIAFNode": "lif_variants",
-    "QIFNode": "nonlinear_if", "EIFNode": "nonlinear_if", "IzhikevichNode": "adapt", "ILIFNode": "ilif",
+    "ActivationAwareIFNode": "integrate_and_fire", "TernaryIFNode": "ternary", "TernaryLIFNode": "ternary",
+    "RAFNode": "resonate", "QIFNode": "nonlinear_if", "EIFNode": "nonlinear_if", "IzhikevichNode": "adapt",
+    "ILIFNode": "ilif",
 }  # fmt: skip
 
 
@@ -317,7 +332,7 @@ def _new(name: str) -> str:
 def _rules() -> dict[str, Rule]:
     rules: dict[str, Rule] = {}
     for name, (given, mapping) in _MEMBRANES.items():
-        rule = Rule(mapping, given, _multi_step(_V))
+        rule = Rule(mapping, given, _multi_step(_V), states=_V)
         rules |= {_new(name): rule, f"spikingjelly.activation_based.neuron.{name}": rule}
         old = Rule(mapping, given, {"forward": _old_forward})
         rules |= {f"spikingjelly.{place}.neuron.MultiStep{name}": old for place in ("clock_driven", "cext")}
@@ -328,7 +343,8 @@ def _rules() -> dict[str, Rule]:
         "CUBALIFNode": (_current_based, ("v", "c"), "lif, decay v_decay, synapse c_decay"),
     }
     rules |= {
-        _new(name): Rule(mapping, given, _multi_step(states)) for name, (given, states, mapping) in by_lif.items()
+        _new(name): Rule(mapping, given, _multi_step(states), states=states)
+        for name, (given, states, mapping) in by_lif.items()
     }
     by_definition = {
         "KLIFNode": (_definition(steps.klif, "k", "tau"), _V),
@@ -337,9 +353,14 @@ def _rules() -> dict[str, Rule]:
         "EIFNode": (_definition(steps.exponential, "tau", "v_rest", "theta_rh", "steepness"), _V),
         "IzhikevichNode": (_definition(steps.izhikevich, "tau", "v_rest", "v_c", "a0", "a", "b", "tau_w"), ("v", "w")),
         "ILIFNode": (_multi_level, _V),
+        "TernaryIFNode": (_definition(steps.ternary), _V),
+        "TernaryLIFNode": (_definition(steps.ternary_leaky, "tau"), _V),
+        "ActivationAwareIFNode": (_activation_aware, _V),
+        "RAFNode": (_resonate, ("v", "u")),
     }  # fmt: skip
     rules |= {
-        _new(name): Rule(_NEURON, given, _multi_step(states), True) for name, (given, states) in by_definition.items()
+        _new(name): Rule(_NEURON, given, _multi_step(states), True, states=states)
+        for name, (given, states) in by_definition.items()
     }
     rules[_new("GatedLIFNode")] = Rule(_NEURON, _gated, {"multi_step_functional_forward": _gated_functional}, True)
     for name in ("NonSpikingIFNode", "NonSpikingLIFNode"):

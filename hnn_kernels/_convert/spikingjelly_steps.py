@@ -121,5 +121,59 @@ def gated(shape: Shape) -> Neuron:
     return glif_node
 
 
+def ternary(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
+    """Return TernaryIFNode's neuron, which spikes with a sign."""
+
+    @neuron(states=("v",))
+    def ternary_if_node(x, v, *, threshold, reset):
+        return _ternary(v + x, threshold, reset, shape, hard, detach, record)
+
+    return ternary_if_node
+
+
+def ternary_leaky(shape: Shape, hard: bool, detach: bool, record: bool, decay_input: bool) -> Neuron:
+    """Return TernaryLIFNode's neuron, which spikes with a sign."""
+
+    @neuron(states=("v",))
+    def ternary_lif_node(x, v, *, tau, threshold, reset):
+        v = v + (x - (v - reset)) / tau if decay_input else v - (v - reset) / tau + x
+        return _ternary(v, threshold, reset, shape, hard, detach, record)
+
+    return ternary_lif_node
+
+
+def _ternary(v: Any, threshold: Any, reset: Any, shape: Shape, hard: bool, detach: bool, record: bool) -> tuple:
+    up, down = _spike(v, threshold, shape), _spike(-v, threshold, shape)
+    spike = up - down
+    v = _after(v, up + down if hard else spike, threshold, reset, hard, detach)
+    return (spike, v) if record else spike, v
+
+
+def activation_aware(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
+    """Return ActivationAwareIFNode's neuron."""
+
+    @neuron(states=("v",))
+    def activation_aware_if_node(x, v, *, offset, threshold, reset):
+        v = v + x
+        spike = _spike(v + offset, threshold, shape)
+        v = _after(v, spike, threshold, reset, hard, detach)
+        return (spike, v) if record else spike, v
+
+    return activation_aware_if_node
+
+
+def resonate(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
+    """Return RAFNode's neuron."""
+
+    @neuron(states=("v", "u"))
+    def raf_node(x, v, u, *, alpha, cosine, sine, threshold, reset):
+        v, u = alpha * (u * sine + v * cosine), alpha * (u * cosine - v * sine) + x
+        spike = _spike(v, threshold, shape)
+        v = _after(v, spike, threshold, reset, hard, detach)
+        return (spike, v) if record else spike, (v, u)
+
+    return raf_node
+
+
 # The attributes of a module that are options of its neuron.
-FLAGS = {klif: ("decay_input", "scale_reset")}
+FLAGS = {klif: ("decay_input", "scale_reset"), ternary_leaky: ("decay_input",)}

@@ -24,16 +24,29 @@ Shape = tuple
 
 
 class Defined(NamedTuple):
-    """A call of a neuron by definition: the neuron, and its coefficients as floats and tensors."""
+    """A call of a neuron by definition.
+
+    Attributes:
+        neuron: the neuron.
+        coefficients: its coefficients as floats and tensors.
+        axis: the axis of a step's input along which tensors of one axis lie; None for the last one.
+    """
 
     neuron: Neuron
     coefficients: Mapping[str, Any]
+    axis: int | None = None
 
 
-def run(given: Defined, x: Tensor, states: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return the outputs of a neuron and the states after them; ``states`` have any floating dtype."""
-    before = [state.to(x.device, state_dtype(x.dtype)).expand(x.shape[1:]) for state in states]
-    out, after = given.neuron(x, state=before, **coefficients_of(given, x))
+def run(
+    given: Defined, x: Tensor, states: Sequence[Tensor], steps: int | None = None
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the outputs of a neuron and the states after them; ``states`` have any floating dtype.
+
+    With ``steps`` the input is constant in time, without the axis of time.
+    """
+    shape = x.shape[1:] if steps is None else x.shape
+    before = [state.to(x.device, state_dtype(x.dtype)).expand(shape) for state in states]
+    out, after = given.neuron(x, state=before, steps=steps, **coefficients_of(given, x))
     assert after is not None
     return out if isinstance(out, tuple) else (out,), after
 

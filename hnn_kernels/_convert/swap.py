@@ -7,6 +7,8 @@ its place in the module ``classes``, where it is made again in whatever process.
 import warnings
 from typing import Any
 
+from torch import Tensor
+
 from .rules import Rule, full_name, unfit_coefficients, unfit_input
 
 # By the class of a library.
@@ -34,9 +36,23 @@ def arguments(module: Any, x: Any) -> Any:
     """Return what a call of a converted module needs; None, with a warning, where its library has to compute it."""
     given = unfit_input(x) or type(module)._hnn_rule.arguments(module)
     if not isinstance(given, str):
+        given = laid_out(given, x)
         given = unfit_coefficients(x, given.coefficients) or given
     if isinstance(given, str):
         kind = full_name(type(module)._hnn_original)
         warnings.warn(f"{kind} computes this call itself: {given}", RuntimeWarning, stacklevel=4)
         return None
     return given
+
+
+def laid_out(given: Any, x: Tensor) -> Any:
+    """Return the same call, with each coefficient of one axis along the axis of a step that it is for."""
+    axis = getattr(given, "axis", None)
+    behind = 0 if axis is None else (x.dim() - 2 - axis if axis >= 0 else -1 - axis)
+    if behind <= 0:
+        return given
+    values = {
+        name: value.reshape(-1, *[1] * behind) if isinstance(value, Tensor) and value.dim() == 1 else value
+        for name, value in given.coefficients.items()
+    }
+    return given._replace(coefficients=values)

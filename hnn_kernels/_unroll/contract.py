@@ -92,7 +92,10 @@ def _why_not(analysis: Analysis, steps: Sequence[fx.Node]) -> str:
     if refusal:
         return refusal
     if len(steps) == 1:
-        return "its state does not go from one of its steps into another"
+        return (
+            "its state does not go from one of its steps into another. Is the loop over time in the forward of the "
+            "model that is unrolled? Where a function has it, make it the forward of a module"
+        )
     outputs = mark.kind.outputs(mark.module)
     states = range(outputs, outputs + len(steps[0].args) - 2)
     between = len(steps) - 1

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import marks, of_lif, of_snntorch, of_spikingjelly
+from . import marks, of_lif, of_norse, of_snntorch, of_spikingjelly
 from .analysis import BlankUsedError, RefusedError
 from .contract import Layer, contract
 from .kinds import Match
 from .marks import UnrollWarning
 
 # The table: each entry knows the neurons of one library.
-_FINDERS = (of_lif.find, of_snntorch.find, of_spikingjelly.find)
+_FINDERS = (of_lif.find, of_snntorch.find, of_spikingjelly.find, of_norse.find)
 _MOST = 64  # compiled loops of one model: for shapes of inputs, training and evaluation, with and without gradients
 
 
@@ -77,7 +77,9 @@ class Unrolled(nn.Module):
     def _run(self, args: Any, kwargs: Any) -> Any:
         if self._compiled is None:
             self._compiled = self._compile()
-        with marks.marked(self._marks), torch._dynamo.config.patch(recompile_limit=_MOST):
+        # Inside of DistributedDataParallel the compiler would split the graph, and the chains, by buckets of gradients.
+        whole = torch._dynamo.config.patch(recompile_limit=_MOST, optimize_ddp=False)
+        with marks.marked(self._marks), whole:
             try:
                 return self._compiled(*args, **kwargs)
             except torch._dynamo.exc.BackendCompilerFailed as error:

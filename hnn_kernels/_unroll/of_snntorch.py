@@ -1,5 +1,6 @@
 """The neurons of snnTorch in a loop."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ def _forward(self, input_, *given, **named):
     found = marks.step(self._hnn_mark, input_, *[self._buffers[name] for name in names])
     for name, value in zip(names, found[1:], strict=True):
         self._buffers[name] = value
+    found = found[1:] if names[0] == "spk" else found  # the spikes are a state then
     return found[0] if self.init_hidden and not self.output else found
 
 
@@ -47,7 +49,8 @@ def _reset(self):
 
 def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
     kept, spikes = steps.dtypes(module, x, [s for s in states if s is not None])
-    return [(x.shape, spikes), *((x.shape, kept) for _ in states)]
+    names = steps.STATES[steps.known(module) or ""]
+    return [(x.shape, spikes), *((x.shape, spikes if name == "spk" else kept) for name in names)]
 
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
@@ -60,7 +63,7 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
 
 
 def _refusal(module: nn.Module) -> str:
-    found = steps.lif_arguments(module)
+    found = steps.arguments_of(module)
     return found if isinstance(found, str) else ""
 
 
@@ -76,9 +79,21 @@ KIND = Kind(
 )
 
 
+def _define_flags() -> None:
+    """Define the global names that ``snntorch.utils.reset`` writes first and then reads in another function.
+
+    The compiler does not find there what the function that it follows has just defined.
+    """
+    utils = importlib.import_module("snntorch.utils")
+    for name in utils.reset.__code__.co_names:
+        if name.startswith("is_"):
+            vars(utils).setdefault(name, False)
+
+
 def find(module: nn.Module) -> Match | str | None:
     """Return how a neuron of snnTorch is marked, why its class is not, or None for any other module."""
     name = steps.known(module)
     if name in steps.STATES:
+        _define_flags()
         return Match(KIND, {"_hnn_states": steps.STATES[name]})
     return None if name is None else _refusal(module)

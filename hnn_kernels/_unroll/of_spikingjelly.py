@@ -7,69 +7,84 @@ import torch
 from torch import Tensor, nn
 
 from .._convert import spikingjelly
-from .._convert.libraries import rule_of
-from .._convert.rules import unfit_coefficients
+from .._convert.libraries import Found, rule_of
+from .._convert.rules import unfit_coefficients, without_compiler
+from .._convert.swap import laid_out
 from . import marks
 from .kinds import Form, Kind, Match
 
-_NAMES = ("IFNode", "LIFNode", "ParametricLIFNode")
-
 
 class _AllSteps:
-    """A module as its conversion sees it: one that gets all steps in a call."""
+    """A module as its conversion sees it: one that gets all steps in a call, and may record its potential."""
 
     step_mode = "m"
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(self, module: nn.Module, record: bool = False) -> None:
+        self._module, self.store_v_seq = module, record
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
 
 def _forward(self, x, *args, **kwargs):
-    if not torch.compiler.is_compiling() or self.step_mode != "s" or args or kwargs or self.store_v_seq:
+    other = self.step_mode != "s" or args or kwargs or getattr(self, "store_v_seq", False)
+    if not torch.compiler.is_compiling() or other:
         return self._hnn_original.forward(self, x, *args, **kwargs)
-    v = self._memories["v"]
-    if not isinstance(v, torch.Tensor):
-        v = torch.full_like(x, v) if v else torch.zeros_like(x)
-    spikes, self._memories["v"] = marks.step(self._hnn_mark, x, v)
-    return spikes
+    states = []
+    for name in self._hnn_states:
+        v = self._memories[name]
+        if not isinstance(v, torch.Tensor):
+            v = torch.full_like(x, v) if v else torch.zeros_like(x)
+        states.append(v)
+    found = marks.step(self._hnn_mark, x, *states)
+    for name, value in zip(self._hnn_states, found[1:], strict=True):
+        self._memories[name] = value
+    return found[0]
 
 
 def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
-    (v,) = states
-    dtype = x.dtype if v is None else torch.promote_types(x.dtype, v.dtype)
-    return [(x.shape, dtype)] * 2
+    dtype = x.dtype
+    for v in states:
+        dtype = dtype if v is None else torch.promote_types(dtype, v.dtype)
+    return [(x.shape, dtype)] * (1 + len(states))
 
 
-def _given(module: nn.Module) -> Any:
-    """Return what a call over all steps needs, or why there is none."""
-    kind = getattr(type(module), "_hnn_original", type(module))
-    found = rule_of(kind)
+def _found(module: nn.Module) -> Found:
+    found = rule_of(getattr(type(module), "_hnn_original", type(module)))
     assert found is not None
-    return found.doubt or found.rule.arguments(_AllSteps(module))
+    return found
+
+
+def _given(module: nn.Module, record: bool = False) -> Any:
+    """Return what a call over all steps needs, or why there is none."""
+    found = _found(module)
+    why = found.doubt or (without_compiler() if found.rule.compiled else "")
+    return why or found.rule.arguments(_AllSteps(module, record))
 
 
 def _run(
     module: nn.Module, current: Tensor, steps: int | None, states: Sequence[Tensor] | None, train: Sequence[bool]
 ) -> list[Tensor] | str:
-    (_, dtype), _ = _forms(module, current, states or (None,))
+    names = _found(module).rule.states
+    dtype = _forms(module, current, states or (None,) * len(names))[0][1]
     x = (current if steps is None else current.expand(steps, *current.shape)).to(dtype)
-    given = _given(module)
+    given = _given(module, train[1])
     if not isinstance(given, str):
+        given = laid_out(given, x)
         given = unfit_coefficients(x, given.coefficients) or given
     if isinstance(given, str):
         return given
-    before = spikingjelly._as_states((0.0,) if states is None else tuple(states), x)
+    before = spikingjelly._as_states((0.0,) * len(names) if states is None else tuple(states), x)
     out, after, recorded = spikingjelly._run(_AllSteps(module), given, x, before, train[1])
-    return [out, recorded if train[1] else after[0].to(dtype)]
+    return [out, recorded if train[1] else after[0].to(dtype), *(value.to(dtype) for value in after[1:])]
 
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
-    module.v = torch.zeros_like(x) if states[0] is None else states[0]
+    names = _found(module).rule.states
+    for name, v in zip(names, states, strict=True):
+        setattr(module, name, torch.zeros_like(x) if v is None else v)
     spikes = marks.of(module).original.forward(module, x)
-    return [spikes, module.v]
+    return [spikes, *(getattr(module, name) for name in names)]
 
 
 def _refusal(module: nn.Module) -> str:
@@ -92,5 +107,9 @@ KIND = Kind(
 def find(module: nn.Module) -> Match | str | None:
     """Return how a neuron of SpikingJelly is marked, or None for any other module."""
     kind = type(module)
-    known = kind.__name__ in _NAMES and kind.__module__.startswith("spikingjelly.activation_based.neuron")
-    return Match(KIND, {}) if known and rule_of(kind) is not None else None
+    found = rule_of(kind) if kind.__module__.startswith("spikingjelly.activation_based.neuron") else None
+    if found is None or not found.rule.states:
+        return None
+    states = found.rule.states
+    # Of two states only the first one is recorded at every step.
+    return Match(KIND if len(states) == 1 else KIND._replace(records=False), {"_hnn_states": states})

@@ -212,7 +212,7 @@ def test_wrong_arguments():
 
 
 def test_a_neuron_that_compiles_needs_a_compiler(monkeypatch):
-    monkeypatch.setattr("hnn_kernels._convert.find_compiler", lambda: None)
+    monkeypatch.setattr("hnn_kernels._convert.rules.find_compiler", lambda: None)
     rule = rules.Rule("nothing", lambda module: "unreachable", {}, compiled=True)
     table = dict(libraries.LIBRARIES[0].rules) | {f"{PLACE}.MultiStepOther": rule}
     monkeypatch.setattr(libraries, "LIBRARIES", (libraries.LIBRARIES[0]._replace(rules=table),))

@@ -6,12 +6,11 @@ import pickle
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from torch import nn
 
 import hnn_kernels
 from support.converted import by_the_loop
+from support.distributed import gradients_of_two
 
 pytest.importorskip("spikingjelly", reason="converting other libraries' models needs the extra 'peers'")
 pytest.importorskip("sinabs", reason="converting other libraries' models needs the extra 'peers'")
@@ -235,34 +234,24 @@ def test_the_whole_model_compiles(library, converted):
             torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def part(rank, address, queue):
-    torch.set_num_threads(1)  # the threads of the parent do not live in a fork
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    net = multi_layer()
-    hnn_kernels.convert(net)
-    parallel = nn.parallel.DistributedDataParallel(net)
+def half_of_the_loss(call, rank=None):
     x, labels = train_steps()
-    loss = nn.functional.cross_entropy(parallel(x[:, rank::2]).mean(0), labels[rank::2])
-    loss.backward()
-    if rank == 0:
-        queue.put([p.grad.numpy() for p in net.parameters()])
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    part = slice(None) if rank is None else slice(rank, None, 2)
+    return nn.functional.cross_entropy(call(x[:, part]).mean(0), labels[part])
 
 
 def test_two_processes(tmp_path):
-    context = torch.multiprocessing.get_context("fork")
-    queue = context.Queue()
-    arguments = (f"file://{tmp_path}/meet", queue)
-    processes = [context.Process(target=part, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = queue.get(timeout=120)
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    def make():
+        net = multi_layer()
+        hnn_kernels.convert(net)
+        return net, net
+
+    def loss(call, rank):
+        functional.reset_net(call)
+        return half_of_the_loss(call, rank)
+
+    found = gradients_of_two(tmp_path, make, loss)
     net = multi_layer()
-    x, labels = train_steps()
-    nn.functional.cross_entropy(net(x).mean(0), labels).backward()
+    half_of_the_loss(net).backward()
     for expected, got in zip(net.parameters(), found, strict=True):
-        torch.testing.assert_close(torch.from_numpy(got), expected.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(got, expected.grad, rtol=1e-4, atol=1e-6)

@@ -12,6 +12,7 @@ from support.converted import by_the_loop, same
 
 pytest.importorskip("norse", reason="converting Norse's modules needs the extra 'peers'")
 import norse.torch as nt
+from norse.torch.functional.izhikevich import tonic_spiking
 from norse.torch.functional.reset import reset_subtract
 
 DTYPES = (torch.float32, torch.float64)
@@ -79,6 +80,14 @@ def test_potentials_of_a_real_neuron(monkeypatch):
     by_the_loop(monkeypatch)
     given = LIF(tau_syn_inv=2.0, tau_mem_inv=50.0, **BIOLOGICAL)
     same(lambda: nt.LIF(given), run, inputs(scale=150.0), 2e-6)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nt.Izhikevich(tonic_spiking), lambda: nt.Lift(nt.IzhikevichCell(tonic_spiking))]
+)
+def test_izhikevich(make, monkeypatch):
+    by_the_loop(monkeypatch)
+    same(make, run, inputs(scale=30.0) + 60, TOLERANCE[torch.float32])
 
 
 def test_a_compiled_module():

@@ -22,6 +22,9 @@ SURROGATES = [
 ]  # fmt: skip
 
 
+EACH = torch.linspace(0.5, 1.5, 40)
+
+
 def inputs(dtype=torch.float32, shape=(14, 3, 40), scale=1.6):
     torch.manual_seed(3)
     return (torch.randn(shape) * scale).to(dtype)
@@ -44,6 +47,8 @@ def options(kind):
         neuron.ParametricLIFNode: ({"decay_input": True, "init_tau": 3.3}, {"decay_input": False}),
         neuron.KLIFNode: ({"decay_input": True, "scale_reset": True}, {"decay_input": False, "scale_reset": False}),
         neuron.IzhikevichNode: ({"a": 0.1, "b": 0.2, "tau_w": 3.0}, {"a0": 0.5}),
+        neuron.TernaryLIFNode: ({"decay_input": True, "tau": 3.3}, {"decay_input": False}),
+        neuron.RAFNode: ({"omega": 0.7, "b": -0.1, "dt": 1.5},),
     }.get(kind, ({},))
     # Without a bound V of these grows beyond every number.
     resets = [r for r in RESETS if r != "soft" or kind not in (neuron.QIFNode, neuron.EIFNode, neuron.IzhikevichNode)]
@@ -56,7 +61,7 @@ CASES = [
     (kind, given)
     for kind in (
         neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.KLIFNode, neuron.QIFNode, neuron.EIFNode,
-        neuron.IzhikevichNode,
+        neuron.IzhikevichNode, neuron.TernaryIFNode, neuron.TernaryLIFNode, neuron.RAFNode,
     )
     for given in options(kind)
     if kind not in (neuron.QIFNode, neuron.EIFNode) or given["v_reset"] <= 0.0
@@ -90,8 +95,22 @@ def half(kind, **given):
         lambda: half(neuron.ComplementaryLIFNode).eval(),
         lambda: half(neuron.ILIFNode, detach_reset=True),
         lambda: half(neuron.ILIFNode, surrogate_function=surrogate.MultiLevelSpikeCount(2, grad_window=(-0.5, 2.5))),
+        lambda: half(neuron.ActivationAwareIFNode, v_threshold=EACH, v_offset=EACH - 0.7, store_v_seq=True),
+        lambda: half(neuron.ActivationAwareIFNode, v_threshold=EACH, channel_dim=1, v_reset=-0.3, detach_reset=True),
     ],
-    ids=("half", "simple", "simple leaky", "current hard", "current soft", "clif", "clif eval", "ilif", "ilif window"),
+    ids=(
+        "half",
+        "simple",
+        "simple leaky",
+        "current hard",
+        "current soft",
+        "clif",
+        "clif eval",
+        "ilif",
+        "ilif window",
+        "aware",
+        "aware hard",
+    ),
 )
 def test_other_neurons(make, dtype, monkeypatch):
     by_the_loop(monkeypatch)

@@ -6,12 +6,14 @@ from torch import nn
 
 import hnn_kernels
 from hnn_kernels._convert import snntorch_steps as mapping
+from support.converted import by_the_loop
+from support.distributed import gradients_of_two
 from support.unrolled import compare, hold_equal, left, passed
 
 snn = pytest.importorskip("snntorch")
 from snntorch import surrogate, utils  # noqa: E402
 
-T, B, N = 7, 4, 12
+T, B, N = 5, 4, 12
 
 
 @pytest.fixture(autouse=True)
@@ -88,19 +90,44 @@ NEURONS = {
     "hidden": lambda: snn.Leaky(0.9, init_hidden=True),
     "hidden output": lambda: snn.Synaptic(alpha=0.6, beta=0.9, init_hidden=True, output=True),
 }
+# Those that lif has no counterpart of: neurons by definition.
+DEFINED = {
+    "at once": lambda: snn.Leaky(0.9, reset_delay=False, learn_threshold=True),
+    "graded at once": lambda: snn.Leaky(0.9, reset_delay=False, graded_spikes_factor=1.5),
+    "straight": lambda: snn.Leaky(_beta(), learn_beta=True, spike_grad=surrogate.straight_through_estimator()),
+    "heaviside zero": lambda: snn.Leaky(0.9, reset_mechanism="zero", spike_grad=surrogate.heaviside()),
+    "triangular": lambda: snn.Leaky(0.9, reset_mechanism="none", spike_grad=surrogate.triangular(0.5)),
+    "escape": lambda: snn.Leaky(0.9, spike_grad=surrogate.spike_rate_escape(beta=2, slope=0.5)),
+    "sparse": lambda: snn.Leaky(0.9, spike_grad=surrogate.SFS(slope=3, B=-0.2), init_hidden=True, output=True),
+    "no surrogate": lambda: snn.Leaky(0.9, surrogate_disable=True),
+    "lapicque zero": lambda: snn.Lapicque(R=2.0, C=1.5, reset_mechanism="zero"),
+    "lapicque": lambda: snn.Lapicque(beta=0.8, spike_grad=surrogate.heaviside()),
+    "synaptic zero": lambda: snn.Synaptic(0.7, 0.9, reset_mechanism="zero", learn_alpha=True),
+    "synaptic at once": lambda: snn.Synaptic(0.7, _beta(), reset_delay=False, learn_beta=True),
+    "alpha": lambda: snn.Alpha(0.9, 0.8, threshold=0.2, init_hidden=True),
+    "alpha none": lambda: snn.Alpha(0.9, 0.8, threshold=0.2, reset_mechanism="none", learn_beta=True),
+    "alpha subtract": lambda: snn.Alpha(0.9, _beta() * 0.8, threshold=0.3, reset_mechanism="subtract"),
+    "recurrent": lambda: snn.RLeaky(0.8, V=-0.3, all_to_all=False),
+    "recurrent zero": lambda: snn.RLeaky(0.8, V=_beta() - 0.7, all_to_all=False, reset_mechanism="zero"),
+    "recurrent none": lambda: snn.RLeaky(0.8, V=0.2, all_to_all=False, reset_mechanism="none", init_hidden=True),
+    "recurrent at once": lambda: snn.RLeaky(0.8, V=0.3, all_to_all=False, reset_delay=False, learn_beta=True),
+    "recurrent synaptic": lambda: snn.RSynaptic(0.5, 0.8, V=-0.2, all_to_all=False, learn_recurrent=False),
+    "recurrent synaptic zero": lambda: snn.RSynaptic(0.5, 0.8, V=0.2, all_to_all=False, reset_mechanism="zero"),
+}  # fmt: skip
 # Each by the text of its reason.
 LEFT = {
-    "subtracts at once": (lambda: snn.Leaky(0.9, reset_delay=False), "by the spike's change"),
-    "synaptic zero": (lambda: snn.Synaptic(0.7, 0.9, reset_mechanism="zero"), "drops the input"),
-    "lapicque zero": (lambda: snn.Lapicque(beta=0.8, reset_mechanism="zero"), "drops the input"),
-    "alpha": (lambda: snn.Alpha(0.9, 0.8), "Alpha of snnTorch is no neuron"),
-    "recurrent": (lambda: snn.RLeaky(0.9, linear_features=N), "RLeaky of snnTorch is no neuron"),
-    "inhibition": (lambda: snn.Leaky(0.9, inhibition=True), "inhibition=True"),
-    "straight through": (
-        lambda: snn.Leaky(0.9, spike_grad=surrogate.straight_through_estimator()),
-        "spike_grad is not",
+    "recurrent": (lambda: snn.RLeaky(0.9, linear_features=N), "through the weights of recurrent"),
+    "recurrent at once": (
+        lambda: snn.RSynaptic(0.9, 0.8, all_to_all=False, reset_delay=False),
+        "RSynaptic is an error",
     ),
-    "no surrogate": (lambda: snn.Leaky(0.9, surrogate_disable=True), "spike_grad is not"),
+    "lstm": (lambda: snn.SLSTM(3, 4), "products of their own"),
+    "delta": (lambda: snn.DeltaLeaky(beta=0.9), "resets nothing"),
+    "inhibition": (lambda: snn.Leaky(0.9, inhibition=True), "inhibition=True"),
+    "quantised": (lambda: snn.Leaky(0.9, state_quant=torch.round), "rounds the potential"),
+    "noisy": (lambda: snn.Leaky(0.9, spike_grad=surrogate.SSO()), "spike_grad is not"),
+    "of a tensor": (lambda: snn.Leaky(0.9, spike_grad=surrogate.atan(torch.tensor(2.0))), "spike_grad is not"),
+    "all steps": (lambda: snn.StateLeaky(0.9, 12), "all steps in one call"),
 }
 
 
@@ -121,9 +148,9 @@ class Side(nn.Module):
                 found = neuron(x[step], *kept[name])
                 found = found if isinstance(found, tuple) else (found,)
                 if kept[name]:
-                    kept[name] = found[1:]
+                    kept[name] = found[-len(kept[name]) :]
                 rec.setdefault(name, []).append(found)
-        return [torch.stack(train) for found in rec.values() for train in zip(*found, strict=True)]
+        return {n: [torch.stack(train) for train in zip(*found, strict=True)] for n, found in rec.items()}
 
 
 def type_of(neuron):
@@ -134,10 +161,15 @@ def drive(seed=0):
     return torch.randn(T, B, N, generator=torch.Generator().manual_seed(seed)) + 0.4
 
 
-def test_options():
-    net = Side({name: make() for name, make in NEURONS.items()})
-    unrolled = hold_equal(net, drive().requires_grad_(), passes=1)
-    assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in NEURONS}
+@pytest.mark.parametrize("made", [NEURONS, DEFINED], ids=("lif", "defined"))
+def test_options(made, monkeypatch):
+    by_the_loop(monkeypatch)
+    torch.manual_seed(0)
+    net = Side({name: make() for name, make in made.items()})
+    unrolled = hold_equal(net, drive().requires_grad_(), passes=1, twin=Side({n: make() for n, make in made.items()}))
+    assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in made}
+    for name, train in net(drive()).items():
+        assert 0 < train[0].count_nonzero() < train[0].numel(), name
 
 
 @pytest.mark.filterwarnings("ignore:Inhibition")
@@ -145,7 +177,7 @@ def test_options():
 def test_neurons_without_a_counterpart_are_left_with_the_reason(name):
     make, reason = LEFT[name]
     neuron = make()
-    assert reason in mapping.lif_arguments(neuron)
+    assert reason in mapping.arguments_of(neuron)
     with pytest.raises(ValueError, match="model has no neurons") as error:
         hnn_kernels.unroll(nn.Sequential(neuron))
     assert reason in str(error.value)
@@ -156,7 +188,7 @@ class Mixed(Tutorial):
 
     def __init__(self):
         super().__init__()
-        self.left = snn.Leaky(0.9, reset_delay=False)
+        self.left = snn.Leaky(0.9, state_quant=torch.round)
 
     def forward(self, x):
         mem1, mem, mem2 = self.lif1.reset_mem(), self.left.reset_mem(), self.lif2.reset_mem()
@@ -171,7 +203,7 @@ class Mixed(Tutorial):
 
 def test_a_neuron_that_is_left_computes_its_steps():
     torch.manual_seed(0)
-    with pytest.warns(hnn_kernels.UnrollWarning, match="left .*by the spike's change"):
+    with pytest.warns(hnn_kernels.UnrollWarning, match="left .*rounds the potential"):
         unrolled = hold_equal(Mixed(), drive() * 3, passes=1)
     assert [layer.unrolled for layer in unrolled.report] == [True, False, True]
 
@@ -199,6 +231,14 @@ def test_states_that_are_kept_inside():
     # The library's reset does not reach a deep copy.
     unrolled = hold_equal(Hidden(), torch.rand(B, 3, 4) * 3, twin=Hidden())
     assert [layer.unrolled for layer in unrolled.report] == [True, True]
+
+
+def test_a_reset_inside_needs_no_reset_before(monkeypatch):
+    for name in [name for name in vars(utils) if name.startswith("is_")]:
+        monkeypatch.delattr(utils, name)
+    unrolled = hnn_kernels.unroll(Hidden())
+    unrolled(torch.rand(B, 3, 4))
+    assert not unrolled.refused
 
 
 def test_states_that_are_kept_from_call_to_call():
@@ -234,7 +274,8 @@ def test_a_state_before_the_first_step_may_be_used():
     assert not unrolled.refused
 
 
-def test_options_that_change_take_effect():
+def test_options_that_change_take_effect(monkeypatch):
+    by_the_loop(monkeypatch)
     torch.manual_seed(0)
     net = Tutorial()
     unrolled = hnn_kernels.unroll(net)
@@ -243,9 +284,11 @@ def test_options_that_change_take_effect():
     net.lif1.threshold.fill_(0.5)
     net.lif1.spike_grad = surrogate.atan(1.0)
     compare(passed(net, net, x), passed(net, unrolled, x))
-    net.lif2.spike_grad = surrogate.heaviside()  # has no counterpart: its steps run one by one
+    net.lif1.spike_grad = surrogate.heaviside()  # another kernel, behind a current that is constant in time
+    compare(passed(net, net, x), passed(net, unrolled, x))
+    net.lif2.state_quant = torch.round  # has no counterpart: its steps run one by one
     expected = passed(net, net, x)
-    assert "the steps of lif2 ran one by one: spike_grad is not" in left(
+    assert "the steps of lif2 ran one by one: state_quant rounds" in left(
         lambda: compare(expected, passed(net, unrolled, x))
     )
 
@@ -271,6 +314,29 @@ def test_a_state_that_only_the_neurons_own_step_continues_exactly():
     assert "a state is above the threshold" in said
 
 
+def test_two_processes(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        net = Tutorial()
+        return net, hnn_kernels.unroll(net)
+
+    def loss(call, rank=None):
+        x, labels = torch.rand(B, N, generator=torch.Generator().manual_seed(1)) * 4, torch.arange(B)
+        part = slice(None) if rank is None else slice(rank, None, 2)
+        spikes, potentials = call(x[part])
+        if rank is not None:
+            unrolled = call.module
+            assert not unrolled.refused
+            assert [layer.unrolled for layer in unrolled.report] == [True, True]
+        return nn.functional.cross_entropy(spikes.sum(0), labels[part]) + potentials.pow(2).mean()
+
+    found = gradients_of_two(tmp_path, make, loss)
+    net, _ = make()
+    loss(net).backward()
+    for expected, got in zip(net.parameters(), found, strict=True):
+        torch.testing.assert_close(got, expected.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_bfloat16_of_autocast_keeps_dtypes():
     torch.manual_seed(0)
     net = Tutorial()
@@ -285,4 +351,4 @@ def test_bfloat16_of_autocast_keeps_dtypes():
 
 def test_unknown_versions_are_left(monkeypatch):
     monkeypatch.setattr(snn, "__version__", "0.9.4")
-    assert "snnTorch 0.9.4 is not known" in mapping.lif_arguments(snn.Leaky(0.9))
+    assert "snnTorch 0.9.4 is not known" in mapping.arguments_of(snn.Leaky(0.9))

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from support.converted import by_the_loop
 from support.unrolled import compare, hold_equal, left, passed
 
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional, neuron, surrogate
 
-T, B, N = 7, 4, 12
+T, B, N = 5, 4, 12
 NEURONS = {
     "if": lambda: neuron.IFNode(),
     "if soft": lambda: neuron.IFNode(v_reset=None, detach_reset=True),
@@ -17,16 +18,31 @@ NEURONS = {
     "lif reset": lambda: neuron.LIFNode(decay_input=False, v_threshold=0.8, v_reset=-0.2),
     "lif soft": lambda: neuron.LIFNode(v_reset=None),
     "plif": lambda: neuron.ParametricLIFNode(init_tau=2.5, detach_reset=True),
+    "from half": lambda: neuron.HalfThresholdIFNode(),
+    "current": lambda: neuron.CUBALIFNode(v_reset=None, surrogate_function=surrogate.ATan()),
+}
+DEFINED = {
+    "lif reset": NEURONS["lif reset"],
+    "plif": NEURONS["plif"],
+    "klif": lambda: neuron.KLIFNode(scale_reset=True),
+    "quadratic": lambda: neuron.QIFNode(v_reset=-0.1),
+    "exponential": lambda: neuron.EIFNode(v_reset=-0.1),
+    "izhikevich": lambda: neuron.IzhikevichNode(a=0.1, b=0.2, tau_w=3.0),
+    "complementary": lambda: neuron.ComplementaryLIFNode(),
+    "levels": lambda: neuron.ILIFNode(),
+    "ternary": lambda: neuron.TernaryLIFNode(),
+    "aware": lambda: neuron.ActivationAwareIFNode(torch.linspace(0.5, 1.5, N)),
+    "resonate": lambda: neuron.RAFNode(),
 }
 
 
 class Loop(nn.Module):
     """A loop as SpikingJelly's tutorials write it."""
 
-    def __init__(self, reset=True):
+    def __init__(self, reset=True, neurons=NEURONS):
         super().__init__()
         self.reset = reset
-        self.fc, self.neurons = nn.Linear(N, N), nn.ModuleDict({name: make() for name, make in NEURONS.items()})
+        self.fc, self.neurons = nn.Linear(N, N), nn.ModuleDict({name: make() for name, make in neurons.items()})
 
     def forward(self, x):
         if self.reset:
@@ -43,15 +59,19 @@ def drive():
     return torch.randn(T, B, N, generator=torch.Generator().manual_seed(0)) * 3 + 1
 
 
-def test_options():
+@pytest.mark.parametrize("made", [NEURONS, DEFINED], ids=("lif", "defined"))
+def test_options(made, monkeypatch):
+    by_the_loop(monkeypatch)
     torch.manual_seed(0)
-    unrolled = hold_equal(Loop(), drive().requires_grad_())
-    assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in NEURONS}
+    unrolled = hold_equal(Loop(neurons=made), drive().requires_grad_(), passes=1)
+    assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in made}
+    fired = dict(zip(made, unrolled(drive())[0].flatten(1).count_nonzero(1).tolist(), strict=True))
+    assert all(fired.values()), fired
 
 
 def test_states_that_are_kept_from_call_to_call_and_a_surrogate_that_changes():
     torch.manual_seed(0)
-    net = Loop(reset=False)
+    net = Loop(reset=False, neurons={name: NEURONS[name] for name in ("if", "lif reset", "plif")})
     from hnn_kernels import unroll
 
     unrolled = unroll(net)

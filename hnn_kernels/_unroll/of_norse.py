@@ -1,0 +1,113 @@
+"""The cells of Norse 1 in a loop: calls of one time step, between which the state goes."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._convert import norse
+from .._convert.rules import unfit_coefficients, without_compiler
+from .._convert.steps import run as run_defined
+from . import marks
+from .kinds import Form, Kind, Match
+
+
+def _forward(self, input_tensor, state=None):
+    if not torch.compiler.is_compiling() or input_tensor.is_sparse:
+        return self._hnn_original.forward(self, input_tensor, state)
+    if self._hnn_weighted:
+        input_tensor = torch.nn.functional.linear(input_tensor, self.input_weights)
+    if state is None:
+        # As the class makes them, but for the requires_grad that it sets, which no graph can hold.
+        p = getattr(self.p, "lif", self.p)
+        parts = [torch.zeros_like(input_tensor)] * len(self._hnn_names)
+        for i, name in enumerate(self._hnn_names):
+            if name in self._hnn_start:
+                parts[i] = parts[i] + torch.as_tensor(getattr(p, self._hnn_start[name])).detach()
+            elif hasattr(self, "spiking_method"):  # Izhikevich's cell has its first state
+                parts[i] = parts[i] + getattr(self.spiking_method.s, name).detach()
+    else:
+        parts = norse.flat(state)
+    spikes, *values = marks.step(self._hnn_mark, input_tensor, *parts)
+    return spikes, _state(self, values)
+
+
+def _state(module: Any, values: Sequence[Tensor]) -> Any:
+    """Return the state of its parts, in the class that the cell returns."""
+    if module._hnn_inner is None:
+        return module._hnn_state(*values)
+    return module._hnn_state(module._hnn_inner(*values[:-1]), values[-1])
+
+
+def _forms(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
+    dtype = x.dtype
+    for state in states:
+        dtype = torch.promote_types(dtype, state.dtype) if state is not None and state.dim() else dtype
+    return [(x.shape, dtype)] * (1 + len(states))
+
+
+def _given(module: Any, record: bool) -> Any:
+    kind, _ = norse.known_step(module)
+    assert kind is not None
+    return without_compiler() or norse.arguments_of(kind, module, record)
+
+
+def _run(
+    module: Any, current: Tensor, steps: int | None, states: Sequence[Tensor] | None, train: Sequence[bool]
+) -> list[Tensor] | str:
+    given = _given(module, any(train[1:]))
+    whole = current if steps is None else current[None]
+    why = given if isinstance(given, str) else unfit_coefficients(whole, given.coefficients)
+    if why:
+        return why
+    count = len(train) - 1
+    dtype = _forms(module, current, states or (None,) * count)[0][1]
+    before = [torch.zeros_like(whole[0])] * count if states is None else states
+    (out, *recorded), after = run_defined(given, current.to(dtype), before, steps)
+    return [out, *((recorded if train[i + 1] else after)[i].to(dtype) for i in range(count))]
+
+
+def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
+    parts = [torch.zeros_like(x) if state is None else state for state in states]
+    state = _state(module, parts)
+    if module._hnn_weighted:  # they were before the step
+        step = sys.modules["norse.torch.functional.leaky_integrator"].li_feed_forward_step
+        out, after = step(x, state, module.p, module.dt)
+    else:
+        out, after = marks.of(module).original.forward(module, x, state)
+    return [out, *norse.flat(after)]
+
+
+def _refusal(module: Any) -> str:
+    found = _given(module, False)
+    return found if isinstance(found, str) else ""
+
+
+KIND = Kind(
+    forward=_forward,
+    methods={},
+    outputs=lambda module: 1,
+    forms=_forms,
+    run=_run,
+    single=_single,
+    records=True,
+    refusal=_refusal,
+)
+
+
+def find(module: nn.Module) -> Match | str | None:
+    """Return how a cell of Norse is marked, or None for any other module."""
+    kind, weighted = norse.known_step(module)
+    if kind is None:
+        return None
+    place, name = kind.state.split(".")
+    functional = "norse.torch.functional."
+    state = getattr(sys.modules[functional + place], name)
+    inner = sys.modules[functional + "lif"].LIFFeedForwardState if place == "lif_refrac" else None
+    attributes = {
+        "_hnn_names": state._fields if inner is None else (*inner._fields, *state._fields[1:]),
+        "_hnn_start": kind.start, "_hnn_state": state, "_hnn_inner": inner, "_hnn_weighted": weighted,
+    }  # fmt: skip
+    return Match(KIND, attributes)
