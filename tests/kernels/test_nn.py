@@ -363,8 +363,10 @@ def test_two_axes_are_time_and_batch_and_a_hint_says_so_once(call, samples, monk
         TimeAxisWarning, match=rf"taken as \[T, B\]: 4 time steps of {samples} samples .* nn.Duplicate\(T\)"
     ) as seen:
         call(torch.randn(4, samples))
-        call(torch.randn(5, samples))
     assert [warning.filename for warning in seen] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TimeAxisWarning)
+        call(torch.randn(5, samples))
 
 
 @pytest.mark.parametrize(
