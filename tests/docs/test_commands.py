@@ -6,13 +6,15 @@ import tomllib
 
 import pytest
 
+from docs.notebooks import is_program
 from support.imports import modules
 from support.pages import PAGES, blocks, docstrings, prose, spans
 from support.paths import ROOT
 from support.sources import files
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+# Those of a page that is one program run as its notebook: test_site.py.
+PYTHON = [block for block in BLOCKS if block.language == "python" and not is_program(block.page.read_text())]
 PROGRAMS = ("hnn", "python", "make", "pip", "torchrun", "git", "pre-commit", "bash")
 
 
