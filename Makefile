@@ -22,7 +22,7 @@ CXX_FILES = $$(git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' ':!*.toml')
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest emulate sanitize generate lint format bench gpu clean
+.PHONY: setup demo test test-oldest emulate sanitize generate lint format site serve bench gpu clean
 
 setup: $(VENV)/.kernels
 
@@ -48,7 +48,7 @@ $(VENV)/.kernels: $(VENV)/.torch $(SOURCES)
 # they run without a GPU.
 $(VENV)/.tests: $(VENV)/.torch $(SOURCES)
 	HNN_BUILD_SHIM=1 $(if $(NO_GPU),TORCH_CUDA_ARCH_LIST="$${TORCH_CUDA_ARCH_LIST-9.0+PTX}") \
-		$(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint]" > $(VENV)/install.log 2>&1 \
+		$(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint,docs]" > $(VENV)/install.log 2>&1 \
 		&& $(BIN)/pip install --no-deps -r tests/peers.txt >> $(VENV)/install.log 2>&1 \
 		|| { tail -50 $(VENV)/install.log; exit 1; }
 	@grep "hnn_kernels:" $(VENV)/install.log || true
@@ -88,6 +88,13 @@ format: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
+
+# The documentation site, in build/site; a warning is an error. The tests build it, too.
+site: $(VENV)/.tests
+	$(BIN)/mkdocs build --strict --quiet
+
+serve: $(VENV)/.tests
+	$(BIN)/mkdocs serve
 
 bench: $(VENV)/.kernels
 	$(BIN)/hnn bench

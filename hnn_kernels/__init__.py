@@ -1,6 +1,7 @@
 """Fused kernels for spiking neurons: one pass over time, forward and backward."""
 
 from . import neurons, nir, nn
+from ._checks import TimeAxisWarning
 from ._convert import convert, revert
 from ._define.fire import fire
 from ._define.layer import neuron
@@ -27,6 +28,7 @@ __all__ = [
     "PageFaultWarning",
     "RecurrentState",
     "ReferenceWarning",
+    "TimeAxisWarning",
     "TrainingStep",
     "UnrollWarning",
     "Unrolled",

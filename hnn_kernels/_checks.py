@@ -1,6 +1,8 @@
 """Checks of public arguments. Every message names the argument, what was given and what is allowed."""
 
 import os
+import sys
+import warnings
 from collections.abc import Collection, Sequence
 from numbers import Real
 from typing import Any
@@ -280,6 +282,33 @@ def current(value: Any, steps: int | None) -> None:
         )
     if steps is not None and value.dim() < 1:
         raise ValueError(f"current must be [B, *features] when steps is given; got shape {tuple(value.shape)}")
+    if steps is None and value.dim() == 2 and not _warned_of_the_time_axis and not torch.compiler.is_compiling():
+        _warn_of_the_time_axis(*value.shape)
+
+
+class TimeAxisWarning(UserWarning):
+    """A current of two axes, the usual batch ``[B, F]`` of a network without time, is taken as ``[T, B]``."""
+
+
+_warned_of_the_time_axis = False
+
+
+def _warn_of_the_time_axis(steps: int, samples: int) -> None:
+    """Warn once in a process, at the place of the caller's own code."""
+    global _warned_of_the_time_axis
+    _warned_of_the_time_axis = True
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("hnn_kernels", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"current has two axes, {steps} and {samples}, which are taken as [T, B]: {steps} time steps of {samples} "
+        "samples with one neuron each. If it is [B, F], a batch without a time axis, pass steps=T or put "
+        "nn.Duplicate(T) in front. If it is [T, F], one sample, pass current.unsqueeze(1). If it is [T, B], "
+        "current.unsqueeze(2) says so, "
+        "or warnings.filterwarnings('ignore', category=hnn_kernels.TimeAxisWarning)",
+        TimeAxisWarning,
+        stacklevel=level,
+    )
 
 
 def same_device(name: str, value: Tensor, device: torch.device, like_name: str = "current") -> None:

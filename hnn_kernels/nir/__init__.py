@@ -7,8 +7,9 @@ time step. :func:`export` and :func:`load` pass between these equations and our 
 The package ``nir`` is needed, from 1.0.7 on: the extra ``nir``. docs/nir.md shows what fits to which library.
 """
 
+from ..nn import EachStep
 from .exporting import NIRWarning, export
 from .loading import load
-from .network import EachStep, Network
+from .network import Network
 
 __all__ = ["EachStep", "NIRWarning", "Network", "export", "load"]

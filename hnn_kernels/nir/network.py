@@ -14,17 +14,6 @@ from ..nn import IIR, LIF
 _NEURONS = (LIF, IIR)
 
 
-class EachStep(nn.Sequential):
-    """Modules that take each time step by itself, such as a convolution: T and B are one axis for them.
-
-    Shape:
-        ``[T, B, *in]`` to ``[T, B, *out]``, where the modules turn ``[T * B, *in]`` into ``[T * B, *out]``.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
-
-
 class Scale(nn.Module):
     """``y = scale * x``, with a fixed factor: a float, or a tensor that broadcasts against the features."""
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from .. import filters
-from ..nn import IIR, LIF
+from ..nn import IIR, LIF, EachStep
 from . import equations
 from .draft import OURS
 from .equations import Filter, Time, Values
-from .network import EachStep, Rest, Scale, SumPool2d, as_coefficient, shape_behind
+from .network import Rest, Scale, SumPool2d, as_coefficient, shape_behind
 
 
 class Reading(NamedTuple):

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..nn import IIR, LIF, SpikeConv2d, SpikeLinear
+from ..nn import IIR, LIF, EachStep, SpikeConv2d, SpikeLinear
 from . import equations, filters
 from .draft import OURS, Draft, Value
 from .equations import Filter, Time, Values
-from .network import EachStep, Rest, Scale, SumPool2d, shape_behind
+from .network import Rest, Scale, SumPool2d, shape_behind
 from .package import nir
 
 Writer = Callable[[Draft, str, Any, Value], Value]
@@ -266,7 +266,7 @@ def _train(value: Value) -> None:
 def _through(module: nn.Module, value: Value) -> tuple[int, ...]:
     """Return the shape of the features behind a module that takes ``[B, *features]``."""
     if value.lead != 1:
-        raise ValueError("it takes each step by itself: put it into an hnn_kernels.nir.EachStep")
+        raise ValueError("it takes each step by itself: put it into an hnn_kernels.nn.EachStep")
     return shape_behind(module, value.shape)
 
 

@@ -59,7 +59,9 @@ class LIF(nn.Module):
     The module keeps no state. A call starts from zero unless it is given a state, so nothing has to be reset between
     batches.
 
-    The defaults are the neuron of SNN-IIR, the program of Fang et al. 2020 on which the paper's code is built.
+    The defaults are the neuron of SNN-IIR, the program of Fang et al. 2020 on which the paper's code is built: its
+    membrane keeps nothing (``decay=0``), so it is meant to stand behind a filter. A plain layer has a decay, such as
+    ``LIF(0.9, reset="subtract")``.
 
     Args:
         decay: membrane decay per step, ``exp(-1 / tau)`` with ``tau`` in steps. The default, 0, is a neuron without a

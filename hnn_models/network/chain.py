@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from hnn_kernels import nir
-from hnn_kernels.nn import IIR
+from hnn_kernels.nn import IIR, EachStep
 
 from .flatten import Flatten
 from .layers import SpikingLayer
@@ -26,6 +25,6 @@ def chain(axon: IIR | None, layers: Iterable[SpikingLayer]) -> nn.Sequential:
     for number, layer in enumerate(layers):
         # Our Flatten has the values of torch's.
         before = [nn.Flatten(m.start_dim, m.end_dim) if type(m) is Flatten else m for m in layer.before]
-        made.add_module(f"weights{number}", nir.EachStep(*before, layer.weights))
+        made.add_module(f"weights{number}", EachStep(*before, layer.weights))
         made.add_module(f"neurons{number}", layer.neurons)
     return made

@@ -22,7 +22,7 @@ ELSEWHERE = {
     "functional.reset_net", "functional.set_step_mode", "surrogate.atan", "utils.reset",
 }  # fmt: skip
 COMPILED = {f"hnn_kernels.{name}" for name in ("_cpu", "_cuda", "_shim")}
-SUFFIXES = "py|md|h|inl|cuh|cpp|cu|sh|toml|csv|json|yaml"
+SUFFIXES = "py|md|h|inl|cuh|cpp|cu|sh|toml|csv|json|yaml|yml"
 PATH = re.compile(
     rf"(?:[\w.*-]+/)*[\w*-][\w.*-]*\.(?:{SUFFIXES})|\.?[\w*-]+(?:/[\w.*-]+)*/"
     r"|(?:csrc|docs|tests|benchmarks)(?:/[\w.*-]+)+"

@@ -2,19 +2,19 @@
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 
 import pytest
 
+from docs.notebooks import is_program
 from support.imports import modules
 from support.pages import PAGES, blocks, docstrings, prose, spans
-from support.paths import ROOT, environment
+from support.paths import ROOT
 from support.sources import files
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+# Those of a page that is one program run as its notebook: test_site.py.
+PYTHON = [block for block in BLOCKS if block.language == "python" and not is_program(block.page.read_text())]
 PROGRAMS = ("hnn", "python", "make", "pip", "torchrun", "git", "pre-commit", "bash")
 
 
@@ -43,14 +43,12 @@ COMMANDS = shown()
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_python_blocks_run(block, tmp_path):
+def test_python_blocks_run(block, tmp_path, forks):
     """Each by itself, in a folder of its own; one that needs another library where it is installed."""
     for library in ("norse", "sinabs", "snntorch", "spikingjelly", "nir"):
         if re.search(rf"^(import|from) {library}\b|\bhnn_kernels\.{library}\b", block.text, re.MULTILINE):
             pytest.importorskip(library)
-    done = subprocess.run(
-        [sys.executable, "-c", block.text], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = forks.run(block.page, tmp_path, text=block.text)
     assert done.returncode == 0, done.stderr
 
 
@@ -131,7 +129,7 @@ def check(command: str) -> None:
     if program == "hnn":
         hnn(rest)
     elif program == "torchrun":
-        python(rest[rest.index("-m") :])
+        python(rest[next(i for i, word in enumerate(rest) if word == "-m" or word.endswith(".py")) :])
     elif program == "python":
         python(rest)
     elif program == "make":

@@ -4,15 +4,16 @@ import copy
 import io
 import math
 import pickle
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 import hnn_kernels
-from hnn_kernels import IIR, LIFState
+from hnn_kernels import IIR, LIFState, TimeAxisWarning, _checks
 from hnn_kernels import nn as hnn_nn
-from hnn_kernels.nn import LIF, Duplicate
+from hnn_kernels.nn import LIF, Duplicate, EachStep
 from support.comparisons import equal_bits
 from support.layers import DTYPES, inputs
 from support.targets import dtype_id
@@ -321,3 +322,70 @@ def test_repr_of_filters():
     )
     for part in ("axon", "(0.5, -0.25)", "synapse", "learnt(1, 4, 1, 1)"):
         assert part in shown
+
+
+def test_modules_of_a_step_take_each_step():
+    conv, norm = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)
+    x = torch.randn(5, 4, 2, 6, 6)
+    got = EachStep(conv, norm.eval(), nn.Flatten())(x)
+    assert torch.equal(got[2], norm(conv(x.flatten(0, 1))).unflatten(0, (5, 4))[2].flatten(1))
+    assert got.shape == (5, 4, 3 * 4 * 4)
+    with pytest.raises(ValueError, match=r"input must be \[T, B, \*features\]; got shape \(5,\)"):
+        EachStep(nn.Identity())(torch.randn(5))
+
+
+def test_each_step_has_its_former_name():
+    assert hnn_kernels.nir.EachStep is EachStep
+
+
+def neuron_of_one_axis():
+    @hnn_kernels.neuron(states=("v",))
+    def leaky(x, v):
+        v = 0.5 * v + x
+        return hnn_kernels.fire(v - 1), v
+
+    return leaky
+
+
+@pytest.mark.parametrize(
+    ("call", "samples"),  # each with samples of its own: a call that was seen before is not checked again
+    [
+        (lambda x: hnn_kernels.lif(x, 0.9, 0.78), 31),
+        (LIF(0.9), 33),
+        (nn.Sequential(nn.Linear(35, 35), LIF(0.9)), 35),
+        (lambda x: neuron_of_one_axis()(x, backend="reference"), 37),
+        (hnn_nn.Recurrent(LIF(0.9), nn.Linear(39, 39)), 39),
+    ],
+)
+def test_two_axes_are_time_and_batch_and_a_hint_says_so_once(call, samples, monkeypatch):
+    monkeypatch.setattr(_checks, "_warned_of_the_time_axis", False)
+    with pytest.warns(
+        TimeAxisWarning, match=rf"taken as \[T, B\]: 4 time steps of {samples} samples .* nn.Duplicate\(T\)"
+    ) as seen:
+        call(torch.randn(4, samples))
+    assert [warning.filename for warning in seen] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TimeAxisWarning)
+        call(torch.randn(5, samples))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: hnn_kernels.lif(x, 0.9, 0.78, steps=5),
+        nn.Sequential(Duplicate(5), LIF(0.9)),
+        lambda x: LIF(0.9)(x.unsqueeze(2)),
+        lambda x: LIF(0.9)(x.unsqueeze(1)),
+        torch.compile(LIF(0.9), backend="eager", fullgraph=True),
+    ],
+)
+def test_no_hint_where_the_axes_are_clear(call, monkeypatch):
+    monkeypatch.setattr(_checks, "_warned_of_the_time_axis", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TimeAxisWarning)
+        call(torch.randn(4, 3))
+
+
+def test_a_train_of_two_axes_computes_as_before():
+    x = torch.randn(20, 4)
+    assert torch.equal(LIF(0.9)(x), LIF(0.9)(x.unsqueeze(2)).squeeze(2))

@@ -67,7 +67,7 @@ EXPORTS = {
         ValueError, r"broadcast to the features \(4,\); got \(3,\)",
     ),
     "size": (lambda: nn.Linear(5, 4), ValueError, r"the features must be \(5,\), one axis, as in NIR; got \(4,\)"),
-    "conv alone": (lambda: nn.Conv1d(4, 1, 1), ValueError, "put it into an hnn_kernels.nir.EachStep"),
+    "conv alone": (lambda: nn.Conv1d(4, 1, 1), ValueError, "put it into an hnn_kernels.nn.EachStep"),
     "conv channels": (lambda: EachStep(nn.Conv2d(3, 1, 1)), ValueError, r"it does not take features of shape \(4,\)"),
     "mode": (lambda: EachStep(nn.Conv1d(4, 1, 1, padding_mode="circular")), ValueError, "padding_mode must be 'zeros'"),
     "divisor": (lambda: EachStep(nn.AvgPool2d(2, divisor_override=3)), ValueError, "divisor_override None or 1"),
