@@ -9,6 +9,9 @@ the axon and the weights is non-linear, as a max-pool is. There each spike's wei
 works on the sums, once per neuron of the receiving layer. Elsewhere F has to be multiplied: the layer costs one
 multiply-accumulate for every weight of every value of F that is not zero.
 
+An average pool of spikes is part of the weights behind it: each spike adds its share of a weight. Batch norm is part of
+the weights before it (:meth:`hnn_models.HybridNetwork.folded`), and dropout is at work in training alone.
+
 Artificial layers, and weights of a coded analogue value, cost every multiply-accumulate, for values that are zero too.
 """
 
@@ -21,10 +24,11 @@ from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR, LIF
 
-from ..network.activity import Activity, activity
+from ..network.activity import Activity, activity, fires
 from ..network.codings import KINDS
 from ..network.layers import SpikingLayer, shared
 from ..network.network import HybridNetwork
+from ..network.state import evaluating
 from ..network.tokens import Shape, Token
 from ..network.wrappers import unwrapped
 
@@ -58,7 +62,7 @@ class LayerCost(NamedTuple):
     Attributes:
         name: the layer's token.
         shape: of the layer's output.
-        spikes: number of spikes; None for an artificial layer.
+        spikes: number of spikes; None for an artificial layer, and for a last layer whose membrane potential is read.
         updates: neuron updates: neurons times steps, or neurons for an artificial layer.
         macs: multiply-accumulates of the weights.
         accumulates: additions of a weight when a spike arrives, the synaptic operations (SOPs).
@@ -108,7 +112,8 @@ def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerCost]:
     count = 0
     for images in batches:
         count += len(images)
-        batch = _batch(network, images)
+        with evaluating(network):
+            batch = _batch(network, images)
         sums = [_sum(pair) for pair in zip(sums, batch, strict=True)] if sums else batch
     if count == 0:
         raise ValueError("batches must hold at least one image; got none")
@@ -146,13 +151,15 @@ def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
     works = activity(network, images)
     analogue = not KINDS[network.coding].spikes  # the coded signal, which the first spiking layer receives
     linear = True  # False if a non-linear token stands between the axon and the weights
+    gathered = 1  # spikes that one value in front of the weights stands for
     before = network.input_shape
     for token, shape, module in network.modules_by_token():
         if not token.weighted:
             linear = linear and (token.linear or not token.spiking)
+            gathered *= token.gathered(before) if token.spiking else 1
         elif token.spiking:
-            found.append(_spiking(token, before, next(works), axon, analogue, linear))
-            axon, analogue, linear = cast("SpikingLayer", module).neurons.axon, False, True
+            found.append(_spiking(token, before, next(works), axon, analogue, linear, gathered))
+            axon, analogue, linear, gathered = cast("SpikingLayer", module).neurons.axon, False, True, 1
         else:
             found.append(_artificial(token, before, len(images), network.settings.outputs(token)))
         before = shape
@@ -167,7 +174,9 @@ def _artificial(token: Token, before: Shape, images: int, outputs: int = 1) -> L
     return LayerCost(token.text, shape, None, values, macs, 0, 0, 0, FLOAT * (2 * macs + values))
 
 
-def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, analogue: bool, linear: bool) -> LayerCost:
+def _spiking(
+    token: Token, before: Shape, work: Activity, axon: IIR | None, analogue: bool, linear: bool, gathered: int
+) -> LayerCost:
     """The cost of one spiking layer.
 
     Args:
@@ -177,6 +186,7 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
         axon: the axon in front of it.
         analogue: True if it receives coded analogue values and not spikes.
         linear: True if nothing non-linear stands between the axon and the weights.
+        gathered: the number of spikes that a value in front of the weights stands for.
     """
     layer = work.layer
     steps, images = work.spikes.shape[:2]
@@ -189,7 +199,7 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
         macs = (1 if once else steps) * images * token.operations(before)
         filtered = 0 if once else steps * images * math.prod(token.takes(before))
     elif axon is None or (shared(axon) and linear):
-        accumulates = token.arrivals(layer.before(work.sent.value.flatten(0, 1)))
+        accumulates = gathered * token.arrivals(layer.before(work.sent.value.flatten(0, 1)))
         filtered = updates
     else:
         met = layer.at_weights(work.received.value)
@@ -204,8 +214,8 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
         traffic += FLOAT * 2 * filtered * (len(taps) - 1)
         if layer.once(work.received):  # the value times the axon's response
             inner_macs += updates
-    spikes = work.spikes.sum(dtype=torch.float64).item()
-    traffic += FLOAT * spikes
+    spikes = work.spikes.sum(dtype=torch.float64).item() if fires(layer.neurons) else None
+    traffic += FLOAT * (spikes or 0)
     return LayerCost(
         token.text, token.shape(before), spikes, updates, macs, accumulates, inner_macs, 2 * updates, traffic
     )
@@ -214,7 +224,8 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
 def _update(neurons: LIF) -> tuple[int, int]:
     """Multiply-accumulates of one neuron update without its axon, and the count of numbers in its state.
 
-    An update also adds the current and compares with the threshold: two accumulates.
+    An update also adds the current and compares with the threshold: two accumulates. (A membrane potential that is read
+    is added to its mean instead.)
     """
     leak = isinstance(neurons.decay, Tensor) or neurons.decay != 0
     reset = {"filter": 2, "subtract": 1}.get(neurons.reset, 0)  # with R: its decay and its subtraction

@@ -30,7 +30,7 @@ _EVALUATION = 2**32  # seeds validation and test where training has the epoch; n
 
 
 class Classifier(lightning.LightningModule):
-    """A network in training: cross-entropy of the spike counts (eq. 2), Adam, accuracy per epoch.
+    """A network in training: cross-entropy of the logits (eq. 2), Adam, accuracy per epoch.
 
     Counts are whole numbers, so classes can tie. The prediction is then the first of them.
 
@@ -66,11 +66,15 @@ class Classifier(lightning.LightningModule):
         )
         own = compiled_in(network)
         if from_features:
-            logits = self.network.forward_features
+            logits: Callable[..., Any] = self.network.forward_features
             compiled = compiled or own is not None or self.network._compiled_call_impl is not None
         else:  # a call, not forward alone, runs the network's hooks and what Module.compile made
             logits = (self.network if own is None else own).__call__
-        self._logits: Callable[..., Tensor] = torch.compile(logits) if compiled else logits
+        # What training asks for beside the logits.
+        asked = {"per_step": protocol.loss == "step", "rates": protocol.rate_penalty > 0}
+        if any(asked.values()):
+            logits = _InTraining(self.network, logits, asked)
+        self._logits: Callable[..., Any] = torch.compile(logits) if compiled else logits
         if graph:
             self._logits = Graphed(_Logits(self.network, logits))
         plain = not (compiled or graph) and own is None and self.network._compiled_call_impl is None
@@ -171,15 +175,25 @@ class Classifier(lightning.LightningModule):
         sampler = _sampler(self.trainer.train_dataloader)
         self._place(sampler, batch_index)
         with self._watch.step():
-            logits = self._logits(inputs)
-        losses = nn.functional.cross_entropy(
-            self._scaled(logits), labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
-        )
+            found = self._logits(inputs)
+        logits, rates = found if self.protocol.rate_penalty else (found, None)
+        losses = self._cross_entropies(logits, labels)
         self._watch.forward(logits, losses)
         self._losses = losses.detach()
         self.train_loss.update(self._losses)
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
-        return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+        loss = losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+        if rates is None:
+            return loss
+        return loss + self.protocol.rate_penalty * (rates - self.protocol.rate_target).relu().sum()
+
+    def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The training loss of each image, ``[B]``."""
+        smoothing = self.protocol.label_smoothing
+        steps = logits.flatten(0, -2)  # [T * B, classes] where each step has its loss
+        targets = labels.repeat(len(steps) // len(labels))
+        losses = nn.functional.cross_entropy(self._scaled(steps), targets, label_smoothing=smoothing, reduction="none")
+        return losses.view(-1, len(labels)).mean(0) if len(steps) > len(labels) else losses
 
     def _scaled(self, logits: Tensor) -> Tensor:
         return logits if self._scale == 1 else self._scale * logits
@@ -248,15 +262,27 @@ class Classifier(lightning.LightningModule):
         self._continued = (*found.get("continued", ()), *([ended] if ended < self.protocol.epochs else []))
 
 
+class _InTraining:
+    """A call of the network with options that it has in training alone."""
+
+    def __init__(self, network: nn.Module, logits: Callable[..., Any], options: dict[str, bool]) -> None:
+        self._network = network
+        self._logits = logits
+        self._options = options
+
+    def __call__(self, inputs: Tensor) -> Any:
+        return self._logits(inputs, **(self._options if self._network.training else {}))
+
+
 class _Logits(nn.Module):
     """The way from a batch to the logits as a module, which has the parameters of the network."""
 
-    def __init__(self, network: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, logits: Callable[..., Any]) -> None:
         super().__init__()
         self.network = network
         self._logits = logits
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         return self._logits(inputs)
 
 
