@@ -40,7 +40,7 @@ from .options import (
     axon_of,
     neuron_of,
 )
-from .output import BAD_RUN, interruptible, is_first, report, short_errors
+from .output import BAD_RUN, interruptible, is_first, print_table, report, short_errors
 
 _LEARNING = ("simultaneous", "separate")
 _PROTOCOL = Protocol("digits")  # for the defaults of its fields
@@ -221,6 +221,9 @@ def evaluate(
     device: Device = "auto",
     backend: Backend = None,
     precision: Annotated[str | None, typer.Option(help="Another precision than in training.")] = None,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Also count which classes are taken for which.")
+    ] = False,
     progress: Progress = True,
     as_json: Json = False,
 ) -> None:
@@ -234,8 +237,15 @@ def evaluate(
         followed = found.protocol if precision is None else found.protocol._replace(precision=precision).checked()
         images = checkpoint.load_images(found, data_dir)
     with short_errors(BAD_RUN):
-        accuracy = learning.evaluate(found.network, images, followed, device=where, progress=progress)
-    report(as_json, test_accuracy=accuracy, backend=used)
+        table = learning.confusion(found.network, images, followed, device=where, progress=progress)
+    accuracy = (table.trace() / table.sum()).item()
+    shown = {"confusion": table.tolist()} if confusion and as_json else {}
+    report(as_json, test_accuracy=accuracy, **shown, backend=used)
+    if confusion and not as_json and is_first():
+        names = images.names or [str(label) for label in range(images.classes)]
+        rows = zip(names, table.tolist(), strict=True)
+        lines = [{"class": name, **dict(zip(names, counts, strict=True))} for name, counts in rows]
+        print_table("test images of each class (rows), by the class that they are taken for (columns)", lines, False)
 
 
 def _how_to_go_on(run_dir: Path) -> str:

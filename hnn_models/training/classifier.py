@@ -24,7 +24,7 @@ with without_leftovers():
     import lightning
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from torchmetrics import MeanMetric, Metric
-    from torchmetrics.classification import MulticlassAccuracy
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 _EVALUATION = 2**32  # seeds validation and test where training has the epoch; no epoch has this number
 
@@ -64,6 +64,7 @@ class Classifier(lightning.LightningModule):
         self.accuracy = nn.ModuleDict(
             {stage: MulticlassAccuracy(self.network.classes, average="micro") for stage in ("validation", "test")}
         )
+        self.confusion = MulticlassConfusionMatrix(self.network.classes)
         own = compiled_in(network)
         if from_features:
             logits: Callable[..., Any] = self.network.forward_features
@@ -82,6 +83,7 @@ class Classifier(lightning.LightningModule):
         self._from_features = from_features
         self._scale = protocol.logit_scale if self.network.code is None else 1.0
         self._silence = SilenceWatch(self.network)
+        self.confused = torch.zeros(0)  # the confusion matrix of the last test
         self._losses = torch.zeros(1)
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
         self._seconds_before = 0.0
@@ -151,8 +153,9 @@ class Classifier(lightning.LightningModule):
         self._seed(_EVALUATION)
 
     def on_test_epoch_end(self) -> None:
-        """Stop if logits are not finite."""
+        """Stop if logits are not finite. Add up the confusions of all processes."""
         self._check_logits("in the test")
+        self.confused = self.confusion.compute()
 
     def _check_logits(self, where: str) -> None:
         if torch.stack(self._odd).any():
@@ -234,11 +237,11 @@ class Classifier(lightning.LightningModule):
             self.log_dict(rates, prog_bar=True, sync_dist=True, batch_size=1)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log test loss and accuracy."""
+        """Log test loss and accuracy, and count which classes are taken for which."""
         self._place(_sampler(self.trainer.test_dataloaders), batch_index)
-        self._evaluate(batch, "test")
+        self.confusion.update(self._evaluate(batch, "test"), batch[1])
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         inputs, labels = batch
         logits = self._logits(inputs)
         self._odd.append(~logits.isfinite().all())
@@ -246,6 +249,7 @@ class Classifier(lightning.LightningModule):
         loss = nn.functional.cross_entropy(self._scaled(logits), labels)
         self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(labels))
         self.log(f"{stage}_accuracy", cast("Metric", self.accuracy[stage]), prog_bar=True, batch_size=len(labels))
+        return logits
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         """Add the description of the network and of its training."""

@@ -25,7 +25,7 @@ from .launch import launch
 from .logs import history
 from .protocol import Protocol
 
-__all__ = ["Outcome", "evaluate", "history", "parts", "train"]
+__all__ = ["Outcome", "confusion", "evaluate", "history", "parts", "train"]
 
 _EVALUATION_BATCH = 500
 
@@ -236,13 +236,36 @@ def evaluate(
     Raises:
         TypeError, ValueError: an argument that is not allowed.
     """
+    return _test(network, images, protocol, device, progress)[0]
+
+
+def confusion(
+    network: nn.Module, images: ImageSet, protocol: Protocol, *, device: torch.device | str, progress: bool = True
+) -> Tensor:
+    """Test ``network`` as :func:`evaluate` does, and count which classes it takes for which.
+
+    Returns:
+        int64 ``[classes, classes]``: in row i and column j the number of test images of class i that the network takes
+        for class j. The accuracy is the sum of the diagonal over that of all.
+
+    Raises:
+        TypeError, ValueError: an argument that is not allowed.
+    """
+    return _test(network, images, protocol, device, progress)[1]
+
+
+def _test(
+    network: nn.Module, images: ImageSet, protocol: Protocol, device: torch.device | str, progress: bool
+) -> tuple[float, Tensor]:
+    """The accuracy and the confusion matrix on the test part of ``images``."""
     protocol, device, progress = protocol.checked(), as_device(device), flag("progress", progress)
     _, _, test = parts(unwrapped(network), images, protocol)
+    module = Classifier(network, protocol)
     with trainer.undisturbed(device):
         (metrics,) = trainer.testing(protocol, device, progress).test(
-            Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False
+            module, _evaluation_loader(images.subset(test).to(device)), verbose=False
         )
-    return metrics["test_accuracy"]
+    return metrics["test_accuracy"], module.confused.cpu()
 
 
 def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:

@@ -149,7 +149,7 @@ class Protocol(NamedTuple):
         for name, high, wanted in (
             ("lr", math.inf, "a finite float above 0"),
             ("logit_scale", math.inf, "a finite float above 0"),
-            ("held_out", 1, "a fraction below 1, and above 0"),
+            ("held_out", 1, "a fraction below 1 and above 0"),
             ("rate_penalty", math.inf, "a finite float of at least 0"),
             ("rate_target", 1, "a float in [0, 1)"),
             ("weight_decay", math.inf, "a finite float of at least 0"),

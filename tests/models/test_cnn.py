@@ -211,6 +211,10 @@ def test_training_with_a_loss_of_each_step_and_a_penalty(digits, tmp_path):
     assert found.protocol == protocol
     again = learning.evaluate(found.network, few, found.protocol, device="cpu", progress=False)
     assert again == outcome.test_accuracy
+    table = learning.confusion(found.network, few, found.protocol, device="cpu", progress=False)
+    assert table.dtype == torch.int64
+    assert torch.equal(table.sum(1), few.labels[learning.parts(network, few, protocol)[2]].bincount(minlength=10))
+    assert (table.trace() / table.sum()).item() == again
     assert found.network.eval()(few[:50][0], rates=True)[1] < 0.8 * before
     counting = HybridNetwork("A8-S10", digits.shape)
     with pytest.raises(ValueError, match="loss 'step' needs a network with readout='membrane'; this one has 'count'"):
