@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hnn_kernels import LIFState
 from hnn_kernels.nn import LIF
 
 from .layers import Signal, SpikingLayer
@@ -51,7 +52,7 @@ def activity_of_features(network: HybridNetwork, features: Tensor) -> Iterator[A
     received = network.code.behind_axon(sent)
     for layer in network.spiking:
         current = layer.current(received)
-        spikes = _spikes(layer.neurons, current, received.steps)
+        spikes = spikes_of(layer.neurons, current, received.steps)
         yield Activity(layer, sent, received, current, spikes)
         sent = received = Signal(spikes)
         if layer.neurons.axon is not None:
@@ -79,10 +80,11 @@ def fires(neurons: LIF) -> bool:
     return neurons.readout != "none"
 
 
-def _spikes(neurons: LIF, current: Tensor, steps: int | None) -> Tensor:
+def spikes_of(neurons: LIF, current: Tensor, steps: int | None, state: LIFState | None = None) -> Tensor:
+    """The spikes ``[T, B, *out]`` of ``neurons``; none if they do not fire. The other arguments are those of a call."""
     if not fires(neurons):
         return torch.zeros_like(current) if steps is None else current.new_zeros(steps, *current.shape)
-    return _without_axon(neurons)(current, steps=steps)
+    return _without_axon(neurons)(current, steps=steps, state=None if state is None else state._replace(axon=None))
 
 
 def _without_axon(neurons: LIF) -> LIF:

@@ -6,7 +6,7 @@ module that it gives, and the operations that it costs. A new kind is a new clas
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -216,11 +216,7 @@ class Convolution(_Weighted):
         return before[0] * outputs * self.size * self.kernel**2
 
     def arrivals(self, values: Tensor) -> float:
-        per_place = values.sum(0, dtype=torch.float64)
-        ones = per_place.new_ones(1, len(per_place), self.kernel, self.kernel)
-        return (
-            nn.functional.conv2d(per_place[None], ones, None, self.stride or 1, self.padding).sum().item() * self.size
-        )
+        return met_by_windows(values, (self.kernel, self.kernel), self.stride or 1, self.padding) * self.size
 
 
 class Pool(Token):
@@ -266,6 +262,15 @@ class Pool(Token):
 
 
 TOKENS: tuple[type[Token], ...] = (Dense, Convolution, Pool)
+
+
+def met_by_windows(values: Tensor, kernel: Sequence[int], *window: Any) -> float:
+    """Sum of ``values`` ``[N, C, H, W]``, each counted as often as there are windows of a convolution that it is in.
+
+    ``window`` is its stride, padding and dilation.
+    """
+    per_place = values.sum((0, 1), dtype=torch.float64)
+    return nn.functional.conv2d(per_place[None, None], per_place.new_ones(1, 1, *kernel), None, *window).sum().item()
 
 
 def _places(token: Token, before: Shape, name: str, stride: int) -> Shape:

@@ -8,6 +8,7 @@ from torch import nn
 
 from hnn_models import HybridNetwork, Protocol, load
 from hnn_models.analysis import energy
+from hnn_models.analysis.costs import total
 from hnn_models.data.images import split
 from hnn_models.network.activity import activity
 from hnn_models.network.layers import SameDropout
@@ -152,7 +153,7 @@ def test_a_last_layer_that_is_read_does_not_fire():
     costs = energy.profile(network.train(), [torch.rand(3, *SHAPE)])
     assert network.training
     assert (costs[-1].spikes, costs[-1].rate) == (None, None)
-    assert energy.total(costs).rate == costs[-2].rate
+    assert total(costs).rate == costs[-2].rate
 
 
 def test_description_counts_norms_and_leaves_their_statistics():
