@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .analysis.modules import profile_module
     from .data.datasets import load_images
     from .data.images import ImageSet
     from .errors import DataError
@@ -37,6 +38,7 @@ _PLACES = {
     "load": "training.checkpoint",
     "load_images": "data.datasets",
     "parse": "network.notation",
+    "profile_module": "analysis.modules",
     "train": "training.learning",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "load",
     "load_images",
     "parse",
+    "profile_module",
     "train",
 ]
 

@@ -9,88 +9,31 @@ the axon and the weights is non-linear, as a max-pool is. There each spike's wei
 works on the sums, once per neuron of the receiving layer. Elsewhere F has to be multiplied: the layer costs one
 multiply-accumulate for every weight of every value of F that is not zero.
 
+An average pool of spikes is part of the weights behind it: each spike adds its share of a weight. Batch norm is part of
+the weights before it (:meth:`hnn_models.HybridNetwork.folded`), and dropout is at work in training alone.
+
 Artificial layers, and weights of a coded analogue value, cost every multiply-accumulate, for values that are zero too.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hnn_kernels.nn import IIR, LIF
 
-from ..network.activity import Activity, activity
+from ..network.activity import Activity, activity_of_features, fires
 from ..network.codings import KINDS
 from ..network.layers import SpikingLayer, shared
 from ..network.network import HybridNetwork
+from ..network.state import evaluating
 from ..network.tokens import Shape, Token
+from ..network.weights import Look
 from ..network.wrappers import unwrapped
-
-FLOAT = 4  # bytes
-
-
-class Costs(NamedTuple):
-    """Energies in picojoules, of 32-bit floating point in 45 nm at 0.9 V.
-
-    The defaults are from M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, figure
-    1.1.9. An addition takes 0.9 pJ and a multiplication 3.7 pJ. Reading 8 bytes takes 100 pJ from a memory of 1 MiB on
-    the chip (10 pJ from 8 KiB, 1300 to 2600 pJ from DRAM).
-
-    Attributes:
-        mac: of a multiply-accumulate.
-        accumulate: of an addition.
-        byte: of a byte of memory traffic.
-    """
-
-    mac: float = 3.7 + 0.9
-    accumulate: float = 0.9
-    byte: float = 100 / 8
-
-
-HOROWITZ = Costs()
-
-
-class LayerCost(NamedTuple):
-    """The cost of one layer, mean over images.
-
-    Attributes:
-        name: the layer's token.
-        shape: of the layer's output.
-        spikes: number of spikes; None for an artificial layer.
-        updates: neuron updates: neurons times steps, or neurons for an artificial layer.
-        macs: multiply-accumulates of the weights.
-        accumulates: additions of a weight when a spike arrives, the synaptic operations (SOPs).
-        inner_macs, inner_accumulates: of the neuron updates, and of the axon in front of the layer.
-        traffic: bytes moved, 4 for each value, if no operation reuses values of another one. Each multiply-accumulate
-            reads a weight and an input. Each accumulate reads a weight, and reads and writes the sum. Each update reads
-            and writes the state. Each artificial value, and the address of each spike, is written once.
-    """
-
-    name: str
-    shape: Shape
-    spikes: float | None
-    updates: float
-    macs: float
-    accumulates: float
-    inner_macs: float
-    inner_accumulates: float
-    traffic: float
-
-    @property
-    def rate(self) -> float | None:
-        """Spikes per neuron and step."""
-        return None if self.spikes is None else self.spikes / self.updates
-
-    def energy(self, costs: Costs = HOROWITZ) -> float:
-        """Energy of the arithmetic, in picojoules."""
-        macs, accumulates = self.macs + self.inner_macs, self.accumulates + self.inner_accumulates
-        return costs.mac * macs + costs.accumulate * accumulates
-
-    def memory_energy(self, costs: Costs = HOROWITZ) -> float:
-        """Energy of the memory traffic, in picojoules."""
-        return costs.byte * self.traffic
+from .costs import LayerCost, added, per_image, total
 
 
 def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerCost]:
@@ -108,19 +51,12 @@ def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerCost]:
     count = 0
     for images in batches:
         count += len(images)
-        batch = _batch(network, images)
-        sums = [_sum(pair) for pair in zip(sums, batch, strict=True)] if sums else batch
+        with evaluating(network):
+            batch = _batch(network, images)
+        sums = [added(pair) for pair in zip(sums, batch, strict=True)] if sums else batch
     if count == 0:
         raise ValueError("batches must hold at least one image; got none")
-    return [LayerCost._make([*cost[:2], *(None if n is None else n / count for n in cost[2:])]) for cost in sums]
-
-
-def total(costs: Iterable[LayerCost]) -> LayerCost:
-    """The sum of ``costs``. If there are spiking layers, ``updates`` are theirs alone, so that the rate is theirs."""
-    costs = list(costs)
-    spiking = [cost for cost in costs if cost.spikes is not None]
-    updates = sum(cost.updates for cost in spiking or costs)
-    return _sum(costs)._replace(name="total", shape=(), updates=updates)
+    return per_image(sums, count)
 
 
 def all_artificial(network: nn.Module) -> LayerCost:
@@ -133,41 +69,60 @@ def all_artificial(network: nn.Module) -> LayerCost:
     return total(costs)._replace(name="if artificial")
 
 
-def _sum(costs: Sequence[LayerCost]) -> LayerCost:
-    columns = zip(*(cost[2:] for cost in costs), strict=True)
-    numbers = ([n for n in column if n is not None] for column in columns)
-    return LayerCost._make([*costs[0][:2], *(sum(column) if column else None for column in numbers)])
-
-
 def _batch(network: HybridNetwork, images: Tensor) -> list[LayerCost]:
     """The sums over the images of a batch."""
     found: list[LayerCost] = []
     axon = None if network.code is None else network.code.axon
-    works = activity(network, images)
+    features, nonzero = _features(network, images)
+    works = activity_of_features(network, features)
     analogue = not KINDS[network.coding].spikes  # the coded signal, which the first spiking layer receives
     linear = True  # False if a non-linear token stands between the axon and the weights
+    gathered = 1  # spikes that one value in front of the weights stands for
     before = network.input_shape
     for token, shape, module in network.modules_by_token():
         if not token.weighted:
             linear = linear and (token.linear or not token.spiking)
+            gathered *= token.gathered(before) if token.spiking else 1
         elif token.spiking:
-            found.append(_spiking(token, before, next(works), axon, analogue, linear))
-            axon, analogue, linear = cast("SpikingLayer", module).neurons.axon, False, True
+            found.append(_spiking(token, before, next(works), axon, analogue, linear, gathered))
+            axon, analogue, linear, gathered = cast("SpikingLayer", module).neurons.axon, False, True, 1
         else:
-            found.append(_artificial(token, before, len(images), network.settings.outputs(token)))
+            found.append(_artificial(token, before, len(images), network.settings.outputs(token), next(nonzero)))
         before = shape
     return found
 
 
-def _artificial(token: Token, before: Shape, images: int, outputs: int = 1) -> LayerCost:
-    """The cost of one artificial layer behind a layer of shape ``before``, with ``outputs`` values per neuron."""
+def _features(network: HybridNetwork, images: Tensor) -> tuple[Tensor, Iterator[float]]:
+    """The features of ``images``; and each artificial layer's multiply-accumulates of inputs that are not zero."""
+    counts: dict[nn.Module, float] = {}
+    outputs = network.settings.outputs
+    with ExitStack() as stack, torch.no_grad():
+        for token, _, module in network.modules_by_token():
+            if token.weighted and not token.spiking:
+
+                def look(values: Tensor, token: Token = token, module: nn.Module = module) -> None:
+                    counts[module] = outputs(token) * token.arrivals(values != 0)
+
+                stack.callback(module.register_forward_pre_hook(Look(look)).remove)
+        features = network.encode_features(images)
+    return features, iter(counts.values())
+
+
+def _artificial(token: Token, before: Shape, images: int, outputs: int = 1, nonzero: float | None = None) -> LayerCost:
+    """The cost of one artificial layer behind a layer of shape ``before``, with ``outputs`` values per neuron.
+
+    ``nonzero`` are its multiply-accumulates of inputs that are not zero; None for all.
+    """
     shape = token.shape(before)
     macs = images * token.operations(before, outputs)
     values = images * outputs * math.prod(shape)
-    return LayerCost(token.text, shape, None, values, macs, 0, 0, 0, FLOAT * (2 * macs + values))
+    nonzero = macs if nonzero is None else nonzero
+    return LayerCost(token.text, shape, None, values, 0, macs, 0, 0, 0, 0, values, nonzero)
 
 
-def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, analogue: bool, linear: bool) -> LayerCost:
+def _spiking(
+    token: Token, before: Shape, work: Activity, axon: IIR | None, analogue: bool, linear: bool, gathered: int
+) -> LayerCost:
     """The cost of one spiking layer.
 
     Args:
@@ -177,44 +132,55 @@ def _spiking(token: Token, before: Shape, work: Activity, axon: IIR | None, anal
         axon: the axon in front of it.
         analogue: True if it receives coded analogue values and not spikes.
         linear: True if nothing non-linear stands between the axon and the weights.
+        gathered: the number of spikes that a value in front of the weights stands for.
     """
     layer = work.layer
     steps, images = work.spikes.shape[:2]
     updates = work.spikes.numel()
     macs: float = 0
+    nonzero: float = 0
     accumulates: float = 0
     filtered = 0  # values that go through the axon
     if analogue:
         once = layer.once(work.received)
         macs = (1 if once else steps) * images * token.operations(before)
+        met = layer.before(work.received.value) if once else layer.at_weights(work.received.value)
+        nonzero = token.arrivals(met != 0)
         filtered = 0 if once else steps * images * math.prod(token.takes(before))
     elif axon is None or (shared(axon) and linear):
-        accumulates = token.arrivals(layer.before(work.sent.value.flatten(0, 1)))
+        accumulates = gathered * token.arrivals(layer.before(work.sent.value.flatten(0, 1)))
         filtered = updates
     else:
         met = layer.at_weights(work.received.value)
-        macs = token.arrivals(met != 0)
+        macs = nonzero = token.arrivals(met != 0)
         filtered = work.received.value.numel() + (0 if layer.axon is None else met.numel())
-    per_update, numbers = _update(layer.neurons)
+    per_update, numbers = update_of(layer.neurons)
     inner_macs = per_update * updates
-    traffic = FLOAT * (2 * macs + 3 * accumulates + (1 + 2 * numbers) * updates)
+    states = (1 + 2 * numbers) * updates
     if axon is not None:
-        taps = [c for part in (axon.feedback, axon.feedforward) for c in part]
-        inner_macs += filtered * sum(isinstance(c, Tensor) or c != 0 for c in taps)
-        traffic += FLOAT * 2 * filtered * (len(taps) - 1)
+        coefficients, order = taps(axon)
+        inner_macs += filtered * coefficients
+        states += 2 * filtered * order
         if layer.once(work.received):  # the value times the axon's response
             inner_macs += updates
-    spikes = work.spikes.sum(dtype=torch.float64).item()
-    traffic += FLOAT * spikes
+    spikes = work.spikes.sum(dtype=torch.float64).item() if fires(layer.neurons) else None
     return LayerCost(
-        token.text, token.shape(before), spikes, updates, macs, accumulates, inner_macs, 2 * updates, traffic
-    )
+        token.text, token.shape(before), spikes, updates, 0 if spikes is None else updates, macs, accumulates,
+        inner_macs, 2 * updates, states + (spikes or 0), 0, nonzero,
+    )  # fmt: skip
 
 
-def _update(neurons: LIF) -> tuple[int, int]:
+def taps(axon: IIR) -> tuple[int, int]:
+    """The multiply-accumulates of one step of a filter, and the count of numbers in its state."""
+    coefficients = [c for part in (axon.feedback, axon.feedforward) for c in part]
+    return sum(isinstance(c, Tensor) or c != 0 for c in coefficients), len(coefficients) - 1
+
+
+def update_of(neurons: LIF) -> tuple[int, int]:
     """Multiply-accumulates of one neuron update without its axon, and the count of numbers in its state.
 
-    An update also adds the current and compares with the threshold: two accumulates.
+    An update also adds the current and compares with the threshold: two accumulates. (A membrane potential that is read
+    is added to its mean instead.)
     """
     leak = isinstance(neurons.decay, Tensor) or neurons.decay != 0
     reset = {"filter": 2, "subtract": 1}.get(neurons.reset, 0)  # with R: its decay and its subtraction

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..network.activity import Activity, activity, membrane
+from ..network.state import evaluating
 from ..network.table import show
 from ..network.wrappers import unwrapped
 
@@ -116,7 +117,9 @@ def _work(network: nn.Module, image: Tensor) -> tuple[list[Activity], list[str]]
     if not network.spiking:
         raise ValueError(f"{network.architecture} has no spiking layer to plot")
     found = [(token, shape) for token, shape, _ in network.modules_by_token() if token.spiking and token.weighted]
-    return list(activity(network, image[None])), [f"{token.text} ({show(shape)})" for token, shape in found]
+    with evaluating(network):
+        works = list(activity(network, image[None]))
+    return works, [f"{token.text} ({show(shape)})" for token, shape in found]
 
 
 def _neurons(values: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ from torch import Tensor
 from ..data.images import ImageSet
 from ..training.checkpoint import Checkpoint
 from . import energy
+from .costs import LayerCost
 
 _BATCH = 32  # the currents of the paper's largest layer take 4 MB per image
 
 
-def profile(found: Checkpoint, images: ImageSet, index: Tensor, device: torch.device) -> list[energy.LayerCost]:
+def profile(found: Checkpoint, images: ImageSet, index: Tensor, device: torch.device) -> list[LayerCost]:
     """The cost per image of every layer of a trained network; see :func:`hnn_models.analysis.energy.profile`.
 
     Args:

@@ -9,18 +9,21 @@ from torch import Tensor
 
 from .. import paths
 from ..analysis import energy
+from ..analysis.costs import MODELS, Costs, LayerCost, bits_of, break_even, quantised, total
+from ..analysis.modules import profile_module
 from ..analysis.profile import profile as profile_layers
 from ..data.datasets import SHAPES
 from ..network.config import AXON, NetworkConfig
 from ..network.network import HybridNetwork
 from ..network.table import kept_for_backward, rows, show
+from ..plain import one_of
 from ..training import checkpoint
 from ..training.device import resolve_device
+from .imports import imported
 from .options import (
     Architecture,
     Axon,
     Backend,
-    Checkpoint,
     Coding,
     DataDir,
     Device,
@@ -70,9 +73,25 @@ def describe(
 
 @short_errors()
 def profile(
-    path: Checkpoint,
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|MODULE:NAME",
+            help="A best.ckpt or last.ckpt of a run; or a torch module, or a function that makes one, to import.",
+        ),
+    ],
     data_dir: DataDir = None,
     images: Annotated[int | None, typer.Option(min=1, help="Test images to count on; all by default.")] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="For MODULE:NAME, the shape of its input, such as 32,3,32,32: random numbers from 0 to 1."),
+    ] = None,
+    batch_axis: Annotated[int, typer.Option(min=0, help="For MODULE:NAME, the input's axis that counts images.")] = 0,
+    model: Annotated[str, typer.Option(help=f"Model of the energy: {', '.join(MODELS)}.")] = "horowitz",
+    rival: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="A trained artificial network, to compare with when it is quantised."),
+    ] = None,
     plots: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Folder for raster.png and membranes.png.")
     ] = None,
@@ -81,13 +100,45 @@ def profile(
     backend: Backend = None,
     as_json: Json = False,
 ) -> None:
-    """Count spikes and operations of a trained network on its test images, and estimate its energy.
+    """Count spikes and operations of a network on its test images, and estimate its energy.
 
-    hnn_models/analysis/energy.py says what is counted.
+    hnn_models/analysis/energy.py says what is counted, hnn_models/analysis/modules.py for any other torch module.
     """
+    costs = MODELS[one_of("--model", model, MODELS)]
+    where = resolve_device(device)
+    if ":" in path and not Path(path).exists():
+        if plots is not None or rival is not None or data_dir is not None or images is not None:
+            raise ValueError(f"--plots, --rival, --data-dir and --images are for a checkpoint; got {path}")
+        found = imported(path)
+        shape = _shape("", input_shape or "")
+        if batch_axis >= len(shape):
+            raise ValueError(f"--batch-axis must be below {len(shape)}, the axes of --input-shape; got {batch_axis}")
+        generator = torch.Generator().manual_seed(0)
+        given = torch.rand(shape, generator=generator).to(where)
+        layers = profile_module(found.to(where), [given], batch_axis=batch_axis)
+        lines = [_line(cost, costs) for cost in [*layers, total(layers)]]
+        print_table(f"{path}, per image, of {shape[batch_axis]} at random, model {model}", lines, as_json)
+        return
+    if input_shape is not None or batch_axis:
+        raise ValueError("--input-shape and --batch-axis are for MODULE:NAME; a checkpoint has images of its own")
+    _profile_checkpoint(path, data_dir, images, model, rival, plots, image, where, backend, as_json)
+
+
+def _profile_checkpoint(
+    path: str,
+    data_dir: str | None,
+    images: int | None,
+    model: str,
+    rival: str | None,
+    plots: str | None,
+    image: int,
+    where: torch.device,
+    backend: str | None,
+    as_json: bool,
+) -> None:
     from ..training import learning
 
-    where = resolve_device(device)
+    costs = MODELS[model]
     folder = None if plots is None else paths.folder(plots, "--plots")
     found = checkpoint.load(path, backend=backend)
     every = checkpoint.load_images(found, data_dir)
@@ -95,11 +146,39 @@ def profile(
     if image >= len(index):
         raise ValueError(f"--image must be below {len(index)}, the number of test images; got {image}")
 
-    costs, network = profile_layers(found, every, index[:images], where), found.network
-    lines = [_line(cost) for cost in [*costs, energy.total(costs), energy.all_artificial(network)]]
-    print_table(f"{network.architecture}, per image, of {len(index[:images])}", lines, as_json)
+    layers, network = profile_layers(found, every, index[:images], where), found.network
+    lines = [_line(cost, costs) for cost in [*layers, total(layers), energy.all_artificial(network)]]
+    rivals = [bits_of(network.steps), 8] if rival is not None else []
+    if rival is not None:
+        other = checkpoint.load(rival)
+        if other.network.spiking or other.network.input_shape != network.input_shape:
+            raise ValueError(
+                f"--rival must be a purely artificial network for images {network.input_shape}; "
+                f"got {other.network.architecture} for {other.network.input_shape}"
+            )
+        its = total(profile_layers(other, every, index[:images], where))
+        lines += [_line(its._replace(name=f"rival, {bits} bits"), quantised(bits)) for bits in rivals]
+    print_table(f"{network.architecture}, per image, of {len(index[:images])}, model {model}", lines, as_json)
+    if network.spiking and not as_json:
+        nonzero = its.nonzero / its.macs if rival is not None else 1.0
+        _say_break_even(costs, network.steps, nonzero)
     if folder is not None:
         _plot(network, every[index[image : image + 1]][0][0].to(where), found.protocol.seed, folder)
+
+
+def _say_break_even(costs: Costs, steps: int, nonzero: float) -> None:
+    """Print the rates below which a layer behind spikes takes less energy than an artificial one."""
+    rivals = {"an artificial layer, by the same model": (costs, 1.0)}
+    for bits in (bits_of(steps), 8):
+        name = f"one of 8-bit weights and {bits}-bit values, {100 * nonzero:.0f} % of them not zero"
+        rivals[name] = (quantised(bits), nonzero)
+    for name, (other, share) in rivals.items():
+        most = break_even(costs, other, share)
+        rates = [
+            f"{number} {100 * limit / steps:.2g} %"
+            for number, limit in zip(("arithmetic", "traffic"), most, strict=True)
+        ]
+        typer.echo(f"less than {name}, for rates below: {', '.join(rates)}")
 
 
 def _shape(dataset: str, input_shape: str | None) -> tuple[int, ...]:
@@ -113,17 +192,17 @@ def _shape(dataset: str, input_shape: str | None) -> tuple[int, ...]:
     return SHAPES[dataset]
 
 
-def _line(cost: energy.LayerCost) -> dict[str, Any]:
+def _line(cost: LayerCost, costs: Costs) -> dict[str, Any]:
     return {
         "layer": cost.name,
         "shape": show(cost.shape),
         "rate (%)": None if cost.rate is None else 100 * cost.rate,
         "spikes": cost.spikes,
-        "updates": None if cost.spikes is None else cost.updates,
+        "updates": None if cost.spikes is None else cost.firing,
         "MACs": cost.macs,
         "SOPs": cost.accumulates,
-        "energy (nJ)": cost.energy() / 1e3,
-        "memory (nJ)": cost.memory_energy() / 1e3,
+        "energy (nJ)": cost.energy(costs) / 1e3,
+        "memory (nJ)": cost.memory_energy(costs) / 1e3,
     }
 
 

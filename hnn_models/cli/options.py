@@ -10,7 +10,7 @@ import typer
 
 from ..data.datasets import DATASETS
 from ..network.codings import CODINGS
-from ..network.config import ACTIVATIONS, AXONS, INPUTS, PER
+from ..network.config import ACTIVATIONS, AXONS, INPUTS, PER, READOUTS
 
 _HELD = ", ".join(one.holds for one in DATASETS.values() if one.torchvision and one.holds)
 
@@ -26,6 +26,19 @@ Learn = Annotated[list[str] | None, typer.Option(help="A coefficient to train, s
 Per = Annotated[str, typer.Option(help=f"Number of learnt coefficients: one per {', '.join(PER)}.")]
 Activation = Annotated[str, typer.Option(help=f"Activation of the artificial layers: {', '.join(ACTIVATIONS)}.")]
 Gain = Annotated[float, typer.Option(help="Factor on the initial weights of the spiking layers.")]
+PoolAxon = Annotated[
+    bool,
+    typer.Option("--pool-axon", help="Filter a train by an axon again, behind a pool between spiking layers."),
+]
+PretrainedActivation = Annotated[
+    str | None,
+    typer.Option(help="For separate learning, the activation in the artificial network, where it is another one."),
+]
+Readout = Annotated[str, typer.Option(help=f"Read-out of the last spiking layer: {', '.join(READOUTS)}.")]
+Neuron = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="An option of hnn_kernels.nn.LIF, such as decay=0.5; repeatable."),
+]
 
 # Data and training.
 DataDir = Annotated[
@@ -52,3 +65,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print the results as one lin
 def axon_of(name: str) -> str | None:
     """The network's ``axon`` for the value of ``--axon``."""
     return None if name == "none" else name
+
+
+def neuron_of(given: list[str] | None) -> dict[str, float | bool | str]:
+    """The options of the neurons for the values of ``--neuron``: numbers, ``true`` and ``false``, and names.
+
+    Raises:
+        ValueError: one is not ``NAME=VALUE``, or comes twice.
+    """
+    found: dict[str, float | bool | str] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value) or name in found:
+            raise ValueError(f"--neuron must be NAME=VALUE, such as decay=0.5, once for each name; got {text!r}")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = {"true": True, "false": False}.get(value, value)
+    return found

@@ -9,7 +9,6 @@ import hnn_kernels
 
 from ..data.datasets import load_images
 from ..data.images import ImageSet
-from ..network.config import NetworkConfig
 from ..network.network import HybridNetwork
 from ..network.notation import parse
 from ..training.launch import launch
@@ -42,9 +41,8 @@ def image_shape(text: str | None) -> tuple[int, ...] | None:
 
 def build(architecture: str, images: ImageSet, seed: int, backend: str | None = None, **options: Any) -> HybridNetwork:
     """Make the network with the initial weights of ``seed``."""
-    config = NetworkConfig(architecture, images.shape, **options)
     torch.manual_seed(seed)
-    return HybridNetwork.of(config, backend)
+    return HybridNetwork(architecture, images.shape, backend=backend, **options)
 
 
 def backend_of(network: HybridNetwork, device: torch.device, requested: str | None) -> str:

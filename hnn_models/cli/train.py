@@ -12,7 +12,7 @@ from ..network.config import ACTIVATION, AXON, NetworkConfig
 from ..plain import one_of
 from ..training import checkpoint
 from ..training.device import resolve_device
-from ..training.protocol import PRECISIONS, RECIPES, SCHEDULES, Protocol
+from ..training.protocol import LOSSES, PRECISIONS, RECIPES, SCHEDULES, Protocol
 from . import setup
 from .options import (
     Activation,
@@ -28,14 +28,19 @@ from .options import (
     Input,
     Json,
     Learn,
+    Neuron,
     Per,
+    PoolAxon,
+    PretrainedActivation,
     Progress,
+    Readout,
     Seed,
     SplitSeed,
     Steps,
     axon_of,
+    neuron_of,
 )
-from .output import BAD_RUN, interruptible, is_first, report, short_errors
+from .output import BAD_RUN, interruptible, is_first, print_table, report, short_errors
 
 _LEARNING = ("simultaneous", "separate")
 _PROTOCOL = Protocol("digits")  # for the defaults of its fields
@@ -57,6 +62,10 @@ def train(
     per: Per = NetworkConfig.per,
     activation: Activation = ACTIVATION,
     gain: Gain = NetworkConfig.gain,
+    pool_axon: PoolAxon = NetworkConfig.pool_axon,
+    pretrained_activation: PretrainedActivation = NetworkConfig.pretrained_activation,
+    readout: Readout = NetworkConfig.readout,
+    neuron: Neuron = None,
     learning: Annotated[
         str, typer.Option(help="simultaneous, or separate: a purely artificial network first, then the spiking part.")
     ] = _LEARNING[0],
@@ -79,9 +88,21 @@ def train(
         float | None,
         typer.Option(help="Distort training images smoothly; the standard deviation of the displacements, in pixels."),
     ] = None,
+    loss: Annotated[
+        str, typer.Option(help=f"One of {', '.join(LOSSES)}: of the logits, or of each time step (needs --readout).")
+    ] = _PROTOCOL.loss,
+    rate_penalty: Annotated[
+        float, typer.Option(help="Factor of the firing rates above --rate-target in the loss.")
+    ] = _PROTOCOL.rate_penalty,
+    rate_target: Annotated[
+        float, typer.Option(help="Firing rate that costs nothing, in spikes per neuron and step.")
+    ] = _PROTOCOL.rate_target,
     split: Annotated[
-        str, typer.Option(help="pooled: 6:2:2 of all images; given: the set's own test images, 6:2 of the others.")
+        str, typer.Option(help="pooled: 6:2:2 of all images; given: the set's own test images, and --held-out.")
     ] = _PROTOCOL.split,
+    held_out: Annotated[
+        float, typer.Option(help="With --split given, the fraction of the other images that validates.")
+    ] = _PROTOCOL.held_out,
     patience: Annotated[
         int | None,
         typer.Option(min=1, help="End the run once validation has been flat for so many epochs, behind the last drop."),
@@ -131,7 +152,11 @@ def train(
             dataset,
             recipe,
             **{name: value for name, value in given.items() if value is not None},
+            loss=loss,
+            rate_penalty=rate_penalty,
+            rate_target=rate_target,
             split=split,
+            held_out=held_out,
             patience=patience,
             min_epochs=min_epochs,
             precision=precision,
@@ -153,7 +178,11 @@ def train(
             activation=activation,
             fixed_artificial=learning == "separate",
             gain=gain,
+            pool_axon=pool_axon,
+            pretrained_activation=pretrained_activation,
+            readout=readout,
             backend=backend,
+            **neuron_of(neuron),
         )
         used = setup.backend_of(network, where, backend)
         run_dir = named or paths.folder(f"runs/{dataset}-{architecture}", "--out")
@@ -192,6 +221,9 @@ def evaluate(
     device: Device = "auto",
     backend: Backend = None,
     precision: Annotated[str | None, typer.Option(help="Another precision than in training.")] = None,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Also count which classes are taken for which.")
+    ] = False,
     progress: Progress = True,
     as_json: Json = False,
 ) -> None:
@@ -205,8 +237,15 @@ def evaluate(
         followed = found.protocol if precision is None else found.protocol._replace(precision=precision).checked()
         images = checkpoint.load_images(found, data_dir)
     with short_errors(BAD_RUN):
-        accuracy = learning.evaluate(found.network, images, followed, device=where, progress=progress)
-    report(as_json, test_accuracy=accuracy, backend=used)
+        table = learning.confusion(found.network, images, followed, device=where, progress=progress)
+    accuracy = (table.trace() / table.sum()).item()
+    shown = {"confusion": table.tolist()} if confusion and as_json else {}
+    report(as_json, test_accuracy=accuracy, **shown, backend=used)
+    if confusion and not as_json and is_first():
+        names = images.names or [str(label) for label in range(images.classes)]
+        rows = zip(names, table.tolist(), strict=True)
+        lines = [{"class": name, **dict(zip(names, counts, strict=True))} for name, counts in rows]
+        print_table("test images of each class (rows), by the class that they are taken for (columns)", lines, False)
 
 
 def _how_to_go_on(run_dir: Path) -> str:

@@ -175,7 +175,7 @@ class FeatureSet(Dataset):
 
 
 def split(
-    count: int, seed: int, test_from: int | None = None, val_from: int | None = None
+    count: int, seed: int, test_from: int | None = None, val_from: int | None = None, held_out: float = 0.25
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Split ``count`` images at random, 6:2:2. The split is the same on every machine.
 
@@ -183,9 +183,10 @@ def split(
         count: number of images.
         seed: of the split.
         test_from: the index of the first test image, if the set has test images of its own. The others are then split
-            6:2.
+            6:2, or as ``held_out`` says.
         val_from: with ``test_from``, the index of the first validation image, if the set has these of its own too. The
             images before it are the training images.
+        held_out: with ``test_from`` alone, the fraction of the other images that are validation images.
 
     Returns:
         Indices of the training, validation and test images, int64.
@@ -197,7 +198,7 @@ def split(
             training = torch.from_numpy(random.permutation(val_from))
             return training, torch.arange(val_from, test_from), torch.arange(test_from, count)
         order = torch.from_numpy(random.permutation(test_from))
-        first = round(0.75 * test_from)
+        first = round((1 - held_out) * test_from)
         return order[:first], order[first:], torch.arange(test_from, count)
     order = torch.from_numpy(random.permutation(count))
     first, second = round(0.6 * count), round(0.8 * count)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hnn_kernels import LIFState
 from hnn_kernels.nn import LIF
 
 from .layers import Signal, SpikingLayer
@@ -22,7 +23,7 @@ class Activity(NamedTuple):
         sent: the output of the layer before, before any axon: spikes ``[T, B, *in]``, or a coded value.
         received: the same behind the axon of the layer before: the layer's input, before its pools.
         current: the current I, ``[T, B, *out]``; ``[B, *out]`` if ``received`` has ``steps``.
-        spikes: the spikes O, ``[T, B, *out]``.
+        spikes: the spikes O, ``[T, B, *out]``; none for a last layer that is read by its membrane potential.
     """
 
     layer: SpikingLayer
@@ -51,7 +52,7 @@ def activity_of_features(network: HybridNetwork, features: Tensor) -> Iterator[A
     received = network.code.behind_axon(sent)
     for layer in network.spiking:
         current = layer.current(received)
-        spikes = _without_axon(layer.neurons)(current, steps=received.steps)
+        spikes = spikes_of(layer.neurons, current, received.steps)
         yield Activity(layer, sent, received, current, spikes)
         sent = received = Signal(spikes)
         if layer.neurons.axon is not None:
@@ -74,9 +75,21 @@ def membrane(work: Activity) -> Tensor:
     return torch.stack(found)
 
 
+def fires(neurons: LIF) -> bool:
+    """True if the neurons send spikes, False if only their membrane potential is read."""
+    return neurons.readout != "none"
+
+
+def spikes_of(neurons: LIF, current: Tensor, steps: int | None, state: LIFState | None = None) -> Tensor:
+    """The spikes ``[T, B, *out]`` of ``neurons``; none if they do not fire. The other arguments are those of a call."""
+    if not fires(neurons):
+        return torch.zeros_like(current) if steps is None else current.new_zeros(steps, *current.shape)
+    return _without_axon(neurons)(current, steps=steps, state=None if state is None else state._replace(axon=None))
+
+
 def _without_axon(neurons: LIF) -> LIF:
     """A copy of the neurons whose output is their spikes."""
     twin = copy.deepcopy(neurons)
     twin.axon = None
-    twin.readout = "spikes"
+    twin.readout, twin.potential = "spikes", "none"
     return twin

@@ -10,7 +10,7 @@ from hnn_kernels.nn import IIR
 
 from .config import ACTIVATIONS, NetworkConfig
 from .flatten import Flatten
-from .layers import SpikingLayer
+from .layers import SameDropout, SpikingLayer
 from .tokens import Shape
 
 
@@ -29,8 +29,12 @@ def artificial_part(config: NetworkConfig) -> tuple[list[nn.Module], list[nn.Mod
             modules.append(nn.Flatten())
         of_tokens.append(token.module(before, config.outputs(token)))
         modules.append(of_tokens[-1])
+        if norm := token.norm_module(config.outputs(token)):
+            modules.append(norm)
         if token.weighted and (name := next(names, None)):
             modules.append(ACTIVATIONS[name]())
+        if token.dropout:
+            modules.append(nn.Dropout(token.dropout / 100))
     if tokens != config.tokens and features_shape(config) != _before(config)[config.border]:
         modules.append(nn.Flatten())
     return modules, of_tokens
@@ -64,7 +68,12 @@ def spiking_part(config: NetworkConfig, backend: str | None) -> tuple[list[Spiki
         second = None
         if pooled and config.pool_axon:
             second = axon_of(config, token.takes(before), backend)
-        layers.append(SpikingLayer(module, neurons, waiting, second))
+        norm = token.norm_module()
+        if norm is not None and isinstance(neurons.threshold, float):
+            with torch.no_grad():  # the current's standard deviation is that of the threshold at first
+                norm.get_parameter("weight").fill_(neurons.threshold)
+        dropout = SameDropout(token.dropout / 100) if token.dropout else None
+        layers.append(SpikingLayer(module, neurons, waiting, second, norm, dropout))
         of_tokens.append(layers[-1])
         waiting, pooled = [], False
     return layers, of_tokens

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from .tokens import Token
 
 INPUTS = ("direct", "axon")
 PER = ("layer", "channel", "neuron")
+READOUTS = ("count", "membrane")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
 # SNN-IIR, the program that the paper's code is built on, has time constants of 4 and 1 steps.
 AXONS = {
@@ -62,6 +63,7 @@ class NetworkConfig:
     gain: float = 1.0
     pool_axon: bool = False
     pretrained_activation: str | None = None
+    readout: str = "count"
     neuron: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,9 +79,9 @@ class NetworkConfig:
             neuron=_neuron(self.neuron),
         )
         parse(self.architecture, input_shape=self.input_shape)
-        for name, allowed in (("coding", CODINGS), ("input", INPUTS), ("per", PER)):
+        for name, allowed in (("coding", CODINGS), ("input", INPUTS), ("per", PER), ("readout", READOUTS)):
             one_of(name, getattr(self, name), allowed)
-        for name, reason in (("readout", "the last layer gives its count"), ("shape", "per says it")):
+        for name, reason in (("potential", "readout says it"), ("shape", "per says it")):
             if name in self.neuron:
                 raise TypeError(f"{name} is not an option of a network: {reason}")
         self._set(**{name: _filter(name, getattr(self, name)) for name in ("axon", "synapse")})
@@ -141,16 +143,20 @@ class NetworkConfig:
         """Make the neurons of a spiking layer.
 
         Args:
-            last: for the last layer, whose read-out is the spike count and which sends to no axon.
+            last: for the last layer, which has the network's read-out and sends to no axon.
             options: further options of :class:`hnn_kernels.nn.LIF`, such as ``shape`` and ``backend``.
         """
+        absent = {"axon"} if last else set()
+        options |= {"readout": "count" if last else "spikes", **self.neuron}
+        if last and self.readout == "membrane":  # nothing fires, so nothing is reset
+            absent |= {"reset_decay", "reset_potential", "threshold"}
+            options |= {"readout": "none", "potential": "train", "reset": "none"}
+            options = {name: value for name, value in options.items() if name not in absent}
         return LIF(
             axon=None if last else self.filter("axon"),
             synapse=self.filter("synapse"),
-            learn=[name for name in self.learn if not (last and name == "axon")] if last else self.learn,
-            readout="count" if last else "spikes",
+            learn=[name for name in self.learn if name not in absent] if absent else self.learn,
             **options,
-            **self.neuron,
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -164,6 +170,10 @@ class NetworkConfig:
         before = [self.pretrained_activation or name for name in self.activations]
         activation = (*before, *[ACTIVATION] * (behind - 1))
         return NetworkConfig(artificial_twin(self.tokens), self.input_shape, activation=activation)
+
+    def unnormed(self) -> "NetworkConfig":
+        """The same network without batch norm."""
+        return replace(self, architecture="-".join(token.unnormed for token in self.tokens))
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():

@@ -31,6 +31,29 @@ class Signal(NamedTuple):
     axon: IIR | None = None
 
 
+class SameDropout(nn.Module):
+    """Dropout of the same values at all time steps, in training: what is dropped is a neuron, not a spike.
+
+    Args:
+        p: the fraction that is dropped; the others are divided by 1 - p.
+
+    Shape:
+        ``[T, B, *features]`` to the same.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, train: Tensor) -> Tensor:
+        if not self.training:
+            return train
+        return train * nn.functional.dropout(train.new_ones(train.shape[1:]), self.p)
+
+    def extra_repr(self) -> str:
+        return f"{self.p:g}"
+
+
 class SpikingLayer(nn.Module):
     """Weights and spiking neurons (eq. 1): ``I[t] = W F[t] + b`` for all steps in one call, then the neurons.
 
@@ -51,6 +74,9 @@ class SpikingLayer(nn.Module):
         neurons: the neurons.
         before: modules that F goes through first, each step by itself, such as pooling and flattening.
         axon: a filter over time that F, which must be a train, goes through behind these; None without one.
+        norm: batch norm of the current, with one mean and one variance over images, places and all time steps; None
+            without one.
+        dropout: dropout of the layer's output; None without one.
 
     Shape:
         :class:`Signal` of ``[T, B, *in]``, or of ``[B, *in]`` if it is constant in time, to ``[T, B, *out]``;
@@ -58,22 +84,31 @@ class SpikingLayer(nn.Module):
     """
 
     def __init__(
-        self, weights: nn.Module, neurons: LIF, before: Sequence[nn.Module] = (), axon: IIR | None = None
+        self,
+        weights: nn.Module,
+        neurons: LIF,
+        before: Sequence[nn.Module] = (),
+        axon: IIR | None = None,
+        norm: nn.Module | None = None,
+        dropout: SameDropout | None = None,
     ) -> None:
         super().__init__()
         self.before = nn.Sequential(*before)
         self.axon = axon
         self.weights = weights
+        self.norm = norm
         self.neurons = neurons
+        self.dropout = dropout
 
     def forward(self, signal: Signal, *, unfiltered: bool = False) -> Tensor:
         """The neurons' read-out; with ``unfiltered`` their spikes, for a layer behind that applies the axon."""
-        if signal.axon is None and not unfiltered:
-            return self.neurons(self.current(signal), steps=signal.steps)
-        synapse = self.neurons.synapse if signal.axon is None else signal.axon
-        axon = None if unfiltered else self.neurons.axon
+        options: dict[str, Any] = {}
+        if signal.axon is not None or unfiltered:
+            synapse = self.neurons.synapse if signal.axon is None else signal.axon
+            options["filters"] = (synapse, None if unfiltered else self.neurons.axon)
         current = self.current(signal) if signal.axon is None else self._before_filter(signal)
-        return self.neurons(current, steps=signal.steps, filters=(synapse, axon))
+        out = self.neurons(current, steps=signal.steps, **options)
+        return out if self.dropout is None else self.dropout(out)
 
     def current(self, signal: Signal) -> Tensor:
         """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
@@ -85,16 +120,22 @@ class SpikingLayer(nn.Module):
             spikes = signal.spikes and self.axon is None
             takes = spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
             value = self._product(x, cast("Any", self.weights).bias) if takes else self.weights(x)
-            return value.unflatten(0, lead)
+            return self._normed(value).unflatten(0, lead)
         value = self.weights(self.before(x))
         if response is None:
-            return value
+            return self._normed(value)
         ones = (1,) * (value.dim() - 2)
         response = response.view(-1, 1, 1, *ones)
         bias: Any = self.weights.bias  # read behind the call, in which a hook may have set it
-        if bias is None:
-            return response * value
-        return torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)
+        if bias is not None:
+            value = torch.addcmul((1 - response) * bias.view(-1, *ones), response, value)
+        else:
+            value = response * value
+        return value if self.norm is None else self._normed(value.flatten(0, 1)).unflatten(0, value.shape[:2])
+
+    def _normed(self, current: Tensor) -> Tensor:
+        """The current behind batch norm: ``[T * B, *out]``, or ``[B, *out]`` where it is constant in time."""
+        return current if self.norm is None else self.norm(current)
 
     def at_weights(self, train: Tensor) -> Tensor:
         """Return the weights' input for a train ``[T, B, *in]``: ``[T * B, *in]`` behind pools and the layer's axon."""
@@ -141,6 +182,7 @@ class SpikingLayer(nn.Module):
             and bare(behind.neurons, (LIF,))
             and behind.neurons.synapse is None
             and behind.axon is None
+            and behind.norm is None
             and spike_product(behind.weights, behind.before, linear=True)
         )
 
@@ -149,6 +191,7 @@ class SpikingLayer(nn.Module):
         neurons = self.neurons
         return (
             bare(self, (SpikingLayer,))
+            and not (self.dropout is not None and self.dropout.training)
             and bare(neurons, (LIF,))
             and neurons.axon is axon
             and not neurons.smooth

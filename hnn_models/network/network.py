@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..memory import require_bytes
-from . import build, table
+from . import build, table, transfer
 from .chain import chain
 from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal, SpikingLayer
-from .state import bare_name, plain_state, present_name
+from .state import bare_name, plain_state, take_former_names
 from .tokens import Shape, Token
 
 _LARGE = 2**30  # bytes; for a smaller tensor the system is not asked
@@ -74,13 +75,15 @@ class HybridNetwork(nn.Module):
             the paper's authors does.
         pretrained_activation: of all artificial layers of the network that fixed layers come from
             (:meth:`load_artificial`), where it has another one; None for the same as here.
+        readout: ``"count"``: the logits are the spike counts of the last layer. ``"membrane"``: they are the mean
+            membrane potential over time of a last layer that neither fires nor resets.
         backend: of all kernels, as for :func:`hnn_kernels.lif`.
         neuron: further options of every :class:`hnn_kernels.nn.LIF`, such as ``decay``, ``reset_decay``, ``threshold``,
             ``sigma``, ``reset`` and ``reset_grad``. Their defaults are those of SNN-IIR.
 
     Attributes:
         settings: the arguments, checked, as a :class:`hnn_models.NetworkConfig`.
-        architecture, input_shape, coding, steps, input, fixed_artificial: as given.
+        architecture, input_shape, coding, steps, input, readout, fixed_artificial: as given.
         layers: the tokens of the architecture (:func:`hnn_models.parse`).
         shapes: the shape behind each token, without the batch.
         features_shape: the shape of one image's features, the input of the coding.
@@ -113,13 +116,14 @@ class HybridNetwork(nn.Module):
         gain: float = NetworkConfig.gain,
         pool_axon: bool = NetworkConfig.pool_axon,
         pretrained_activation: str | None = NetworkConfig.pretrained_activation,
+        readout: str = NetworkConfig.readout,
         backend: str | None = None,
         **neuron: Any,
     ) -> None:
         super().__init__()
         settings = NetworkConfig(
             architecture, input_shape, coding, steps, input, axon, synapse, learn, per, activation, fixed_artificial,
-            gain, pool_axon, pretrained_activation, neuron,
+            gain, pool_axon, pretrained_activation, readout, neuron,
         )  # fmt: skip
         self.settings = settings
         self.architecture = settings.architecture
@@ -129,6 +133,7 @@ class HybridNetwork(nn.Module):
         self.coding = settings.coding
         self.steps = settings.steps
         self.input = settings.input
+        self.readout = settings.readout
         self.activations = settings.activations
         self.fixed_artificial = settings.fixed_artificial
         self.classes = self.layers[-1].size
@@ -151,7 +156,7 @@ class HybridNetwork(nn.Module):
         names = {module: name for name, module in self.named_modules()}
         self._names_of_tokens = tuple(names[module] for module in (*of_artificial, *of_spiking))
         if settings.fixed_artificial:
-            self.artificial.requires_grad_(False)
+            self.artificial.requires_grad_(False).eval()
         sent = [math.prod(shape) for token, shape, _ in self.modules_by_layer() if token.spiking and token.weighted][
             :-1
         ]
@@ -159,7 +164,7 @@ class HybridNetwork(nn.Module):
             sent.append(math.prod(coded))
         self._most_sent = max(sent, default=0)
         self._plain_names = frozenset(self.state_dict())
-        self.register_load_state_dict_pre_hook(_take_former_names)
+        self.register_load_state_dict_pre_hook(take_former_names)
 
     @classmethod
     def of(cls, settings: NetworkConfig, backend: str | None = None) -> Self:
@@ -185,17 +190,17 @@ class HybridNetwork(nn.Module):
         """
         return self.settings.arguments()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, per_step: bool = False, rates: bool = False) -> Any:
         """The logits ``[B, classes]`` of ``images`` ``[B, *input_shape]``: spike counts, of the images' dtype.
 
-        It is ``forward_features(encode_features(images))``. The coding's noise is seeded from torch's generator. The
-        logits of an image are NaN where its pixels or its features are not finite, and all logits where a parameter of
-        the spiking part is not.
+        It is ``forward_features(encode_features(images))``, with the same options. The coding's noise is seeded from
+        torch's generator. The logits of an image are NaN where its pixels or its features are not finite, and all
+        logits where a parameter of the spiking part is not.
 
         Raises:
-            TypeError, ValueError: ``images`` is not a floating tensor of that shape.
+            TypeError, ValueError: ``images`` is not a floating tensor of that shape, or an option is not allowed.
         """
-        return self.forward_features(self.encode_features(images))
+        return self.forward_features(self.encode_features(images), per_step=per_step, rates=rates)
 
     def encode_features(self, images: Tensor) -> Tensor:
         """The features ``[B, *features_shape]`` of ``images`` ``[B, *input_shape]``: the output of the artificial part.
@@ -210,30 +215,76 @@ class HybridNetwork(nn.Module):
         _check("images", images, self.input_shape)
         return self.artificial(images)
 
-    def forward_features(self, features: Tensor) -> Tensor:
+    def forward_features(self, features: Tensor, *, per_step: bool = False, rates: bool = False) -> Any:
         """The logits ``[B, classes]`` of ``features`` from :meth:`encode_features`: the coding and the spiking part.
 
         The logits of an image are NaN where one of its features is not finite, and all logits where a parameter of the
         spiking part is not.
 
+        Args:
+            features: the features.
+            per_step: return the membrane potentials of the last layer ``[T, B, classes]`` instead of their mean, for a
+                loss of each step. A purely artificial network has one step.
+            rates: return the pair of the logits and the firing rates, with their gradients: one for each spiking layer
+                but the last, in spikes per neuron and step, a tensor ``[layers - 1]``.
+
         Raises:
-            TypeError, ValueError: ``features`` is not a floating tensor ``[B, *features_shape]``.
+            TypeError, ValueError: ``features`` is not a floating tensor ``[B, *features_shape]``; ``per_step`` with
+                another read-out than the membrane potential.
             MemoryError: on a CPU, a layer's spike trains for all steps do not fit into memory.
         """
         _check("features", features, self.features_shape)
+        if per_step and self.code is not None and self.readout != "membrane":
+            raise ValueError(f"per_step needs readout='membrane'; got readout={self.readout!r}")
+        found: list[Tensor] = []
         if self.code is None:
-            return features
-        self._require_memory(features)
-        signal = self.code(features)
-        for layer, behind in zip(self.spiking, [*self.spiking[1:], None], strict=True):
+            logits = features[None] if per_step else features
+        else:
+            self._require_memory(features)
+            logits = self._read(self._through(self.code(features), found if rates else None), features, per_step)
+        return (logits, torch.stack(found) if found else features.new_zeros(0)) if rates else logits
+
+    def _through(self, signal: Signal, rates: list[Tensor] | None) -> Tensor:
+        """The read-out of the last layer. ``rates`` receives the firing rates of the others."""
+        for layer, behind in pairwise(self.spiking):
             # The weights of the next layer meet spikes where the axon and they change places.
-            if behind is not None and features.device.type == "cpu" and layer.leaves_axon_to(behind):
-                signal = Signal(layer(signal, unfiltered=True), spikes=True, axon=layer.neurons.axon)
+            swapped = signal.value.device.type == "cpu" and layer.leaves_axon_to(behind)
+            value = layer(signal, unfiltered=swapped or rates is not None)
+            if rates is not None:
+                rates.append(value.mean(dtype=torch.float32))
+            axon = layer.neurons.axon
+            if swapped:
+                signal = Signal(value, spikes=True, axon=axon)
+            elif rates is not None and axon is not None:
+                signal = Signal(axon(value))
             else:
-                signal = Signal(layer(signal), spikes=layer.sends_spikes())
+                signal = Signal(value, spikes=layer.sends_spikes())
+        return self.spiking[-1](signal)
+
+    def _read(self, value: Tensor, features: Tensor, per_step: bool) -> Tensor:
+        """The logits of the last layer's read-out ``value``."""
+        if self.readout == "membrane" and not per_step:
+            value = value.mean(0)
         # A membrane potential of NaN does not fire, so a NaN would give a count of 0. It gives NaN.
         mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True) + self._not_finite()
-        return signal.value + mark.to(signal.value.dtype)
+        return value + mark.to(value.dtype)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode. Fixed artificial layers stay as they are used: their norms keep their statistics."""
+        super().train(mode)
+        if self.fixed_artificial:
+            self.artificial.eval()
+        return self
+
+    def folded(self) -> "HybridNetwork":
+        """The network without batch norm that has the logits of this one in ``eval()``, up to rounding.
+
+        The norms become a part of the weights before them, so they cost nothing.
+
+        Raises:
+            ValueError: the network has modules or tensors that :attr:`config` does not describe.
+        """
+        return transfer.folded(self)
 
     def nir_part(self) -> tuple[nn.Sequential, Shape]:
         """Return the spiking part behind the coding, for :func:`hnn_kernels.nir.export`, and the shape of its input.
@@ -242,10 +293,13 @@ class HybridNetwork(nn.Module):
         is the logits. It shares this network's parameters.
 
         Raises:
-            ValueError: the network is purely artificial.
+            ValueError: the network is purely artificial, or has batch norm, which :meth:`folded` makes a part of the
+                weights.
         """
         if self.coder is None:
             raise ValueError(f"the architecture must have a spiking part; got {self.architecture}")
+        if any(token.norm for token in self.layers if token.spiking):
+            raise ValueError(f"the spiking part must have no batch norm; fold that of {self.architecture} (folded())")
         return chain(self.coder.axon, self.spiking), build.features_shape(self.settings)
 
     def _not_finite(self) -> Tensor:
@@ -284,32 +338,7 @@ class HybridNetwork(nn.Module):
         """
         if not isinstance(source, HybridNetwork):
             raise TypeError(f"source must be a HybridNetwork; got {type(source).__name__}")
-        own = [token for token in self.layers if not token.spiking]
-        if not any(token.weighted for token in own) or not self.spiking:
-            raise ValueError(f"{self.architecture} has no border to load artificial layers up to")
-        kind = KINDS[self.coding]
-        if len(kind.outputs) > 1:
-            raise ValueError(
-                f"{self.coding.title()} coding's last artificial layer has {kind.times} the neurons of a pretrained one"
-            )
-        if source.spiking:
-            raise ValueError(f"source must be purely artificial; got {source.architecture}")
-        theirs = source.layers[: len(own)]
-        for what, mine, other in (
-            ("input_shape", self.input_shape, source.input_shape),
-            ("layers up to the border", _text(own), _text(theirs)),
-            (
-                "activation",
-                self.settings.pretraining().activations[: len(self.activations)],
-                source.activations[: len(self.activations)],
-            ),
-        ):
-            if mine != other:
-                raise ValueError(
-                    f"source must have the {what} {mine} of {self.architecture}; {source.architecture} has {other}"
-                )
-        state = source.plain_state()
-        self.artificial.load_state_dict({name: state[f"artificial.{name}"] for name in self.artificial.state_dict()})
+        transfer.load_artificial(self, source)
 
     def plain_state(self, *, keep_dtypes: bool = True) -> dict[str, Tensor]:
         """The state of the plain network with the same weights: :attr:`config` rebuilds that network.
@@ -363,19 +392,9 @@ class HybridNetwork(nn.Module):
         return table.text(self)
 
 
-def _take_former_names(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    """Rename what a file of an earlier version calls by another name."""
-    for name in [name for name in state if name.startswith(prefix)]:
-        state[prefix + present_name(name.removeprefix(prefix))] = state.pop(name)
-
-
 def _check(name: str, value: Tensor, shape: Shape) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a floating tensor; got {kind}")
     if value.shape[1:] != shape:
         raise ValueError(f"{name} must be [B, {', '.join(map(str, shape))}]; got {tuple(value.shape)}")
-
-
-def _text(tokens: Sequence[Token]) -> str:
-    return "-".join(token.text for token in tokens)

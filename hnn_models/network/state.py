@@ -1,6 +1,8 @@
 """The state of a network: its parameters without the names and forms that torch's wrappers and tools give to them."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,9 +25,27 @@ def present_name(name: str) -> str:
     return _FORMER.sub("coder.", name)
 
 
+def take_former_names(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Rename what a file of an earlier version calls by another name."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[prefix + present_name(name.removeprefix(prefix))] = state.pop(name)
+
+
 def is_compiled(network: nn.Module) -> bool:
     """True if ``network`` is what :func:`torch.compile` made of a module."""
     return isinstance(getattr(network, "_orig_mod", None), nn.Module)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluate inside: each module has its own mode again afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def plain_state(network: nn.Module, plain: nn.Module, keep_dtypes: bool) -> dict[str, Tensor]:
@@ -55,24 +75,18 @@ def plain_state(network: nn.Module, plain: nn.Module, keep_dtypes: bool) -> dict
         if own is None or "forward" in vars(own) or type(own).forward is not type(module).forward:
             raise ValueError(f"{problem}: its {name or 'class'} is {_type(own)}, not {_type(module)}")
     found: dict[str, Tensor] = {}
-    modes = {module: module.training for module in network.modules()}
-    network.eval()  # so that spectral normalisation does not go on with its iteration
-    try:
-        with torch.no_grad():
-            for name, like in expected.items():
-                path, _, last = name.rpartition(".")
-                owner: Any = _inside(network, path)
-                refresh(owner)
-                value = getattr(owner, last)
-                if value is None and last == "bias":
-                    value = owner.weight.new_zeros(like.shape)
-                known = isinstance(value, Tensor) and value.shape == like.shape
-                if not known or not (keep_dtypes or value.dtype == like.dtype):
-                    raise ValueError(f"{problem}: its {name} is {_shape(value)}, not {_shape(like)}")
-                found[name] = value.detach()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(network), torch.no_grad():  # so that spectral normalisation does not go on with its iteration
+        for name, like in expected.items():
+            path, _, last = name.rpartition(".")
+            owner: Any = _inside(network, path)
+            refresh(owner)
+            value = getattr(owner, last)
+            if value is None and last == "bias":
+                value = owner.weight.new_zeros(like.shape)
+            known = isinstance(value, Tensor) and value.shape == like.shape
+            if not known or not (keep_dtypes or value.dtype == like.dtype):
+                raise ValueError(f"{problem}: its {name} is {_shape(value)}, not {_shape(like)}")
+            found[name] = value.detach()
     return found
 
 

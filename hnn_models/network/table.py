@@ -87,7 +87,8 @@ def show(shape: Shape) -> str:
 def kept_for_backward(network: "HybridNetwork", device: torch.device | str = "cpu") -> list[int]:
     """Bytes that training keeps from forward to backward for one image, one number for each of :func:`rows`.
 
-    They are measured, in the network's dtype: one image of noise goes through the network, and every storage that
+    They are measured, in the network's dtype: an image of noise goes through the network (two where batch norm in
+    training needs more than one value), and every storage that
     autograd saves is counted once, at the row that saves it first. Parameters are not counted. A tensor between two
     layers is saved by the layer that multiplies it.
 
@@ -111,7 +112,8 @@ def kept_for_backward(network: "HybridNetwork", device: torch.device | str = "cp
         return Look(lambda _: inside.append(index))
 
     with ExitStack() as stack:
-        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        buffers = {name: tensor.clone() for name, tensor in network.named_buffers()}  # batch norm changes its own
+        state = {**dict(network.named_parameters()), **buffers}
         if any(tensor.is_meta for tensor in state.values()):
             stack.enter_context(FakeTensorMode())
             state = {name: _without_memory(tensor, device) for name, tensor in state.items()}
@@ -122,9 +124,10 @@ def kept_for_backward(network: "HybridNetwork", device: torch.device | str = "cp
         for module, index in place.items():
             stack.callback(module.register_forward_pre_hook(enter(index)).remove)
             stack.callback(module.register_forward_hook(Look(lambda _: inside.pop())).remove)
-        image = torch.rand(1, *network.input_shape, dtype=like.dtype, device=like.device)
+        images = 1 + any(token.norm for token in network.layers)
+        image = torch.rand(images, *network.input_shape, dtype=like.dtype, device=like.device)
         torch.func.functional_call(network, state, (image,))
-    return kept
+    return [number // images for number in kept]
 
 
 def _without_memory(tensor: Tensor, device: torch.device | str) -> Tensor:

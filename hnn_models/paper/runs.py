@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from .. import paths
-from ..analysis import energy
+from ..analysis.costs import total
 from ..analysis.profile import profile
 from ..data import datasets
 from ..data.images import ImageSet
@@ -156,7 +156,7 @@ class Reproduction:
             return None
         found, images = checkpoint.load(path, backend=self.backend), self._load(run.dataset)
         index = learning.parts(found.network, images, found.protocol)[2][:_PROFILED]
-        cost = energy.total(profile(found, images, index, self.device))
+        cost = total(profile(found, images, index, self.device))
         name = ", ".join((run.architecture, run.coding, *([run.input] if run.input != "direct" else []), run.learning))
         if run.coding == "none":
             name = f"{run.architecture}, {run.activation}"

@@ -24,13 +24,13 @@ with without_leftovers():
     import lightning
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from torchmetrics import MeanMetric, Metric
-    from torchmetrics.classification import MulticlassAccuracy
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 _EVALUATION = 2**32  # seeds validation and test where training has the epoch; no epoch has this number
 
 
 class Classifier(lightning.LightningModule):
-    """A network in training: cross-entropy of the spike counts (eq. 2), Adam, accuracy per epoch.
+    """A network in training: cross-entropy of the logits (eq. 2), Adam, accuracy per epoch.
 
     Counts are whole numbers, so classes can tie. The prediction is then the first of them.
 
@@ -64,13 +64,18 @@ class Classifier(lightning.LightningModule):
         self.accuracy = nn.ModuleDict(
             {stage: MulticlassAccuracy(self.network.classes, average="micro") for stage in ("validation", "test")}
         )
+        self.confusion = MulticlassConfusionMatrix(self.network.classes)
         own = compiled_in(network)
         if from_features:
-            logits = self.network.forward_features
+            logits: Callable[..., Any] = self.network.forward_features
             compiled = compiled or own is not None or self.network._compiled_call_impl is not None
         else:  # a call, not forward alone, runs the network's hooks and what Module.compile made
             logits = (self.network if own is None else own).__call__
-        self._logits: Callable[..., Tensor] = torch.compile(logits) if compiled else logits
+        # What training asks for beside the logits.
+        asked = {"per_step": protocol.loss == "step", "rates": protocol.rate_penalty > 0}
+        if any(asked.values()):
+            logits = _InTraining(self.network, logits, asked)
+        self._logits: Callable[..., Any] = torch.compile(logits) if compiled else logits
         if graph:
             self._logits = Graphed(_Logits(self.network, logits))
         plain = not (compiled or graph) and own is None and self.network._compiled_call_impl is None
@@ -78,6 +83,7 @@ class Classifier(lightning.LightningModule):
         self._from_features = from_features
         self._scale = protocol.logit_scale if self.network.code is None else 1.0
         self._silence = SilenceWatch(self.network)
+        self.confused = torch.zeros(0)  # the confusion matrix of the last test
         self._losses = torch.zeros(1)
         self._odd: list[Tensor] = []  # for each batch of an evaluation: some logits are not finite
         self._seconds_before = 0.0
@@ -147,8 +153,9 @@ class Classifier(lightning.LightningModule):
         self._seed(_EVALUATION)
 
     def on_test_epoch_end(self) -> None:
-        """Stop if logits are not finite."""
+        """Stop if logits are not finite. Add up the confusions of all processes."""
         self._check_logits("in the test")
+        self.confused = self.confusion.compute()
 
     def _check_logits(self, where: str) -> None:
         if torch.stack(self._odd).any():
@@ -171,15 +178,25 @@ class Classifier(lightning.LightningModule):
         sampler = _sampler(self.trainer.train_dataloader)
         self._place(sampler, batch_index)
         with self._watch.step():
-            logits = self._logits(inputs)
-        losses = nn.functional.cross_entropy(
-            self._scaled(logits), labels, label_smoothing=self.protocol.label_smoothing, reduction="none"
-        )
+            found = self._logits(inputs)
+        logits, rates = found if self.protocol.rate_penalty else (found, None)
+        losses = self._cross_entropies(logits, labels)
         self._watch.forward(logits, losses)
         self._losses = losses.detach()
         self.train_loss.update(self._losses)
         # Gradients are averaged over the processes, whose shares of a batch may differ by one.
-        return losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+        loss = losses.sum() * (self.trainer.world_size / sampler.size(batch_index))
+        if rates is None:
+            return loss
+        return loss + self.protocol.rate_penalty * (rates - self.protocol.rate_target).relu().sum()
+
+    def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The training loss of each image, ``[B]``."""
+        smoothing = self.protocol.label_smoothing
+        steps = logits.flatten(0, -2)  # [T * B, classes] where each step has its loss
+        targets = labels.repeat(len(steps) // len(labels))
+        losses = nn.functional.cross_entropy(self._scaled(steps), targets, label_smoothing=smoothing, reduction="none")
+        return losses.view(-1, len(labels)).mean(0) if len(steps) > len(labels) else losses
 
     def _scaled(self, logits: Tensor) -> Tensor:
         return logits if self._scale == 1 else self._scale * logits
@@ -220,11 +237,11 @@ class Classifier(lightning.LightningModule):
             self.log_dict(rates, prog_bar=True, sync_dist=True, batch_size=1)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log test loss and accuracy."""
+        """Log test loss and accuracy, and count which classes are taken for which."""
         self._place(_sampler(self.trainer.test_dataloaders), batch_index)
-        self._evaluate(batch, "test")
+        self.confusion.update(self._evaluate(batch, "test"), batch[1])
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         inputs, labels = batch
         logits = self._logits(inputs)
         self._odd.append(~logits.isfinite().all())
@@ -232,6 +249,7 @@ class Classifier(lightning.LightningModule):
         loss = nn.functional.cross_entropy(self._scaled(logits), labels)
         self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(labels))
         self.log(f"{stage}_accuracy", cast("Metric", self.accuracy[stage]), prog_bar=True, batch_size=len(labels))
+        return logits
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         """Add the description of the network and of its training."""
@@ -248,15 +266,27 @@ class Classifier(lightning.LightningModule):
         self._continued = (*found.get("continued", ()), *([ended] if ended < self.protocol.epochs else []))
 
 
+class _InTraining:
+    """A call of the network with options that it has in training alone."""
+
+    def __init__(self, network: nn.Module, logits: Callable[..., Any], options: dict[str, bool]) -> None:
+        self._network = network
+        self._logits = logits
+        self._options = options
+
+    def __call__(self, inputs: Tensor) -> Any:
+        return self._logits(inputs, **(self._options if self._network.training else {}))
+
+
 class _Logits(nn.Module):
     """The way from a batch to the logits as a module, which has the parameters of the network."""
 
-    def __init__(self, network: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, logits: Callable[..., Any]) -> None:
         super().__init__()
         self.network = network
         self._logits = logits
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         return self._logits(inputs)
 
 

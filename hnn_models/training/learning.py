@@ -25,7 +25,7 @@ from .launch import launch
 from .logs import history
 from .protocol import Protocol
 
-__all__ = ["Outcome", "evaluate", "history", "parts", "train"]
+__all__ = ["Outcome", "confusion", "evaluate", "history", "parts", "train"]
 
 _EVALUATION_BATCH = 500
 
@@ -145,6 +145,8 @@ def _train(
     compiled_inside = compiled_in(given) is not None
     if graph:
         trainer.check_graph(device, compiled or compiled_inside or network._compiled_call_impl is not None)
+    if protocol.loss == "step" and network.spiking and network.readout != "membrane":
+        raise ValueError(f"loss 'step' needs a network with readout='membrane'; this one has {network.readout!r}")
     if pretrained is not None and not network.has_fixed_part:
         raise ValueError(
             f"pretrained is for separate learning (fixed_artificial=True); {network.architecture} is learnt as a whole"
@@ -202,7 +204,7 @@ def _fit(
     graph: bool,
 ) -> None:
     """Train all layers that are not fixed, from the beginning or from the checkpoint ``continued`` on."""
-    network = unwrapped(given)
+    network = unwrapped(given.train())
     augmentation = Augmentation(protocol.shift, protocol.flip, protocol.warp)
     from_features = network.has_fixed_part and not any(augmentation)
     training, validation = (
@@ -234,13 +236,36 @@ def evaluate(
     Raises:
         TypeError, ValueError: an argument that is not allowed.
     """
+    return _test(network, images, protocol, device, progress)[0]
+
+
+def confusion(
+    network: nn.Module, images: ImageSet, protocol: Protocol, *, device: torch.device | str, progress: bool = True
+) -> Tensor:
+    """Test ``network`` as :func:`evaluate` does, and count which classes it takes for which.
+
+    Returns:
+        int64 ``[classes, classes]``: in row i and column j the number of test images of class i that the network takes
+        for class j. The accuracy is the sum of the diagonal over that of all.
+
+    Raises:
+        TypeError, ValueError: an argument that is not allowed.
+    """
+    return _test(network, images, protocol, device, progress)[1]
+
+
+def _test(
+    network: nn.Module, images: ImageSet, protocol: Protocol, device: torch.device | str, progress: bool
+) -> tuple[float, Tensor]:
+    """The accuracy and the confusion matrix on the test part of ``images``."""
     protocol, device, progress = protocol.checked(), as_device(device), flag("progress", progress)
     _, _, test = parts(unwrapped(network), images, protocol)
+    module = Classifier(network, protocol)
     with trainer.undisturbed(device):
         (metrics,) = trainer.testing(protocol, device, progress).test(
-            Classifier(network, protocol), _evaluation_loader(images.subset(test).to(device)), verbose=False
+            module, _evaluation_loader(images.subset(test).to(device)), verbose=False
         )
-    return metrics["test_accuracy"]
+    return metrics["test_accuracy"], module.confused.cpu()
 
 
 def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
@@ -266,7 +291,7 @@ def parts(network: HybridNetwork, images: ImageSet, protocol: Protocol) -> tuple
         raise ValueError(f"split 'given' needs images that come in two parts; {protocol.dataset} has no test part")
     own = (images.test_from, images.val_from) if protocol.split == "given" else (None, None)
     leaked = protocol.leaked_split and network.has_fixed_part
-    divided = split(len(images), (protocol.split_seed + leaked) % 2**32, *own)
+    divided = split(len(images), (protocol.split_seed + leaked) % 2**32, *own, protocol.held_out)
     if any(len(part) == 0 for part in divided):
         raise ValueError(f"{len(images)} images are too few to split into training, validation and test images")
     return divided
@@ -315,7 +340,7 @@ def _features(
 def _pretrained(path: Path, protocol: Protocol, digest: str) -> HybridNetwork:
     """The network at ``path``, if it was not trained on images that ``protocol`` tests on."""
     found = checkpoint.load(path)
-    for name in ("split", "split_seed"):
+    for name in ("split", "split_seed", "held_out"):
         if getattr(found.protocol, name) != getattr(protocol, name):
             raise ValueError(
                 f"pretrained {path} was trained with another {name} ({getattr(found.protocol, name)!r}, "

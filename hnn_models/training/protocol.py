@@ -10,6 +10,7 @@ from ..plain import flag, one_of, plain, real, whole
 
 SCHEDULES = ("steps", "one-cycle")
 SPLITS = ("pooled", "given")
+LOSSES = ("total", "step")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 # In the authors' loss T equal log-softmaxes of a purely artificial network are added: its logits count T times.
@@ -44,8 +45,10 @@ class Protocol(NamedTuple):
         weight_decay: decoupled weight decay (AdamW) of matrices and convolution kernels alone.
         label_smoothing: of the training loss, in [0, 1).
         shift, flip, warp: see :class:`hnn_models.data.augmentation.Augmentation`.
-        split: ``"pooled"`` splits all images 6:2:2. ``"given"`` keeps the set's own test images and splits the others
-            6:2.
+        split: ``"pooled"`` splits all images 6:2:2. ``"given"`` keeps the set's own test images, and of the others
+            holds out those for validation.
+        held_out: for ``"given"``, the fraction of the other images that validation has, in (0, 1), where the set has no
+            validation images of its own.
         patience: end the run once the validation accuracy has not risen for this many epochs; None for never. Each drop
             of the learning rate begins the count anew, and no run ends before its last drop (:meth:`ends_flat`).
         min_epochs: the fewest epochs of a run that ``patience`` ends.
@@ -54,6 +57,11 @@ class Protocol(NamedTuple):
         split_seed: of the split. :meth:`of` takes ``seed`` where none is given, so that runs with several seeds differ
             in everything that is drawn.
         logit_scale: factor on the logits of a purely artificial network in its loss, above 0.
+        loss: ``"total"`` is the cross-entropy of the logits. ``"step"`` is the mean over time of the cross-entropy at
+            each step (TET, Deng et al. 2022), for a network that is read by its membrane potential.
+        rate_penalty: factor of a term that is added to the loss: the firing rate above ``rate_target``, added up over
+            the spiking layers but the last. 0 for none.
+        rate_target: in spikes per neuron and step, in [0, 1).
         leaked_split: a fault, to be measured: a network with fixed layers gets another split than the network that they
             come from, so that its test images are among those that its layers were trained on.
     """
@@ -71,6 +79,7 @@ class Protocol(NamedTuple):
     flip: bool = False
     warp: float = 0.0
     split: str = "pooled"
+    held_out: float = 0.25
     patience: int | None = None
     min_epochs: int = 1
     precision: str = "32-true"
@@ -78,6 +87,9 @@ class Protocol(NamedTuple):
     split_seed: int = 0
     logit_scale: float = 1.0
     leaked_split: bool = False
+    loss: str = "total"
+    rate_penalty: float = 0.0
+    rate_target: float = 0.0
 
     @classmethod
     def of(cls, dataset: str, recipe: str = "paper", **changes: Any) -> Self:
@@ -128,7 +140,7 @@ class Protocol(NamedTuple):
         if not isinstance(self.dataset, str):
             raise ValueError(f"dataset must be a name; got {self.dataset!r}")
         fields: dict[str, Any] = {"dataset": str(self.dataset)}
-        choices = {"recipe": RECIPES, "schedule": SCHEDULES, "split": SPLITS, "precision": PRECISIONS}
+        choices = {"recipe": RECIPES, "schedule": SCHEDULES, "split": SPLITS, "precision": PRECISIONS, "loss": LOSSES}
         for name, allowed in choices.items():
             fields[name] = one_of(name, getattr(self, name), allowed)
         for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("patience", 1), ("min_epochs", 1)):
@@ -137,6 +149,9 @@ class Protocol(NamedTuple):
         for name, high, wanted in (
             ("lr", math.inf, "a finite float above 0"),
             ("logit_scale", math.inf, "a finite float above 0"),
+            ("held_out", 1, "a fraction below 1 and above 0"),
+            ("rate_penalty", math.inf, "a finite float of at least 0"),
+            ("rate_target", 1, "a float in [0, 1)"),
             ("weight_decay", math.inf, "a finite float of at least 0"),
             ("label_smoothing", 1, "a float in [0, 1)"),
             ("warp", 1000, "a float in [0, 1000), in pixels"),

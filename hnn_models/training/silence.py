@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from ..network.activity import activity_of_features
+from ..network.activity import activity_of_features, fires
 from ..network.network import HybridNetwork
 from ..network.tokens import Token
 
@@ -43,7 +43,7 @@ class SilenceWatch:
 
     @torch.no_grad()
     def rates(self, inputs: Tensor, from_features: bool) -> dict[str, Tensor]:
-        """The firing rate of each spiking layer, in spikes per neuron and step, on the first of ``inputs``.
+        """The firing rate of each spiking layer that fires, in spikes per neuron and step, on the first of ``inputs``.
 
         The network's random numbers are as they were before.
 
@@ -61,10 +61,12 @@ class SilenceWatch:
             measured = [
                 (work.spikes.mean(dtype=torch.float32), (work.spikes.flatten(2).amax((0, 2)) == 0).sum())
                 for work in works
+                if fires(work.layer.neurons)
             ]
         rates: dict[str, Tensor] = {}
         self._quiet, self._images = {}, len(few)
         spiking = [(name, token.text) for name, token, _ in self._layers() if token.spiking]
+        spiking = spiking[: len(measured)]  # a last layer that is read by its membrane potential does not fire
         for number, ((name, text), (rate, quiet)) in enumerate(zip(spiking, measured, strict=True), 1):
             rates[f"rate_{number}_{text}"] = rate
             self._quiet[name] = quiet

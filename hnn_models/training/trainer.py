@@ -279,6 +279,7 @@ def _quiet() -> Iterator[None]:
                 r"Checkpoint directory .* exists and is not empty",  # checked before
                 r"The number of training batches .* is smaller than the logging interval",  # one entry per epoch
                 r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call of torch
+                r"Found .* module\(s\) in eval mode at the start",  # fixed layers
                 r"The `srun` command is available",  # launch() says when it is in the way
             ):
                 warnings.filterwarnings("ignore", message=message)

@@ -33,8 +33,12 @@ def test_train_then_evaluate(tmp_path):
     evaluate = ["evaluate", out / "best.ckpt", "--no-progress", "--device", "cpu"]
     assert "precision '16-mixed' needs a CUDA device" in refused(*evaluate, "--precision", "16-mixed")
     assert "precision must be one of" in refused(*evaluate, "--precision", "8")
-    shown = hnn(*evaluate).stdout
+    shown = hnn(*evaluate, "--confusion").stdout
     assert f"test accuracy           {100 * trained['test_accuracy']:.2f} %" in shown
+    rows = [line.split() for line in shown.splitlines() if line.strip()][-10:]
+    assert [row[0] for row in rows] == [str(digit) for digit in range(10)]
+    right = sum(int(row[1 + digit]) for digit, row in enumerate(rows))
+    assert right / sum(int(n) for row in rows for n in row[1:]) == pytest.approx(trained["test_accuracy"], abs=1e-6)
 
     assert "graph needs a CUDA device; the device is 'cpu'" in refused(
         "train", "A64-S10", *SMALL, "--graph", "--out", tmp_path / "graph"
@@ -100,6 +104,13 @@ def test_demo_on_the_reference_claims_no_speed_up():
         ),
         (["A64-S10", "--schedule", "cosine"], "schedule must be one of"),
         (["A64-S10", "--split", "5:5"], "split must be one of"),
+        (["A64-S10", "--held-out", "0"], "held_out must be a fraction below 1 and above 0; got 0.0"),
+        (["A64-S10", "--loss", "mean"], "loss must be one of 'total', 'step'; got 'mean'"),
+        (["A64-S10", "--loss", "step"], "loss 'step' needs a network with readout='membrane'"),
+        (["A64-S10", "--readout", "spikes"], "readout must be one of 'count', 'membrane'; got 'spikes'"),
+        (["A64-S10", "--neuron", "decay"], "--neuron must be NAME=VALUE, such as decay=0.5, once for each name"),
+        (["A64-S10", "--neuron", "reset=never"], "reset must be one of 'filter', 'subtract', 'zero', 'none'"),
+        (["A64-S10", "--pretrained-activation", "tanh"], "must be one of 'relu', 'sigmoid', 'identity'; got 'tanh'"),
         (["A64-S10", "--split", "given"], "digits has no test part"),
         (["A64-S10", "--precision", "8"], "precision must be one of"),
         (["A64-S10", "--learning", "both"], "learning must be one of 'simultaneous', 'separate'; got 'both'"),

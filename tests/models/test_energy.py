@@ -6,6 +6,7 @@ from torch import nn
 
 from hnn_models import HybridNetwork
 from hnn_models.analysis import energy
+from hnn_models.analysis.costs import total
 from hnn_models.network.activity import activity, membrane
 from support.looped_network import make
 
@@ -40,7 +41,7 @@ def test_dense_network_by_hand():
     assert first.energy() == pytest.approx(4.6 * 30 + 0.9 * 24)
     assert last.energy() == pytest.approx(4.6 * 16 + 0.9 * (12 + 16))
     assert last.memory_energy() == pytest.approx(12.5 * last.traffic)
-    both = energy.total([first, last])
+    both = total([first, last])
     assert both.energy() == pytest.approx(first.energy() + last.energy())
     assert both.rate == 12 / 20
 
@@ -62,7 +63,7 @@ def test_artificial_layers_by_hand():
     assert (dense.macs, dense.accumulates, dense.spikes) == (4 * 2 * 2 * 3, 0, None)
     assert dense.traffic == 4 * (2 * 48 + 3)
     assert last.macs == 3 * 2
-    assert energy.total([convolution, dense, last]).rate == last.rate
+    assert total([convolution, dense, last]).rate == last.rate
 
 
 @pytest.mark.parametrize(("coding", "times"), [("duplicate", 1), ("gaussian", 4)])
@@ -148,7 +149,7 @@ def test_a_purely_artificial_network_has_no_activity():
     assert list(activity(network, torch.rand(4, 2))) == []
     first, last = energy.profile(network, [torch.rand(4, 2)])
     assert (first.macs, last.macs) == (6, 6)
-    assert energy.total([first, last]).rate is None
+    assert total([first, last]).rate is None
 
 
 def test_what_the_same_layers_cost_as_artificial_ones():

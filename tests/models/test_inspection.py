@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from hnn_models import HybridNetwork
+from hnn_models import HybridNetwork, load
 from hnn_models.analysis import energy
+from hnn_models.analysis.costs import total
 from hnn_models.data import images as data
 from hnn_models.network import table as describe
 from support.commands import hnn, refused
@@ -18,12 +19,12 @@ def test_describe():
     shown = hnn("describe", "A4C3-P2-S6C2-S5", "--input-shape", "2,9,8", "--steps", 7, "--json").stdout
     network = HybridNetwork("A4C3-P2-S6C2-S5", (2, 9, 8), steps=7)
     rows, kept = describe.rows(network), describe.kept_for_backward(network)
-    *lines, total = json.loads(shown)["rows"]
+    *lines, whole = json.loads(shown)["rows"]
     assert [(line["layer"], line["shape"], line["parameters"], line["state (B)"]) for line in lines] == [
         (row.name, describe.show(row.shape), row.parameters, row.state) for row in rows
     ]
     assert [line["kept (B)"] for line in lines] == kept
-    assert total["parameters"] == sum(p.numel() for p in network.parameters())
+    assert whole["parameters"] == sum(p.numel() for p in network.parameters())
     table = hnn(
         "describe", "A32C3-A32C3-A64C3-P2-S64C3-P2-S512-S10", "--dataset", "cifar10", "--coding", "gaussian"
     ).stdout
@@ -58,13 +59,13 @@ def test_describe_refuses(arguments, message):
 def test_profile_and_its_plots(run, digits, tmp_path):
     network, outcome = run
     result = hnn("profile", outcome.checkpoint, *CPU, "--images", 40, "--plots", tmp_path / "plots", "--json")
-    *lines, total, artificial = json.loads(result.stdout)["rows"]
+    *lines, whole, artificial = json.loads(result.stdout)["rows"]
     index = data.split(len(digits), 1)[2][:40]
     costs = energy.profile(network, [digits[index][0]])
     for line, cost in zip(lines, costs, strict=True):
         assert (line["layer"], line["spikes"], line["MACs"]) == (cost.name, cost.spikes, cost.macs)
         assert line["energy (nJ)"] == pytest.approx(cost.energy() / 1000)
-    assert total["memory (nJ)"] == pytest.approx(sum(cost.memory_energy() for cost in costs) / 1000)
+    assert whole["memory (nJ)"] == pytest.approx(sum(cost.memory_energy() for cost in costs) / 1000)
     assert artificial["MACs"] == 64 * 64 + 64 * 32 + 32 * 10
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["membranes.png", "raster.png"]
     for path in (tmp_path / "plots").iterdir():
@@ -102,6 +103,26 @@ def test_plots_of_an_image_show_the_same_noise(tmp_path, monkeypatch):
     assert found[0].any()
     assert len(found) == 4
     assert all(torch.equal(spikes, found[0]) for spikes in found)
+
+
+def test_profile_beside_a_quantised_rival(run, digits, tmp_path):
+    """The rival's zeros cost nothing, and T = 8 needs values of 4 bits; what they cost is on the page."""
+    from support.small_network import PROTOCOL, build, train
+
+    rival = train(build("A16-A10"), digits, tmp_path, PROTOCOL._replace(epochs=1)).checkpoint
+    words = "profile", run[1].checkpoint, *CPU, "--images", 40, "--rival", rival, "--model", "int8"
+    *_, four, eight = json.loads(hnn(*words, "--json").stdout)["rows"]
+    assert (four["layer"], eight["layer"], eight["MACs"]) == ("rival, 4 bits", "rival, 8 bits", 64 * 16 + 160)
+    index = data.split(len(digits), 1)[2][:40]
+    cost = total(energy.profile(load(rival).network, [digits[index][0]]))
+    assert cost.nonzero < 0.7 * cost.macs
+    assert eight["energy (nJ)"] == pytest.approx(cost.nonzero * 0.3 / 1000)
+    assert four["memory (nJ)"] == pytest.approx(12.5 * (cost.nonzero * 1.5 + 26 * 0.5) / 1000)
+    shown = hnn(*words).stdout
+    share = cost.nonzero / cost.macs
+    limit = 100 * share * 0.2 / 0.1 / 8
+    assert f"4-bit values, {100 * share:.0f} % of them not zero, for rates below: arithmetic {limit:.2g} %" in shown
+    assert "--rival must be a purely artificial network" in refused(*words[:2], *CPU, "--rival", run[1].checkpoint)
 
 
 def test_profile_refuses(run, tmp_path):
