@@ -123,8 +123,14 @@ class Kernel(NamedTuple):
 
     def in_flight(self, steps: int) -> float:
         """The bytes on their way from memory to a multiprocessor, on average, if its threads wait for nothing else."""
-        walked = self.calls[steps].walked
-        return self.warps(steps) * 32 * walked.bytes["LDG"] * MEMORY_LATENCY / walked.clocks
+        return self._on_their_way(steps, self.calls[steps].walked.waiting)
+
+    def sustained(self, steps: int) -> float:
+        """The bytes on their way if its threads wait for their arithmetic, too."""
+        return self._on_their_way(steps, self.calls[steps].walked.clocks)
+
+    def _on_their_way(self, steps: int, clocks: int) -> float:
+        return self.warps(steps) * 32 * self.calls[steps].walked.bytes["LDG"] * MEMORY_LATENCY / clocks
 
     def needed_in_flight(self, gpu: GPU) -> float:
         """The bytes that must be on their way to a multiprocessor for the data sheet's bandwidth (Little's law)."""

@@ -24,17 +24,18 @@ PAGE, TABLES = ROOT / "docs" / "gpu.md", ROOT / "docs" / "gpu-tables.md"
 _ARCHITECTURE = ("--gpu-architecture", f"sm_{CAPABILITY}")
 
 
-def kernels(backend: str, library: Path, capability: str) -> list[Kernel]:
+def kernels(backend: str, library: Path, capability: str, *, single: bool = False) -> list[Kernel]:
     """The page's kernels of a backend.
 
     Args:
         backend: ``"cuda"`` or ``"triton"``.
         library: the CUDA module.
         capability: the compute capability of the emulated device on which the calls are recorded, such as ``"9.0"``.
+        single: those of an odd number of neurons, one per thread, in bfloat16.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     env |= {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "HNN_EMULATE": capability, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "tests" / "support" / "gpu_calls.py", backend]
+    command = [sys.executable, ROOT / "tests" / "support" / "gpu_calls.py", backend, *(["single"] if single else [])]
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[tuple[str, ...], list[dict]] = defaultdict(list)
     for line in map(json.loads, run.stdout.splitlines()):
@@ -50,7 +51,7 @@ def kernels(backend: str, library: Path, capability: str) -> list[Kernel]:
             code = disassemble(file, "-fun", name, *arguments)[name]
             calls = {}
             for line in lines:
-                lanes = line["neurons"] // (line["blocks"] * line["block"])
+                lanes = -(-line["neurons"] // (line["blocks"] * line["block"]))
                 walked = walk(code, bytes.fromhex(line["parameters"]), CAPABILITY, line["block"])
                 calls[line["steps"]] = Call(line["steps"], lanes, line["block"], line["shared"], walked)
             result.append(Kernel(backend, *which, use["REG"], use["STACK"] + use["LOCAL"], calls))
@@ -78,7 +79,7 @@ def _each(values) -> str:
 def resource_table(found: list[Kernel]) -> str:
     """The table of each kernel's resources. Values that differ are for 25 / 100 steps."""
     header = ["backend", "layer", "direction", "dtype", "neurons per thread", "registers", "spilled", "shared", "warps",
-              "instructions", "bytes", "in flight"]  # fmt: skip
+              "instructions", "bytes", "in flight", "sustained"]  # fmt: skip
     rows = []
     for k in found:
         shared = _each(k.calls[t].shared for t in STEPS)
@@ -86,6 +87,7 @@ def resource_table(found: list[Kernel]) -> str:
             *_title(k), _each(k.calls[t].lanes for t in STEPS), k.registers, k.spilled, shared,
             _each(k.warps(t) for t in STEPS), _each(f"{k.instructions(t):.1f}" for t in STEPS),
             _each(f"{k.bytes(t):.1f}" for t in STEPS), _each(f"{k.in_flight(t) / 1000:.0f}" for t in STEPS),
+            _each(f"{k.sustained(t) / 1000:.0f}" for t in STEPS),
         ])  # fmt: skip
     return "\n".join(table(header, rows))
 
@@ -128,6 +130,7 @@ def main() -> None:
     found = kernels("cuda", library, with_ptx[1]) + kernels("triton", library, f"{CAPABILITY / 10}")
     put(PAGE, "shares", share_table(found))
     put(TABLES, "resources", resource_table(found))
+    put(TABLES, "single", resource_table(kernels("cuda", library, with_ptx[1], single=True)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The instructions of machine code (SASS) that compute whole numbers, for a thread whose registers may be unknown."""
 
+import functools
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -15,11 +17,12 @@ _ALWAYS = ("PT", "UPT")
 
 
 class Constants(NamedTuple):
-    """The constant bank: the block's size, and the parameters from ``start`` on."""
+    """The constant bank: the block's size, and the parameters from ``start`` on. And the thread's number in a block."""
 
     block: int
     parameters: bytes
     start: int
+    thread: int = 0
 
     def read(self, address: int, size: int) -> int | None:
         """The number of ``size`` bytes at an address; None where it is unknown."""
@@ -30,11 +33,13 @@ class Constants(NamedTuple):
         return int.from_bytes(self.parameters[at : at + size], "little") if known else None
 
 
-def split(operands: str) -> list[str]:
+@functools.cache  # a walk comes to each instruction many times
+def split(operands: str) -> tuple[str, ...]:
     """The operands of an instruction."""
-    return [one.strip().replace(".reuse", "") for one in re.split(r",(?![^\[]*\])", operands) if one.strip()]
+    return tuple(one.strip().replace(".reuse", "") for one in re.split(r",(?![^\[]*\])", operands) if one.strip())
 
 
+@functools.cache
 def is_predicate(text: str) -> bool:
     """Tell if an operand is a predicate."""
     return re.fullmatch(r"!?U?P[T0-9]", text) is not None
@@ -49,11 +54,15 @@ def _known(*values) -> bool:
 
 
 class Registers:
-    """The registers of the first thread of a grid: numbers of 32 bits, and predicates. What is not there is unknown."""
+    """The registers of a thread of a grid's first block: numbers of 32 bits, and predicates. None is unknown.
+
+    A number that nothing set is 0: what a program does cannot depend on it. Its bits may hold predicates, set one by
+    one.
+    """
 
     def __init__(self, constants: Constants):
         self.constants = constants
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[str, int | None] = {}
         self.predicates: dict[str, bool] = {}
 
     def predicate(self, text: str) -> bool | None:
@@ -75,7 +84,7 @@ class Registers:
             return 0
         register = re.fullmatch(r"(U?R)(\d+)", text)
         if register:
-            return self.numbers.get(f"{register[1]}{int(register[2]) + behind}")
+            return self.numbers.get(f"{register[1]}{int(register[2]) + behind}", 0)
         constant = _CONSTANT.fullmatch(text)
         if constant:
             return self.constant(constant, 4, 4 * behind)
@@ -92,10 +101,7 @@ class Registers:
         """Set a register, or the one ``behind`` it; None makes it unknown."""
         register = re.fullmatch(r"(U?R)(\d+)", name)
         if register:
-            key = f"{register[1]}{int(register[2]) + behind}"
-            self.numbers.pop(key, None)
-            if value is not None:
-                self.numbers[key] = value & MASK
+            self.numbers[f"{register[1]}{int(register[2]) + behind}"] = None if value is None else value & MASK
 
     def put_wide(self, name: str, value: int | None) -> None:
         """Set a pair of registers."""
@@ -112,7 +118,7 @@ class Registers:
 # -- the instructions: each takes the registers, the opcode's suffixes and the operands -------------------------------
 
 
-def _set_predicate(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _set_predicate(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     order = next(k for k in kinds if k in _COMPARE)
     a, b, result = t.number(operands[2]), t.number(operands[3]), None
     if _known(a, b):
@@ -131,36 +137,37 @@ def _set_predicate(t: Registers, kinds: list[str], operands: list[str]) -> None:
     t.decide(operands[1], None)
 
 
-def _combine_predicates(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _combine_predicates(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     sources = [t.predicate(one) for one in operands[2:5]]
     row = sum(bit << 2 - i for i, bit in enumerate(sources)) if _known(*sources) else None
     t.decide(operands[0], None if row is None else bool(int(operands[5], 16) >> row & 1))
     t.decide(operands[1], None)
 
 
-def _predicates_to_number(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _predicates_to_number(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     value, mask = t.number(operands[2]), int(operands[3], 16)
     bits = [t.predicate(f"P{i}") if mask >> i & 1 else False for i in range(7)]
     known = _known(value, *bits)
     t.put(operands[0], value & ~mask | sum(bit << i for i, bit in enumerate(bits)) if known else None)
 
 
-def _move(t: Registers, kinds: list[str], operands: list[str]) -> None:
-    t.put(operands[0], 0 if operands[1].startswith("SR_") else t.number(operands[1]))
+def _move(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    special = t.constants.thread if operands[1] == "SR_TID.X" else 0
+    t.put(operands[0], special if operands[1].startswith("SR_") else t.number(operands[1]))
 
 
-def _clear(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _clear(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     t.put_wide(operands[0], 0 if operands[1] == "SRZ" else None)
 
 
-def _load_constant(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _load_constant(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     size = 1 if "U8" in kinds else 8 if "64" in kinds else 4
     match = _CONSTANT.fullmatch(operands[1])
     value = t.constant(match, size) if match and not {"S8", "U16", "S16"} & set(kinds) else None
     (t.put_wide if size == 8 else t.put)(operands[0], value)
 
 
-def _add(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _add(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     numbers = [one for one in operands[1:] if not is_predicate(one)]
     last = max(i for i, one in enumerate(operands) if not is_predicate(one))
     values = [t.number(one) for one in numbers] + [t.predicate(one) for one in operands[last + 1 :]]
@@ -172,7 +179,7 @@ def _add(t: Registers, kinds: list[str], operands: list[str]) -> None:
         t.decide(one, None if total is None else total >> 32 > i)
 
 
-def _multiply_add(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _multiply_add(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     a, b, c = (t.number(one) for one in operands[1:4])
     if "WIDE" in kinds:
         high = t.number(operands[3], 1)
@@ -188,12 +195,12 @@ def _multiply_add(t: Registers, kinds: list[str], operands: list[str]) -> None:
     t.put(operands[0], product + c + carry if _known(product, c, carry) else None)
 
 
-def _select(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _select(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     chosen = t.predicate(operands[3])
     t.put(operands[0], None if chosen is None else t.number(operands[1 if chosen else 2]))
 
 
-def _extreme(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _extreme(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     *added, other, least = operands[1:]
     values = [t.number(one) for one in added]
     a, b, least = sum(values) & MASK if _known(*values) else None, t.number(other), t.predicate(least)
@@ -202,22 +209,19 @@ def _extreme(t: Registers, kinds: list[str], operands: list[str]) -> None:
     t.put(operands[0], (min if least else max)(a, b) if _known(a, b, least) else None)
 
 
-def _logic(t: Registers, kinds: list[str], operands: list[str]) -> None:
-    if is_predicate(operands[0]):
-        t.decide(operands[0], None)
-        operands = operands[1:]
+def _logic(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    any_bit, operands = (operands[0], operands[1:]) if is_predicate(operands[0]) else ("PT", operands)
     values, table, result = [t.number(one) for one in operands[1:4]], int(operands[4], 16), 0
-    if not _known(*values):
-        t.put(operands[0], None)
-        return
-    a, b, c = values
+    a, b, c = values if _known(*values) else (0, 0, 0)
     for row in range(8):
         if table >> row & 1:
             result |= (a if row & 4 else ~a) & (b if row & 2 else ~b) & (c if row & 1 else ~c)
+    result = result & MASK if _known(*values) else None
     t.put(operands[0], result)
+    t.decide(any_bit, None if result is None else result != 0)
 
 
-def _shift(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _shift(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     low, by, high = (t.number(one) for one in operands[1:4])
     result = None
     if _known(low, by, high) and "W" not in kinds:
@@ -227,20 +231,23 @@ def _shift(t: Registers, kinds: list[str], operands: list[str]) -> None:
     t.put(operands[0], result)
 
 
-def _scaled_add(t: Registers, kinds: list[str], operands: list[str]) -> None:
-    carries = [one for one in operands[1:] if is_predicate(one)]
+def _scaled_add(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    last = max(i for i, one in enumerate(operands) if not is_predicate(one))
+    carries = [one for one in operands[1:last] if is_predicate(one)]
     numbers = [t.number(one) for one in operands[1:] if not is_predicate(one)]
+    numbers += [t.predicate(one) for one in operands[last + 1 :]]
     total = None
-    if _known(*numbers) and "X" not in kinds:
+    if _known(*numbers):
+        carry = numbers.pop() if last + 1 < len(operands) else 0
         low, added, *high, by = numbers
         scaled = (low | (high[0] << 32 if high else 0)) << by
-        total = (scaled >> 32 & MASK if "HI" in kinds else scaled & MASK) + added
+        total = (scaled >> 32 & MASK if "HI" in kinds else scaled & MASK) + added + carry
     t.put(operands[0], total)
     for one in carries:
         t.decide(one, None if total is None else total >> 32 > 0)
 
 
-def _half_pair(t: Registers, kinds: list[str], operands: list[str]) -> None:
+def _half_pair(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     """A way to write a constant: 0 * 0 plus two numbers of 16 bits."""
     constant = operands[1].lstrip("-") == "RZ" and not operands[4].startswith(("R", "-R"))
     t.put(operands[0], None)
@@ -249,11 +256,37 @@ def _half_pair(t: Registers, kinds: list[str], operands: list[str]) -> None:
         t.put(operands[0], int.from_bytes(bits, "little"))
 
 
+# The first guess at a quotient of whole numbers is a reciprocal in float32.
+
+
+def _bits(x: float) -> int:
+    return struct.unpack("<I", struct.pack("<f", x))[0]
+
+
+def _float(bits: int | None) -> float:
+    return math.nan if bits is None else struct.unpack("<f", struct.pack("<I", bits))[0]
+
+
+def _to_float(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    value = t.number(operands[1])
+    t.put_wide(operands[0], None) if "F64" in kinds else t.put(operands[0], None if value is None else _bits(value))
+
+
+def _reciprocal(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    value = _float(t.number(operands[1]))
+    t.put(operands[0], _bits(1 / value) if kinds == ["RCP"] and abs(value) >= 1 else None)
+
+
+def _from_float(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    value = _float(t.number(operands[1]))
+    t.put(operands[0], int(value) if math.isfinite(value) and "F64" not in kinds else None)
+
+
 # By the opcode's name; those on uniform registers have a U before it.
-OPERATIONS: dict[str, Callable[[Registers, list[str], list[str]], None]] = {
+OPERATIONS: dict[str, Callable[[Registers, list[str], tuple[str, ...]], None]] = {
     "ISETP": _set_predicate, "PLOP3": _combine_predicates, "P2R": _predicates_to_number, "MOV": _move, "R2UR": _move,
     "S2R": _move, "S2UR": _move, "CS2R": _clear, "LDC": _load_constant, "IADD3": _add, "VIADD": _add,
     "IMAD": _multiply_add, "SEL": _select, "VIMNMX": _extreme, "IMNMX": _extreme, "VIADDMNMX": _extreme, "LOP3": _logic,
-    "SHF": _shift, "LEA": _scaled_add, "HFMA2": _half_pair,
+    "SHF": _shift, "LEA": _scaled_add, "HFMA2": _half_pair, "I2F": _to_float, "MUFU": _reciprocal, "F2I": _from_float,
 }  # fmt: skip
 OPERATIONS |= {f"U{name}": does for name, does in OPERATIONS.items()}

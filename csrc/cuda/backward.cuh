@@ -98,15 +98,22 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       });
   // Threads with several neurons have enough loads in flight, unless what learns leaves room for few of them.
   constexpr bool kAsks = !Form::kGeneral && (kLanes == 1 || kLearns);
-  Reader<IO, kLanes, 1, !Form::kGeneral, kAsks> current(call.current, at.current);
-  Reader<IO, kLanes, -1, !Form::kGeneral, kAsks> grad_out(call.grad_out, at_grad.grad_out);
+  constexpr int kThreads = kAsks ? kBackwardBlocks<IO, Form, kLanes, kLearns> * hnn::cuda::kBackwardBlock : 0;
+  constexpr bool kFollows = kAsks && kSynapse;  // a filter alone has one segment, however long
+  const bool membrane = (Form::kUsual ? Form::kReset : call.reset) != kNoMembrane;
+  // A filter alone, none of whose coefficients is learnt, needs no step again.
+  const bool again = membrane || (kLearns && call.rows > 0);
+  Reader<IO, kLanes, 1, !Form::kGeneral, kThreads> current(call.current, at.current);
+  Reader<IO, kLanes, -1, !Form::kGeneral, kThreads, kFollows> grad_out(call.grad_out, at_grad.grad_out);
+  // Each piece of a train is asked for before what takes time: the coefficients' loads, the piece before it.
+  const int from = (call.windows - 1) * call.window;
+  if (kAsks && again) current.ask(from, call.steps - from);
+  if (kAsks && !again) grad_out.ask(call.steps - 1, call.steps);
   Writer<IO, kLanes, -1> grad_current(call.grad_current, at_grad.grad_current);
   GivenTo<IO, V, Form::kReads> grad_potential(call, at_grad.grad_potential, at.dense);
   Layer<V, Form, kLearns> layer(call, at, n, m);
   // The coefficients of a filter are learnt also from values before the segment, so the last one's start keeps those.
   const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
-  // A filter alone, none of whose coefficients is learnt, needs no step again.
-  const bool membrane = layer.options.reset != kNoMembrane, again = membrane || (kLearns && call.rows > 0);
 #define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
   HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
@@ -156,12 +163,16 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       layer.keep(starts + i * state, n);
       const int begin = begin_of(i);
       current.start(begin, begin_of(i + 1) - begin);
+      if (kAsks) current.ask(begin_of(i + 1), last - begin_of(i + 1));
       current.each([&](V x, int) { layer.step(x); });
     }
 #pragma unroll 1
     for (int i = segments - 1; i >= 0; --i) {
       const int begin = begin_of(i), end = begin_of(i + 1);
-      if (again) current.start(begin, end - begin);
+      if (again) {
+        current.start(begin, end - begin);
+        grad_out.ask(end - 1, end - begin);
+      }
       grad_out.start(end - 1, end - begin);  // early, so that their latency passes in the loop below
       grad_potential.start(end - 1, end - begin);
       grad_current.start(end - 1);
@@ -184,6 +195,10 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
       };
       if (again) current.each(recompute, [&](int steps) { next += steps * kRow; });
+      if (kAsks && again && begin > 0) {
+        const int next_begin = i > 0 ? begin_of(i - 1) : first - call.window;
+        current.ask(next_begin, begin - next_begin);
+      }
       V v_t = t.potential, spike_t = t.spike;
       const auto adjoin = [&](V grad, int i) {
         const int row = next - (i + 1) * kRow;

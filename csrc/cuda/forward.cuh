@@ -73,7 +73,11 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
         at_out += index * call.out.stride[axis];
         if constexpr (Form::kReads) at_potential += index * call.potential_out.stride[axis];
       });
-  Reader<IO, kLanes, 1, !Form::kGeneral> current(call.current, at.current);
+  // Threads with several neurons have enough loads in flight.
+  constexpr bool kAsks = !Form::kGeneral && kLanes == 1;
+  constexpr int kThreads = kAsks ? kForwardBlocks<IO, Form, kLanes> * hnn::cuda::kForwardBlock : 0;
+  Reader<IO, kLanes, 1, !Form::kGeneral, kThreads, kAsks> current(call.current, at.current);
+  current.ask(0, call.steps);
   current.start(0, least(call.window, call.steps));
   Writer<IO, kLanes, 1> out(call.out, at_out);
   Layer<V, Form, true> layer(call, at, n, m);
@@ -89,6 +93,7 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
     if (window + 1 >= call.windows) break;
     layer.keep(static_cast<V*>(call.checkpoints) + window * (call.depth * n) + m, n);
     const int begin = (window + 1) * call.window;
+    current.ask(begin, call.steps - begin);
     current.start(begin, least(call.window, call.steps - begin));
   }
   if (call.out.constant) write(call.out.data, at.dense, Pack::narrow(count));

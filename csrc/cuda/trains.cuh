@@ -91,6 +91,9 @@ struct Packed<IO, 4> {
 // -- trains -----------------------------------------------------------------------------------------------------------
 
 constexpr int kSectorBytes = 32;  // of the L2 cache, what a request to the memory fetches
+// What the threads of a multiprocessor ask for ahead of a train: several times what the memory's latency needs, and two
+// fifths of an H100's cache.
+constexpr int kAskedBytes = 160 << 10;
 
 // Goes through a train step by step. Where a thread has several neurons, the host has checked that 32 bits hold the
 // bytes from one step to the next. Then an address takes one instruction, a multiply-add by a factor of 1 that the
@@ -103,7 +106,9 @@ class Walk {
         at_(data_),
         step_(static_cast<Step>(sign * train.step * bytes)),
         one_(train.one) {}
-  HNN_INLINE char* at(int t, int sign) const { return data_ + t * sign * static_cast<int64_t>(step_); }
+  HNN_INLINE char* at(int t, int sign) const { return data_ + bytes(t * sign); }
+  HNN_INLINE int64_t bytes(int steps) const { return steps * static_cast<int64_t>(step_); }
+  HNN_INLINE const char* behind(int steps) const { return at_ + bytes(steps); }
   HNN_INLINE void start(int t, int sign) { at_ = at(t, sign); }
   HNN_INLINE Bits* here() const {
 #ifdef __CUDA_ARCH__
@@ -134,14 +139,17 @@ class Walk {
 // code that uses them is compiled once for each step of two groups (kUnroll), or, where that would be too much code,
 // once for all.
 //
-// Where two groups of every thread on a multiprocessor are fewer bytes than the memory's latency asks for (kAsks), a
-// warp first asks for all of the steps at once. They come as far as the L2 cache, which takes no register.
-template <class IO, int kLanes, int kSign, bool kUnroll, bool kAsks = false>
+// Where two groups of every thread on a multiprocessor are fewer bytes than the memory's latency needs, what is read
+// next can be asked for. It comes as far as the L2 cache, which takes no register. kThreads of a multiprocessor share
+// kAskedBytes: each asks for kAhead steps at once, and then (kFollows) for those that lie so far behind what it loads.
+template <class IO, int kLanes, int kSign, bool kUnroll, int kThreads = 0, bool kFollows = false>
 class Reader {
   using Pack = Packed<IO, kLanes>;
   using Bits = typename Pack::Bits;
   // 32 bytes, where a thread has several neurons. With one it has half of that at most: more would be too much code.
   static constexpr int kGroup = !kUnroll ? 1 : kLanes > 1 ? 32 / sizeof(Bits) : 4;
+  static constexpr int kTurns = kSectorBytes / sizeof(Bits);
+  static constexpr int kAhead = kThreads == 0 ? 0 : kAskedBytes / kThreads / (2 * kGroup * sizeof(Bits)) * (2 * kGroup);
 
  public:
   // `at` counts threads' elements.
@@ -149,12 +157,20 @@ class Reader {
       : walk_(train, at, kSign, sizeof(IO)), varies_(train.data && !train.constant) {
     if (train.data && train.constant) value_ = __ldg(walk_.here());
   }
+  // Asks for the first of `count` steps, from step t on. The neighbours whose elements share a sector of the cache,
+  // where they lie together, take turns in time: each asks for its own element's sector.
+  HNN_INLINE void ask(int t, int count) const {
+    if (kThreads == 0 || !varies_) return;
+    const char* at = walk_.at(t + kSign * turn(), kSign);
+    const int64_t bytes = walk_.bytes(kTurns);
+#pragma unroll 1
+    for (int left = (count < kAhead ? count : kAhead) - turn(); left > 0; left -= kTurns, at += bytes) fetch(at);
+  }
   // Begins to load `count` steps, from step t on.
   HNN_INLINE void start(int t, int count) {
     walk_.start(t, kSign);
     left_ = count;
     unread_ = varies_ ? count : 0;
-    if constexpr (kAsks) ask(t, unread_);
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) first_[i] = second_[i] = value_;
     load(first_);
@@ -172,6 +188,7 @@ class Reader {
       for (; left_ >= 2 * kGroup; left_ -= 2 * kGroup) {
 #pragma unroll
         for (int i = 0; i < kGroup; ++i) f(Pack::widen(first_[i]), i);
+        if constexpr (kFollows) ask_on();
         load(first_);
 #pragma unroll
         for (int i = 0; i < kGroup; ++i) f(Pack::widen(second_[i]), kGroup + i);
@@ -215,16 +232,26 @@ class Reader {
     walk_.next();
     return x;
   }
-  // The neighbours whose elements share a sector of the cache, where they lie together, take turns in time: each asks
-  // for its own element's sector.
-  HNN_INLINE void ask(int t, int count) {
+  static HNN_INLINE int turn() {
 #ifdef __CUDA_ARCH__
-    constexpr int kTurns = kSectorBytes / sizeof(Bits);
-#pragma unroll 1
-    for (int i = threadIdx.x % kTurns; i < count; i += kTurns) {
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(walk_.at(t + kSign * i, kSign)));
-    }
+    return threadIdx.x % kTurns;
+#else
+    return 0;
 #endif
+  }
+  static HNN_INLINE void fetch(const char* at) {
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+  }
+  // Asks for as many steps as the two groups that are loaded next, behind those that were asked for.
+  HNN_INLINE void ask_on() const {
+    constexpr int kSteps = 2 * kGroup;
+#pragma unroll
+    for (int i = 0; i < kSteps; i += kTurns) {
+      const int step = i + turn(), further = kAhead - kSteps + step;
+      if (step < kSteps && further < unread_) fetch(walk_.behind(further));
+    }
   }
 
   Walk<kLanes, Bits> walk_;

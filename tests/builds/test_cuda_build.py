@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu import page as gpu_page
 from benchmarks.gpu.machine_code import resources, tool
-from benchmarks.gpu.model import CAPABILITY
+from benchmarks.gpu.model import CAPABILITY, GPUS
 from emulator import ptx_files
 from emulator.__main__ import why_not
 from hnn_kernels import _extensions
@@ -180,6 +180,27 @@ def test_the_page_on_gpus_says_what_the_machine_code_does():
     on = f"{ptx_files.targets()[-1] / 10}"
     for kernel in gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), on):
         check(kernel)
+        check_in_flight(kernel)
         if kernel.layer == "lif":
             forward = kernel.direction == "forward"
             assert kernel.instructions(25) <= MOST_INSTRUCTIONS[kernel.dtype][0 if forward else 1]
+
+
+def check_in_flight(kernel: gpu_page.Kernel) -> None:
+    """Check that enough is on its way for the whole bandwidth, if only the memory's latency takes time."""
+    for steps in kernel.calls:
+        for gpu in GPUS.values():
+            assert kernel.in_flight(steps) > kernel.needed_in_flight(gpu), (kernel, steps)
+
+
+@pytest.mark.skipif(bool(why_not()), reason=f"no emulator, which records the calls: {why_not()}")
+def test_one_neuron_per_thread_has_enough_loads_in_flight():
+    """In bfloat16, where a load brings the fewest bytes."""
+    if not installed(str(CAPABILITY)) or not ptx_files.targets():
+        pytest.skip(f"the CUDA module has no code for sm_{CAPABILITY}, or no PTX, by which calls are recorded")
+    on = f"{ptx_files.targets()[-1] / 10}"
+    found = gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), on, single=True)
+    assert {call.lanes for kernel in found for call in kernel.calls.values()} == {1}
+    for kernel in found:
+        assert kernel.spilled == 0
+        check_in_flight(kernel)

@@ -11,13 +11,54 @@ LOOP = """
         /*0000*/                   LDC R0, c[0x0][0x210] ;
         /*0010*/                   IADD3 R0, R0, -0x1, RZ ;
         /*0020*/                   LDG.E.64.CONSTANT R2, desc[UR4][R4.64] ;
-        /*0030*/              @!P1 STG.E desc[UR4][R4.64+0x10], R2 ;
+        /*0030*/              @!P1 STG.E desc[UR4][R4.64+0x1000], R2 ;
         /*0040*/                   ISETP.GT.AND P0, PT, R0, RZ, PT ;
         /*0050*/               @P0 BRA 0x10 ;
         /*0060*/                   EXIT ;
 """
 # All loads are asked for at first.
 ASKED = "        /*0008*/                   CCTL.E.PF2 [R6] ;" + LOOP
+# What is loaded was stored.
+STORED = LOOP.replace("+0x1000", "+0x10")
+# Each thread asks for the sector of its number, and loads a sector in every turn.
+NEIGHBOURS = """
+        /*0000*/                   S2R R6, SR_TID.X ;
+        /*0010*/                   LDC R0, c[0x0][0x210] ;
+        /*0020*/                   IMAD R6, R6, 0x20, RZ ;
+        /*0030*/                   CCTL.E.PF2 [R6] ;
+        /*0040*/                   IADD3 R0, R0, -0x1, RZ ;
+        /*0050*/                   LDG.E.U16.CONSTANT R2, desc[UR4][R4.64] ;
+        /*0060*/                   IADD3 R4, R4, 0x20, RZ ;
+        /*0070*/                   FADD R3, R2, R2 ;
+        /*0080*/                   ISETP.GT.AND P0, PT, R0, RZ, PT ;
+        /*0090*/               @P0 BRA 0x40 ;
+        /*00a0*/                   EXIT ;
+"""
+# A load that does not run, and a chain of arithmetic behind its register.
+CHAIN = """
+        /*0000*/                   ISETP.GT.AND P0, PT, RZ, RZ, PT ;
+        /*0010*/               @P0 LDG.E R2, desc[UR4][R4.64] ;
+        /*0020*/                   FADD R2, R2, R2 ;
+        /*0030*/                   FADD R2, R2, R2 ;
+        /*0040*/                   FADD R2, R2, R2 ;
+        /*0050*/                   EXIT ;
+"""
+# The quotient of the parameter and 7, as compilers guess it, and the upper half of an address behind a carry.
+QUOTIENT = """
+        /*0000*/                   LDC R0, c[0x0][0x210] ;
+        /*0010*/                   I2F.U32.RP R2, 0x7 ;
+        /*0020*/                   MUFU.RCP R2, R2 ;
+        /*0030*/                   IADD3 R2, R2, 0xffffffe, RZ ;
+        /*0040*/                   F2I.FTZ.U32.TRUNC.NTZ R2, R2 ;
+        /*0050*/                   IMAD.HI.U32 R3, R2, R0, RZ ;
+        /*0060*/                   MOV R4, 0xffffffff ;
+        /*0070*/                   LEA R5, P0, R3, R4, 0x1 ;
+        /*0080*/                   LEA.HI.X R5, R3, RZ, RZ, 0x1, P0 ;
+        /*0090*/                   LOP3.LUT P1, RZ, R5, 0x1, RZ, 0xc0, !PT ;
+        /*00a0*/               @P1 EXIT ;
+        /*00b0*/                   NOP ;
+        /*00c0*/                   EXIT ;
+"""
 # A 64-bit comparison of 2^32 - 1 + 1 with the parameter, by a carry.
 CARRY = """
         /*0000*/                   MOV R0, 0xffffffff ;
@@ -52,6 +93,31 @@ def test_what_was_asked_for_comes_from_the_cache():
     first, fourth = (walk(_parse(ASKED), struct.pack("<i", turns), 90, 64).clocks for turns in (1, 4))
     assert MEMORY_LATENCY < first < MEMORY_LATENCY + 50
     assert 3 * CACHE_LATENCY < fourth - first < 3 * (CACHE_LATENCY + 50)
+
+
+def test_what_was_stored_comes_from_the_cache():
+    first, fourth = (walk(_parse(STORED), struct.pack("<i", turns), 90, 64).clocks for turns in (1, 4))
+    assert first > MEMORY_LATENCY
+    assert 3 * CACHE_LATENCY < fourth - first < 3 * (CACHE_LATENCY + 50)
+
+
+def test_threads_that_share_sectors_ask_for_each_other():
+    """Elements of 2 bytes: 16 threads, and what a 17th would ask for comes from the memory."""
+    fourth, last, none = (walk(_parse(NEIGHBOURS), struct.pack("<i", turns), 90, 64).clocks for turns in (4, 16, 17))
+    assert MEMORY_LATENCY + 3 * CACHE_LATENCY < fourth < MEMORY_LATENCY + 3 * (CACHE_LATENCY + 50)
+    assert 12 * CACHE_LATENCY < last - fourth < 12 * (CACHE_LATENCY + 50)
+    assert none - last > MEMORY_LATENCY
+
+
+def test_a_load_that_does_not_run_takes_no_time_and_arithmetic_only_that_of_its_chain():
+    walked = walk(_parse(CHAIN), b"", 90, 64)
+    assert walked.waiting == walked.instructions == 6
+    assert 3 * 4 < walked.clocks < 6 * 5 + 1
+
+
+@pytest.mark.parametrize(("dividend", "instructions"), [(6, 13), (8, 11), (7 << 20, 11)])
+def test_a_quotient_and_a_carry_decide_a_branch(dividend, instructions):
+    assert walk(_parse(QUOTIENT), struct.pack("<I", dividend), 90, 64).instructions == instructions
 
 
 @pytest.mark.parametrize(("limit", "instructions"), [(1 << 32, 7), ((1 << 32) + 1, 9), (1, 7)])
