@@ -147,8 +147,8 @@ def unroll(model: nn.Module) -> Unrolled:
     of neurons become one kernel, those of layers without a state one call over all steps. Batch norm in training and
     dropout keep their meaning of a step. Spikes, potentials and gradients are those of the loop up to rounding.
 
-    Neurons are :class:`hnn_kernels.nn.LIF`, called with ``return_state=True`` for one step, those of snnTorch 1.x, and
-    SpikingJelly's IFNode, LIFNode and ParametricLIFNode with ``step_mode="s"``.
+    Neurons are :class:`hnn_kernels.nn.LIF`, called with ``return_state=True`` for one step, those of snnTorch 1.x,
+    SpikingJelly's with ``step_mode="s"`` and Norse's cells (docs/from-snntorch.md and so on).
     Where a layer's output comes back to it at a later step, where a neuron has no counterpart or a state is changed
     between steps, that layer's steps run as they were; where the loop is no graph (``print``, a branch on values), the
     whole loop does. An :class:`hnn_kernels.UnrollWarning` then says why, and so does ``report`` or ``refused``.

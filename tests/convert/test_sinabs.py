@@ -11,6 +11,7 @@ from support.converted import by_the_loop, same, twins
 pytest.importorskip("sinabs", reason="converting sinabs' layers needs the extra 'peers'")
 import sinabs.activation as sa
 import sinabs.layers as sl
+from sinabs.layers.alif import ALIFSqueeze
 
 DTYPES = (torch.float32, torch.float64)
 # The library's spikes are float32 also where its potential is float64, and so is the gradient that comes back to them.
@@ -91,12 +92,14 @@ def test_other_layers(make, dtype, monkeypatch):
     same(make, run, inputs(dtype), TOLERANCE, reset)
 
 
-@pytest.mark.parametrize("name", ["LIFSqueeze", "IAFSqueeze", "ExpLeakSqueeze"])
+@pytest.mark.parametrize("name", ["LIFSqueeze", "IAFSqueeze", "ExpLeakSqueeze", "ALIFSqueeze"])
 def test_squeezed_layers(name, monkeypatch):
     by_the_loop(monkeypatch)
-    given = {} if name == "IAFSqueeze" else {"tau_mem": 9.0}
+    taus = {"tau_mem": torch.tensor(9.0), "tau_adapt": torch.tensor(5.0)}
+    given = {"IAFSqueeze": {}, "ALIFSqueeze": taus}.get(name, {"tau_mem": 9.0})
+    kind = ALIFSqueeze if name == "ALIFSqueeze" else getattr(sl, name)  # the package does not export it
     for axes in ({"batch_size": 3}, {"num_timesteps": 14}):
-        make = functools.partial(getattr(sl, name), **given, **axes)
+        make = functools.partial(kind, **given, **axes)
         same(make, lambda module, x: [module(x), module.v_mem], inputs(scale=6.0).flatten(0, 1), TOLERANCE)
 
 
