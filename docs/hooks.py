@@ -19,6 +19,13 @@ _TAKEN = re.compile(r"The section of [^\n]*\n\n<!-- README\.md#(\w+) -->")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages of single libraries to the navigation, under their own headings."""
+    section = next(entry for entry in config.nav or () if "Coming from other libraries" in entry)
+    section["Coming from other libraries"][1:1] = sorted(path.name for path in (ROOT / "docs").glob("from-*.md"))
+    return config
+
+
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages outside of docs/, the records beside them, by their paths from the root, and the notebooks."""
     for name in _OUTSIDE:

@@ -298,14 +298,13 @@ def _warn_of_the_time_axis(steps: int, samples: int) -> None:
     global _warned_of_the_time_axis
     _warned_of_the_time_axis = True
     frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("hnn_kernels", "torch"):
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("hnn_kernels", "torch"):
         frame, level = frame.f_back, level + 1
     warnings.warn(
         f"current has two axes, {steps} and {samples}, which are taken as [T, B]: {steps} time steps of {samples} "
         "samples with one neuron each. If it is [B, F], a batch without a time axis, pass steps=T or put "
         "nn.Duplicate(T) in front. If it is [T, F], one sample, pass current.unsqueeze(1). If it is [T, B], "
-        "current.unsqueeze(2) says so, "
-        "or warnings.filterwarnings('ignore', category=hnn_kernels.TimeAxisWarning)",
+        "current.unsqueeze(2) says so, or warnings.filterwarnings('ignore', category=hnn_kernels.TimeAxisWarning)",
         TimeAxisWarning,
         stacklevel=level,
     )

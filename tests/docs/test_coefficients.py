@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import hnn_kernels
+from hnn_kernels import nn
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "coefficients.md").read_text()
@@ -101,3 +102,21 @@ def test_decays_of_time_constants():
     taus, decays = (next(row for row in rows(10) if row[0].startswith(head))[1:] for head in ("tau", "decay"))
     for tau, decay in zip(taus, decays, strict=True):
         assert f"{math.exp(-1 / float(tau)):.3f}" == decay
+
+
+def test_rates_of_an_untrained_network():
+    table = {float(row[0]): [float(cell) for cell in row[1:]] for row in rows(4) if re.fullmatch(r"[\d.]+", row[0])}
+    assert list(table) == [0, 0.5, 0.9, 0.95]
+    for decay, listed in table.items():
+        torch.manual_seed(0)
+        train = torch.rand(64, 784) * (torch.rand(64, 784) < 0.2)
+        measured = []
+        for before, behind in ((784, 500), (500, 500), (500, 10)):
+            train = torch.nn.Linear(before, behind)(train)
+            if not measured:
+                assert train.std().item() == pytest.approx(0.15, abs=0.005)
+                train = nn.Duplicate(25)(train)
+            train = nn.LIF(decay, reset="subtract")(train)
+            measured.append(train.mean().item())
+        # Two digits; another processor rounds a product otherwise, and few spikes then fall otherwise.
+        assert measured == pytest.approx(listed, rel=0.1, abs=6e-5)

@@ -46,7 +46,8 @@ def test_the_reference_has_what_a_module_defines(module):
 def test_every_page_is_in_the_navigation():
     listed = re.findall(r": ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert len(listed) == len(set(listed))
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed)
+    by_the_hook = {path.name for path in (ROOT / "docs").glob("from-*.md")}
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - by_the_hook <= set(listed)
 
 
 @pytest.mark.parametrize("section", ["install", "measured"])
