@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import paths
 from ..analysis import energy
-from ..analysis.costs import MODELS, Costs, LayerCost, bits_of, break_even, quantised, total
+from ..analysis.costs import INT8, MODELS, Costs, LayerCost, bits_of, break_even, quantised, total
 from ..analysis.modules import profile_module
 from ..analysis.profile import profile as profile_layers
 from ..data.datasets import SHAPES
@@ -146,30 +146,39 @@ def _profile_checkpoint(
     if image >= len(index):
         raise ValueError(f"--image must be below {len(index)}, the number of test images; got {image}")
 
+    other = None if rival is None else _rival(rival, found.network, costs)
     layers, network = profile_layers(found, every, index[:images], where), found.network
     lines = [_line(cost, costs) for cost in [*layers, total(layers), energy.all_artificial(network)]]
-    rivals = [bits_of(network.steps), 8] if rival is not None else []
-    if rival is not None:
-        other = checkpoint.load(rival)
-        if other.network.spiking or other.network.input_shape != network.input_shape:
-            raise ValueError(
-                f"--rival must be a purely artificial network for images {network.input_shape}; "
-                f"got {other.network.architecture} for {other.network.input_shape}"
-            )
+    nonzero = 1.0
+    if other is not None:
         its = total(profile_layers(other, every, index[:images], where))
-        lines += [_line(its._replace(name=f"rival, {bits} bits"), quantised(bits)) for bits in rivals]
+        nonzero = its.nonzero / its.macs
+        for bits in (bits_of(network.steps), 8):
+            lines.append(_line(its._replace(name=f"rival, {bits} bits"), quantised(bits)))
     print_table(f"{network.architecture}, per image, of {len(index[:images])}, model {model}", lines, as_json)
     if network.spiking and not as_json:
-        nonzero = its.nonzero / its.macs if rival is not None else 1.0
         _say_break_even(costs, network.steps, nonzero)
     if folder is not None:
         _plot(network, every[index[image : image + 1]][0][0].to(where), found.protocol.seed, folder)
 
 
+def _rival(path: str, network: HybridNetwork, costs: Costs) -> checkpoint.Checkpoint:
+    """The trained artificial network at ``path``, which ``network`` is compared with."""
+    if costs is not INT8:
+        raise ValueError("--rival has weights of 8 bits, so the network needs them too: --model int8")
+    other = checkpoint.load(path)
+    if other.network.spiking or other.network.input_shape != network.input_shape:
+        raise ValueError(
+            f"--rival must be a purely artificial network for images {network.input_shape}; "
+            f"got {other.network.architecture} for {other.network.input_shape}"
+        )
+    return other
+
+
 def _say_break_even(costs: Costs, steps: int, nonzero: float) -> None:
     """Print the rates below which a layer behind spikes takes less energy than an artificial one."""
     rivals = {"an artificial layer, by the same model": (costs, 1.0)}
-    for bits in (bits_of(steps), 8):
+    for bits in (bits_of(steps), 8) if costs is INT8 else ():
         name = f"one of 8-bit weights and {bits}-bit values, {100 * nonzero:.0f} % of them not zero"
         rivals[name] = (quantised(bits), nonzero)
     for name, (other, share) in rivals.items():

@@ -76,7 +76,7 @@ class HybridNetwork(nn.Module):
         pretrained_activation: of all artificial layers of the network that fixed layers come from
             (:meth:`load_artificial`), where it has another one; None for the same as here.
         readout: ``"count"``: the logits are the spike counts of the last layer. ``"membrane"``: they are the mean
-            membrane potential over time of a last layer that neither fires nor resets.
+            membrane potential over time of a last layer that neither fires nor resets, in float32 at least.
         backend: of all kernels, as for :func:`hnn_kernels.lif`.
         neuron: further options of every :class:`hnn_kernels.nn.LIF`, such as ``decay``, ``reset_decay``, ``threshold``,
             ``sigma``, ``reset`` and ``reset_grad``. Their defaults are those of SNN-IIR.
@@ -264,7 +264,7 @@ class HybridNetwork(nn.Module):
     def _read(self, value: Tensor, features: Tensor, per_step: bool) -> Tensor:
         """The logits of the last layer's read-out ``value``."""
         if self.readout == "membrane" and not per_step:
-            value = value.mean(0)
+            value = value.mean(0, dtype=torch.promote_types(value.dtype, torch.float32))
         # A membrane potential of NaN does not fire, so a NaN would give a count of 0. It gives NaN.
         mark = (features.detach() * 0).flatten(1).sum(1, keepdim=True) + self._not_finite()
         return value + mark.to(value.dtype)

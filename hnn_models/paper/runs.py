@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 
 # Arguments that were added to networks and protocols, with their defaults.
 _LATER: Mapping[str, Any] = {
-    **{name: getattr(NetworkConfig, name) for name in ("pool_axon", "pretrained_activation")},
-    **{name: Protocol._field_defaults[name] for name in ("logit_scale", "leaked_split")},
+    **{name: getattr(NetworkConfig, name) for name in ("pool_axon", "pretrained_activation", "readout")},
+    **{
+        name: Protocol._field_defaults[name]
+        for name in ("logit_scale", "leaked_split", "loss", "rate_penalty", "rate_target", "held_out")
+    },
 }
 _PROFILED = 1000  # the energy is the mean over so many test images
 

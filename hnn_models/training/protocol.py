@@ -79,7 +79,6 @@ class Protocol(NamedTuple):
     flip: bool = False
     warp: float = 0.0
     split: str = "pooled"
-    held_out: float = 0.25
     patience: int | None = None
     min_epochs: int = 1
     precision: str = "32-true"
@@ -90,6 +89,7 @@ class Protocol(NamedTuple):
     loss: str = "total"
     rate_penalty: float = 0.0
     rate_target: float = 0.0
+    held_out: float = 0.25
 
     @classmethod
     def of(cls, dataset: str, recipe: str = "paper", **changes: Any) -> Self:

@@ -122,7 +122,9 @@ def test_profile_beside_a_quantised_rival(run, digits, tmp_path):
     share = cost.nonzero / cost.macs
     limit = 100 * share * 0.2 / 0.1 / 8
     assert f"4-bit values, {100 * share:.0f} % of them not zero, for rates below: arithmetic {limit:.2g} %" in shown
-    assert "--rival must be a purely artificial network" in refused(*words[:2], *CPU, "--rival", run[1].checkpoint)
+    spiking = "profile", run[1].checkpoint, *CPU, "--rival", run[1].checkpoint
+    assert "--rival must be a purely artificial network" in refused(*spiking, "--model", "int8")
+    assert "so the network needs them too: --model int8" in refused(*spiking)
 
 
 def test_profile_refuses(run, tmp_path):
