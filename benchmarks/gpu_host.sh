@@ -12,12 +12,12 @@
 # (what is done; the next call reads it).
 #
 # The module of CUDA kernels can come along. Then nothing is compiled before the first fact. It fits if it was built
-# with the same minor version of Python, with torch 2.11 or newer, with an older C library, from these very sources.
-# In a clone with that Python and a CUDA toolkit, for a GPU of compute capability 9.0:
+# with torch 2.11 or newer of the same major version of CUDA, with an older C library, from these very sources. In a
+# clone with a CUDA toolkit, for a GPU of compute capability 9.0:
 #
-#   TORCH_CUDA_ARCH_LIST=9.0 HNN_BUILD=only-cuda python3.12 setup.py build_ext --inplace
+#   TORCH_CUDA_ARCH_LIST=9.0 HNN_BUILD=only-cuda python3 setup.py build_ext --inplace
 #
-# and then copy hnn_kernels/_cuda.cpython-312-*.so to the same place there. git ignores this file, so a copy of the
+# and then copy hnn_kernels/_cuda13.abi3.so to the same place there. git ignores this file, so a copy of the
 # repository lacks it unless it is named. Where none fits, Triton's kernels come first, and then one is compiled for this
 # GPU alone. The last step compiles everything from source, and leaves the module in --out for the next call.
 #

@@ -6,8 +6,6 @@
 // module compiles this file (cpu/direct.cpp, cuda/direct.cpp), and has classes of its own.
 #include "direct.h"
 
-#include <pybind11/stl.h>
-
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,8 +14,6 @@
 
 #include "host.h"
 #include "plan.h"
-
-namespace py = pybind11;
 
 namespace hnn {
 
@@ -39,10 +35,10 @@ namespace {
 class Describer {
  public:
   // `tuples` are the types of tuples that are known beside tuple itself.
-  explicit Describer(std::vector<py::object> tuples) : tuples_(std::move(tuples)) { torch_python(); }
+  explicit Describer(std::vector<python::Object> tuples) : tuples_(std::move(tuples)) { torch_python(); }
 
   // (key, tensors, one of them requires a gradient), or None where a value is of a type that is not known here.
-  py::object describe(const py::tuple& args, const py::dict& kwargs, bool grad_enabled) const {
+  python::Object describe(const python::Tuple& args, const python::Object& kwargs, bool grad_enabled) const {
     Found found;
     found.key.reserve(512);
     bool known = value(args.ptr(), found);
@@ -50,14 +46,16 @@ class Describer {
     for (Py_ssize_t at = 0; known && PyDict_Next(kwargs.ptr(), &at, &name, &given);) {
       known = value(name, found) && value(given, found);
     }
-    if (!known) return py::none();
+    if (!known) return python::Object::share(Py_None);
     const bool wanted = grad_enabled && found.requires_grad;
     found.key += wanted ? 'g' : 'n';
-    py::tuple tensors(found.tensors.size());
-    for (size_t i = 0; i < found.tensors.size(); ++i) {
-      PyTuple_SET_ITEM(tensors.ptr(), i, Py_NewRef(found.tensors[i]));
-    }
-    return py::make_tuple(py::bytes(found.key), std::move(tensors), wanted);
+    python::Tuple tensors(found.tensors.size()), result(3);
+    for (size_t i = 0; i < found.tensors.size(); ++i) tensors.set(i, python::Object::share(found.tensors[i]));
+    const auto size = static_cast<Py_ssize_t>(found.key.size());
+    result.set(0, python::Object::take(PyBytes_FromStringAndSize(found.key.data(), size)));
+    result.set(1, std::move(tensors));
+    result.set(2, python::Object::share(wanted ? Py_True : Py_False));
+    return result;
   }
 
  private:
@@ -79,7 +77,7 @@ class Describer {
     if (v == Py_None) return found.key += 'N', true;
     if (v == Py_True) return found.key += 'T', true;
     if (v == Py_False) return found.key += 'F', true;
-    if (PyFloat_CheckExact(v)) return found.add('f', PyFloat_AS_DOUBLE(v)), true;
+    if (PyFloat_CheckExact(v)) return found.add('f', PyFloat_AsDouble(v)), true;
     if (PyLong_CheckExact(v)) {
       int overflow = 0;
       const long long number = PyLong_AsLongLongAndOverflow(v, &overflow);
@@ -95,9 +93,10 @@ class Describer {
     }
     if (depth > kDeepest) return false;
     if (PyList_CheckExact(v)) {
-      found.add('l', PyList_GET_SIZE(v));
-      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(v); ++i) {
-        if (!value(PyList_GET_ITEM(v, i), found, depth + 1)) return false;
+      const Py_ssize_t size = PyList_Size(v);
+      found.add('l', size);
+      for (Py_ssize_t i = 0; i < size; ++i) {
+        if (!value(PyList_GetItem(v, i), found, depth + 1)) return false;
       }
       return true;
     }
@@ -113,9 +112,10 @@ class Describer {
     return false;
   }
   bool items(PyObject* v, Found& found, int depth) const {
-    found.add('(', PyTuple_GET_SIZE(v));
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(v); ++i) {
-      if (!value(PyTuple_GET_ITEM(v, i), found, depth)) return false;
+    const Py_ssize_t size = PyTuple_Size(v);
+    found.add('(', size);
+    for (Py_ssize_t i = 0; i < size; ++i) {
+      if (!value(PyTuple_GetItem(v, i), found, depth)) return false;
     }
     return true;
   }
@@ -127,8 +127,8 @@ class Describer {
     // A tensor that is none but in name (of a transform, sparse, nested) has no address. One that is the negative of
     // its memory has.
     View seen;
-    if (!view(v, seen) || called(PyObject_CallMethodNoArgs(v, torch.is_neg.ptr())).ptr() != Py_False) return false;
-    const bool requires_grad = called(PyObject_GetAttr(v, torch.requires_grad.ptr())).ptr() == Py_True;
+    if (!view(v, seen) || !is(PyObject_CallFunctionObjArgs(torch.is_neg.ptr(), v, nullptr), Py_False)) return false;
+    const bool requires_grad = is(PyObject_GetAttr(v, torch.requires_grad.ptr()), Py_True);
     found.requires_grad |= requires_grad;
     found.add(requires_grad ? 'G' : 'D', seen.scalar_type());
     // A GPU's kernels may load several values at once where the address allows it.
@@ -144,12 +144,10 @@ class Describer {
   }
 
   static bool aligned(const View& seen) { return reinterpret_cast<uintptr_t>(seen.data_ptr()) % 16 == 0; }
-  static py::object called(PyObject* result) {
-    if (!result) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(result);
-  }
+  // Tells if a call returned this object.
+  static bool is(PyObject* result, PyObject* object) { return python::Object::take(result).ptr() == object; }
 
-  const std::vector<py::object> tuples_;
+  const std::vector<python::Object> tuples_;
 };
 
 // -- the plan of a call ------------------------------------------------------------------------------------------------
@@ -159,7 +157,7 @@ class Plan {
   Plan(Arguments layer, Places places) : layer_(std::move(layer)), places_(std::move(places)) {}
 
   // The arguments of a call. They are a copy, because threads share the plan.
-  Arguments arguments(const py::tuple& tensors) const {
+  Arguments arguments(const python::Tuple& tensors) const {
     Arguments result = layer_;
     auto place = places_.begin();
     result.each_tensor([&](auto& tensor) { put(tensors, *place++, tensor); });
@@ -180,18 +178,18 @@ class ForwardPlan : public Plan {
   }
 
   // The outputs that the call has.
-  py::tuple run(const py::tuple& tensors) const {
+  python::Object run(const python::Tuple& tensors) const {
     const Arguments a = arguments(tensors);
     Outputs outputs;
-    py::tuple made(count_);
+    python::Tuple made(count_);
     size_t next = 0, filled = 0;
     each_output(outputs, [&](std::optional<View>& output) {
       if (const auto& result = results_[next++]) {
-        PyTuple_SET_ITEM(made.ptr(), filled++, result->make(tensors, output.emplace()).release().ptr());
+        made.set(filled++, result->make(tensors, output.emplace()));
       }
     });
     {
-      const py::gil_scoped_release released;
+      const python::Released released;
       run_forward(a, outputs);
     }
     return made;
@@ -215,18 +213,18 @@ class BackwardPlan : public Plan {
         results_(results_of(models)) {}
 
   // The gradients at their places in a tuple of `count`, None elsewhere.
-  py::tuple run(const py::tuple& tensors) const {
+  python::Object run(const python::Tuple& tensors) const {
     const Arguments a = arguments(tensors);
     Incoming incoming;
     auto place = incoming_.begin();
     each_output(incoming, [&](auto& gradient) { put(tensors, *place++, gradient); });
     Gradients gradients;
-    py::tuple made = nothing(count_);
+    python::Tuple made = nothing(count_);
     for (size_t i = 0; i < results_.size(); ++i) {
-      if (results_[i]) made[outgoing_[i]] = results_[i]->make(tensors, gradients[i].emplace());
+      if (results_[i]) made.set(outgoing_[i], results_[i]->make(tensors, gradients[i].emplace()));
     }
     {
-      const py::gil_scoped_release released;
+      const python::Released released;
       run_backward(incoming, a, gradients);
     }
     return made;
@@ -245,30 +243,35 @@ using Optional = std::optional<View>;
 using Models = std::vector<Model>;
 
 // `tensors` are those of the call.
-std::unique_ptr<ForwardPlan> plan_forward(const py::tuple& tensors, Places places, const Models& models,
-                                          HNN_LAYER_PARAMETERS) {
+python::Object plan_forward(const python::Tuple& tensors, Places places, const Models& models, HNN_LAYER_PARAMETERS) {
   check(places, tensors);
-  return std::make_unique<ForwardPlan>(Arguments(HNN_LAYER_ARGUMENTS), std::move(places), models);
+  return python::method_of<&ForwardPlan::run>(
+      std::make_unique<ForwardPlan>(Arguments(HNN_LAYER_ARGUMENTS), std::move(places), models), "run_forward");
 }
-std::unique_ptr<BackwardPlan> plan_backward(const py::tuple& tensors, Places places, Places incoming,
-                                            const Models& models, Places outgoing, size_t count, HNN_LAYER_PARAMETERS) {
+python::Object plan_backward(const python::Tuple& tensors, Places places, Places incoming, const Models& models,
+                             Places outgoing, size_t count, HNN_LAYER_PARAMETERS) {
   check(places, tensors);
   check(incoming, tensors);
-  return std::make_unique<BackwardPlan>(Arguments(HNN_LAYER_ARGUMENTS), std::move(places), std::move(incoming), models,
-                                        std::move(outgoing), count);
+  return python::method_of<&BackwardPlan::run>(
+      std::make_unique<BackwardPlan>(Arguments(HNN_LAYER_ARGUMENTS), std::move(places), std::move(incoming), models,
+                                     std::move(outgoing), count),
+      "run_backward");
 }
 }  // namespace of_views
+
+python::Object describer(std::vector<python::Object> tuples) {
+  return python::method_of<&Describer::describe>(std::make_unique<Describer>(std::move(tuples)), "describe");
+}
 
 }  // namespace
 }  // namespace hnn
 
-void hnn::define_direct(py::module_& m) {
-  // Local, because several modules have classes of these names.
-  py::class_<Describer>(m, "Describer", py::module_local())
-      .def(py::init<std::vector<py::object>>())
-      .def("describe", &Describer::describe);
-  py::class_<ForwardPlan>(m, "ForwardPlan", py::module_local()).def("run", &ForwardPlan::run);
-  py::class_<BackwardPlan>(m, "BackwardPlan", py::module_local()).def("run", &BackwardPlan::run);
-  m.def("plan_forward", &of_views::plan_forward);
-  m.def("plan_backward", &of_views::plan_backward);
+void hnn::define_direct(PyObject* module) {
+  static PyMethodDef functions[] = {
+      python::function<&describer>("describer",
+                                   "What makes a call's key. It is given the types of tuples that are known."),
+      python::function<&of_views::plan_forward>("plan_forward", "What makes the outputs of a call from its tensors."),
+      python::function<&of_views::plan_backward>("plan_backward", "What makes the gradients of a call."),
+      {}};
+  if (PyModule_AddFunctions(module, functions)) throw python::Raised();
 }

@@ -1,9 +1,7 @@
 // A View of a tensor of Python, for the functions of the module's Python face.
 #pragma once
 
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
+#include "python.h"
 #include "view.h"
 
 namespace hnn {
@@ -13,9 +11,11 @@ bool view(PyObject* tensor, View& result);
 
 }  // namespace hnn
 
-// A View is made of a tensor of Python.
 template <>
-struct pybind11::detail::type_caster<hnn::View> {
-  PYBIND11_TYPE_CASTER(hnn::View, const_name("torch.Tensor"));
-  bool load(handle tensor, bool) { return hnn::view(tensor.ptr(), value); }
+struct hnn::python::Value<hnn::View> {
+  static View of(PyObject* v) {
+    View result;
+    if (!view(v, result)) throw Mismatch{"a dense tensor of floating point on a CPU or a GPU"};
+    return result;
+  }
 };

@@ -90,7 +90,7 @@ def _describer() -> Callable[[tuple, dict, bool], tuple[bytes, tuple[Tensor, ...
     if module is None or not hasattr(Tensor, "__dlpack_c_exchange_api__"):
         return None
     try:
-        return module.Describer([IIR, LIFState]).describe
+        return module.describer([IIR, LIFState])
     except RuntimeError:  # a torch with another version of the interface: slower, and otherwise the same
         return None
 
@@ -163,7 +163,7 @@ class Plan:
         self, tensors: Sequence[Tensor], places: list[int], there: list[int], models: list, outgoing: list[int],
         saved: Sequence[Tensor],
     ) -> Any:  # fmt: skip
-        """Return the plan of a backward call.
+        """Return what makes the gradients of a call.
 
         Args:
             tensors: those of the backward call: the gradients that come in, and what was saved.
@@ -190,7 +190,7 @@ class Plan:
             [model(gradient, tensors) for gradient in gradients],
             [place + 1 for place in self.places],  # behind the plan
             saved,
-        ).run
+        )
 
 
 class LayerPlan(Plan):
@@ -205,7 +205,7 @@ class LayerPlan(Plan):
         self.settings = layer[len(TENSORS) :]
         made = dict(zip(self.names, outputs, strict=True))
         models = [model(made.get(name), tensors) for name in OUTPUTS]
-        self.forward = self.host.plan_forward(tensors, places, models, *layer).run
+        self.forward = self.host.plan_forward(tensors, places, models, *layer)
 
     @classmethod
     def of(

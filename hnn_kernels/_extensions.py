@@ -1,7 +1,8 @@
 """Load the compiled modules. A module that is absent is None with a reason, never an import error.
 
 Importing a module registers its kernels with torch's dispatcher, for the operators that ``_dispatch.py`` has defined
-before. Its Python face (pybind11) tells how it was built.
+before. Its Python face, in the limited API, tells how it was built. The inspection module (pybind11), which only a
+build from source has, tells what the CUDA kernels take.
 """
 
 import importlib
@@ -13,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+import torch
 
 from . import _layer, _sources
 from .surrogates import SURROGATES
@@ -27,6 +30,11 @@ _WHAT = f"-e {PACKAGE.parent}" if CLONE else "--force-reinstall --no-deps, of wh
 BUILD_AGAIN = f"build again: pip install -v --no-build-isolation {_WHAT}"
 
 
+def cuda_module(version: str | None) -> str:
+    """Return the name of the module with the CUDA kernels for a torch of this CUDA version; each major has its own."""
+    return f"_cuda{(version or '').split('.')[0]}"
+
+
 def _there(name: str) -> bool:
     """Tell if the module is a file of this package; another clone that is installed may have one of that name."""
     return PathFinder.find_spec(f"hnn_kernels.{name}", [str(PACKAGE)]) is not None
@@ -34,7 +42,8 @@ def _there(name: str) -> bool:
 
 def _load(name: str) -> tuple[ModuleType | None, str]:
     if f"hnn_kernels.{name}" not in sys.modules and not _there(name):
-        return None, "this installation was built without them"
+        others = sorted(path.name.split(".")[0] for path in PACKAGE.glob(f"{name.rstrip('0123456789')}[0-9]*.so"))
+        return None, "this installation was built without them" + (f"; it has {', '.join(others)}" if others else "")
     try:
         module = importlib.import_module(f"hnn_kernels.{name}")
     except ImportError as error:
@@ -50,8 +59,9 @@ def _stale(name: str, info: dict[str, str]) -> str:
             f"{name} was built for another list of what a layer is made of ({info.get('layer')}, not {DIGEST}: "
             f"_layer.py and surrogates.py); `make generate`, and {BUILD_AGAIN}"
         )
-    if CLONE and name[1:] in _sources.FOLDERS:
-        digest = _sources.digest(CSRC, name[1:])
+    folder = name[1:].rstrip("0123456789")
+    if CLONE and folder in _sources.FOLDERS:
+        digest = _sources.digest(CSRC, folder)
         if info.get("sources") != digest:
             return (
                 f"{name} was built from other sources than those in {CSRC} ({info.get('sources')}, not {digest}); "
@@ -61,9 +71,11 @@ def _stale(name: str, info: dict[str, str]) -> str:
 
 
 cpu, cpu_error = _load("_cpu")
-cuda, cuda_error = _load("_cuda")
+CUDA = cuda_module(torch.version.cuda)
+cuda, cuda_error = (None, "this torch is built without CUDA") if torch.version.cuda is None else _load(CUDA)
 # The CUDA sources compiled for the host, for tests.
 shim, shim_error = _load("_shim")
+inspection, inspection_error = _load("_inspect")
 
 
 def _installed_elsewhere() -> Path | None:
@@ -97,7 +109,7 @@ def missing(name: str, module: ModuleType | None, error: str) -> str:
     """
     if module is not None:
         return ""
-    if _there(f"_{name}"):
+    if _there(CUDA if name == "cuda" else f"_{name}"):
         return error
     record = PACKAGE / "_build.json"
     built = json.loads(record.read_text()) if record.exists() else {}

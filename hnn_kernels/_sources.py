@@ -5,7 +5,7 @@ from pathlib import Path
 
 SUFFIXES = (".h", ".inl", ".cpp", ".cu", ".cuh", ".toml")
 # The folders of csrc/ with a module's own sources; those in csrc/ itself belong to each.
-FOLDERS = {"cpu": ("cpu",), "cuda": ("cuda",), "shim": ("cuda", "shim")}
+FOLDERS = {"cpu": ("cpu",), "cuda": ("cuda",), "shim": ("cuda", "shim"), "inspect": ("inspect",)}
 
 
 def digest(csrc: Path, name: str) -> str:
@@ -13,7 +13,7 @@ def digest(csrc: Path, name: str) -> str:
 
     Args:
         csrc: the folder of the sources.
-        name: ``"cpu"``, ``"cuda"`` or ``"shim"``.
+        name: one of FOLDERS.
     """
     files = [file for folder in (".", *FOLDERS[name]) for file in (csrc / folder).iterdir() if file.suffix in SUFFIXES]
     found = hashlib.sha256()

@@ -13,8 +13,6 @@
 #include "reduce.h"
 #include "tiles.h"
 
-namespace py = pybind11;
-
 namespace hnn {
 namespace {
 
@@ -58,7 +56,7 @@ struct Described {
   Described(const Described&) = delete;
 
   void run(bool backward) {
-    const py::gil_scoped_release release;
+    const python::Released released;
     const int64_t bytes = kernels.scratch_bytes(call, backward);
     const auto function = backward ? kernels.backward : kernels.forward;
     share_tiles(call.neurons, call.steps, bytes,
@@ -114,7 +112,7 @@ class Plan {
  protected:
   // `kernels` returns the address of the neuron's kernels for the instruction set that is chosen; `places` are those of
   // the input, the coefficients and the states.
-  Plan(py::function kernels, const py::tuple& tensors, Places places, bool constant, int64_t steps,
+  Plan(python::Object kernels, const python::Tuple& tensors, Places places, bool constant, int64_t steps,
        std::vector<double> values)
       : kernels_(std::move(kernels)),
         places_(std::move(places)),
@@ -129,7 +127,7 @@ class Plan {
     View x;
     Views coefficients, states;
   };
-  Given given(const py::tuple& tensors) const {
+  Given given(const python::Tuple& tensors) const {
     const size_t learnt = 1 + values_.size();
     Given found;
     put(tensors, places_[0], found.x);
@@ -141,18 +139,18 @@ class Plan {
     return found;
   }
   // Python is asked anew where another instruction set was chosen. The interpreter's lock is held.
-  int64_t address() {
+  int64_t address() const {
     if (chosen_ != &kernels()) {
-      address_ = kernels_().cast<int64_t>();
+      address_ = python::Value<int64_t>::of(python::Object::take(PyObject_CallNoArgs(kernels_.ptr())).ptr());
       chosen_ = &kernels();
     }
     return address_;
   }
 
  private:
-  const py::function kernels_;
-  const Kernels* chosen_ = nullptr;
-  int64_t address_ = 0;
+  const python::Object kernels_;
+  mutable const Kernels* chosen_ = nullptr;
+  mutable int64_t address_ = 0;
 
  protected:
   const Places places_;
@@ -164,8 +162,9 @@ class Plan {
 // `models` are those of the outputs and of the states after the last step, None for a state that is not returned.
 class DefinedForwardPlan : Plan {
  public:
-  DefinedForwardPlan(py::function kernels, const py::tuple& tensors, Places places, const std::vector<Model>& models,
-                     size_t outputs, bool constant, int64_t steps, std::vector<double> values)
+  DefinedForwardPlan(python::Object kernels, const python::Tuple& tensors, Places places,
+                     const std::vector<Model>& models, size_t outputs, bool constant, int64_t steps,
+                     std::vector<double> values)
       : Plan(std::move(kernels), tensors, std::move(places), constant, steps, std::move(values)),
         results_(results_of(models)),
         outputs_(outputs) {
@@ -175,16 +174,16 @@ class DefinedForwardPlan : Plan {
     }
   }
 
-  py::tuple run(const py::tuple& tensors) {
+  python::Object run(const python::Tuple& tensors) const {
     const Given g = given(tensors);
     std::vector<View> outputs(outputs_);
     Views last(results_.size() - outputs_);
-    py::tuple made(count_);
+    python::Tuple made(count_);
     size_t filled = 0;
     for (size_t i = 0; i < results_.size(); ++i) {
       if (!results_[i]) continue;
       View& to = i < outputs_ ? outputs[i] : last[i - outputs_].emplace();
-      PyTuple_SET_ITEM(made.ptr(), filled++, results_[i]->make(tensors, to).release().ptr());
+      made.set(filled++, results_[i]->make(tensors, to));
     }
     forward(address(), g.x, constant_, steps_, g.coefficients, values_, g.states, std::nullopt, 0, outputs, last);
     return made;
@@ -201,9 +200,9 @@ class DefinedForwardPlan : Plan {
 // what is returned, a tuple of `count`.
 class DefinedBackwardPlan : Plan {
  public:
-  DefinedBackwardPlan(py::function kernels, const py::tuple& tensors, Places places, Places incoming, size_t outputs,
-                      const std::vector<Model>& models, Places outgoing, size_t count, bool constant, int64_t steps,
-                      std::vector<double> values)
+  DefinedBackwardPlan(python::Object kernels, const python::Tuple& tensors, Places places, Places incoming,
+                      size_t outputs, const std::vector<Model>& models, Places outgoing, size_t count, bool constant,
+                      int64_t steps, std::vector<double> values)
       : Plan(std::move(kernels), tensors, std::move(places), constant, steps, std::move(values)),
         incoming_(std::move(incoming)),
         outgoing_(std::move(outgoing)),
@@ -216,16 +215,16 @@ class DefinedBackwardPlan : Plan {
     }
   }
 
-  py::tuple run(const py::tuple& tensors) {
+  python::Object run(const python::Tuple& tensors) const {
     const Given g = given(tensors);
     Views outputs(outputs_), last(incoming_.size() - outputs_);
     for (size_t i = 0; i < incoming_.size(); ++i) {
       put(tensors, incoming_[i], i < outputs_ ? outputs[i] : last[i - outputs_]);
     }
     Views gradients(results_.size());
-    py::tuple made = nothing(count_);
+    python::Tuple made = nothing(count_);
     for (size_t i = 0; i < results_.size(); ++i) {
-      if (results_[i]) made[outgoing_[i]] = results_[i]->make(tensors, gradients[i].emplace());
+      if (results_[i]) made.set(outgoing_[i], results_[i]->make(tensors, gradients[i].emplace()));
     }
     const auto learnt = gradients.begin() + 1 + values_.size();
     backward(address(), g.x, constant_, steps_, g.coefficients, values_, g.states, std::nullopt, 0, outputs, last,
@@ -239,18 +238,33 @@ class DefinedBackwardPlan : Plan {
   const std::vector<std::optional<Result>> results_;
 };
 
+// What they return makes the results of a call from its tensors.
+python::Object plan_forward(python::Object kernels, const python::Tuple& tensors, Places places,
+                            const std::vector<Model>& models, size_t outputs, bool constant, int64_t steps,
+                            std::vector<double> values) {
+  return python::method_of<&DefinedForwardPlan::run>(
+      std::make_unique<DefinedForwardPlan>(std::move(kernels), tensors, std::move(places), models, outputs, constant,
+                                           steps, std::move(values)),
+      "run_forward");
+}
+python::Object plan_backward(python::Object kernels, const python::Tuple& tensors, Places places, Places incoming,
+                             size_t outputs, const std::vector<Model>& models, Places outgoing, size_t count,
+                             bool constant, int64_t steps, std::vector<double> values) {
+  return python::method_of<&DefinedBackwardPlan::run>(
+      std::make_unique<DefinedBackwardPlan>(std::move(kernels), tensors, std::move(places), std::move(incoming),
+                                            outputs, models, std::move(outgoing), count, constant, steps,
+                                            std::move(values)),
+      "run_backward");
+}
+
 }  // namespace
 }  // namespace hnn
 
-void hnn::define_defined(py::module_& m) {
-  m.def("defined_forward", &forward);
-  m.def("defined_backward", &backward);
-  py::class_<DefinedForwardPlan>(m, "DefinedForwardPlan", py::module_local())
-      .def(py::init<py::function, const py::tuple&, Places, const std::vector<Model>&, size_t, bool, int64_t,
-                    std::vector<double>>())
-      .def("run", &DefinedForwardPlan::run);
-  py::class_<DefinedBackwardPlan>(m, "DefinedBackwardPlan", py::module_local())
-      .def(py::init<py::function, const py::tuple&, Places, Places, size_t, const std::vector<Model>&, Places, size_t,
-                    bool, int64_t, std::vector<double>>())
-      .def("run", &DefinedBackwardPlan::run);
+void hnn::define_defined(PyObject* module) {
+  static PyMethodDef functions[] = {python::function<&forward>("defined_forward"),
+                                    python::function<&backward>("defined_backward"),
+                                    python::function<&plan_forward>("plan_defined_forward"),
+                                    python::function<&plan_backward>("plan_defined_backward"),
+                                    {}};
+  if (PyModule_AddFunctions(module, functions)) throw python::Raised();
 }

@@ -1,7 +1,6 @@
-// The Python face of the CUDA kernels. It tells how they were built, and the registers and memory that each takes on
-// this machine's GPU.
+// The Python face of the CUDA kernels. It tells how they were built, and for the inspection module the registers and
+// memory that each takes on this machine's GPU.
 #include <cuda_runtime_api.h>
-#include <pybind11/pybind11.h>
 
 #include <stdexcept>
 #include <string>
@@ -9,45 +8,51 @@
 
 #include "../build_info.h"
 #include "../direct.h"
+#include "../inspection.h"
 #include "lif.h"
 
 namespace {
 
-pybind11::dict kernel_attributes() {
-  pybind11::dict result;
+std::vector<hnn::KernelAttributes> kernel_attributes() {
+  std::vector<hnn::KernelAttributes> result;
   std::vector<hnn::cuda::Kernel> kernels = hnn::cuda::kernels();
   for (const hnn::cuda::Kernel& kernel : hnn::cuda::coding_kernels()) kernels.push_back(kernel);
   for (const hnn::cuda::Kernel& kernel : kernels) {
-    cudaFuncAttributes attributes;
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel.function);
+    cudaFuncAttributes found;
+    const cudaError_t error = cudaFuncGetAttributes(&found, kernel.function);
     if (error != cudaSuccess) {
       cudaGetLastError();  // so that a later check does not report it again
       throw std::runtime_error(std::string("kernel_attributes asks the GPU, and: ") + cudaGetErrorString(error));
     }
-    pybind11::dict one;
-    one["registers"] = attributes.numRegs;
-    one["local_bytes"] = attributes.localSizeBytes;
-    one["shared_bytes"] = attributes.sharedSizeBytes;
-    one["max_threads"] = attributes.maxThreadsPerBlock;
-    one["binary"] = attributes.binaryVersion;
-    result[kernel.name.c_str()] = one;
+    result.push_back({kernel.name, found.numRegs, static_cast<int>(found.localSizeBytes),
+                      static_cast<int>(found.sharedSizeBytes), found.maxThreadsPerBlock, found.binaryVersion});
   }
   return result;
 }
 
+hnn::python::Facts build_info() {
+  hnn::python::Facts info = hnn::build_info();
+  info.emplace_back("cuda", std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10));
+  info.emplace_back("architectures", HNN_CUDA_ARCHITECTURES);
+  return info;
+}
+hnn::python::Object inspection() {
+  static hnn::AttributesOfKernels function = &kernel_attributes;
+  return hnn::python::Object::take(PyCapsule_New(&function, hnn::kInspection, nullptr));
+}
+
 }  // namespace
 
-PYBIND11_MODULE(_cuda, m) {
-  m.doc() = "The CUDA kernels. Importing registers them with torch.";
-  m.def("build_info", [] {
-    pybind11::dict info = hnn::build_info();
-    info["cuda"] = std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
-    info["architectures"] = HNN_CUDA_ARCHITECTURES;
-    return info;
-  });
-  hnn::define_direct(m);
-  m.def(
-      "kernel_attributes", &kernel_attributes,
-      "By kernel: registers and bytes of local (spilled) memory per thread, bytes of static shared memory per block,\n"
-      "the threads that a block may have, and the architecture of the binary (90 for sm_90) that this GPU takes.");
+// The module's name has the major version of CUDA: an installation may have one for each.
+#define HNN_INIT_OF(name) PyInit_##name
+#define HNN_INIT(name) HNN_INIT_OF(name)
+
+PyMODINIT_FUNC HNN_INIT(HNN_MODULE)() {
+  using hnn::python::function;
+  static PyMethodDef functions[] = {
+      function<&build_info>("build_info", "How this module was built, by name."),
+      function<&inspection>("inspection", "What the inspection module asks for the kernels' attributes."),
+      {}};
+  return hnn::make_module(HNN_NAME_OF(HNN_MODULE), "The CUDA kernels. Importing registers them with torch.", functions,
+                          {hnn::define_direct});
 }

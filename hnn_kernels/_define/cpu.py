@@ -86,9 +86,9 @@ class NeuronPlan(_direct.Plan):
         self.all_outputs = self.outputs + states
         self.time = call.steps is not None, call.length(), list(call.values)
         made = [*outputs, *([None] * (self.all_outputs - len(outputs)))]  # states that are not returned
-        self.forward = _extensions.cpu.DefinedForwardPlan(
+        self.forward = _extensions.cpu.plan_defined_forward(
             self.kernels, tensors, places, [_direct.model(one, tensors) for one in made], self.outputs, *self.time
-        ).run
+        )
 
     @classmethod
     def of(
@@ -113,7 +113,7 @@ class NeuronPlan(_direct.Plan):
     ) -> Any:  # fmt: skip
         assert _extensions.cpu is not None
         incoming = [there.index(i) if i in there else -1 for i in range(self.all_outputs)]
-        return _extensions.cpu.DefinedBackwardPlan(
+        return _extensions.cpu.plan_defined_backward(
             self.kernels, tensors, places, incoming, self.outputs, models, outgoing, self.count + 1, *self.time
         )
 

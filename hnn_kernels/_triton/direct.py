@@ -129,7 +129,7 @@ class _Forward:
         if math.prod(layer.shape):
             self._launch = _Launch(forward_call(layer, made), (*tensors, *there), layer.current.get_device())
 
-    def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the outputs that the call has."""
         made = tuple([allocate(tensors) for allocate in self._allocators])
         if self._launch is not None:
@@ -183,7 +183,7 @@ class _Backward:
         index = layer.current.get_device()
         self._launches = [_Launch(call, (*tensors, *written), index, views) for call in calls]
 
-    def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Return the gradients at their places, None elsewhere."""
         made = [allocate(tensors) for allocate in self._allocators]
         for launch in self._launches:
@@ -201,7 +201,7 @@ class _Backward:
 def plan_forward(
     tensors: Sequence[Tensor], places: Sequence[int], models: Sequence[Model | None], *layer: Any
 ) -> _Forward:
-    """Make the plan of a forward call."""
+    """Return what makes the outputs of a call from its tensors."""
     tensors = [tensor.detach() for tensor in tensors]
     return _Forward(tensors, _layer(tensors, places, layer[len(TENSORS) :]), models)
 
@@ -215,6 +215,6 @@ def plan_backward(
     count: int,
     *layer: Any,
 ) -> _Backward:
-    """Make the plan of a backward call."""
+    """Return what makes the gradients of a call."""
     tensors = [tensor.detach() for tensor in tensors]
     return _Backward(tensors, _layer(tensors, places, layer[len(TENSORS) :]), incoming, models, outgoing, count)

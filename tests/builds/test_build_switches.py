@@ -1,14 +1,25 @@
 """The variables that the build reads: an empty one is an unset one, and a wrong value is refused."""
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from support.paths import ROOT
 
-NAMES = ("HNN_BUILD", "HNN_REQUIRE", "HNN_BUILD_SHIM", "HNN_SANITIZE", "CXX", "TORCH_CUDA_ARCH_LIST", "MAX_JOBS")
+NAMES = (
+    "HNN_BUILD",
+    "HNN_REQUIRE",
+    "HNN_BUILD_SHIM",
+    "HNN_WHEEL",
+    "HNN_SANITIZE",
+    "CXX",
+    "TORCH_CUDA_ARCH_LIST",
+    "MAX_JOBS",
+)
 
 
 def plan(**variables):
@@ -31,10 +42,14 @@ def test_an_empty_variable_is_an_unset_one():
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"HNN_BUILD": "gpu"}, "HNN_BUILD must be python, cpu, cuda or only-cuda; got 'gpu'"),
-        ({"HNN_BUILD": "python,cpu"}, "HNN_BUILD must be python, cpu, cuda or only-cuda; got 'python,cpu'"),
+        ({"HNN_BUILD": "gpu"}, "HNN_BUILD must be python, cpu, cuda, only-cuda or native; got 'gpu'"),
+        ({"HNN_BUILD": "python,cpu"}, "HNN_BUILD must be python, cpu, cuda, only-cuda or native; got 'python,cpu'"),
+        ({"HNN_WHEEL": "yes"}, "HNN_WHEEL must be 0 or 1; got 'yes'"),
         ({"HNN_BUILD_SHIM": "yes"}, "HNN_BUILD_SHIM must be 0 or 1; got 'yes'"),
-        ({"HNN_BUILD": "python", "HNN_REQUIRE": "cpu,gpu"}, "HNN_REQUIRE must be cpu, cuda or shim; got 'gpu'"),
+        (
+            {"HNN_BUILD": "python", "HNN_REQUIRE": "cpu,gpu"},
+            "HNN_REQUIRE must be cpu, cuda, shim or inspect; got 'gpu'",
+        ),
         ({"CXX": "no-such-compiler"}, "CXX must be the command of a C++ compiler; there is no 'no-such-compiler'"),
         ({"HNN_SANITIZE": "adress"}, "HNN_SANITIZE must be address, undefined, leak or thread; got 'adress'"),
         ({"MAX_JOBS": "many"}, "MAX_JOBS must be a whole number of at least 1; got 'many'"),
@@ -85,7 +100,7 @@ def toolkit(tmp_path):
 def test_the_architectures_are_those_that_the_toolkit_knows(toolkit, known, given, expected):
     """CUDA 12.6 knows no sm_100, and CUDA 13 none below sm_75; TORCH_CUDA_ARCH_LIST is taken as it is."""
     folder = toolkit(*known)
-    done = plan(CUDA_HOME=folder, TORCH_CUDA_ARCH_LIST=given)
+    done = plan(HNN_BUILD="cuda", CUDA_HOME=folder, TORCH_CUDA_ARCH_LIST=given)
     assert done.returncode == 0, done.stderr
     if "pure Python" in done.stderr:
         pytest.skip("nothing is compiled here")
@@ -94,7 +109,7 @@ def test_the_architectures_are_those_that_the_toolkit_knows(toolkit, known, give
 
 
 def test_an_architecture_that_torch_does_not_know_is_refused(toolkit):
-    done = plan(CUDA_HOME=toolkit(80), TORCH_CUDA_ARCH_LIST="hopper")
+    done = plan(HNN_BUILD="cuda", CUDA_HOME=toolkit(80), TORCH_CUDA_ARCH_LIST="hopper")
     if "pure Python" in done.stderr:
         pytest.skip("nothing is compiled here")
     assert done.returncode != 0
@@ -108,3 +123,64 @@ def test_the_cuda_module_alone():
     assert "C++ CPU kernels: no, HNN_BUILD=only-cuda" in done.stderr
     assert "HNN_REQUIRE asks for cpu, which this machine cannot build" in done.stderr.splitlines()[-1]
     assert plan(HNN_BUILD="only-cuda").returncode == 0
+
+
+# Cases are decided in one process, because each imports torch.
+DECIDE = """
+import contextlib, io, json, os, runpy, sys
+import torch
+found = []
+for gpu, asked in json.loads(sys.argv.pop()):
+    torch.cuda.is_available = lambda: gpu
+    os.environ.update(asked)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_path("setup.py")
+    for name in asked:
+        del os.environ[name]
+    found.append(next((line for line in said.getvalue().splitlines() if "CUDA kernels:" in line), "pure Python"))
+print(json.dumps(found))
+"""
+
+
+def test_cuda_kernels_are_built_when_asked_for_where_a_gpu_is_or_for_a_wheel(toolkit):
+    lists = {"TORCH_CUDA_ARCH_LIST": "8.0"}
+    cases = [
+        (False, lists, False),
+        (False, lists | {"HNN_BUILD": "native"}, False),
+        (False, lists | {"HNN_BUILD": "cuda"}, True),
+        (False, lists | {"HNN_BUILD": "only-cuda"}, True),
+        (False, lists | {"HNN_REQUIRE": "cuda"}, True),
+        (False, lists | {"HNN_WHEEL": "1"}, True),
+        (False, lists | {"HNN_WHEEL": "1", "HNN_BUILD": "cpu"}, False),
+        (True, lists, True),
+        (True, lists | {"HNN_BUILD": "native"}, True),
+        (True, lists | {"HNN_BUILD": "cpu"}, False),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    done = subprocess.run(
+        [sys.executable, "-c", DECIDE, "--version", json.dumps([case[:2] for case in cases])],
+        cwd=ROOT, env=environment | {"CUDA_HOME": toolkit(80)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    if "pure Python" in said:
+        pytest.skip("nothing is compiled here")
+    assert [("yes" in line, *case) for line, case in zip(said, cases, strict=True)] == [
+        (built, gpu, asked, built) for gpu, asked, built in cases
+    ], said
+    assert said[0].endswith("there is no GPU here; HNN_BUILD=cuda builds them all the same")
+
+
+def test_a_build_for_this_machine_takes_one_instruction_set():
+    done = plan(HNN_BUILD="native")
+    assert done.returncode == 0, done.stderr
+    if "pure Python" in done.stderr:
+        pytest.skip("nothing is compiled here")
+    names = list(tomllib.loads((ROOT / "csrc/flags.toml").read_text())["instruction_sets"])
+    (line,) = (line for line in done.stderr.splitlines() if "instruction sets" in line)
+    assert len(names) - sum(name in line for name in names) == 1, line
+    from hnn_kernels import _extensions
+
+    if _extensions.cpu is not None:  # the compiler and the processor tell alike
+        assert _extensions.cpu.instruction_sets()[0] not in line

@@ -21,7 +21,7 @@ ELSEWHERE = {
     "bench_gpu.csv", "gpu_host.csv", "gpu_host.json",
     "functional.reset_net", "functional.set_step_mode", "surrogate.atan", "utils.reset",
 }  # fmt: skip
-COMPILED = {f"hnn_kernels.{name}" for name in ("_cpu", "_cuda", "_shim")}
+COMPILED = {f"hnn_kernels.{name}" for name in ("_cpu", "_cuda13", "_shim", "_inspect")}
 SUFFIXES = "py|md|h|inl|cuh|cpp|cu|sh|toml|csv|json|yaml|yml"
 PATH = re.compile(
     rf"(?:[\w.*-]+/)*[\w*-][\w.*-]*\.(?:{SUFFIXES})|\.?[\w*-]+(?:/[\w.*-]+)*/"

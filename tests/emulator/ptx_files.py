@@ -18,8 +18,8 @@ from .native import BUILD
 
 def module_path() -> Path | None:
     """The CUDA module's file, None if it is not built."""
-    spec = importlib.util.find_spec("hnn_kernels._cuda")
-    return Path(spec.origin) if spec else None
+    (package,) = importlib.util.find_spec("hnn_kernels").submodule_search_locations
+    return next(Path(package).glob("_cuda*.so"), None)
 
 
 _ENTRY = re.compile(r"^[ \t]*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)", re.MULTILINE)

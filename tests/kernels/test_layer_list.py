@@ -114,6 +114,19 @@ def test_a_module_of_another_list_is_not_used(monkeypatch, info):
     assert _extensions._load("_trial") == (module, "")
 
 
+@pytest.mark.parametrize(("version", "name"), [("12.6", "_cuda12"), ("13.0", "_cuda13"), ("14", "_cuda14")])
+def test_each_major_version_of_cuda_has_a_module_of_its_own(version, name):
+    assert _extensions.cuda_module(version) == name
+
+
+def test_the_modules_for_other_versions_of_cuda_are_named(monkeypatch, tmp_path):
+    (tmp_path / "_cuda12.abi3.so").touch()
+    monkeypatch.setattr(_extensions, "PACKAGE", tmp_path)
+    loaded, why = _extensions._load("_cuda99")
+    assert loaded is None
+    assert why == "this installation was built without them; it has _cuda12"
+
+
 def test_a_new_reset_is_not_taken_for_a_layer_without_a_membrane():
     """Its number is next in Python and in the header, and that of no membrane stays."""
     longer = changed(RESETS={**RESETS, "a_new_one": len(RESETS)})

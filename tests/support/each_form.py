@@ -117,7 +117,7 @@ def attributes(say: facts.Facts) -> None:
     """Say what the CUDA kernels take, as the driver loaded them."""
     from hnn_kernels import _extensions
 
-    found = _extensions.cuda.kernel_attributes()
+    found = _extensions.inspection.kernel_attributes(_extensions.cuda.inspection())
     for name, values in found.items():
         print(name, values, file=sys.stderr)
     say.say("kernels", f"{len(found)} are loaded; the log has their attributes")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.paths import ROOT
 
-_BESIDE = (".git", ".venv", "build", "dist", "data", "runs")
+_BESIDE = (".git", "build", "dist", "data", "runs")
 _SHELL = re.compile(r"\$\{([A-Z]\w*):?-")
 _CPP = re.compile(r"\bgetenv\(\"(\w+)\"\)")
 
@@ -15,7 +15,7 @@ _CPP = re.compile(r"\bgetenv\(\"(\w+)\"\)")
 def files(*suffixes: str) -> Iterator[Path]:
     """Every file with one of the suffixes; all files without any. What is built, or not ours, is left out."""
     for top in sorted(ROOT.iterdir()):
-        if (top.name.startswith(_BESIDE) and top.is_dir()) or top.suffix == ".egg-info":
+        if top.name in _BESIDE or top.name.startswith(".venv") or top.suffix == ".egg-info":
             continue
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and (not suffixes or path.suffix in suffixes):

@@ -35,7 +35,7 @@ def main() -> None:
     say.say("the built module", why or "loads")
     if why:
         sys.exit(facts.TOLD)
-    for path in (ROOT / "hnn_kernels").glob("_cuda.*.so"):
+    for path in (ROOT / "hnn_kernels").glob("_cuda*.so"):
         shutil.copy(path, say.out)
         say.say("kept", f"{say.out / path.name}, {path.stat().st_size / 2**20:.1f} MiB")
     say.say(HAS, "cuda")

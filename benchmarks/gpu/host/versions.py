@@ -79,7 +79,7 @@ def _tools(say: Facts) -> None:
 def _modules(say: Facts) -> None:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     for path in sorted((ROOT / "hnn_kernels").glob("_*.so")):
-        fits = "for this Python" if path.name.endswith(suffix) else f"for another Python than {suffix}"
+        fits = "for this Python" if path.name.endswith((suffix, ".abi3.so")) else f"for another Python than {suffix}"
         say.say("module", f"{path.name}, {path.stat().st_size / 2**20:.1f} MiB, {fits}")
 
 
