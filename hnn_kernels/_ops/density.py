@@ -21,20 +21,29 @@ class Window(NamedTuple):
 
 
 # The largest density at which the sums are faster than torch's product, by the least number of outputs; fewer outputs
-# leave it no gain at any density. Measured on one processor with one and two threads (docs/measured.md), where AVX-512
-# and AVX2 agree.
+# leave it no gain at any density. Measured on one processor with one and two threads (docs/measured.md), the lower of
+# both: equal calls take the same way on any number of threads.
 _LIMITS = {
     "spike_linear": ((128, 0.55), (64, 0.4), (32, 0.2)),
-    "spike_linear_backward": ((128, 0.55), (64, 0.4), (32, 0.25), (16, 0.1)),
-    "spike_conv2d": ((32, 0.4),),
-    "spike_conv2d_backward": ((64, 0.4), (32, 0.35), (16, 0.25)),
+    "spike_linear_backward": ((64, 0.6), (32, 0.25), (16, 0.1)),
+    "spike_conv2d": ((32, 0.55),),
+    "spike_conv2d_backward": ((64, 0.45), (32, 0.4), (16, 0.25)),
 }
-# The plain kernels' part of these limits: their vectors are short, and torch's product takes the processor's own.
-_PLAIN = {"spike_linear": 0.3, "spike_linear_backward": 0.36, "spike_conv2d": 0.55, "spike_conv2d_backward": 0.65}
-# With units for bfloat16, torch's product of 16 bits takes half of float32's time.
-_SHORT = 0.5
+# An instruction set's part of these limits. The vectors of the plain kernels are short, and torch's product takes the
+# processor's own; with AVX2 torch's gradient of a convolution takes longer than with AVX-512, and ours does not.
+_PARTS = {
+    "default": {
+        "spike_linear": 0.3,
+        "spike_linear_backward": 0.4,
+        "spike_conv2d": 0.45,
+        "spike_conv2d_backward": 0.6,
+    },
+    "avx2": {"spike_conv2d_backward": 1.2},
+}
+# With units for bfloat16, torch's product of 16 bits takes half of float32's time, and less as a convolution.
+_SHORT = {"spike_linear": 0.5, "spike_linear_backward": 0.5, "spike_conv2d": 0.42, "spike_conv2d_backward": 0.5}
 # A window of more channels leaves the L1 cache in forward.
-_WIDE_CHANNELS, _WIDE = 32, 0.7
+_WIDE_CHANNELS, _WIDE = 32, 0.8
 # Fewer rows do not pay for the arranged weight, fewer channels not for the lists of events.
 _ROWS, _CHANNELS = 64, 16
 # Kernels count in 32 bits: the rows of a weight's block, and the places of an image.
@@ -55,15 +64,16 @@ def conv2d_gains(channels: int, outputs: int) -> bool:
 build_info: Callable[[], Mapping[str, str]] | None = None
 
 
-def _plain_kernels() -> bool:
-    return build_info is not None and build_info()["instruction_set"] == "default"
+def _part(name: str) -> float:
+    """Return what part of its limit a product has with the instruction set of the compiled kernels."""
+    return 1.0 if build_info is None else _PARTS.get(build_info()["instruction_set"], {}).get(name, 1.0)
 
 
 def sparse(name: str, spikes: int, rows: int, features: int, outputs: int, dtype: torch.dtype) -> bool:
     """Tell if sums over so many ``spikes`` of ``rows`` of ``features`` are faster than torch's product."""
     limit = next((density for least, density in _LIMITS[name] if outputs >= least), 0.0)
-    limit *= _PLAIN[name] if _plain_kernels() else 1
-    limit *= _SHORT if dtype.itemsize == 2 else 1
+    limit *= _part(name)
+    limit *= _SHORT[name] if dtype.itemsize == 2 else 1
     limit *= _WIDE if name == "spike_conv2d" and features > _WIDE_CHANNELS else 1
     return (
         rows >= _ROWS and max(features, rows // 64) <= _PLACES and 0 <= spikes <= limit * rows * features and limit > 0
