@@ -9,8 +9,9 @@ for a checkpoint.
 import torch
 from torch.nn.functional import cross_entropy
 
-from hnn_models import HybridNetwork, load_images
-from hnn_models.analysis import energy
+from hnn_models import HybridNetwork, load_images, profile_module
+from hnn_models.analysis.costs import Costs, total
+from hnn_models.analysis.energy import all_artificial
 
 torch.manual_seed(0)
 images = load_images("digits")
@@ -26,13 +27,13 @@ for batch in torch.randperm(len(images)).split(64):
     optimizer.step()
 
 pixels, _ = images[:256]
-layers = energy.profile(network, pixels.split(64))
+layers = profile_module(network, pixels.split(64))  # of any module that has layers of hnn_kernels
 for layer in layers:
     spikes = "" if layer.spikes is None else f"{layer.spikes:8.0f} spikes"
     print(f"{layer.name:>6}: {layer.macs:8.0f} MACs, {layer.accumulates:8.0f} additions {spikes}")
 
 # The costs of an operation are yours to set, in picojoules.
-costs = energy.Costs(mac=4.6, accumulate=0.9)
-hybrid, artificial = energy.total(layers), energy.all_artificial(network)
+costs = Costs(mac=4.6, accumulate=0.9)
+hybrid, artificial = total(layers), all_artificial(network)
 for name, cost in (("this network", hybrid), ("all layers artificial", artificial)):
     print(f"{name}: {cost.energy(costs) / 1000:.1f} nJ of arithmetic per image")
