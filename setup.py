@@ -266,14 +266,11 @@ def extension(name: str):
         # Unrolled for a GPU, or checked at every access, these kernels take the optimiser minutes.
         cxx[cxx.index("-O3")] = "-O1"
     make = cpp_extension.CUDAExtension if name == "cuda" else cpp_extension.CppExtension
-    module = module_name(name)
     result = make(
-        f"hnn_kernels.{module}",
+        f"hnn_kernels.{module_name(name)}",
         [f"csrc/{name}/{source}" for source in SOURCES[name] if source not in {f"kernels_{one}.cpp" for one in left}],
         include_dirs=[*pybind11(name), write_digest(name)],
-        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{compiled_for()}"'), ("HNN_MODULE", module)]
-        if name == "cuda"
-        else [],
+        define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{compiled_for()}"')] if name == "cuda" else [],
         py_limited_api=limited(name),
         extra_compile_args={"cxx": cxx, "nvcc": nvcc_flags()} if name == "cuda" else {"cxx": cxx},
         extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],

@@ -43,16 +43,16 @@ hnn::python::Object inspection() {
 
 }  // namespace
 
-// The module's name has the major version of CUDA: an installation may have one for each.
+// The name that torch's build sets has the major version of CUDA: an installation may have a module for each.
 #define HNN_INIT_OF(name) PyInit_##name
 #define HNN_INIT(name) HNN_INIT_OF(name)
 
-PyMODINIT_FUNC HNN_INIT(HNN_MODULE)() {
+PyMODINIT_FUNC HNN_INIT(TORCH_EXTENSION_NAME)() {
   using hnn::python::function;
   static PyMethodDef functions[] = {
       function<&build_info>("build_info", "How this module was built, by name."),
       function<&inspection>("inspection", "What the inspection module asks for the kernels' attributes."),
       {}};
-  return hnn::make_module(HNN_NAME_OF(HNN_MODULE), "The CUDA kernels. Importing registers them with torch.", functions,
-                          {hnn::define_direct});
+  return hnn::make_module(HNN_NAME_OF(TORCH_EXTENSION_NAME), "The CUDA kernels. Importing registers them with torch.",
+                          functions, {hnn::define_direct});
 }
