@@ -252,11 +252,10 @@ class HybridNetwork(nn.Module):
             value = layer(signal, unfiltered=swapped or rates is not None)
             if rates is not None:
                 rates.append(value.mean(dtype=torch.float32))
-            axon = layer.neurons.axon
             if swapped:
-                signal = Signal(value, spikes=True, axon=axon)
-            elif rates is not None and axon is not None:
-                signal = Signal(axon(value))
+                signal = Signal(value, spikes=True, axon=layer.neurons.axon)
+            elif rates is not None and layer.neurons.axon is not None:
+                signal = Signal(layer.neurons.axon(value))
             else:
                 signal = Signal(value, spikes=layer.sends_spikes())
         return self.spiking[-1](signal)

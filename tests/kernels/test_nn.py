@@ -354,7 +354,7 @@ def neuron_of_one_axis():
         (LIF(0.9), 33),
         (nn.Sequential(nn.Linear(35, 35), LIF(0.9)), 35),
         (lambda x: neuron_of_one_axis()(x, backend="reference"), 37),
-        (hnn_nn.Recurrent(LIF(0.9), nn.Linear(39, 39)), 39),
+        (hnn_nn.Recurrent(LIF(0.9), torch.tensor(0.1)), 39),
     ],
 )
 def test_two_axes_are_time_and_batch_and_a_hint_says_so_once(call, samples, monkeypatch):
