@@ -144,7 +144,7 @@ def _spiking(
     if analogue:
         once = layer.once(work.received)
         macs = (1 if once else steps) * images * token.operations(before)
-        met = layer.before(work.received.value) if once else layer.at_weights(work.received.value)
+        met = layer.before(work.received.value) if once else layer.at_weights(work.received.train())
         nonzero = token.arrivals(met != 0)
         filtered = 0 if once else steps * images * math.prod(token.takes(before))
     elif axon is None or (shared(axon) and linear):

@@ -30,6 +30,12 @@ class Signal(NamedTuple):
     spikes: bool = False
     axon: IIR | None = None
 
+    def train(self) -> Tensor:
+        """The value at each step ``[T, B, *features]``, of a signal without ``steps``."""
+        if self.response is None:
+            return self.value
+        return self.response.view(-1, *(1,) * self.value.dim()) * self.value
+
 
 class SameDropout(nn.Module):
     """Dropout of the same values at all time steps, in training: what is dropped is a neuron, not a spike.
@@ -114,9 +120,8 @@ class SpikingLayer(nn.Module):
         """The current I: ``[B, *out]`` if the signal has ``steps``, else ``[T, B, *out]``."""
         x, response = signal.value, signal.response
         if not self.once(signal):
-            if response is not None:
-                x = response.view(-1, *(1,) * x.dim()) * x
-            x, lead = self.at_weights(x), x.shape[:2]
+            train = signal.train()
+            x, lead = self.at_weights(train), train.shape[:2]
             spikes = signal.spikes and self.axon is None
             takes = spikes and x.device.type == "cpu" and spike_product(self.weights, self.before)
             value = self._product(x, cast("Any", self.weights).bias) if takes else self.weights(x)

@@ -57,9 +57,11 @@ class Forks:
     """A process that waits for programs and runs each in a fork of itself, one after the other."""
 
     def __init__(self) -> None:
+        # NumPy's OpenBLAS would start its threads when it is imported.
         self._server = subprocess.Popen(
-            [sys.executable, "-c", _SERVER], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-c", _SERVER], env=environment(OPENBLAS_NUM_THREADS="1"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def run(self, path: Path | str, cwd: Path, arguments: Sequence[str] = (), text: str | None = None) -> Done:
         """Run the Python file at ``path``, or ``text`` in its place, in the folder ``cwd``."""
