@@ -17,7 +17,8 @@ _INTRODUCTION = (
     "Forward and backward of the layer alone in float32. The times are medians of calls that were made in turns, with "
     f"reused buffers. {report.TIMES} is a time over ours. *Of the copy* is the share of a copy's bandwidth that ours "
     "reaches on the 20 bytes per neuron-step that must move; a filter adds none. The last word on a processor is the "
-    "instruction set to which all were held: our kernels, torch, its compiler and its libraries."
+    "instruction set to which all were held: our kernels, torch, its compiler and its libraries. "
+    "DEFAULT is without AVX2."
 )
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
 CASES = ("25x64x500", "25x64x4096", "100x32x4096")

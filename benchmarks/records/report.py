@@ -255,7 +255,7 @@ def _explained(found: dict[Setting, list[Standing]], why: Reasons, words_for: Ca
                 lines.setdefault(key, []).append(row.buffers)
     if not lines:
         return _Explained(["Nowhere in this record."], used)
-    cells = [(*k[:3], f"{k[3]}, {' and '.join(buffers)}", *k[4:]) for k, buffers in lines.items()]
+    cells = [(*k[:3], f"{k[3]}, {' and '.join(dict.fromkeys(buffers))}", *k[4:]) for k, buffers in lines.items()]
     return _Explained(table(_WINS, cells), used)
 
 
