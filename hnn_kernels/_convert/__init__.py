@@ -64,7 +64,7 @@ def _convert(name: str, module: nn.Module, exact: bool) -> list[Conversion]:
     why = found.doubt if exact or not only_constructs(kind) else ""
     if not why and found.rule.compiled:
         why = without_compiler()
-    given = why or found.rule.arguments(module)
+    given = why or found.rule.values(module) or found.rule.arguments(module)
     if given == "":  # such as a Lift of something that is no neuron
         return []
     if isinstance(given, str):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from . import norse, sinabs, snntorch, spikingjelly
 from .rules import Library, Rule, full_name
+from .swap import original
 
 LIBRARIES: tuple[Library, ...] = (spikingjelly.LIBRARY, sinabs.LIBRARY, norse.LIBRARY, snntorch.LIBRARY)
 
@@ -29,16 +30,25 @@ class Found(NamedTuple):
 
 
 def rule_of(kind: type) -> Found | None:
-    """Return the rule for a class: its own, or that of the nearest class above it, with the doubt about that."""
+    """Return the rule for a class: its own, or that of the nearest class above it, with the doubt about that.
+
+    A class that was converted has the rule of the one that it replaced.
+    """
+    kind = original(kind) or kind
     for above in kind.__mro__:
         name = full_name(above)
         for library in LIBRARIES:
             if name in library.reasons:
                 return None
             if name in library.rules:
-                doubt = "" if above is kind else f"a subclass of {name}, whose step may be another one"
+                doubt = "" if above is kind else subclass_of(name)
                 return Found(library, library.rules[name], doubt or library.unknown_version())
     return None
+
+
+def subclass_of(name: str) -> str:
+    """Return why a subclass of a class with this name is left."""
+    return f"a subclass of {name}, whose step may be another one"
 
 
 def only_constructs(kind: type) -> bool:
@@ -57,8 +67,14 @@ def why_not(kind: type) -> str:
     for library in LIBRARIES:
         for name in names:
             if name in library.reasons:
-                return library.reasons[name]
+                return library.reasons[name] if name == names[0] else subclass_of(name)
         packages = tuple(name for name in library.neurons if name.endswith("."))
         if any(name in library.neurons or name.startswith(packages) for name in names):
             return "no kernel computes its step"
     return ""
+
+
+def stays(kind: type) -> str:
+    """Return why a neuron of a library stays as it is; empty for one with a rule, and for what is no neuron of one."""
+    found = rule_of(kind)
+    return why_not(kind) if found is None else found.doubt

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._define.layer import Neuron
 from . import norse_steps as steps
-from .rules import Library, Rule, constant_in_graphs, full_name
+from .rules import Library, Rule, constant_in_graphs, full_name, has_hooks
 from .steps import Defined, Shape, defined, run
 from .swap import arguments
 
@@ -147,7 +147,7 @@ def _lifted(module: Any) -> Defined | str:
     kind = known_cell(cell)
     if kind is None:
         return ""
-    if cell._forward_hooks or cell._forward_pre_hooks or cell._backward_hooks or cell._backward_pre_hooks:
+    if has_hooks(cell):
         return "its cell has hooks, which a call for each step would reach"
     return arguments_of(kind, cell, False)
 

@@ -26,6 +26,8 @@ class Rule(NamedTuple):
         compiled: True if its kernels are compiled at the first call, which takes a C++ compiler on a CPU.
         inner: the attribute that holds a module which is computed with it, and has no entry of its own in a report.
         states: the attributes that hold the states between two steps, where the class also gets one step in a call.
+        values: gives the reason why a module has to stay by the values of its tensors; empty where it has not. It is
+            asked at the conversion alone, since each look at a value is a wait for a GPU.
     """
 
     mapping: str
@@ -34,6 +36,7 @@ class Rule(NamedTuple):
     compiled: bool = False
     inner: str = ""
     states: tuple[str, ...] = ()
+    values: Callable[[Any], str] = lambda module: ""
 
 
 class Library(NamedTuple):
@@ -81,6 +84,13 @@ def constant_in_graphs(function: Callable) -> Callable:
 def without_compiler() -> str:
     """Return why a neuron by definition has no kernel here; empty where it has one."""
     return "" if find_compiler() else "its kernel is compiled at the first call, and there is no C++ compiler"
+
+
+def has_hooks(module: Any) -> bool:
+    """Tell if a call of the module calls a hook of it, too."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def full_name(kind: type) -> str:

@@ -171,6 +171,18 @@ def _alif(module: Any) -> Defined | str:
     )
 
 
+def _values(module: Any) -> str:
+    """Return why the thresholds of a module fit no kernel: spikes of one below 0 would be rounded another way."""
+    adaptive = hasattr(module, "b0")
+    if not adaptive and module.spike_fn is None:
+        return ""
+    threshold, scale = (module.b0, module.adapt_scale) if adaptive else (module.spike_threshold, 0.0)
+    if torch.as_tensor(threshold).is_meta:
+        return ""
+    fits = bool((torch.as_tensor(threshold) > 0).all() and (torch.as_tensor(scale) >= 0).all())
+    return "" if fits else "its threshold is not above 0, or would not stay so"
+
+
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +252,8 @@ def _rules() -> dict[str, Rule]:
         given, call = (_alif, _run_alif) if name == "ALIF" else (_lif, _run_lif)
         for squeeze in ("", "Squeeze"):
             methods = {"forward": _forward(call, bool(squeeze))}
-            rules[f"sinabs.layers.{file}.{name}{squeeze}"] = Rule("a neuron by definition", given, methods, True)
+            rule = Rule("a neuron by definition", given, methods, True, values=_values)
+            rules[f"sinabs.layers.{file}.{name}{squeeze}"] = rule
     return rules
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._define.layer import Neuron
 from ..filters import IIR
 from ..functional import lif
 from ..state import LIFState, state_dtype
 from . import spikingjelly_steps as steps
-from .rules import Library, Rule, coefficients_of, full_name
+from .rules import Library, Rule, coefficients_of, full_name, has_hooks
 from .steps import Defined, Shape, defined, run
 from .swap import arguments
 
@@ -76,6 +76,8 @@ def _stays(module: Any) -> str:
         return "it has a precision of its own"
     if getattr(module, "backend", "torch") == "lava":
         return "its backend is lava"
+    if isinstance(module.surrogate_function, nn.Module) and has_hooks(module.surrogate_function):
+        return "its surrogate has hooks, which a call for each step would reach"
     return ""
 
 
@@ -368,7 +370,7 @@ def _rules() -> dict[str, Rule]:
     return rules
 
 
-_STEP = "it gets one step in a call: use its MultiStep form, or hnn_kernels.unroll where the loop over time is yours"
+_STEP = "it gets one step in a call: use its MultiStep form"
 
 LIBRARY = Library(
     "spikingjelly",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._convert.libraries import stays
 from . import marks, of_lif, of_norse, of_snntorch, of_spikingjelly
 from .analysis import BlankUsedError, RefusedError
 from .contract import Layer, contract
@@ -40,8 +41,10 @@ class Unrolled(nn.Module):
             found = next((found for find in _FINDERS if (found := find(module)) is not None), None)
             if isinstance(found, Match):
                 self._marks.append(marks.Mark(name, module, *found))
-            elif found is not None:
-                self._left.append(Layer(name, type(module).__name__, 0, False, found))
+                continue
+            why = stays(type(module)) if found is None else found
+            if why:
+                self._left.append(Layer(name, type(module).__name__, 0, False, why))
         self._said: set[str] = set()
         self._refusals: dict[tuple, str] = {}
         self._compiled: Any = None

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._convert.libraries import subclass_of
+from .._convert.rules import full_name
 from ..nn.lif import LIF
 from ..state import LIFState, state_dtype
 from . import marks
@@ -87,6 +89,6 @@ KIND = Kind(
 def find(module: nn.Module) -> Match | str | None:
     """Return how a layer is marked, why it is not, or None for any other module."""
     if type(module) is not LIF:
-        return None
+        return subclass_of(full_name(LIF)) if isinstance(module, LIF) else None
     count = 2 + (module.synapse is not None) + (module.axon is not None)
     return _refusal(module) or Match(KIND, {"_hnn_count": count})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .._convert import spikingjelly
 from .._convert.libraries import Found, rule_of
 from .._convert.rules import unfit_coefficients, without_compiler
-from .._convert.swap import laid_out
+from .._convert.swap import laid_out, original
 from . import marks
 from .kinds import Form, Kind, Match
 
@@ -50,7 +50,7 @@ def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> lis
 
 
 def _found(module: nn.Module) -> Found:
-    found = rule_of(getattr(type(module), "_hnn_original", type(module)))
+    found = rule_of(type(module))
     assert found is not None
     return found
 
@@ -105,8 +105,10 @@ KIND = Kind(
 
 
 def find(module: nn.Module) -> Match | str | None:
-    """Return how a neuron of SpikingJelly is marked, or None for any other module."""
+    """Return how a neuron of SpikingJelly is marked, why it is not, or None for any other module."""
     kind = type(module)
+    if original(kind) is not None and getattr(module, "step_mode", "m") == "s":
+        return "it is converted: hnn_kernels.revert gives its class back, whose steps can be one call"
     found = rule_of(kind) if kind.__module__.startswith("spikingjelly.activation_based.neuron") else None
     if found is None or not found.rule.states:
         return None

@@ -47,6 +47,12 @@ def parameters(kind, **given):
     return kind(**tensors)
 
 
+def recorded(name):
+    module = getattr(nt, name)()
+    module.record_states = True  # not all constructors take it
+    return module
+
+
 LIF = functools.partial(parameters, nt.LIFParameters)
 MAKE = {
     "LIF": nt.LIF,
@@ -60,6 +66,7 @@ MAKE = {
     "LIFEx": nt.LIFEx,
     "LIFAdEx": nt.LIFAdEx,
     "LSNN": nt.LSNN,
+    **{f"{name} recorded": functools.partial(recorded, name) for name in ("IAF", "LI", "LIFEx", "LIFAdEx", "LSNN")},
     **{f"lifted {name}": functools.partial(lambda name: nt.Lift(getattr(nt, name)()), name) for name in (
         "LIFCell", "LIFBoxCell", "IAFCell", "LICell", "LIBoxCell", "LIFRefracCell", "LIFExCell", "LIFAdExCell",
         "LSNNCell",

@@ -139,6 +139,8 @@ def test_numbers_that_change_have_their_effect(monkeypatch):
         (lambda: sl.IAF(reset_fn=lambda spikes, state, threshold: state), "does not know builtins.function"),
         (lambda: sl.IAF(surrogate_grad_fn=sa.SingleExponential(0.0)), "must be above 0"),
         (lambda: sl.IAF(spike_fn=sa.MaxSpike(0)), "does not know its spike_fn"),
+        (lambda: sl.IAF(spike_threshold=torch.tensor([1.0, 0.0])), "threshold is not above 0"),
+        (lambda: sl.ALIF(torch.tensor(9.0), torch.tensor(5.0), adapt_scale=-0.1), "would not stay so"),
     ],
 )
 def test_what_stays_is_said(make, why):

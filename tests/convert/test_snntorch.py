@@ -59,3 +59,11 @@ def test_neurons_of_one_step_stay(make):
     assert not entry.replaced
     assert "hnn_kernels.unroll" in entry.why
     assert type(module) is kind
+
+
+def test_a_subclass_of_such_a_neuron_is_said_to_be_one():
+    class Doubled(snn.Leaky):
+        pass
+
+    (entry,) = hnn_kernels.convert(Doubled(0.9))
+    assert entry.why == "a subclass of snntorch._neurons.leaky.Leaky, whose step may be another one"

@@ -76,9 +76,16 @@ def test_neurons_with_their_options(kind, given, dtype, monkeypatch):
     same(made, run, inputs(dtype), TOLERANCE[dtype])
 
 
-def half(kind, **given):
+def watched(module):
+    module.register_forward_hook(lambda *args: None)
+    return module
+
+
+def half(kind, later=None, **given):
+    """Make a neuron, and set what its constructor does not take."""
     module = kind(**given)
-    module.step_mode = "m"
+    for name, value in {"step_mode": "m", **(later or {})}.items():
+        setattr(module, name, value)
     return module
 
 
@@ -87,26 +94,36 @@ def half(kind, **given):
     "make",
     [
         lambda: half(neuron.HalfThresholdIFNode, v_threshold=1.5),
+        lambda: half(neuron.HalfThresholdIFNode, detach_reset=True, store_v_seq=True),
         lambda: half(neuron.SimpleIFNode, v_reset=None),
+        lambda: half(neuron.SimpleIFNode, v_reset=-0.2, detach_reset=True),
         lambda: half(neuron.SimpleLIFNode, tau=2.5, decay_input=True, v_reset=-0.1),
+        lambda: half(neuron.SimpleLIFNode, tau=2.5, decay_input=False, detach_reset=True),
+        lambda: half(neuron.CUBALIFNode, {"detach_reset": True, "store_v_seq": True}, v_decay=0.6, v_reset=None),
         lambda: half(neuron.CUBALIFNode, c_decay=0.6, v_reset=-0.3, surrogate_function=surrogate.ATan()),
         lambda: half(neuron.CUBALIFNode, v_reset=None, surrogate_function=surrogate.ATan()),
         lambda: half(neuron.ComplementaryLIFNode, tau=3.0),
         lambda: half(neuron.ComplementaryLIFNode).eval(),
         lambda: half(neuron.ILIFNode, detach_reset=True),
+        lambda: half(neuron.ILIFNode, tau=3.0, store_v_seq=True),
         lambda: half(neuron.ILIFNode, surrogate_function=surrogate.MultiLevelSpikeCount(2, grad_window=(-0.5, 2.5))),
         lambda: half(neuron.ActivationAwareIFNode, v_threshold=EACH, v_offset=EACH - 0.7, store_v_seq=True),
         lambda: half(neuron.ActivationAwareIFNode, v_threshold=EACH, channel_dim=1, v_reset=-0.3, detach_reset=True),
     ],
     ids=(
         "half",
+        "half recorded",
         "simple",
+        "simple hard",
         "simple leaky",
+        "simple leaky whole",
+        "current recorded",
         "current hard",
         "current soft",
         "clif",
         "clif eval",
         "ilif",
+        "ilif recorded",
         "ilif window",
         "aware",
         "aware hard",
@@ -182,6 +199,7 @@ def test_the_functional_form_has_the_states_of_its_caller():
         (lambda: neuron.PSN(4), "no kernel computes its step"),
         (lambda: neuron.SimpleLIFNode(2.0, True, v_reset=None, step_mode="m"), "without v_reset"),
         (lambda: half(neuron.ComplementaryLIFNode, store_state_seqs=True), "keeps all its states"),
+        (lambda: half(neuron.LIFNode, surrogate_function=watched(surrogate.ATan())), "surrogate has hooks"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )

@@ -353,6 +353,8 @@ def test_a_model_without_neurons_is_refused():
         hnn_kernels.unroll(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"model has no neurons.*0 \(LIF\): readout='count'"):
         hnn_kernels.unroll(nn.Sequential(lif(readout="count")))
+    with pytest.raises(ValueError, match=r"model has no neurons.*\(Other\): a subclass of hnn_kernels.nn.lif.LIF"):
+        hnn_kernels.unroll(type("Other", (LIF,), {})(0.8))
 
 
 def test_the_models_own_errors_come_through():

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+import hnn_kernels
+from hnn_kernels._convert import rules
 from support.converted import by_the_loop
 from support.unrolled import compare, hold_equal, left, passed
 
@@ -66,9 +68,7 @@ def test_states_go_from_call_to_call(monkeypatch):
     by_the_loop(monkeypatch)
     torch.manual_seed(0)
     net = Loop({name: CELLS[name] for name in ("lif", "refrac", "li weighted")})
-    from hnn_kernels import unroll
-
-    unrolled = unroll(net)
+    unrolled = hnn_kernels.unroll(net)
 
     def twice(call):
         first, _, states = call(drive())
@@ -79,3 +79,11 @@ def test_states_go_from_call_to_call(monkeypatch):
     net.cells["lif"].p = net.cells["lif"].p._replace(method="circ")
     expected = passed(net, twice, net)
     assert "the steps of cells.lif ran one by one" in left(lambda: compare(expected, passed(net, twice, unrolled)))
+
+
+def test_what_is_not_known_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"0 \(LIFRecurrentCell\): no kernel computes its step"):
+        hnn_kernels.unroll(nn.Sequential(nt.LIFRecurrentCell(N, N)))
+    monkeypatch.setattr(rules.metadata, "version", lambda package: "2.0")
+    with pytest.raises(ValueError, match=r"0 \(LIFCell\): norse 2.0 was not tried"):
+        hnn_kernels.unroll(nn.Sequential(nt.LIFCell()))

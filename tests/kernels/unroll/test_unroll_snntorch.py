@@ -208,6 +208,22 @@ def test_a_neuron_that_is_left_computes_its_steps():
     assert [layer.unrolled for layer in unrolled.report] == [True, False, True]
 
 
+class Doubled(snn.Leaky):
+    def forward(self, x, mem=None):
+        return super().forward(2 * x, mem)
+
+
+def test_a_subclass_computes_its_steps_and_is_named():
+    torch.manual_seed(0)
+    net, twin = Tutorial(), Tutorial()
+    net.lif2, twin.lif2 = Doubled(0.9), Doubled(0.9)
+    with pytest.warns(hnn_kernels.UnrollWarning, match="lif2 .*a subclass of snntorch._neurons.leaky.Leaky"):
+        unrolled = hold_equal(net, torch.rand(B, N) * 4, passes=1, twin=twin)
+    assert [layer.unrolled for layer in unrolled.report] == [True, False]
+    with pytest.raises(ValueError, match=r"model has no neurons.*the model \(Doubled\): a subclass of"):
+        hnn_kernels.unroll(Doubled(0.9))
+
+
 class Hidden(nn.Module):
     """The states inside, as in the tutorials with ``nn.Sequential``."""
 

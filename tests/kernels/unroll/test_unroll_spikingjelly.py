@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import hnn_kernels
 from support.converted import by_the_loop
 from support.unrolled import compare, hold_equal, left, passed
 
@@ -72,9 +73,7 @@ def test_options(made, monkeypatch):
 def test_states_that_are_kept_from_call_to_call_and_a_surrogate_that_changes():
     torch.manual_seed(0)
     net = Loop(reset=False, neurons={name: NEURONS[name] for name in ("if", "lif reset", "plif")})
-    from hnn_kernels import unroll
-
-    unrolled = unroll(net)
+    unrolled = hnn_kernels.unroll(net)
 
     def twice(call):
         functional.reset_net(net)
@@ -85,3 +84,28 @@ def test_states_that_are_kept_from_call_to_call_and_a_surrogate_that_changes():
     net.neurons["if"].surrogate_function = surrogate.LeakyKReLU()
     expected = passed(net, twice, net)
     assert "the steps of neurons.if ran one by one" in left(lambda: compare(expected, passed(net, twice, unrolled)))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: type("Other", (neuron.LIFNode,), {})(), "a subclass of .*LIFNode, whose step may be another one"),
+        (lambda: neuron.LIAFNode(torch.relu, True), "Python function of the potential"),
+        (lambda: neuron.PSN(T), "no kernel computes its step"),
+    ],
+    ids=("subclass", "function", "other"),
+)
+def test_neurons_without_a_counterpart_are_named(make, why):
+    with pytest.raises(ValueError, match=rf"model has no neurons.*0 \(\w+\): .*{why}"):
+        hnn_kernels.unroll(nn.Sequential(make()))
+
+
+def test_a_converted_neuron_is_unrolled_once_its_class_is_back():
+    node = neuron.LIFNode(step_mode="m")
+    net = nn.Sequential(node)
+    assert hnn_kernels.convert(net).replaced
+    node.step_mode = "s"
+    with pytest.raises(ValueError, match="it is converted: hnn_kernels"):
+        hnn_kernels.unroll(net)
+    hnn_kernels.revert(net)
+    hnn_kernels.unroll(net)
