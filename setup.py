@@ -2,11 +2,13 @@
 
     no torch or no C++ compiler           pure Python: the reference; on a GPU Triton, which needs a C compiler itself
     a C++ compiler                        + the C++ CPU kernels (hnn_kernels._cpu)
-    a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda), where a GPU is or they are asked for
+    a CUDA toolkit and a CUDA torch       + the CUDA kernels (hnn_kernels._cuda13, by CUDA's major version), where a
+                                          GPU is or they are asked for
 
 The environment variables that it reads are in docs/switches.md.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -213,7 +215,10 @@ def plan() -> tuple[list[str], list[str]]:
         build.insert(0, "cuda")  # first, because it is the one that may fail
         why.append(f"CUDA kernels: yes, with {toolkit} for {compiled_for()}")
     if build and limit != "native" and not for_all():
-        build.append("inspect")
+        if importlib.util.find_spec("pybind11"):
+            build.append("inspect")
+        else:
+            why.append("inspection module: no, there is no pybind11")
     if shim == ["1"]:
         build.append("shim")
         why.append("CUDA sources for the host: yes, HNN_BUILD_SHIM=1")

@@ -126,7 +126,7 @@ class Registration(NamedTuple):
 
 # The registry. The place of a backend is its rank: backend=None takes the first one that may be chosen on the device.
 # On a GPU, CUDA comes before Triton by a count of bytes and instructions (docs/gpu.md: backward, Triton reads the
-# current of 16 steps in 25 twice, CUDA on an H100 only from 44 steps on). The measurement is outstanding. The
+# current of 16 steps in 25 twice, CUDA on an H100 only from 37 steps on). The measurement is outstanding. The
 # reference is last, because it is no kernel; explain() says so where it is all there is. The CPU's is first for tensors
 # on "meta", which all take alike: it asks for no GPU.
 REGISTRY = (

@@ -109,12 +109,13 @@ def missing(name: str, module: ModuleType | None, error: str) -> str:
     """
     if module is not None:
         return ""
-    if _there(CUDA if name == "cuda" else f"_{name}"):
+    file = CUDA if name == "cuda" else f"_{name}"
+    if _there(file):
         return error
     record = PACKAGE / "_build.json"
     built = json.loads(record.read_text()) if record.exists() else {}
     if name in built.get("expected", ()):
-        return f"_{name} was not built when this package was ({built['why']}); {BUILD_AGAIN}"
+        return f"{file} was not built when this package was ({built['why']}); {BUILD_AGAIN}"
     if (other := _installed_elsewhere()) is not None:
         return (
             f"{PACKAGE}, which has no compiled modules, shadows the installed {other}, which has; start Python in "

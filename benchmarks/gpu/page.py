@@ -102,6 +102,27 @@ def share_table(found: list[Kernel]) -> str:
     return "\n".join(table(header, rows))
 
 
+def too_few(kernel: Kernel, steps: int, share: float = 1.0) -> list[str]:
+    """The GPUs whose bandwidth needs more bytes on their way than the kernel sustains; of those, ``share`` counts."""
+    return [name for name, gpu in GPUS.items() if kernel.sustained(steps) < share * kernel.needed_in_flight(gpu)]
+
+
+def title(kernel: Kernel, steps: int) -> str:
+    """A kernel in the list of those that sustain too few bytes."""
+    return f"- {' '.join(_title(kernel))}, T={steps}:"
+
+
+def below(found: list[Kernel]) -> str:
+    """The list of the kernels that sustain too few bytes."""
+    lines = []
+    for kernel in found:
+        for steps in STEPS:
+            if names := too_few(kernel, steps):
+                sustained = kernel.sustained(steps) / 1000
+                lines.append(f"{title(kernel, steps)} {sustained:.1f} kB, too few for {' and '.join(names)}")
+    return "\n".join(lines)
+
+
 def read(page: str) -> dict[tuple[str, ...], dict[str, str]]:
     """Return the rows of the table of resources, by backend, layer, direction and dtype."""
     text = re.search(r"<!-- resources -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1]
@@ -130,7 +151,10 @@ def main() -> None:
     found = kernels("cuda", library, with_ptx[1]) + kernels("triton", library, f"{CAPABILITY / 10}")
     put(PAGE, "shares", share_table(found))
     put(TABLES, "resources", resource_table(found))
-    put(TABLES, "single", resource_table(kernels("cuda", library, with_ptx[1], single=True)))
+    put(TABLES, "below", below(found))
+    alone = kernels("cuda", library, with_ptx[1], single=True)
+    put(TABLES, "single", resource_table(alone))
+    put(TABLES, "single below", below(alone))
 
 
 if __name__ == "__main__":

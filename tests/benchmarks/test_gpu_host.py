@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.gpu.host import facts, memcheck, profile, state, times
+from benchmarks.gpu.host import facts, memcheck, profile, run, state, times
 from benchmarks.gpu.host.run import LEAST_SECONDS, Run
 from benchmarks.gpu.host.steps import STEPS, Step
 from benchmarks.gpu.host.versions import PACKAGES, PROGRAMS
+from hnn_kernels import _extensions
+from support import each_form
 from support.bench_rows import row
 from support.paths import ROOT
 
@@ -117,7 +120,12 @@ def test_a_step_knows_the_facts_of_former_calls(call):
 
 
 def test_nothing_begins_when_the_time_is_over(call, capfd):
-    assert call([stub("a"), stub("b")], {"a": {"end": "hang"}}, seconds=LEAST_SECONDS + 1) == ["a"]
+    """The end of a step that hangs takes time, too. It is within the script's."""
+    began, seconds = time.time(), LEAST_SECONDS + 1 + sum(run.GRACE)
+    assert call([stub("a"), stub("b")], {"a": {"end": "hang"}}, seconds=seconds) == ["a"]
+    rows = [value for step, fact, value in said(call.out) if (step, fact) == ("a", "step")]
+    assert rows[0].strip('"').startswith(f"cut off at its limit of {LEAST_SECONDS + 1} s"), rows
+    assert time.time() - began < seconds
     assert "b             not run: no time is left" in capfd.readouterr().out
 
 
@@ -249,6 +257,15 @@ def test_an_interrupted_script_ends_its_step(tmp_path):
     rest, _ = one.communicate(timeout=30)
     assert one.returncode == 128 + signal.SIGTERM, rest
     assert json.loads((out / facts.STATE).read_text())["steps"] == {"versions": state.BEGUN}
+
+
+def test_a_module_that_came_along_alone_has_no_attributes(monkeypatch):
+    """The inspection module is for one Python, so it is left where it was built."""
+    monkeypatch.setattr(_extensions, "inspection", None)
+    monkeypatch.setattr(_extensions, "inspection_error", "it is not here")
+    told = []
+    each_form.attributes(SimpleNamespace(say=lambda fact, value: told.append((fact, value))))
+    assert told == [("kernels", "no attributes without the inspection module: it is not here")]
 
 
 # -- the words of other programs --------------------------------------------------------------------------------------

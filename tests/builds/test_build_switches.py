@@ -125,6 +125,20 @@ def test_the_cuda_module_alone():
     assert plan(HNN_BUILD="only-cuda").returncode == 0
 
 
+def test_without_pybind11_the_kernels_are_built_all_the_same():
+    """A host with a GPU may lack it; only the inspection module needs it."""
+    hidden = "import runpy, sys; sys.modules['pybind11'] = None; runpy.run_path('setup.py')"
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"HNN_BUILD": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, "--version"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    if "pure Python" in done.stderr:
+        pytest.skip("nothing is compiled here")
+    assert "C++ CPU kernels: yes" in done.stderr
+    assert "inspection module: no, there is no pybind11" in done.stderr
+
+
 # Cases are decided in one process, because each imports torch.
 DECIDE = """
 import contextlib, io, json, os, runpy, sys

@@ -150,6 +150,14 @@ def test_kernels_that_should_have_been_built_are_missed(clone):
     assert "_cpu was not built when this package was (with c++); build again" in warning
 
 
+def test_the_cuda_kernels_that_should_have_been_built_have_the_name_of_their_file(tmp_path, monkeypatch):
+    (tmp_path / "_build.json").write_text(json.dumps({"expected": ["cuda"], "why": "with a toolkit"}))
+    monkeypatch.setattr(_extensions, "PACKAGE", tmp_path)
+    monkeypatch.setattr(_extensions, "CUDA", "_cuda13")
+    found = _extensions.missing("cuda", None, "")
+    assert found.startswith("_cuda13 was not built when this package was (with a toolkit); build again")
+
+
 @needs_cpu
 def test_a_clone_that_shadows_an_installed_package_says_so(clone, tmp_path):
     installed = tmp_path / "site-packages"

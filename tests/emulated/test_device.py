@@ -1,6 +1,7 @@
 """The device that is not there, as torch, the CUDA module and Triton see it."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import torch
 import hnn_kernels
 from hnn_kernels import _extensions
 from support.comparisons import equal_bits
-from support.layers import inputs, run
+from support.layers import gradients, inputs, run
 from support.paths import ROOT
 from support.targets import emulated_device
 
@@ -81,6 +82,18 @@ def test_a_report_becomes_an_error_of_the_launch(target):
     finally:
         device.edit = None
     run(inputs((3, 2, 5), device="cuda"), target.backend)
+
+
+def test_a_kernel_whose_threads_share_memory_asks_for_all_of_it(target):
+    """Else a multiprocessor may give it what one block needs, and hold one block."""
+    if target.backend != "cuda":
+        pytest.skip("Triton's kernels for layers share none")
+    device = emulated_device()
+    before, device.kernels = device.kernels, set()
+    gradients(inputs((9, 2, 5), device="cuda"), target.backend, wanted=["current"])
+    found = {re.match(r"_ZN8hnn_cuda\d+(\w+?)I", name)[1]: device.carveout(name) for name in device.kernels}
+    device.kernels |= before
+    assert found == {"forward": None, "backward": 100}
 
 
 SEVERAL = """

@@ -108,6 +108,7 @@ def narrow(current: Tensor, by: int) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 def test_what_does_not_lie_together_takes_one_neuron_per_thread(target, dtype):
+    """So does a small layer, whose threads would not fill the device."""
     if target.backend != "cuda":
         pytest.skip("Triton's threads have one neuron")
     even, odd, strided = (
@@ -117,7 +118,8 @@ def test_what_does_not_lie_together_takes_one_neuron_per_thread(target, dtype):
     strided["current"] = strided["current"][..., ::2]
     off = {**even, "current": narrow(even["current"], by=1)}
     aside = {**even, "current": narrow(even["current"], by=0)}  # aligned, with a gap between the steps
-    for arguments, lanes in ((odd, 1), (strided, 1), (off, 1), (aside, 2 if dtype == torch.float32 else 4)):
+    small = inputs((9, 2, 64), device="cuda", dtype=dtype, kind="float")
+    for arguments, lanes in ((small, 1), (odd, 1), (strided, 1), (off, 1), (aside, 2 if dtype == torch.float32 else 4)):
         with neurons_per_thread() as found:
             hold_forward(target, arguments)
         assert found == {lanes}

@@ -83,6 +83,11 @@ class Device:
         library.hnn_fake_blocks.restype = ctypes.c_size_t
         library.hnn_fake_set_hook(self._hook)
 
+    def carveout(self, kernel: str) -> int | None:
+        """The share of a multiprocessor's memory, in per cent, that was asked for a CUDA kernel; None if none was."""
+        found = self._library.hnn_fake_carveout(kernel.encode())
+        return None if found < 0 else found
+
     def _on_launch(self, action, name, image, geometry, params, number) -> int:
         try:
             if action == _REPLAY:

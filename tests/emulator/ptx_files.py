@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -18,8 +17,9 @@ from .native import BUILD
 
 def module_path() -> Path | None:
     """The CUDA module's file, None if it is not built."""
-    (package,) = importlib.util.find_spec("hnn_kernels").submodule_search_locations
-    return next(Path(package).glob("_cuda*.so"), None)
+    from hnn_kernels import _extensions  # not before the device is there, since it imports torch
+
+    return next(_extensions.PACKAGE.glob(f"{_extensions.CUDA}.*so"), None)
 
 
 _ENTRY = re.compile(r"^[ \t]*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)", re.MULTILINE)

@@ -114,9 +114,12 @@ def difference(target: Target, shape, dtype, alone: bool, layer, settings) -> st
 
 
 def attributes(say: facts.Facts) -> None:
-    """Say what the CUDA kernels take, as the driver loaded them."""
+    """Say what the CUDA kernels take, as the driver loaded them. A module that came along has nobody to ask."""
     from hnn_kernels import _extensions
 
+    if _extensions.inspection is None:
+        say.say("kernels", f"no attributes without the inspection module: {_extensions.inspection_error}")
+        return
     found = _extensions.inspection.kernel_attributes(_extensions.cuda.inspection())
     for name, values in found.items():
         print(name, values, file=sys.stderr)

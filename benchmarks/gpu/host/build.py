@@ -17,6 +17,8 @@ def main() -> None:
     say, given = facts.given(__doc__, ("--only", {"choices": ("cuda", "every"), "required": True}))
     import torch
 
+    from hnn_kernels._extensions import cuda_module
+
     architecture = "{}.{}".format(*torch.cuda.get_device_capability())
     say.say("architecture", architecture)
     switches = {"TORCH_CUDA_ARCH_LIST": architecture, "HNN_REQUIRE": "cuda"}
@@ -35,7 +37,7 @@ def main() -> None:
     say.say("the built module", why or "loads")
     if why:
         sys.exit(facts.TOLD)
-    for path in (ROOT / "hnn_kernels").glob("_cuda*.so"):
+    for path in (ROOT / "hnn_kernels").glob(f"{cuda_module(torch.version.cuda)}.*so"):
         shutil.copy(path, say.out)
         say.say("kept", f"{say.out / path.name}, {path.stat().st_size / 2**20:.1f} MiB")
     say.say(HAS, "cuda")

@@ -33,7 +33,7 @@ class Run:
 
     def __init__(self, steps: Sequence[Step], device: str, out: Path, seconds: float, started: float) -> None:
         self._steps, self._device, self._out, self._started = steps, device, out, started
-        self._end = started + seconds
+        self._end = started + seconds - sum(GRACE)  # of the last step, which may have to be ended
         self._call = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(started))
         self._state = State(out, device, self._call)
         self._ran: dict[str, str] = {}

@@ -29,8 +29,8 @@ class Step(NamedTuple):
         return [need for need in self.needs if (need.removeprefix("no ") in has) == need.startswith("no ")]
 
 
-# The limits, 600 s in all, are far above what the steps should take: 5, 10, 15, (90), 60, 10, 30, 100, 40, 60 and 90 s.
-# These are estimates for an H100, not measured. Whatever does not fit into the script's time is for its next call.
+# The limits are far above what the steps should take: 5, 10, 15, (90), 60, 10, 30, 100, 40, 60 and 90 s. These are
+# estimates for an H100, not measured. Whatever does not fit into the script's time is for its next call.
 STEPS = (
     Step("versions", 30, f"{HOST}.versions", always=True),
     Step("forms-cuda", 40, "support.each_form", ("--backend", "cuda"), ("cuda",)),

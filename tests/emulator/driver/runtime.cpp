@@ -60,6 +60,12 @@ const fake::Kernel* kernel_of(const void* function) {
   return found == kernels().end() ? nullptr : &found->second;
 }
 
+// The carve-outs of shared memory that were asked for, by the kernels' names.
+std::unordered_map<std::string, int>& carveouts() {
+  static auto* const all = new std::unordered_map<std::string, int>;
+  return *all;
+}
+
 cudaError_t launch(const fake::Kernel* kernel, dim3 grid, dim3 block, void** params, size_t shared) {
   if (!kernel) return result(cudaErrorInvalidDeviceFunction);
   const fake::Launch geometry{{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, static_cast<unsigned>(shared)};
@@ -123,7 +129,19 @@ RUNTIME cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   attributes->binaryVersion = attributes->ptxVersion = capability.major * 10 + capability.minor;
   return cudaSuccess;
 }
-RUNTIME cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+RUNTIME cudaFuncSetAttribute(const void* function, cudaFuncAttribute which, int value) {
+  const fake::Kernel* kernel = kernel_of(function);
+  if (!kernel) return result(cudaErrorInvalidDeviceFunction);
+  const std::lock_guard<std::mutex> guard(kernels_lock);
+  if (which == cudaFuncAttributePreferredSharedMemoryCarveout) carveouts()[kernel->name] = value;
+  return cudaSuccess;
+}
+// What was asked for a kernel, in per cent of a multiprocessor's memory; -1 if nothing was.
+extern "C" int hnn_fake_carveout(const char* name) {
+  const std::lock_guard<std::mutex> guard(kernels_lock);
+  const auto found = carveouts().find(name);
+  return found == carveouts().end() ? -1 : found->second;
+}
 RUNTIME cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*, int, size_t, unsigned) {
   return *blocks = 1, cudaSuccess;
 }
