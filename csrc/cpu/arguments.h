@@ -111,6 +111,8 @@ const std::vector<const Kernels*>& usable_kernels();
 // The kernels that calls take: the best ones, or those of the instruction set that the environment variable HNN_CPU_ISA
 // names. Throws where the processor does not run it.
 const Kernels& kernels();
+// Why calls cannot take the instruction set of this name, as the end of a sentence; nothing if they can.
+std::string why_not(const std::string& name);
 // Lets the calls from now on take those of another instruction set. Throws where the processor does not run it.
 void choose_kernels(const std::string& name);
 

@@ -2,6 +2,9 @@
 // noise.h and the other .inl files into the namespace HNN_NAMESPACE. None of them compiles alone: each uses those
 // before it. To read one in an editor, open kernels_default.cpp first.
 //
+// Two files are compiled of it, so that two cores share the work: with HNN_FLOAT64_ALONE (kernels_*_float64.cpp) the
+// layer in float64, without it all else.
+//
 // The including file has set HNN_NAMESPACE and the target, and has included isa.h. It has included the standard headers
 // before it set the target: otherwise the linker could keep their functions compiled for a newer processor as the one
 // copy for all.
@@ -20,7 +23,9 @@
 #include "forward.inl"   // a tile through all steps
 #include "backward.inl"  // and back
 #include "choose.inl"    // from run-time options to the stages
+#ifndef HNN_FLOAT64_ALONE
 #include "coding.inl"    // the codings
 #include "bits.inl"      // spike trains as bits
 #include "products.inl"  // products with spikes
+#endif
 // clang-format on

@@ -76,7 +76,7 @@ void choose_filter(Filters& filters, const hnn::FilterCall& call) {
   });
 }
 
-bool same_for_all(const hnn::Call& call) {
+inline bool same_for_all(const hnn::Call& call) {
   bool same = true;
 #define HNN_ADD(name, Name) same &= is_absent_or_one(call.name);
   HNN_COEFFICIENTS(HNN_ADD)
@@ -153,6 +153,21 @@ auto choose_dtype(hnn::DType dtype, F f) {
   }
 }
 
+template <template <class, class> class Pass, class IO>
+void run_in(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
+  using C = Compute<IO>;
+  const Stages<C> stages = choose_stages<C>(call);
+  Pass<IO, C> pass(call, stages, Arena<C>(scratch));
+  each_tile(call.neurons, begin, end, [&](int64_t first, int count) { pass.tile(first, count); });
+}
+
+#ifdef HNN_FLOAT64_ALONE
+template void run_in<Forward, double>(const hnn::Call&, void*, int64_t, int64_t);
+template void run_in<Backward, double>(const hnn::Call&, void*, int64_t, int64_t);
+#else
+extern template void run_in<Forward, double>(const hnn::Call&, void*, int64_t, int64_t);
+extern template void run_in<Backward, double>(const hnn::Call&, void*, int64_t, int64_t);
+
 int64_t scratch_bytes(hnn::Call& call, bool backward) {
   return choose_dtype(call.dtype, [&](auto type) {
     using C = Compute<typename decltype(type)::type>;
@@ -162,13 +177,7 @@ int64_t scratch_bytes(hnn::Call& call, bool backward) {
 
 template <template <class, class> class Pass>
 void run(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
-  choose_dtype(call.dtype, [&](auto type) {
-    using IO = typename decltype(type)::type;
-    using C = Compute<IO>;
-    const Stages<C> stages = choose_stages<C>(call);
-    Pass<IO, C> pass(call, stages, Arena<C>(scratch));
-    each_tile(call.neurons, begin, end, [&](int64_t first, int count) { pass.tile(first, count); });
-  });
+  choose_dtype(call.dtype, [&](auto type) { run_in<Pass, typename decltype(type)::type>(call, scratch, begin, end); });
 }
 void forward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
   run<Forward>(call, scratch, begin, end);
@@ -176,5 +185,6 @@ void forward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
 void backward(const hnn::Call& call, void* scratch, int64_t begin, int64_t end) {
   run<Backward>(call, scratch, begin, end);
 }
+#endif
 
 }  // namespace HNN_NAMESPACE

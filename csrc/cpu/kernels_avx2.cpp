@@ -27,6 +27,7 @@
 #pragma clang attribute pop
 #endif
 
+#ifndef HNN_FLOAT64_ALONE
 const hnn::Kernels hnn::kAvx2Kernels = {"avx2",
                                         hnn_avx2::scratch_bytes,
                                         hnn_avx2::forward,
@@ -35,5 +36,6 @@ const hnn::Kernels hnn::kAvx2Kernels = {"avx2",
                                         hnn_avx2::gaussian_backward,
                                         hnn_avx2::encode_poisson,
                                         hnn_avx2::kProducts};
+#endif
 
 #endif

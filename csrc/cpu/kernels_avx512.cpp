@@ -29,6 +29,7 @@
 #pragma clang attribute pop
 #endif
 
+#ifndef HNN_FLOAT64_ALONE
 const hnn::Kernels hnn::kAvx512Kernels = {"avx512",
                                           hnn_avx512::scratch_bytes,
                                           hnn_avx512::forward,
@@ -37,5 +38,6 @@ const hnn::Kernels hnn::kAvx512Kernels = {"avx512",
                                           hnn_avx512::gaussian_backward,
                                           hnn_avx512::encode_poisson,
                                           hnn_avx512::kProducts};
+#endif
 
 #endif

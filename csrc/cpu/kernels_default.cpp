@@ -16,6 +16,7 @@
 
 #include "body.inl"
 
+#ifndef HNN_FLOAT64_ALONE
 const hnn::Kernels hnn::kDefaultKernels = {"default",
                                            hnn_default::scratch_bytes,
                                            hnn_default::forward,
@@ -24,3 +25,4 @@ const hnn::Kernels hnn::kDefaultKernels = {"default",
                                            hnn_default::gaussian_backward,
                                            hnn_default::encode_poisson,
                                            hnn_default::kProducts};
+#endif

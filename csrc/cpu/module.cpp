@@ -21,6 +21,7 @@ std::vector<std::string> instruction_sets() {
   for (const hnn::Kernels* one : hnn::usable_kernels()) names.emplace_back(one->name);
   return names;
 }
+hnn::python::Object why_not(const std::string& name) { return hnn::python::text(hnn::why_not(name)); }
 int64_t large_bytes(const std::optional<std::string>& cpus) {
   return cpus ? hnn::large_bytes(*cpus) : hnn::large_bytes();
 }
@@ -32,6 +33,7 @@ PyMODINIT_FUNC PyInit__cpu() {
   static PyMethodDef functions[] = {
       function<&build_info>("build_info", "How this module was built, by name."),
       function<&instruction_sets>("instruction_sets", "The instruction sets that this processor runs, the best first."),
+      function<&why_not>("why_not", "Why the instruction set of this name cannot be taken; nothing if it can."),
       function<&hnn::choose_kernels>("use_instruction_set",
                                      "Lets the calls from now on take another one, to measure it beside others."),
       function<&large_bytes>("large_bytes",

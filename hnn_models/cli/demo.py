@@ -60,6 +60,9 @@ def demo(
     if explanation.chosen == "reference":
         typer.echo(f"no kernel to time against the plain PyTorch loop:\n{explanation}", err=True)
     else:
+        typer.echo(
+            f"times training steps, {repeats} with {explanation.chosen} and {repeats} with the plain loop", err=True
+        )
         batch = images.to(where)[torch.arange(batch_size) % len(images)]
         times = timing.compare(network.to(where), *batch, (explanation.chosen, "reference"), repeats=repeats)
         for name, median in (("step", times.step), ("neurons", times.neurons)):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,6 +52,13 @@ def test_the_digest_is_cheap():
     started = time.perf_counter()
     _sources.digest(ROOT / "csrc", "cpu")
     assert time.perf_counter() - started < 0.1  # 1 ms on an idle machine
+
+
+def test_a_module_for_another_processor_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnn_kernels._cpu", SimpleNamespace(instruction_sets=list))
+    module, reason = _extensions._load("_cpu")
+    assert module is None
+    assert reason == f"_cpu was built for another processor (HNN_BUILD=native); {_extensions.BUILD_AGAIN}"
 
 
 @needs_cpu

@@ -3,11 +3,13 @@
 import json
 import runpy
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import hnn_kernels
+from hnn_models import cli
 from hnn_models.training import checkpoint
 from hnn_models.training.protocol import Protocol
 from support.commands import hnn, refused
@@ -202,6 +204,15 @@ def test_download_is_for_one_process(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     error = refused("train", "A64-S10", "--dataset", "mnist", "--data-dir", tmp_path, "--download")
     assert "--download is for one process" in error
+
+
+def test_a_long_import_is_told(capsys):
+    with cli.telling("still loading", silence=0.01):
+        time.sleep(0.1)
+    assert set(capsys.readouterr().err.splitlines()) == {"still loading"}
+    with cli.telling("still loading"):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_module_entry_point(monkeypatch, capsys):
