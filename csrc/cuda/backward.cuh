@@ -11,6 +11,12 @@ constexpr int kLearntDepth = 0;
 #else
 constexpr int kLearntDepth = 1;
 #endif
+// The blocks with a longer history, which learn. For compute capability 10 ptxas needs a few registers more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 10
+constexpr int kDeepBlocks = 7;
+#else
+constexpr int kDeepBlocks = 8;
+#endif
 
 // Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
 // threads with several neurons each have enough loads in flight. A filter alone needs 80. The plain layer's 80
@@ -19,11 +25,12 @@ constexpr int kLearntDepth = 1;
 // where they learn and need them: beside a filter, or where the potential is read. In float64, and in the form for any
 // filters, there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
-constexpr int kBackwardBlocks = kLanes > 1                          ? (Form::kReset == kNoMembrane ? 12 : 8)
-                                : kIsPlain<Form>                    ? (sizeof(IO) == 8 ? 8 : 12)
-                                : sizeof(IO) == 8 || Form::kGeneral ? 4
-                                : kLearns && !Form::kUsual && (Form::kReads || Form::kDepth > kLearntDepth) ? 8
-                                                                                                            : 10;
+constexpr int kBackwardBlocks =
+    kLanes > 1                                                                  ? (Form::kReset == kNoMembrane ? 12 : 8)
+    : kIsPlain<Form>                                                            ? (sizeof(IO) == 8 ? 8 : 12)
+    : sizeof(IO) == 8 || Form::kGeneral                                         ? 4
+    : kLearns && !Form::kUsual && (Form::kReads || Form::kDepth > kLearntDepth) ? (Form::kDepth > 1 ? kDeepBlocks : 8)
+                                                                                : 10;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;

@@ -52,6 +52,7 @@ BUDGET = {
     },
 }
 LEARNT = 128
+DEEP = {"100": 144}  # with a history of more than one value, where an architecture needs more than LEARNT
 # Those of threads with several neurons, each load being of 64 bits: 64 let a multiprocessor hold 16 blocks, 80 let it
 # hold 12, 96 let it hold 10, and 128 let it hold 8.
 WIDE_BUDGET = {
@@ -101,8 +102,11 @@ class Kernel(NamedTuple):
             return 255
         if lanes != "1":
             return WIDE_BUDGET[direction, form][int(lanes)]
-        large = form in ("OnlySynapse", "OnlyAxon") and (int(architecture) < 90 or orders != "ILi1ELi0EE")
-        return LEARNT if (large or form == "ReadOut") and "ELb1EEEv" in self.name else BUDGET[direction][form]
+        deep = form in ("OnlySynapse", "OnlyAxon") and orders != "ILi1ELi0EE"
+        large = deep or form == "ReadOut" or (form in ("OnlySynapse", "OnlyAxon") and int(architecture) < 90)
+        if not large or "ELb1EEEv" not in self.name:
+            return BUDGET[direction][form]
+        return DEEP.get(architecture, LEARNT) if deep else LEARNT
 
 
 def absent(reason: str):
