@@ -52,7 +52,7 @@ BUDGET = {
     },
 }
 LEARNT = 128
-DEEP = {"100": 144}  # with a history of more than one value, where an architecture needs more than LEARNT
+DEEP = {"100": 168}  # with a history of more than one value, where an architecture needs more than LEARNT
 # Those of threads with several neurons, each load being of 64 bits: 64 let a multiprocessor hold 16 blocks, 80 let it
 # hold 12, 96 let it hold 10, and 128 let it hold 8.
 WIDE_BUDGET = {
