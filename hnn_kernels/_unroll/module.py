@@ -43,7 +43,8 @@ class Unrolled(nn.Module):
                 self._marks.append(marks.Mark(name, module, *found))
                 continue
             why = stays(type(module)) if found is None else found
-            if why:
+            # A module of the library inside of a known neuron is a part of it.
+            if why and not any(not mark.name or name.startswith(f"{mark.name}.") for mark in self._marks):
                 self._left.append(Layer(name, type(module).__name__, 0, False, why))
         self._said: set[str] = set()
         self._refusals: dict[tuple, str] = {}
