@@ -268,10 +268,12 @@ python::Object describer(std::vector<python::Object> tuples) {
 
 void hnn::define_direct(PyObject* module) {
   static PyMethodDef functions[] = {
-      python::function<&describer>("describer",
-                                   "What makes a call's key. It is given the types of tuples that are known."),
-      python::function<&of_views::plan_forward>("plan_forward", "What makes the outputs of a call from its tensors."),
-      python::function<&of_views::plan_backward>("plan_backward", "What makes the gradients of a call."),
+      python::function<&describer>(
+          "describer", "Make the function that gives a call's key, from the types of tuples that are known."),
+      python::function<&of_views::plan_forward>(
+          "plan_forward", "Make the function that computes the outputs of a call from its tensors."),
+      python::function<&of_views::plan_backward>(
+          "plan_backward", "Make the function that computes the gradients of a call from its tensors."),
       {}};
   if (PyModule_AddFunctions(module, functions)) throw python::Raised();
 }

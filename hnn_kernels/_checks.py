@@ -356,3 +356,10 @@ def state(name: str, value: Tensor, shape: Sequence[int], dtype: torch.dtype, de
     same_device(name, value, device)
     if tuple(value.shape) != tuple(shape):
         raise ValueError(f"{name} must have the shape {tuple(shape)}; got {tuple(value.shape)}")
+
+
+def has_hooks(module: Any) -> bool:
+    """Tell if a call of the module calls a hook of its own, too."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -51,7 +51,7 @@ class TensorMath:
 
 
 class Extent(NamedTuple):
-    """What a formula knows of a surrogate's size: numbers, tensors, or symbols.
+    """The size of a surrogate as a formula has it: numbers, tensors, or symbols.
 
     Attributes:
         inverse: ``1 / w``.

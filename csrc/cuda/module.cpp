@@ -51,7 +51,7 @@ PyMODINIT_FUNC HNN_INIT(TORCH_EXTENSION_NAME)() {
   using hnn::python::function;
   static PyMethodDef functions[] = {
       function<&build_info>("build_info", "How this module was built, by name."),
-      function<&inspection>("inspection", "What the inspection module asks for the kernels' attributes."),
+      function<&inspection>("inspection", "The capsule from which the inspection module has the kernels' attributes."),
       {}};
   return hnn::make_module(HNN_NAME_OF(TORCH_EXTENSION_NAME), "The CUDA kernels. Importing registers them with torch.",
                           functions, {hnn::define_direct});

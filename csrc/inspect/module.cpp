@@ -40,7 +40,7 @@ py::dict build_info() {
 }  // namespace
 
 PYBIND11_MODULE(_inspect, m) {
-  m.doc() = "What the CUDA kernels take on this machine's GPU, and what the modules were built with.";
+  m.doc() = "The attributes of the CUDA kernels on this machine's GPU, and a report of the build.";
   m.def("build_info", &build_info, "How this module was built, by name.");
   m.def(
       "kernel_attributes", &kernel_attributes, py::arg("inspection"),

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from . import norse, sinabs, snntorch, spikingjelly
 from .rules import Library, Rule, full_name
-from .swap import original
+from .swap import of_library
 
 LIBRARIES: tuple[Library, ...] = (spikingjelly.LIBRARY, sinabs.LIBRARY, norse.LIBRARY, snntorch.LIBRARY)
 
@@ -34,7 +34,7 @@ def rule_of(kind: type) -> Found | None:
 
     A class that was converted has the rule of the one that it replaced.
     """
-    kind = original(kind) or kind
+    kind = of_library(kind)
     for above in kind.__mro__:
         name = full_name(above)
         for library in LIBRARIES:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import _checks
 from .._define.layer import Neuron
 from . import norse_steps as steps
-from .rules import Library, Rule, constant_in_graphs, full_name, has_hooks
+from .rules import Library, Rule, constant_in_graphs, full_name
 from .steps import Defined, Shape, defined, run
-from .swap import arguments
+from .swap import arguments, of_library
 
 
 class Kind(NamedTuple):
@@ -90,7 +91,7 @@ def known_cell(cell: Any) -> Kind | None:
 
 def known_step(cell: Any) -> tuple[Kind | None, bool]:
     """Return what a step of a cell, or of one that is marked, computes, and if its weights come before."""
-    name = full_name(getattr(type(cell), "_hnn_original", type(cell)))
+    name = full_name(of_library(type(cell)))
     return (_KINDS["leaky_integrator.LI"], True) if name == LI_WITH_WEIGHTS else (_CELLS.get(name), False)
 
 
@@ -147,7 +148,7 @@ def _lifted(module: Any) -> Defined | str:
     kind = known_cell(cell)
     if kind is None:
         return ""
-    if has_hooks(cell):
+    if _checks.has_hooks(cell):
         return "its cell has hooks, which a call for each step would reach"
     return arguments_of(kind, cell, False)
 

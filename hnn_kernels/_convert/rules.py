@@ -86,13 +86,6 @@ def without_compiler() -> str:
     return "" if find_compiler() else "its kernel is compiled at the first call, and there is no C++ compiler"
 
 
-def has_hooks(module: Any) -> bool:
-    """Tell if a call of the module calls a hook of it, too."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
-
-
 def full_name(kind: type) -> str:
     """Return the name of a class with its module."""
     return f"{kind.__module__}.{kind.__qualname__}"

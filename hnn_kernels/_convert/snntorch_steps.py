@@ -20,6 +20,7 @@ from . import snntorch_neurons as neurons
 from .rules import unfit_coefficients, without_compiler
 from .steps import Defined, Shape, defined
 from .steps import run as run_defined
+from .swap import of_library
 
 # By class: the names of the states, as a call takes and returns them.
 STATES = {
@@ -57,7 +58,7 @@ _DIVIDED = ("atan", "fast_sigmoid", "sigmoid")
 def known(module: nn.Module) -> str | None:
     """Return the name of the module's class if snnTorch has it among its neurons, else None."""
     package = sys.modules.get("snntorch")
-    kind = getattr(type(module), "_hnn_original", type(module))  # the class that another one has taken the place of
+    kind = of_library(type(module))
     name = kind.__name__
     if package is None or getattr(package, name, None) is not kind:
         return None

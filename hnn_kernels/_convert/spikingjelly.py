@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .. import _checks
 from .._define.layer import Neuron
 from ..filters import IIR
 from ..functional import lif
 from ..state import LIFState, state_dtype
 from . import spikingjelly_steps as steps
-from .rules import Library, Rule, coefficients_of, full_name, has_hooks
+from .rules import Library, Rule, coefficients_of, full_name
 from .steps import Defined, Shape, defined, run
 from .swap import arguments
 
@@ -76,7 +77,7 @@ def _stays(module: Any) -> str:
         return "it has a precision of its own"
     if getattr(module, "backend", "torch") == "lava":
         return "its backend is lava"
-    if isinstance(module.surrogate_function, nn.Module) and has_hooks(module.surrogate_function):
+    if isinstance(module.surrogate_function, nn.Module) and _checks.has_hooks(module.surrogate_function):
         return "its surrogate has hooks, which a call for each step would reach"
     return ""
 

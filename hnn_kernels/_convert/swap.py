@@ -32,6 +32,11 @@ def original(kind: type) -> type | None:
     return vars(kind).get("_hnn_original")
 
 
+def of_library(kind: type) -> type:
+    """Return the library's own class: the one that a converted or a marked class replaced, or else the class itself."""
+    return original(kind) or kind
+
+
 def arguments(module: Any, x: Any) -> Any:
     """Return what a call of a converted module needs; None, with a warning, where its library has to compute it."""
     given = unfit_input(x) or type(module)._hnn_rule.arguments(module)

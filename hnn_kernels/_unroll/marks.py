@@ -37,7 +37,7 @@ class Mark:
         self.original = type(module)
         own = {"_hnn_mark": self.number, "_hnn_original": self.original, "_hnn_blank": True, **attributes}
         own |= {"forward": kind.forward, "__module__": self.original.__module__, "__doc__": self.original.__doc__}
-        self.marked = type(self.original.__name__, (self.original,), own | kind.methods)
+        self.marked = type(self.original.__name__, (self.original,), {**own, **kind.methods})
         _marks[self.number] = self
 
     def without_blanks(self) -> None:

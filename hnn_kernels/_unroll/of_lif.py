@@ -74,16 +74,7 @@ def _refusal(module: Any) -> str:
     return f"readout={read[0]!r} with potential={read[1]!r} has no value of a step"
 
 
-KIND = Kind(
-    forward=_forward,
-    methods={},
-    outputs=_outputs,
-    forms=_forms,
-    run=_run,
-    single=_single,
-    records=False,
-    refusal=_refusal,
-)
+KIND = Kind(forward=_forward, forms=_forms, run=_run, single=_single, given=_refusal, outputs=_outputs, records=False)
 
 
 def find(module: nn.Module) -> Match | str | None:

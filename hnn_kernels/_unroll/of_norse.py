@@ -11,7 +11,7 @@ from .._convert import norse
 from .._convert.rules import unfit_coefficients, without_compiler
 from .._convert.steps import run as run_defined
 from . import marks
-from .kinds import Form, Kind, Match
+from .kinds import Kind, Match, promoted
 
 
 def _forward(self, input_tensor, state=None):
@@ -41,13 +41,6 @@ def _state(module: Any, values: Sequence[Tensor]) -> Any:
     return module._hnn_state(module._hnn_inner(*values[:-1]), values[-1])
 
 
-def _forms(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
-    dtype = x.dtype
-    for state in states:
-        dtype = torch.promote_types(dtype, state.dtype) if state is not None and state.dim() else dtype
-    return [(x.shape, dtype)] * (1 + len(states))
-
-
 def _given(module: Any, record: bool) -> Any:
     kind, _ = norse.known_step(module)
     assert kind is not None
@@ -63,7 +56,7 @@ def _run(
     if why:
         return why
     count = len(train) - 1
-    dtype = _forms(module, current, states or (None,) * count)[0][1]
+    dtype = promoted(module, current, states or (None,) * count)[0][1]
     before = [torch.zeros_like(whole[0])] * count if states is None else states
     (out, *recorded), after = run_defined(given, current.to(dtype), before, steps)
     return [out, *((recorded if train[i + 1] else after)[i].to(dtype) for i in range(count))]
@@ -80,20 +73,12 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
     return [out, *norse.flat(after)]
 
 
-def _refusal(module: Any) -> str:
-    found = norse.LIBRARY.unknown_version() or _given(module, False)
-    return found if isinstance(found, str) else ""
-
-
 KIND = Kind(
     forward=_forward,
-    methods={},
-    outputs=lambda module: 1,
-    forms=_forms,
+    forms=promoted,
     run=_run,
     single=_single,
-    records=True,
-    refusal=_refusal,
+    given=lambda module: norse.LIBRARY.unknown_version() or _given(module, False),
 )
 
 

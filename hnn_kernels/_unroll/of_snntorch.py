@@ -62,20 +62,13 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
     return [found[0] if isinstance(found, tuple) else found, *(getattr(module, name) for name in names)]
 
 
-def _refusal(module: nn.Module) -> str:
-    found = steps.arguments_of(module)
-    return found if isinstance(found, str) else ""
-
-
 KIND = Kind(
     forward=_forward,
-    methods={"reset_mem": _reset},
-    outputs=lambda module: 1,
     forms=_forms,
     run=steps.run,
     single=_single,
-    records=True,
-    refusal=_refusal,
+    given=steps.arguments_of,
+    methods={"reset_mem": _reset},
 )
 
 
@@ -96,4 +89,4 @@ def find(module: nn.Module) -> Match | str | None:
     if name in steps.STATES:
         _define_flags()
         return Match(KIND, {"_hnn_states": steps.STATES[name]})
-    return None if name is None else _refusal(module)
+    return None if name is None else KIND.refusal(module)

@@ -11,7 +11,7 @@ from .._convert.libraries import Found, rule_of
 from .._convert.rules import unfit_coefficients, without_compiler
 from .._convert.swap import laid_out, original
 from . import marks
-from .kinds import Form, Kind, Match
+from .kinds import Kind, Match, promoted
 
 
 class _AllSteps:
@@ -42,13 +42,6 @@ def _forward(self, x, *args, **kwargs):
     return found[0]
 
 
-def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
-    dtype = x.dtype
-    for v in states:
-        dtype = dtype if v is None else torch.promote_types(dtype, v.dtype)
-    return [(x.shape, dtype)] * (1 + len(states))
-
-
 def _found(module: nn.Module) -> Found:
     found = rule_of(type(module))
     assert found is not None
@@ -66,7 +59,7 @@ def _run(
     module: nn.Module, current: Tensor, steps: int | None, states: Sequence[Tensor] | None, train: Sequence[bool]
 ) -> list[Tensor] | str:
     names = _found(module).rule.states
-    dtype = _forms(module, current, states or (None,) * len(names))[0][1]
+    dtype = promoted(module, current, states or (None,) * len(names))[0][1]
     x = (current if steps is None else current.expand(steps, *current.shape)).to(dtype)
     given = _given(module, train[1])
     if not isinstance(given, str):
@@ -87,21 +80,7 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
     return [spikes, *(getattr(module, name) for name in names)]
 
 
-def _refusal(module: nn.Module) -> str:
-    found = _given(module)
-    return found if isinstance(found, str) else ""
-
-
-KIND = Kind(
-    forward=_forward,
-    methods={},
-    outputs=lambda module: 1,
-    forms=_forms,
-    run=_run,
-    single=_single,
-    records=True,
-    refusal=_refusal,
-)
+KIND = Kind(forward=_forward, forms=promoted, run=_run, single=_single, given=_given)
 
 
 def find(module: nn.Module) -> Match | str | None:

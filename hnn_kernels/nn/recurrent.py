@@ -17,8 +17,6 @@ from .lif import LIF
 from .neuron import Neuron
 from .products import SpikeLinear
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 
 class Recurrent(nn.Module):
     """Neurons with recurrent connections, over all time steps::
@@ -122,7 +120,7 @@ class Recurrent(nn.Module):
             return None
         if getattr(module, "backend", None) is not None:
             return None
-        if any(getattr(module, hooks) for hooks in _HOOKS) or nn.modules.module._has_any_global_hook():
+        if _checks.has_hooks(module) or nn.modules.module._has_any_global_hook():
             return None
         weight, bias = module.weight, module.bias
         if tuple(weight.shape) != (shape[-1],) * 2 or len(shape) < 2:

@@ -141,7 +141,7 @@ class BreakEven(NamedTuple):
 
 
 def break_even(costs: Costs = HOROWITZ, rival: Costs = HOROWITZ, nonzero: float = 1.0) -> BreakEven:
-    """Where a layer behind spikes breaks even with an artificial layer of the same weights.
+    """The spikes at which a layer behind them breaks even with an artificial layer of the same weights.
 
     A neuron that sends n spikes costs each weight behind it n additions. The artificial one costs it a multiplication,
     in a fraction ``nonzero`` of all cases if the rival skips zeros. Neurons' own updates are left out, so these are

@@ -107,9 +107,8 @@ def _weights(module: Any, inputs: tuple, options: dict, output: Tensor) -> dict[
 
 def _lif(module: LIF, inputs: tuple, options: dict, output: Any) -> dict[str, Any]:
     (current,) = inputs
-    steps = options.get("steps")
-    features = current.shape[1:] if steps is not None else current.shape[2:]
-    updates = current.numel() * (steps or 1)
+    features = current.shape[1:] if options.get("steps") is not None else current.shape[2:]
+    updates = _updates(inputs, options)
     spikes = _fired(module, current, options, output)
     per_update, numbers = energy.update_of(module)
     inner, states = per_update * updates, (1 + 2 * numbers) * updates + (spikes or 0)
@@ -132,17 +131,23 @@ def _fired(module: LIF, current: Tensor, options: dict, output: Any) -> float | 
                 "model has recurrent neurons with an axon: nobody sees their spikes, so they are not counted"
             )
         output = spikes_of(module, current, options.get("steps"), options.get("state"))
-    while isinstance(output, tuple):  # with a potential, with a state
+    return _first(output).sum(dtype=torch.float64).item()
+
+
+def _first(output: Any) -> Tensor:
+    """The first output of neurons, their spikes, ahead of a potential and a state."""
+    while isinstance(output, tuple):
         output = output[0]
-    return output.sum(dtype=torch.float64).item()
+    return output
+
+
+def _updates(inputs: tuple, options: dict) -> int:
+    """The updates of neurons in a call."""
+    return inputs[0].numel() * (options.get("steps") or 1)
 
 
 def _neuron(module: Neuron, inputs: tuple, options: dict, output: Any) -> dict[str, Any]:
-    (current,) = inputs
-    steps = options.get("steps")
-    updates = current.numel() * (steps or 1)
-    while isinstance(output, tuple):  # the first output is the spikes
-        output = output[0]
+    updates, output = _updates(inputs, options), _first(output)
     spikes = output.sum(dtype=torch.float64).item() if ((output == 0) | (output == 1)).all() else None
     return {
         "shape": tuple(output.shape[2:]), "spikes": spikes, "updates": updates,
@@ -159,7 +164,7 @@ def _iir(module: IIR, inputs: tuple, options: dict, output: Any) -> dict[str, An
 
 def _recurrent(module: Recurrent, inputs: tuple, options: dict, output: Any) -> dict[str, Any]:
     """The products one to one; those of a module are counted where it is called."""
-    products = 0 if isinstance(module.weight, nn.Module) else inputs[0].numel() * (options.get("steps") or 1)
+    products = 0 if isinstance(module.weight, nn.Module) else _updates(inputs, options)
     return {"shape": (), "inner_macs": products}
 
 

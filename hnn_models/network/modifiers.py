@@ -1,4 +1,4 @@
-"""What a token of the architecture notation may say behind its numbers: the one list of these modifiers.
+"""The modifiers that a token of the architecture notation may have behind its numbers.
 
 A modifier is a lower-case letter, with a number where it needs one: ``A64C3p1n`` has the modifiers ``p1`` and ``n``.
 Their order does not matter. A class of tokens names the letters that it takes.

@@ -154,7 +154,12 @@ class _Weighted(Token):
 
     weighted = True
     modifiers = "nd"
+    norm_class: ClassVar[type[nn.Module]] = nn.BatchNorm1d
     least: ClassVar[Mapping[str, tuple[int, str]]] = {"size": (1, "a layer needs at least one neuron")}
+
+    def norm_module(self, outputs: int = 1) -> nn.Module | None:
+        kind: Any = self.norm_class
+        return kind(outputs * self.size) if self.norm else None
 
     @abstractmethod
     def weights(self, before: Shape, outputs: int = 1) -> int: ...
@@ -180,9 +185,6 @@ class Dense(_Weighted):
     def module(self, before: Shape, outputs: int = 1) -> nn.Linear:
         return nn.Linear(math.prod(before), outputs * self.size, bias=not self.norm)  # the norm has a bias
 
-    def norm_module(self, outputs: int = 1) -> nn.BatchNorm1d | None:
-        return nn.BatchNorm1d(outputs * self.size) if self.norm else None
-
     def weights(self, before: Shape, outputs: int = 1) -> int:
         return math.prod(before) * outputs * self.size
 
@@ -197,6 +199,7 @@ class Convolution(_Weighted):
     kind = "convolution"
     examples = "A32C3 or S32C3 (convolution)"
     modifiers = "psnd"
+    norm_class = nn.BatchNorm2d
     least: ClassVar = {**_Weighted.least, "kernel": (1, "a convolution needs a kernel of at least 1")}
     needs_image = True
 
@@ -208,9 +211,6 @@ class Convolution(_Weighted):
         convolution = nn.Conv2d(before[0], outputs * self.size, *window, bias=not self.norm)
         # A convolution's output has the memory layout of its weights. This one is faster on CPUs and on tensor cores.
         return convolution.to(memory_format=torch.channels_last)
-
-    def norm_module(self, outputs: int = 1) -> nn.BatchNorm2d | None:
-        return nn.BatchNorm2d(outputs * self.size) if self.norm else None
 
     def weights(self, before: Shape, outputs: int = 1) -> int:
         return before[0] * outputs * self.size * self.kernel**2

@@ -176,13 +176,19 @@ def test_no_specialised_kernel_spills_and_all_keep_their_budget(built, request):
     assert not wrong, "\n".join(map(str, wrong))
 
 
-@pytest.mark.skipif(bool(why_not()), reason=f"no emulator, which records the calls: {why_not()}")
-def test_the_page_on_gpus_says_what_the_machine_code_does():
-    """A walk through the machine code with the parameters of calls through the real host code."""
+@pytest.fixture
+def recorder():
+    """The emulated device on which the calls of the built module are recorded."""
+    if why_not():
+        pytest.skip(f"no emulator, which records the calls: {why_not()}")
     if not installed(str(CAPABILITY)) or not ptx_files.targets():
-        pytest.skip(f"the CUDA module has no code for sm_{CAPABILITY}, or no PTX, by which calls are recorded")
-    on = f"{ptx_files.targets()[-1] / 10}"
-    for kernel in gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), on):
+        absent(f"the CUDA module has no code for sm_{CAPABILITY}, or no PTX, by which calls are recorded")
+    return f"{ptx_files.targets()[-1] / 10}"
+
+
+def test_the_page_on_gpus_says_what_the_machine_code_does(recorder):
+    """A walk through the machine code with the parameters of calls through the real host code."""
+    for kernel in gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), recorder):
         check(kernel)
         check_in_flight(kernel)
         if kernel.layer == "lif":
@@ -202,13 +208,9 @@ def check_in_flight(kernel: gpu_page.Kernel) -> None:
             assert gpu_page.title(kernel, steps) in gpu_page.TABLES.read_text()
 
 
-@pytest.mark.skipif(bool(why_not()), reason=f"no emulator, which records the calls: {why_not()}")
-def test_one_neuron_per_thread_has_enough_loads_in_flight():
+def test_one_neuron_per_thread_has_enough_loads_in_flight(recorder):
     """In bfloat16, where a load brings the fewest bytes."""
-    if not installed(str(CAPABILITY)) or not ptx_files.targets():
-        pytest.skip(f"the CUDA module has no code for sm_{CAPABILITY}, or no PTX, by which calls are recorded")
-    on = f"{ptx_files.targets()[-1] / 10}"
-    found = gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), on, single=True)
+    found = gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), recorder, single=True)
     assert {call.lanes for kernel in found for call in kernel.calls.values()} == {1}
     for kernel in found:
         assert kernel.spilled == 0

@@ -1,4 +1,4 @@
-"""What the set-up tells while it works: lines of files with their times, and never a long silence."""
+"""The set-up tells what it is at: lines of files with their times, and never a long silence."""
 
 import runpy
 import subprocess

@@ -131,7 +131,7 @@ class Loop(nn.Module):
 
 @pytest.fixture(params=["converted", "unrolled"])
 def over_time(request, monkeypatch):
-    """What makes of a node a function over all steps, which computes with our kernels."""
+    """Make of a node a function over all steps, which computes with our kernels."""
     by_the_loop(monkeypatch)
 
     def make(node):

@@ -1,4 +1,4 @@
-"""What a convolutional network needs: padding, stride, pools, batch norm through time, dropout, membrane read-out."""
+"""Convolutional networks: padding, stride, pools, batch norm through time, dropout, membrane read-out."""
 
 import math
 

@@ -283,7 +283,7 @@ def test_patience_waits_for_the_last_drop(milestones, least, flat, end, digits, 
 
 
 def interrupting(cut):
-    """What raises in the epoch behind the one with the number ``cut``."""
+    """Return a method that raises in the epoch behind the one with the number ``cut``."""
 
     def interrupted(self, *_):
         if self.current_epoch == cut:

@@ -106,7 +106,7 @@ def test_options_reach_the_neurons_and_gradients_the_weights():
 
 @pytest.mark.parametrize("method", ["euler", "exponential"])
 def test_a_shorter_step_comes_nearer_to_the_solution(method):
-    """Of a leaky integrator with a constant input: v = r I (1 - exp(-t / tau)). The second method solves it."""
+    """A leaky integrator with a constant input has v = r I (1 - exp(-t / tau)). The second method solves it."""
     made = nir.LI(tau=np.array([4e-3]), r=np.array([2.0]), v_leak=np.array([0.0]))
     end = 8e-3
     expected = 2.0 * (1 - np.exp(-end / 4e-3))
