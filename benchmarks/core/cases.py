@@ -83,6 +83,7 @@ EXAMPLES = tuple(
     for op, shape in (
         *((f"converted_{library}_mlp", _MLP) for library in ("spikingjelly", "sinabs", "norse")),
         ("converted_spikingjelly_cnn", _CNN),
+        ("converted_tutorial", _TUTORIAL),
         *((f"unrolled_{network}", _TUTORIAL) for network in ("tutorial", "hidden", "train")),
         ("unrolled_convolution", (25, 32, 1, 28, 28)),
     )

@@ -1,8 +1,8 @@
 """Example networks of other libraries: a training step as they are, and with this project's kernels.
 
-The networks are the libraries' own examples, or as near as their data allows. ``converted_*`` get all time steps in one
-call, and :func:`hnn_kernels.convert` changes their neurons; ``unrolled_*`` are loops of snnTorch's tutorials, of which
-:func:`hnn_kernels.unroll` makes calls over all steps.
+The networks are the libraries' own examples, or as near as their data allows. :func:`hnn_kernels.convert` changes the
+neurons of ``converted_*``, which get all time steps in one call, but for those of ``converted_tutorial``;
+``unrolled_*`` are loops of snnTorch's tutorials, of which :func:`hnn_kernels.unroll` makes calls over all steps.
 """
 
 from collections.abc import Callable, Mapping
@@ -229,6 +229,7 @@ EXAMPLES: Mapping[str, Example] = {
         lambda out: out.transpose(0, 1), _reset_sinabs,
     ),
     "converted_norse_mlp": Example(norse_perceptron, lambda shape: 5 * _train(shape), HIDDEN + CLASSES, _first),
+    "converted_tutorial": Example(Tutorial, _image, 1000 + CLASSES, **_LOOP),
     "unrolled_tutorial": Example(Tutorial, _image, 1000 + CLASSES, **_LOOP),
     "unrolled_hidden": Example(Hidden, _image, 1000 + CLASSES, **_LOOP),
     "unrolled_train": Example(Train, torch.rand, 300 + 300 + CLASSES, **_LOOP),

@@ -100,6 +100,7 @@ _EXAMPLES = (
     ("converted_spikingjelly_cnn", "Training step of SpikingJelly's CNN, converted", "spikingjelly torch"),
     ("converted_sinabs_mlp", "Training step of a perceptron of sinabs, converted", "sinabs"),
     ("converted_norse_mlp", "Training step of a perceptron of Norse, converted", "norse"),
+    ("converted_tutorial", "Training step of snnTorch's tutorial 5, each step converted", "snntorch"),
     ("unrolled_tutorial", "Training step of snnTorch's tutorial 5, a loop unrolled", "snntorch"),
     ("unrolled_hidden", "Training step of that network with its states inside, unrolled", "snntorch"),
     ("unrolled_train", "Training step of a loop over an input that changes, unrolled", "snntorch"),

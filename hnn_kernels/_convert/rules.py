@@ -91,16 +91,20 @@ def full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def unfit_input(x: Any) -> str:
-    """Return why a kernel cannot take ``x``, ``[T, B, *features]``; empty where it can."""
+def unfit_input(x: Any, one: bool = False) -> str:
+    """Return why a kernel cannot take ``x``, ``[T, B, *features]``, or ``[B, *features]`` for ``one`` step.
+
+    It is empty where a kernel can.
+    """
     if not isinstance(x, Tensor):
         return f"the input is no tensor but of type {type(x).__name__}"
     if x.dtype not in _checks.DTYPES:
         return f"the input is {x.dtype}"
     if x.layout is not torch.strided or x.is_nested:
         return "the input is no dense tensor"
-    if x.dim() < 2 or x.shape[0] == 0:
-        return f"the input has the shape {tuple(x.shape)}, and not time steps, a batch and features"
+    if x.dim() < 2 - one or x.shape[0] == 0:
+        time = "" if one else "time steps, "
+        return f"the input has the shape {tuple(x.shape)}, and not {time}a batch and features"
     return ""
 
 
@@ -112,11 +116,16 @@ def coefficients_of(given: Any, x: Tensor) -> dict[str, Any]:
     }
 
 
-def unfit_coefficients(x: Tensor, coefficients: Mapping[str, Any]) -> str:
-    """Return which coefficient does not broadcast against the features of ``x``; empty where all do."""
-    features = x.shape[2:]
+def unfit_coefficients(x: Tensor, coefficients: Mapping[str, Any], one: bool = False) -> str:
+    """Return which coefficient does not broadcast against the features of ``x``; empty where all do.
+
+    ``x`` has an axis of time before that of the batch, but for ``one`` step.
+    """
+    features: Any = None
     for name, value in coefficients.items():
-        shape = value.shape if isinstance(value, Tensor) else ()
+        if not isinstance(value, Tensor):
+            continue
+        shape, features = value.shape, features or x.shape[2 - one :]
         broadcast = all(have in (1, want) for have, want in zip(reversed(shape), reversed(features), strict=False))
         if len(shape) > len(features) or not broadcast:
             return f"{name} has the shape {tuple(shape)}, which does not broadcast against the features {(*features,)}"

@@ -1,11 +1,13 @@
-"""snnTorch 1: its filters over time are converted. Its other neurons get one step in a call, and stay."""
+"""snnTorch 1: neurons that get one step in a call, each a kernel of its own, and filters over time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from ..functional import iir
+from . import snntorch_steps as steps
 from .rules import Library, Rule, coefficients_of
 from .swap import arguments
 
@@ -30,26 +32,47 @@ def _potential(self: Any, x: Any) -> Any:
     return iir(x, tuple(coefficients_of(given, x).values()), (1.0,), return_state=False)[0]
 
 
-_STEP = (
-    "it gets one step in a call, and a kernel for one step gains nothing: hnn_kernels.unroll computes the loop over "
-    "time with one kernel for each layer"
-)
+def _forward(kind: str) -> Callable:
+    """Return the forward of a class that gets one step."""
+    names = steps.STATES[kind]
+
+    def forward(self, input_: Any, *given: Any, **named: Any) -> Any:
+        defined = arguments(self, input_, one=True)
+        if defined is None or len(given) > len(names) or not named.keys() <= set(names):
+            return self._hnn_original.forward(self, input_, *given, **named)
+        steps.keep(self, names, input_, {**dict(zip(names, given, strict=False)), **named})
+        return steps.result(self, names, steps.one_step(self, kind, defined, input_))
+
+    return forward
+
+
 _NEURONS = "snntorch._neurons."
 _SINGLE = {
-    "leaky": ("Leaky",), "synaptic": ("Synaptic",), "alpha": ("Alpha",), "lapicque": ("Lapicque",),
-    "deltaleaky": ("DeltaLeaky",), "rleaky": ("RLeaky",), "rsynaptic": ("RSynaptic",), "slstm": ("SLSTM",),
-    "sconv2dlstm": ("SConv2dLSTM",),
+    "leaky": "Leaky", "synaptic": "Synaptic", "alpha": "Alpha", "lapicque": "Lapicque", "rleaky": "RLeaky",
+    "rsynaptic": "RSynaptic",
 }  # fmt: skip
-_REASONS = {f"{_NEURONS}{file}.{name}": _STEP for file, names in _SINGLE.items() for name in names} | {
+_REASONS = {
+    f"{_NEURONS}deltaleaky.DeltaLeaky": "it resets nothing, so a step is a few sums that torch has",
+    f"{_NEURONS}slstm.SLSTM": "its steps have products of their own",
+    f"{_NEURONS}sconv2dlstm.SConv2dLSTM": "its steps have convolutions of their own",
     f"{_NEURONS}leakyparallel.LeakyParallel": "it computes all steps already, as torch.nn.RNN with a ReLU",
     f"{_NEURONS}associative.AssociativeLeaky": "it computes all steps already, as sums over time without a reset",
 }
-_RULE = Rule("iir in the place of its convolution over time", _filter, {"_base_state_function": _potential})
+# The weights inside of a neuron, and no neuron: they have no entry of their own.
+_REASONS |= {f"{_NEURONS}{file}.RecurrentOneToOne": "" for file in ("rleaky", "rsynaptic")}
+_FILTER = Rule("iir in the place of its convolution over time", _filter, {"_base_state_function": _potential})
+_STEP = "a neuron by definition for each step; hnn_kernels.unroll has one call for all steps"
+
+
+def _rule(name: str) -> Rule:
+    return Rule(_STEP, partial(steps.definition_of, name), {"forward": _forward(name)}, True)
+
 
 LIBRARY = Library(
     "snntorch",
     ("1.",),
-    {f"{_NEURONS}{name}": _RULE for name in ("stateleaky.StateLeaky", "linearleaky.LinearLeaky")},
+    {f"{_NEURONS}{name}": _FILTER for name in ("stateleaky.StateLeaky", "linearleaky.LinearLeaky")}
+    | {f"{_NEURONS}{file}.{name}": _rule(name) for file, name in _SINGLE.items()},
     _REASONS,
     (_NEURONS,),
 )

@@ -5,9 +5,11 @@ no gradient: V[t] = beta V[t-1] + x[t] - threshold O[t-1]. What they keep from o
 reset. This file reads their options when a call runs, so a change of an option takes effect at the next call.
 """
 
+import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from ..filters import IIR
 from ..functional import iir, lif
 from ..state import LIFState, state_dtype
 from . import snntorch_neurons as neurons
-from .rules import unfit_coefficients, without_compiler
+from .rules import constant_in_graphs, unfit_coefficients, without_compiler
 from .steps import Defined, Shape, defined
 from .steps import run as run_defined
 from .swap import of_library
@@ -32,6 +34,20 @@ _DEFINED = {
     "RLeaky": neurons.recurrent_leaky, "RSynaptic": neurons.recurrent_synaptic,
 }  # fmt: skip
 _BY_LIF = ("Leaky", "Lapicque", "Synaptic")
+_WITH_DELAY = ("Leaky", "Synaptic", "RLeaky", "RSynaptic")  # those that have an option reset_delay
+# By state, the decay of a filtered current.
+_SYNAPSES = {
+    "Synaptic": {"syn": "alpha"}, "RSynaptic": {"syn": "alpha"}, "Alpha": {"syn_exc": "alpha", "syn_inh": "beta"},
+}  # fmt: skip
+_WEIGHTED = ("RLeaky", "RSynaptic")  # those whose spikes come back to them
+# By the name of the function that updates a potential.
+_RESETS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
+# Tensors that take part in the arithmetic of each class.
+_TENSORS = {
+    "Leaky": ("beta", "threshold"), "Lapicque": ("R", "C", "time_step", "threshold"),
+    "Synaptic": ("alpha", "beta", "threshold"), "Alpha": ("alpha", "beta", "threshold"),
+    "RLeaky": ("beta", "threshold"), "RSynaptic": ("alpha", "beta", "threshold"),
+}  # fmt: skip
 # Those that unroll leaves, with the reason.
 _OTHERS = {
     "SLSTM": "its steps have products of their own", "SConv2dLSTM": "its steps have convolutions of their own",
@@ -79,32 +95,50 @@ def arguments_of(module: nn.Module, record: bool = False) -> dict[str, Any] | De
     if version.split(".")[0] != "1":
         return f"snnTorch {version} is not known; 1.x is"
     m: Any = module
+    if name in _WEIGHTED and m.all_to_all:
+        return "its spikes come back to it through the weights of recurrent"
+    options = _options(m, name, record)
+    if isinstance(options, str):
+        return options
+    reset, immediate, shape, _ = options
+    by_lif = immediate if reset == "zero" and name != "Leaky" else reset != "subtract" or not immediate
+    if name in _BY_LIF and by_lif and shape[0] not in neurons.SLOPES:
+        return _lif_arguments(m, name, shape, immediate)
+    weight = m.recurrent.V if name in _WEIGHTED else 1.0
+    return without_compiler() or _definition(m, name, options, weight)
+
+
+def definition_of(name: str, module: nn.Module) -> Defined | str:
+    """Return the neuron by definition that computes one step of a module in the order of its library, or why none does.
+
+    What comes back to a recurrent neuron is the state ``spk``, which its module ``recurrent`` has weighted already.
+    """
+    options = _options(module, name, False)
+    return options if isinstance(options, str) else _definition(module, name, options, weight=1.0)
+
+
+def _options(m: Any, name: str, record: bool) -> neurons.Options | str:
+    """Return the options of a module's steps, or why nothing here computes them."""
     if m.inhibition:
         return "inhibition=True lets one neuron of a layer fire"
     if m.state_quant:
         return "state_quant rounds the potential"
-    if getattr(m, "all_to_all", False):
-        return "its spikes come back to it through the weights of recurrent"
-    shape = _surrogate(m)
+    shape = _surrogate(m.spike_grad)
     if shape is None:
         return "spike_grad is not one of " + ", ".join(f"surrogate.{made}()" for made in _SURROGATES)
-    reset = m.reset_mechanism
-    immediate = not getattr(m, "reset_delay", True)
-    if _handlers(m) != reset:
+    reset = m._reset_mechanism
+    if _RESETS.get(m.state_function.__name__) != reset:
         return "reset_mechanism was changed after the neuron was made, which snnTorch follows in part"
+    immediate = name in _WITH_DELAY and not m.reset_delay
     if immediate and name == "RSynaptic":
         return "reset_delay=False of RSynaptic is an error in snnTorch, or has no effect"
-    by_lif = immediate if reset == "zero" and name != "Leaky" else reset != "subtract" or not immediate
-    if name in _BY_LIF and by_lif and shape[0] not in neurons.SLOPES:
-        return _lif_arguments(m, name, shape, immediate)
-    why = without_compiler()
-    return why or _definition(m, name, neurons.Options(reset, immediate, shape, record))
+    return neurons.Options(reset, immediate, shape, record)
 
 
 def _lif_arguments(m: Any, name: str, shape: Shape, immediate: bool) -> dict[str, Any]:
     decay, synapse = _decay(m, name), None
     if name == "Synaptic":
-        synapse = IIR((_scalar(m.alpha.clamp(0, 1)),), (1.0,))
+        synapse = IIR((_clamped(m.alpha),), (1.0,))
     elif name == "Lapicque":
         synapse = IIR((), (_scalar(m.R * (1 / (m.R * m.C)) * m.time_step),))
     reset = m.reset_mechanism
@@ -123,23 +157,22 @@ def _lif_arguments(m: Any, name: str, shape: Shape, immediate: bool) -> dict[str
     }
 
 
-def _definition(m: Any, name: str, options: neurons.Options) -> Defined:
-    coefficients = {"threshold": m.threshold, "graded": m.graded_spikes_factor}
+def _definition(m: Any, name: str, options: neurons.Options, weight: float | Tensor) -> Defined:
+    coefficients = {"threshold": _scalar(m.threshold), "graded": _scalar(m.graded_spikes_factor)}
     if name == "Lapicque":
-        coefficients |= {"resistance": m.R, "rate": 1 / (m.R * m.C), "time_step": m.time_step}
-        coefficients["decay"] = 1 - m.time_step / (m.R * m.C)
+        rate = 1 / (m.R * m.C)
+        coefficients |= {"resistance": _scalar(m.R), "rate": _scalar(rate), "time_step": _scalar(m.time_step)}
+        coefficients["decay"] = _decay(m, name)
     else:
-        coefficients["beta"] = m.beta.clamp(0, 1)
-    if hasattr(m, "alpha"):
-        coefficients["alpha"] = m.alpha.clamp(0, 1)
+        coefficients["beta"] = _clamped(m.beta)
+    if "alpha" in _TENSORS[name]:
+        coefficients["alpha"] = _clamped(m.alpha)
     if name == "Alpha":
-        alpha, beta = torch.log(coefficients["alpha"]), torch.log(coefficients["beta"])
-        coefficients["tau"] = alpha / (beta - alpha) + 1
-    if name in ("RLeaky", "RSynaptic"):
-        coefficients["weight"] = m.recurrent.V
-    return Defined(
-        defined(_DEFINED[name], options), {key: _scalar(torch.as_tensor(value)) for key, value in coefficients.items()}
-    )
+        alpha, beta = torch.log(m.alpha.clamp(0, 1)), torch.log(m.beta.clamp(0, 1))
+        coefficients["tau"] = _scalar(alpha / (beta - alpha) + 1)
+    if name in _WEIGHTED:
+        coefficients["weight"] = _scalar(weight)
+    return Defined(defined(_DEFINED[name], options), coefficients)
 
 
 def lif_state(module: nn.Module, arguments: dict[str, Any], states: Sequence[Tensor]) -> LIFState:
@@ -190,7 +223,8 @@ def run(
     immediate = arguments["reset"] == "zero" and arguments["reset_grad"] == "full"
     if immediate and states is not None and bool((states[-1] > threshold).any()):
         return "a state is above the threshold, where reset_delay=False has left none"
-    dtype, spike_dtype = dtypes(module, current, states)
+    spike_dtype, *kept = dtypes(module, known(module) or "", current, states)
+    dtype = _widest(kept)
     arguments = {name: _cast(value, dtype) for name, value in arguments.items()}
     current = current.to(dtype)
     state = None if states is None else lif_state(module, arguments, [s.to(dtype) for s in states])
@@ -204,19 +238,19 @@ def run(
     spikes, potential = out if read else (out, None)
     if immediate and whole:
         potential = potential - spikes * potential
-    last = potential
+    last: Any = potential
     if not whole:
         # A tensor of its own, since snnTorch detaches what it keeps in place.
         last = after.v.to(dtype) if potential is None or immediate else potential[-1].clone()
-    found: list[Any] = [_graded(m, spikes.to(torch.float32), spike_dtype), last]
+    found: list[Any] = [_graded(m, spikes.to(torch.float32), spike_dtype), last.to(kept[-1])]
     if after.synapse is not None and after.synapse.shape[0]:
         if train[1]:
             filtered = current if steps is None else current.expand(steps, *current.shape)
             history = None if state is None else state.synapse
             synapse = iir(filtered, *arguments["synapse"], state=history, return_state=False)[0]
         else:
-            synapse = after.synapse[0].to(dtype)
-        found.insert(1, synapse)
+            synapse = after.synapse[0]
+        found.insert(1, synapse.to(kept[0]))
     return found
 
 
@@ -228,32 +262,92 @@ def _run_defined(
     states: Sequence[Tensor] | None,
     train: Sequence[bool],
 ) -> list[Tensor] | str:
-    dtype, spike_dtype = dtypes(module, current, states)
+    name = known(module) or ""
+    kept = dtypes(module, name, current, states)
+    dtype = _widest(kept[1:])
     whole = current if steps is None else current[None]
     why = unfit_coefficients(whole, given.coefficients)
     if why:
         return why
-    current = current.to(dtype)
-    names = STATES[known(module) or ""]
+    names = STATES[name]
     before = [torch.zeros_like(whole[0], dtype=dtype)] * len(names) if states is None else states
-    (spikes, *recorded), after = run_defined(given, current, before, steps)
-    kept = [spike_dtype if name == "spk" else dtype for name in names]
-    found = [recorded[i] if train[i + 1] else after[i] for i in range(len(names))]
-    return [spikes.to(spike_dtype), *(value.to(to) for value, to in zip(found, kept, strict=True))]
+    (spikes, *recorded), after = run_defined(given, current.to(dtype), before, steps)
+    found = [spikes, *(recorded[i] if train[i + 1] else after[i] for i in range(len(names)))]
+    return [value.to(to) for value, to in zip(found, kept, strict=True)]
 
 
-def dtypes(module: nn.Module, current: Tensor, states: Sequence[Tensor] | None) -> tuple[torch.dtype, torch.dtype]:
-    """Return the dtype of the states, and of the spikes: those that snnTorch's arithmetic comes to."""
+def keep(module: nn.Module, names: Sequence[str], x: Tensor, given: Mapping[str, Any]) -> None:
+    """Keep the states that a call is given, and zeros in the place of those of another shape, as the library does.
+
+    Raises:
+        TypeError: states are given to a module that has its own.
+    """
     m: Any = module
-    # A spike is float32 whatever the potential is, and the reset that it makes has all axes.
-    kept = current.dtype if m.reset_mechanism == "none" else torch.promote_types(current.dtype, torch.float32)
-    names = ("beta", "threshold", "alpha", "R", "C", "time_step", "V")
-    tensors = [*(getattr(m, name, None) for name in names), *(states or ())]
+    kept = m._buffers
+    for name, value in given.items():
+        if value is not None:
+            if m.init_hidden:
+                raise TypeError(f"`{name}` should not be passed as an argument while `init_hidden=True`")
+            kept[name] = value
+    for name in names:
+        if kept[name].shape != x.shape:
+            kept[name] = torch.zeros_like(x, device=kept[name].device)
+
+
+def one_step(module: nn.Module, name: str, given: Defined, x: Tensor) -> list[Tensor]:
+    """Compute the step of a module with what it keeps; return the spikes and the states, which it keeps then."""
+    m: Any = module
+    names = STATES[name]
+    before = [m._buffers[one] for one in names]
+    if name in _WEIGHTED:
+        before[0] = m.recurrent(before[0])
+    kept = dtypes(module, name, x, before)
+    (spikes,), after = run_defined(given, x.to(_widest(kept[1:])), before, 1)
+    found = [value.to(dtype) for value, dtype in zip((spikes.squeeze(0), *after), kept, strict=True)]
+    m._buffers.update(zip(names, found[1:], strict=True))
+    return found
+
+
+def result(module: nn.Module, names: Sequence[str], found: Sequence[Tensor]) -> Any:
+    """Return what a call of a module returns, of the spikes and the states of its step."""
+    m: Any = module
+    found = found[1:] if names[0] == "spk" else found  # the spikes are a state then
+    return found[0] if m.init_hidden and not m.output else tuple(found)
+
+
+def dtypes(module: nn.Module, name: str, x: Tensor, states: Sequence[Tensor] | None) -> list[torch.dtype]:
+    """Return the dtypes of the spikes and of each state behind a step: those that snnTorch's arithmetic comes to."""
+    m: Any = module
+    single, names = torch.float32, STATES[name]  # a spike is float32, whatever the potential is
+    spikes = _promoted(single, m.graded_spikes_factor)
+    tensors = {one: getattr(m, one) for one in _TENSORS[name]}
+    tensors |= dict.fromkeys(names, x) if states is None else zip(names, states, strict=True)
+    if x.dtype is single and all(value.dtype is single or not value.dim() for value in tensors.values()):
+        return [spikes, *([single] * len(names))]
+    threshold = tensors.pop("threshold")
+    back = []
+    if name in _WEIGHTED:
+        back = [tensors.pop("spk"), *([] if m.all_to_all else [m.V])]
+    kept = {"spk": spikes, "mem": _promoted(x.dtype, *tensors.values(), *back)}
+    for one, decay in _SYNAPSES.get(name, {}).items():
+        kept[one] = _promoted(x.dtype, tensors[decay], tensors[one], *back)
+    # What is taken off in place changes no dtype. Otherwise a spike does, which has all axes.
+    in_place = name in ("Alpha", "RSynaptic") or (name == "Synaptic" and m._reset_mechanism == "zero" and m.reset_delay)
+    if m._reset_mechanism != "none" and not in_place:
+        kept["mem"] = _promoted(torch.promote_types(kept["mem"], single), threshold)
+    return [spikes, *(kept[one] for one in names)]
+
+
+def _promoted(dtype: torch.dtype, *tensors: Tensor) -> torch.dtype:
+    """Return the dtype of a sum; a tensor without axes is a number, which changes none."""
     for tensor in tensors:
-        if isinstance(tensor, Tensor) and tensor.dim():
-            kept = torch.promote_types(kept, tensor.dtype)
-    factor = m.graded_spikes_factor
-    return kept, torch.promote_types(torch.float32, factor.dtype) if factor.dim() else torch.float32
+        if tensor.dim() and tensor.dtype is not dtype:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def _widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    return functools.reduce(torch.promote_types, dtypes)
 
 
 def _graded(m: Any, spikes: Tensor, dtype: torch.dtype) -> Tensor:
@@ -266,14 +360,22 @@ def _graded(m: Any, spikes: Tensor, dtype: torch.dtype) -> Tensor:
 def _decay(m: Any, name: str) -> float | Tensor:
     if name == "Lapicque":
         return _scalar(1 - m.time_step / (m.R * m.C))
-    return _scalar(m.beta.clamp(0, 1))
+    return _clamped(m.beta)
 
 
-def _scalar(value: Tensor) -> float | Tensor:
+def _clamped(decay: Tensor) -> float | Tensor:
+    value = _scalar(decay)
+    return value.clamp(0, 1) if isinstance(value, Tensor) else min(max(value, 0.0), 1.0)
+
+
+def _scalar(value: float | Tensor) -> float | Tensor:
     """Return a coefficient: a float where that costs no wait for a device and drops no gradient."""
-    if value.numel() == 1 and not value.requires_grad and value.device.type == "cpu":
-        return float(value)
-    return value.reshape(()) if value.numel() == 1 else value
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        return value
+    # A graph has no floats of a tensor.
+    if value.requires_grad or not value.is_cpu or torch.compiler.is_compiling():
+        return value.reshape(()) if value.dim() else value
+    return float(value)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
@@ -291,16 +393,16 @@ def _fits(arguments: dict[str, Any], current: Tensor, steps: int | None) -> bool
     return features >= 0 and all(v.dim() <= features for v in values if isinstance(v, Tensor))
 
 
-def _handlers(m: Any) -> str | None:
-    """Return the reset of the function that the module updates its potential with."""
-    names = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
-    return names.get(getattr(m.state_function, "__name__", ""))
+# A compiler cannot look into a closure. Its graph is made anew where spike_grad is another one.
+@constant_in_graphs
+def _surrogate(function: Any) -> Shape | None:
+    """Return the shape of a surrogate of snnTorch; None where it is not known."""
+    return _shape_of(function) if isinstance(function, FunctionType) else None
 
 
-def _surrogate(m: Any) -> Shape | None:
-    """Return the shape of the surrogate that a neuron of snnTorch has; None where it is not known."""
-    function = m.spike_grad
-    if getattr(function, "__func__", function) is sys.modules["snntorch"].SpikingNeuron._surrogate_bypass:
+@functools.lru_cache(256)
+def _shape_of(function: FunctionType) -> Shape | None:
+    if function is sys.modules["snntorch"].SpikingNeuron._surrogate_bypass:
         return ("none",)
     made = getattr(function, "__qualname__", "").removesuffix(".<locals>.inner")
     if getattr(function, "__module__", "") != "snntorch.surrogate" or made not in _SURROGATES:

@@ -45,7 +45,9 @@ def run(
     With ``steps`` the input is constant in time, without the axis of time.
     """
     shape = x.shape[1:] if steps is None else x.shape
-    before = [state.to(x.device, state_dtype(x.dtype)).expand(shape) for state in states]
+    dtype = state_dtype(x.dtype)
+    before = [state.to(x.device, dtype) for state in states]
+    before = [state if state.shape == shape else state.expand(shape) for state in before]
     out, after = given.neuron(x, state=before, steps=steps, **coefficients_of(given, x))
     assert after is not None
     return out if isinstance(out, tuple) else (out,), after

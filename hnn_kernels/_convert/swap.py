@@ -33,16 +33,23 @@ def original(kind: type) -> type | None:
 
 
 def of_library(kind: type) -> type:
-    """Return the library's own class: the one that a converted or a marked class replaced, or else the class itself."""
+    """Return the library's own class: the one that a converted or a marked class replaced, or else the class itself.
+
+    A mark is above a conversion: :mod:`hnn_kernels._unroll.marks` makes its class of what a module has.
+    """
+    kind = vars(kind).get("_hnn_unmarked", kind)
     return original(kind) or kind
 
 
-def arguments(module: Any, x: Any) -> Any:
-    """Return what a call of a converted module needs; None, with a warning, where its library has to compute it."""
-    given = unfit_input(x) or type(module)._hnn_rule.arguments(module)
+def arguments(module: Any, x: Any, one: bool = False) -> Any:
+    """Return what a call of a converted module needs; None, with a warning, where its library has to compute it.
+
+    ``x`` has an axis of time, but for ``one`` step.
+    """
+    given = unfit_input(x, one) or type(module)._hnn_rule.arguments(module)
     if not isinstance(given, str):
         given = laid_out(given, x)
-        given = unfit_coefficients(x, given.coefficients) or given
+        given = unfit_coefficients(x, given.coefficients, one) or given
     if isinstance(given, str):
         kind = full_name(type(module)._hnn_original)
         warnings.warn(f"{kind} computes this call itself: {given}", RuntimeWarning, stacklevel=4)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from .._convert.swap import of_library
+
 _numbers = itertools.count(1)
 # By number: the marks of all models that are unrolled.
 _marks: "weakref.WeakValueDictionary[int, Mark]" = weakref.WeakValueDictionary()
@@ -34,15 +36,24 @@ class Mark:
 
     def __init__(self, name: str, module: nn.Module, kind: Any, attributes: dict[str, Any]) -> None:
         self.number, self.name, self.module, self.kind = next(_numbers), name, module, kind
-        self.original = type(module)
-        own = {"_hnn_mark": self.number, "_hnn_original": self.original, "_hnn_blank": True, **attributes}
-        own |= {"forward": kind.forward, "__module__": self.original.__module__, "__doc__": self.original.__doc__}
-        self.marked = type(self.original.__name__, (self.original,), {**own, **kind.methods})
+        self._attributes = {"_hnn_mark": self.number, "_hnn_blank": True, **attributes, **kind.methods}
         _marks[self.number] = self
+        self._mark(type(module))
+
+    def _mark(self, original: type) -> None:
+        own = {"forward": self.kind.forward, "__module__": original.__module__, "__doc__": original.__doc__}
+        self.marked: Any = type(original.__name__, (original,), {"_hnn_unmarked": original, **self._attributes, **own})
+        self.original: Any = original
+
+    def follow(self) -> None:
+        """Mark the class that the module has now, where a conversion has changed it, or undone one."""
+        kind = type(self.module)
+        if kind not in (self.original, self.marked) and of_library(kind) is of_library(self.original):
+            self._mark(kind)
 
     def without_blanks(self) -> None:
         """Have the states before the first step be what the class makes them."""
-        self.marked._hnn_blank = False  # type: ignore[attr-defined]
+        self._attributes["_hnn_blank"] = self.marked._hnn_blank = False
 
 
 def by_number(number: int) -> Mark:
@@ -59,6 +70,8 @@ def of(module: nn.Module) -> Mark:
 def marked(marks: Sequence[Mark]) -> Iterator[None]:
     """Have the modules their marked classes, in which a call that is not traced does what it always does."""
     with _lock:
+        for mark in marks:
+            mark.follow()
         changed = [mark for mark in marks if type(mark.module) is mark.original]
         for mark in changed:
             mark.module.__class__ = mark.marked

@@ -25,7 +25,7 @@ def _forward(self, current, *, steps=None, state=None, return_state=False, filte
     one = steps == 1 if steps is not None else current.shape[0] == 1
     compiled = torch.compiler.is_compiling()
     if not compiled or not one or not return_state or filters is not None or recurrence is not None:
-        return self._hnn_original.forward(
+        return self._hnn_unmarked.forward(
             self, current, steps=steps, state=state, return_state=return_state, filters=filters, recurrence=recurrence
         )
     x = current if steps is not None else current[0]

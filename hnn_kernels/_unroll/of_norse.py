@@ -16,7 +16,7 @@ from .kinds import Kind, Match, promoted
 
 def _forward(self, input_tensor, state=None):
     if not torch.compiler.is_compiling() or input_tensor.is_sparse:
-        return self._hnn_original.forward(self, input_tensor, state)
+        return self._hnn_unmarked.forward(self, input_tensor, state)
     if self._hnn_weighted:
         input_tensor = torch.nn.functional.linear(input_tensor, self.input_weights)
     if state is None:

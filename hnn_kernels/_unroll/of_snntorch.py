@@ -14,22 +14,13 @@ from .kinds import Form, Kind, Match
 
 def _forward(self, input_, *given, **named):
     if not torch.compiler.is_compiling():
-        return self._hnn_original.forward(self, input_, *given, **named)
+        return self._hnn_unmarked.forward(self, input_, *given, **named)
     names = self._hnn_states
-    states = {**dict(zip(names, given, strict=False)), **named}
-    for name, value in states.items():
-        if value is not None:
-            if self.init_hidden:
-                raise TypeError(f"`{name}` should not be passed as an argument while `init_hidden=True`")
-            self._buffers[name] = value
-    for name in names:
-        if self._buffers[name].shape != input_.shape:
-            self._buffers[name] = torch.zeros_like(input_)
+    steps.keep(self, names, input_, {**dict(zip(names, given, strict=False)), **named})
     found = marks.step(self._hnn_mark, input_, *[self._buffers[name] for name in names])
     for name, value in zip(names, found[1:], strict=True):
         self._buffers[name] = value
-    found = found[1:] if names[0] == "spk" else found  # the spikes are a state then
-    return found[0] if self.init_hidden and not self.output else found
+    return steps.result(self, names, found)
 
 
 def _reset(self):
@@ -39,7 +30,7 @@ def _reset(self):
     is compiled again without this.
     """
     if not torch.compiler.is_compiling() or not self._hnn_blank:
-        return self._hnn_original.reset_mem(self)
+        return self._hnn_unmarked.reset_mem(self)
     blanks = []
     for name in self._hnn_states:
         blanks.append(marks.blank(self._hnn_mark))
@@ -48,14 +39,14 @@ def _reset(self):
 
 
 def _forms(module: nn.Module, x: Tensor, states: Sequence[Tensor | None]) -> list[Form]:
-    kept, spikes = steps.dtypes(module, x, [s for s in states if s is not None])
-    names = steps.STATES[steps.known(module) or ""]
-    return [(x.shape, spikes), *((x.shape, spikes if name == "spk" else kept) for name in names)]
+    name = steps.known(module) or ""
+    given = [state for state in states if state is not None]
+    return [(x.shape, dtype) for dtype in steps.dtypes(module, name, x, given or None)]
 
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
     mark = marks.of(module)
-    names = steps.STATES[mark.original.__name__]
+    names = steps.STATES[steps.known(module) or ""]
     for name, value in zip(names, states, strict=True):
         setattr(module, name, torch.zeros_like(x) if value is None else value)
     found = mark.original.forward(module, x)

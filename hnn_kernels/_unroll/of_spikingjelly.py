@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .._convert import spikingjelly
 from .._convert.libraries import Found, rule_of
 from .._convert.rules import unfit_coefficients, without_compiler
-from .._convert.swap import laid_out, original
+from .._convert.swap import laid_out, of_library
 from . import marks
 from .kinds import Kind, Match, promoted
 
@@ -29,7 +29,7 @@ class _AllSteps:
 def _forward(self, x, *args, **kwargs):
     other = self.step_mode != "s" or args or kwargs or getattr(self, "store_v_seq", False)
     if not torch.compiler.is_compiling() or other:
-        return self._hnn_original.forward(self, x, *args, **kwargs)
+        return self._hnn_unmarked.forward(self, x, *args, **kwargs)
     states = []
     for name in self._hnn_states:
         v = self._memories[name]
@@ -85,9 +85,7 @@ KIND = Kind(forward=_forward, forms=promoted, run=_run, single=_single, given=_g
 
 def find(module: nn.Module) -> Match | str | None:
     """Return how a neuron of SpikingJelly is marked, why it is not, or None for any other module."""
-    kind = type(module)
-    if original(kind) is not None and getattr(module, "step_mode", "m") == "s":
-        return "it is converted: hnn_kernels.revert gives its class back, whose steps can be one call"
+    kind = of_library(type(module))
     found = rule_of(kind) if kind.__module__.startswith("spikingjelly.activation_based.neuron") else None
     if found is None or not found.rule.states:
         return None

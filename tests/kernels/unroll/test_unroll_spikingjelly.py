@@ -100,12 +100,12 @@ def test_neurons_without_a_counterpart_are_named(make, why):
         hnn_kernels.unroll(nn.Sequential(make()))
 
 
-def test_a_converted_neuron_is_unrolled_once_its_class_is_back():
-    node = neuron.LIFNode(step_mode="m")
-    net = nn.Sequential(node)
-    assert hnn_kernels.convert(net).replaced
-    node.step_mode = "s"
-    with pytest.raises(ValueError, match="it is converted: hnn_kernels"):
-        hnn_kernels.unroll(net)
-    hnn_kernels.revert(net)
-    hnn_kernels.unroll(net)
+def test_a_converted_loop_is_unrolled():
+    torch.manual_seed(0)
+    net = Loop(neurons={name: NEURONS[name] for name in ("lif reset", "plif")})
+    for node in net.neurons.values():
+        node.step_mode = "m"
+    assert len(hnn_kernels.convert(net).replaced) == 2
+    functional.set_step_mode(net, "s")
+    unrolled = hold_equal(net, drive(), passes=1)
+    assert [layer.unrolled for layer in unrolled.report] == [True, True]
