@@ -144,9 +144,21 @@ def _defined(make: Callable[..., Neuron], module: Any, coefficients: dict[str, A
     shape = _stays(module) or _shape(module.surrogate_function)
     if isinstance(shape, str):
         return shape
-    options = (shape, module.v_reset is not None, module.detach_reset, module.store_v_seq)
+    # The old MultiStep forms keep V of all steps without being asked.
+    options = (shape, module.v_reset is not None, module.detach_reset, getattr(module, "store_v_seq", True))
     neuron = defined(make, *options, *(getattr(module, name) for name in steps.FLAGS.get(make, ())))
     return Defined(neuron, coefficients | {"threshold": module.v_threshold, "reset": _rest(module)})
+
+
+def _before(given: Callable[[Any], Defined | str]) -> Callable[[Any], Defined | str]:
+    """Return the function that gives the neuron of an IzhikevichNode of 0.0.0.0.14."""
+
+    def before(module: Any) -> Defined | str:
+        if module.detach_reset and module.v_reset:
+            return "with detach_reset, what a spike sets V to has a gradient in this version"
+        return given(module)
+
+    return before
 
 
 def _activation_aware(module: Any) -> Defined | str:
@@ -328,6 +340,10 @@ _MODULES = {
 }  # fmt: skip
 
 
+# Neurons by definition that 0.0.0.0.14 has too.
+_BEFORE = ("QIFNode", "EIFNode", "IzhikevichNode", "KLIFNode")
+
+
 def _new(name: str) -> str:
     return f"spikingjelly.activation_based.neuron.{_MODULES[name]}.{name}"
 
@@ -361,10 +377,13 @@ def _rules() -> dict[str, Rule]:
         "ActivationAwareIFNode": (_activation_aware, _V),
         "RAFNode": (_resonate, ("v", "u")),
     }  # fmt: skip
-    rules |= {
-        _new(name): Rule(_NEURON, given, _multi_step(states), True, states=states)
-        for name, (given, states) in by_definition.items()
-    }
+    for name, (definition, states) in by_definition.items():
+        rules[_new(name)] = Rule(_NEURON, definition, _multi_step(states), True, states=states)
+        if name in _BEFORE:
+            before = _before(definition) if name == "IzhikevichNode" else definition
+            rules[f"spikingjelly.activation_based.neuron.{name}"] = rules[_new(name)]._replace(arguments=before)
+    old = Rule(_NEURON, by_definition["EIFNode"][0], {"forward": _old_forward}, True)
+    rules["spikingjelly.clock_driven.neuron.MultiStepEIFNode"] = old
     rules[_new("GatedLIFNode")] = Rule(_NEURON, _gated, {"multi_step_functional_forward": _gated_functional}, True)
     for name in ("NonSpikingIFNode", "NonSpikingLIFNode"):
         rules[_new(name)] = Rule("lif without spikes, its potential", _read_out, {"forward": _read_out_forward})
@@ -378,7 +397,7 @@ LIBRARY = Library(
     ("2.", "0.0.0.0.12", "0.0.0.0.14"),
     _rules(),
     {_new("LIAFNode"): "its output is a Python function of the potential"}
-    | {f"spikingjelly.clock_driven.neuron.{name}": _STEP for name in _MEMBRANES},
+    | {f"spikingjelly.clock_driven.neuron.{name}": _STEP for name in (*_MEMBRANES, "EIFNode")},
     (
         "spikingjelly.activation_based.neuron.",
         "spikingjelly.clock_driven.neuron.",

@@ -11,6 +11,7 @@ from torch import nn
 
 import hnn_kernels
 from hnn_kernels._convert import libraries, rules
+from support.converted import by_the_loop
 
 PLACE = "spikingjelly.clock_driven.neuron"
 
@@ -55,6 +56,26 @@ class MultiStepLIFNode(BaseNode):
         return torch.stack(spikes)
 
 
+class MultiStepEIFNode(BaseNode):
+    def __init__(self, tau=2.0, delta_T=1.0, theta_rh=0.8, v_rest=0.0, v_reset=-0.1, **given):  # noqa: N803
+        super().__init__(v_reset=v_reset, **given)
+        self.tau, self.delta_T, self.theta_rh, self.v_rest = tau, delta_T, theta_rh, v_rest
+
+    def forward(self, x_seq):
+        spikes, potentials = [], []
+        for x in x_seq:
+            self.v = torch.as_tensor(self.v)
+            steep = self.delta_T * torch.exp((self.v - self.theta_rh) / self.delta_T)
+            self.v = self.v + (x + self.v_rest - self.v + steep) / self.tau
+            spike = self.surrogate_function(self.v - self.v_threshold)
+            once = spike.detach() if self.detach_reset else spike
+            self.v = (1 - once) * self.v + once * self.v_reset
+            spikes.append(spike)
+            potentials.append(self.v)
+        self.v_seq = torch.stack(potentials)
+        return torch.stack(spikes)
+
+
 class Renamed(MultiStepLIFNode):
     """A subclass that does nothing but fix an argument."""
 
@@ -79,7 +100,13 @@ def library(monkeypatch):
     place, surrogate = types.ModuleType(PLACE), types.ModuleType("spikingjelly.clock_driven.surrogate")
     for module in (types.ModuleType("spikingjelly"), types.ModuleType("spikingjelly.clock_driven"), place, surrogate):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    for kind, module in ((BaseNode, place), (MultiStepLIFNode, place), (MultiStepOther, place), (ATan, surrogate)):
+    for kind, module in (
+        (BaseNode, place),
+        (MultiStepLIFNode, place),
+        (MultiStepOther, place),
+        (MultiStepEIFNode, place),
+        (ATan, surrogate),
+    ):
         monkeypatch.setattr(kind, "__module__", module.__name__)
         monkeypatch.setattr(module, kind.__name__, kind, raising=False)
     return place
@@ -94,16 +121,35 @@ def inputs(dtype=torch.float32):
 @pytest.mark.parametrize("v_reset", [0.0, None, -0.3])
 @pytest.mark.parametrize(("decay_input", "detach_reset"), [(True, False), (False, True)])
 def test_an_old_name_computes_the_same(dtype, v_reset, decay_input, detach_reset):
+    compare(lambda: MultiStepLIFNode(3.0, decay_input, v_reset=v_reset, detach_reset=detach_reset), inputs(dtype))
+
+
+@pytest.mark.parametrize("detach_reset", [False, True])
+def test_an_old_neuron_by_definition(detach_reset, monkeypatch):
+    by_the_loop(monkeypatch)
+    compare(lambda: MultiStepEIFNode(3.0, v_reset=-0.3, detach_reset=detach_reset), inputs())
+
+
+def test_names_of_the_version_before_2():
+    names = ("IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", "EIFNode", "IzhikevichNode", "KLIFNode")
+    rules = libraries.LIBRARIES[0].rules
+    assert all(f"spikingjelly.activation_based.neuron.{name}" in rules for name in names)
+    given = types.SimpleNamespace(detach_reset=True, v_reset=-0.1)
+    why = rules["spikingjelly.activation_based.neuron.IzhikevichNode"].arguments(given)
+    assert "has a gradient in this version" in why
+
+
+def compare(make, x):
     results = []
     for convert in (False, True):
-        module = MultiStepLIFNode(3.0, decay_input, v_reset=v_reset, detach_reset=detach_reset)
+        module = make()
         if convert:
             (entry,) = hnn_kernels.convert(module)
             assert entry.replaced
             assert entry.exact
-        x = inputs(dtype).requires_grad_()
+        x = x.detach().requires_grad_()
         out = torch.cat([module(x[:7]), module(x[7:])])
-        loss = (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum() + (module.v_seq**2).sum()
+        loss = (out * torch.linspace(-1, 1, out.numel(), dtype=x.dtype).view_as(out)).sum() + (module.v_seq**2).sum()
         loss.backward()
         results.append((out, x.grad, module.v_seq, module.v))
     assert torch.equal(results[0][0], results[1][0])
