@@ -294,12 +294,17 @@ _warned_of_the_time_axis = False
 
 
 def _warn_of_the_time_axis(steps: int, samples: int) -> None:
-    """Warn once in a process, at the place of the caller's own code."""
+    """Warn once in a process, at the place of the caller's own code.
+
+    Neurons of another library were given the axes that their library has, which no user of them calls a current.
+    """
     global _warned_of_the_time_axis
-    _warned_of_the_time_axis = True
     frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("hnn_kernels", "torch"):
+    while frame.f_back and (name := frame.f_globals.get("__name__", "")).partition(".")[0] in ("hnn_kernels", "torch"):
+        if name.startswith(("hnn_kernels._convert.", "hnn_kernels._unroll.")):
+            return
         frame, level = frame.f_back, level + 1
+    _warned_of_the_time_axis = True
     warnings.warn(
         f"current has two axes, {steps} and {samples}, which are taken as [T, B]: {steps} time steps of {samples} "
         "samples with one neuron each. If it is [B, F], a batch without a time axis, pass steps=T or put "

@@ -174,12 +174,45 @@ def _call(given: Defined, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     return out, _like(state, list(recorded or after))
 
 
-def _forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
-    given = arguments(self, input_tensor)
-    if given is None:
-        return self._hnn_original.forward(self, input_tensor, state)
-    state = self.state_fallback(input_tensor) if state is None else state
-    return _call(given, input_tensor, state)
+def state_class(kind: Kind) -> Any:
+    """Return the class of a state."""
+    place, name = kind.state.split(".")
+    return getattr(sys.modules[f"norse.torch.functional.{place}"], name)
+
+
+def first_parts(module: Any, names: tuple[str, ...], start: Mapping[str, str], x: Tensor) -> list[Tensor]:
+    """Return the states before the first step, ``x``, in a graph: as the class makes them, but for ``requires_grad``.
+
+    The class sets that, and no graph can hold it.
+    """
+    p = getattr(module.p, "lif", module.p)
+    parts = [torch.zeros_like(x)] * len(names)
+    for i, name in enumerate(names):
+        if name in start:
+            parts[i] = parts[i] + torch.as_tensor(getattr(p, start[name])).detach()
+        elif hasattr(module, "spiking_method"):  # Izhikevich's has its first state
+            parts[i] = parts[i] + getattr(module.spiking_method.s, name).detach()
+    return parts
+
+
+def _first(module: Any, kind: Kind | None, x: Tensor, like: Tensor) -> Any:
+    """Return the state before the first of all steps of ``x``; the library makes its own from ``like``."""
+    if not torch.compiler.is_compiling() or kind is None or kind.make is steps.refractory:
+        return module.state_fallback(like)
+    state = state_class(kind)
+    return state(*first_parts(module, state._fields, kind.start, x[0]))
+
+
+def _forward(kind: Kind) -> Callable:
+    """Return the forward of a class that gets all time steps."""
+
+    def forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
+        given = arguments(self, input_tensor)
+        if given is None:
+            return self._hnn_original.forward(self, input_tensor, state)
+        return _call(given, input_tensor, state or _first(self, kind, input_tensor, input_tensor))
+
+    return forward
 
 
 def _lift_forward(self: Any, x: Any) -> Any:
@@ -187,7 +220,8 @@ def _lift_forward(self: Any, x: Any) -> Any:
     given = arguments(self, train)
     if given is None:
         return self._hnn_original.forward(self, x)
-    return _call(given, train, self.lifted_module.state_fallback(train[0]) if state is None else state)
+    cell = self.lifted_module
+    return _call(given, train, state or _first(cell, known_cell(cell), train, train[0]))
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -196,7 +230,9 @@ _CELL = "it gets one step in a call: a Lift around it is converted; in a loop of
 _STEP = "it gets one step in a call: in a loop of your own use hnn_kernels.unroll"
 
 _RULES = {
-    f"{_MODULE}{name}": Rule("a neuron by definition", partial(_whole, _KINDS[name]), {"forward": _forward}, True)
+    f"{_MODULE}{name}": Rule(
+        "a neuron by definition", partial(_whole, _KINDS[name]), {"forward": _forward(_KINDS[name])}, True
+    )
     for name in _WHOLE
 }
 _LIFTED = "its cell over all steps, a neuron by definition"

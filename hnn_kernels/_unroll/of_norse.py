@@ -20,14 +20,7 @@ def _forward(self, input_tensor, state=None):
     if self._hnn_weighted:
         input_tensor = torch.nn.functional.linear(input_tensor, self.input_weights)
     if state is None:
-        # As the class makes them, but for the requires_grad that it sets, which no graph can hold.
-        p = getattr(self.p, "lif", self.p)
-        parts = [torch.zeros_like(input_tensor)] * len(self._hnn_names)
-        for i, name in enumerate(self._hnn_names):
-            if name in self._hnn_start:
-                parts[i] = parts[i] + torch.as_tensor(getattr(p, self._hnn_start[name])).detach()
-            elif hasattr(self, "spiking_method"):  # Izhikevich's cell has its first state
-                parts[i] = parts[i] + getattr(self.spiking_method.s, name).detach()
+        parts = norse.first_parts(self, self._hnn_names, self._hnn_start, input_tensor)
     else:
         parts = norse.flat(state)
     spikes, *values = marks.step(self._hnn_mark, input_tensor, *parts)
@@ -87,10 +80,9 @@ def find(module: nn.Module) -> Match | str | None:
     kind, weighted = norse.known_step(module)
     if kind is None:
         return None
-    place, name = kind.state.split(".")
-    functional = "norse.torch.functional."
-    state = getattr(sys.modules[functional + place], name)
-    inner = sys.modules[functional + "lif"].LIFFeedForwardState if place == "lif_refrac" else None
+    state = norse.state_class(kind)
+    whole = kind.state.startswith("lif_refrac.")
+    inner = sys.modules["norse.torch.functional.lif"].LIFFeedForwardState if whole else None
     attributes = {
         "_hnn_names": state._fields if inner is None else (*inner._fields, *state._fields[1:]),
         "_hnn_start": kind.start, "_hnn_state": state, "_hnn_inner": inner, "_hnn_weighted": weighted,

@@ -3,6 +3,9 @@
 import copy
 import io
 import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,10 +18,12 @@ from support.distributed import gradients_of_two
 pytest.importorskip("spikingjelly", reason="converting other libraries' models needs the extra 'peers'")
 pytest.importorskip("sinabs", reason="converting other libraries' models needs the extra 'peers'")
 pytest.importorskip("norse", reason="converting other libraries' models needs the extra 'peers'")
+pytest.importorskip("snntorch", reason="converting other libraries' models needs the extra 'peers'")
 import norse.torch as nt
 import sinabs
 import sinabs.activation as sa
 import sinabs.layers as sl
+import snntorch as snn
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
 
@@ -118,117 +123,199 @@ def test_training_beside_the_original(make, monkeypatch):
     assert losses(net, *given) == pytest.approx(expected, rel=1e-5)
 
 
+class Loop(nn.Module):
+    """A loop over snnTorch's neurons, whose states are inside; its surrogates are functions that no pickle holds."""
+
+    def __init__(self, surrogates=True):
+        super().__init__()
+        given = {"init_hidden": True, "surrogate_disable": not surrogates}
+        self.fc1, self.lif1 = nn.Linear(20, 30), snn.Leaky(0.9, learn_beta=True, **given)
+        self.fc2, self.lif2 = nn.Linear(30, 10), snn.Synaptic(0.5, 0.9, output=True, **given)
+
+    def forward(self, x):
+        self.lif1.reset_mem()
+        self.lif2.reset_mem()
+        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(now))))[0] for now in x])
+
+
+def sinabs_perceptron():
+    torch.manual_seed(0)
+    # Both layers are one neuron by definition.
+    return nn.Sequential(nn.Linear(20, 30), sl.IAF(min_v_mem=-1.0), nn.Linear(30, 10), sl.IAF(min_v_mem=-1.0))
+
+
+def norse_read_out():
+    """Norse's spiking neurons have parameters that no pickle holds."""
+    torch.manual_seed(0)
+    return nt.SequentialState(nn.Linear(20, 10), nt.LI())
+
+
+def snntorch_loop(**given):
+    torch.manual_seed(0)
+    return Loop(**given)
+
+
+class Case(NamedTuple):
+    """A network of a library, one that pickles hold, the names of its neurons, the factor of its input, its reset."""
+
+    make: Callable
+    pickled: Callable
+    neurons: tuple[str, str]
+    scale: float
+    reset: Callable
+
+
+CASES = {
+    "spikingjelly": Case(multi_layer, multi_layer, ("1", "3"), 1.0, functional.reset_net),
+    "sinabs": Case(sinabs_perceptron, sinabs_perceptron, ("1", "3"), 1.0, sinabs.reset_states),
+    "norse": Case(lambda: norse_sequence()[0].net, norse_read_out, ("1", "3"), 8.0, id),
+    "snntorch": Case(snntorch_loop, partial(snntorch_loop, surrogates=False), ("lif1", "lif2"), 1.0, id),
+}
+
+
+class Pair(NamedTuple):
+    """A converted network, the original, and what calls one of them."""
+
+    net: nn.Module
+    original: nn.Module
+    case: Case
+
+    def neuron(self, net):
+        return net.get_submodule(self.case.neurons[0])
+
+    def spikes(self, net, steps=12):
+        out = net(train_steps(steps=steps)[0] * self.case.scale)
+        out = out[0] if isinstance(out, tuple) else out
+        assert out.any()
+        self.case.reset(net)
+        return out
+
+
+def pair_of(case):
+    net, original = case.make(), case.make()
+    assert [one.name for one in hnn_kernels.convert(net).replaced] == list(case.neurons)
+    return Pair(net, original, case)
+
+
+@pytest.fixture(params=CASES)
+def pair(request, monkeypatch):
+    by_the_loop(monkeypatch)
+    return pair_of(CASES[request.param])
+
+
 @pytest.fixture
-def converted():
-    """The network with a count of the calls of its first neuron, and the original."""
-    net = multi_layer()
-    original = copy.deepcopy(net)
-    assert len(hnn_kernels.convert(net).replaced) == 2
-    return net, original
+def spiking():
+    """SpikingJelly's network alone."""
+    return pair_of(CASES["spikingjelly"])
 
 
-def spikes(net):
-    out = net(train_steps()[0])
-    assert 0.01 < out.mean() < 0.99
-    functional.reset_net(net)
-    return out
-
-
-def test_the_report_names_every_neuron(converted):
-    net, original = converted
-    report = hnn_kernels.convert(original)
+def test_the_report_names_every_neuron(spiking):
+    report = hnn_kernels.convert(spiking.original)
     assert [one.name for one in report] == ["1", "3"]
     assert all(one.replaced and one.exact and not one.why for one in report)
     assert report[0].kind == "spikingjelly.activation_based.neuron.lif.LIFNode"
     assert str(report).splitlines()[0] == "replaced 2 of 2 modules of other libraries"
-    assert not hnn_kernels.convert(net)  # a second time there is nothing to do
+    assert not hnn_kernels.convert(spiking.net)  # a second time there is nothing to do
 
 
-def test_what_a_module_is_stays(converted):
-    net, original = converted
+def test_what_a_module_is_stays(pair):
+    net, original, _ = pair
+    neuron, before = pair.neuron(net), pair.neuron(original)
     assert list(net.state_dict()) == list(original.state_dict())
-    assert isinstance(net[1], neuron.LIFNode)
-    assert type(net[1]).__name__ == "LIFNode"
+    assert isinstance(neuron, type(before))
+    assert type(neuron).__name__ == type(before).__name__
     net.load_state_dict(original.state_dict())
     seen = []
-    net[1].register_forward_hook(lambda module, args, out: seen.append(out.shape))
-    assert torch.equal(spikes(net), spikes(original))
-    assert seen == [torch.Size([12, 6, 50])]
-    assert net.eval()[1].training is False
+    neuron.register_forward_hook(lambda module, args, out: seen.append(module))
+    assert torch.equal(pair.spikes(net), pair.spikes(original))
+    assert set(seen) == {neuron}
+    for one in (net, original):
+        one.eval()
+    assert neuron.training is False
+    assert torch.equal(pair.spikes(net), pair.spikes(original))
+    assert net.train().get_submodule(pair.case.neurons[0]).training is True
 
 
-def test_revert_gives_the_classes_back(converted):
-    net, original = converted
+def test_an_optimizer_made_before(pair):
+    found = []
+    for convert in (False, True):
+        net = pair.case.make()
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+        if convert:
+            hnn_kernels.convert(net)
+        for _ in range(2):
+            optimizer.zero_grad()
+            pair.spikes(net).square().mean().backward()
+            optimizer.step()
+        found.append([p.detach() for p in net.parameters()])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_revert_gives_the_classes_back(pair):
+    net, original, _ = pair
     hnn_kernels.revert(net)
-    assert [type(module) for module in net] == [type(module) for module in original]
-    assert torch.equal(spikes(net), spikes(original))
+    assert [type(module) for module in net.modules()] == [type(module) for module in original.modules()]
+    assert torch.equal(pair.spikes(net), pair.spikes(original))
 
 
-def test_copies_and_files(converted):
-    net, original = converted
-    expected = spikes(original)
-    assert torch.equal(spikes(copy.deepcopy(net)), expected)
+def test_copies_and_files(pair):
+    net, original, case = pair
+    expected, copied = pair.spikes(original).detach(), copy.deepcopy(net)
+    assert type(pair.neuron(copied)) is type(pair.neuron(net))
+    assert torch.equal(pair.spikes(copied), expected)
+    if case.pickled is not case.make:
+        net, original = case.pickled(), case.pickled()
+        assert hnn_kernels.convert(net).replaced
+        expected = pair.spikes(original)
     again = pickle.loads(pickle.dumps(net))
-    assert type(again[1]) is type(net[1])
-    assert torch.equal(spikes(again), expected)
+    assert type(pair.neuron(again)) is type(pair.neuron(net))
+    assert torch.equal(pair.spikes(again), expected)
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
-    assert torch.equal(spikes(loaded), expected)
+    assert torch.equal(pair.spikes(loaded), expected)
     hnn_kernels.revert(loaded)
-    assert type(loaded[3]) is neuron.ParametricLIFNode
+    assert type(pair.neuron(loaded)) is type(pair.neuron(original))
 
 
-def test_numbers_that_change_have_their_effect(converted):
-    for net in converted:
-        net[1].tau, net[1].v_threshold, net[1].v_reset, net[1].detach_reset = 4.5, 0.6, None, False
-        net[1].surrogate_function = surrogate.Sigmoid(2.0)
+def test_numbers_that_change_have_their_effect(spiking):
+    net, original, _ = spiking
     gradients = []
-    for net in converted:
-        spikes(net).sum().backward()
-        gradients.append(net[0].weight.grad)
+    for one in (net, original):
+        one[1].tau, one[1].v_threshold, one[1].v_reset, one[1].detach_reset = 4.5, 0.6, None, False
+        one[1].surrogate_function = surrogate.Sigmoid(2.0)
+        spiking.spikes(one).sum().backward()
+        gradients.append(one[0].weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
-def test_what_no_kernel_computes_the_library_computes(converted):
-    net, original = converted
+def test_what_no_kernel_computes_the_library_computes(spiking):
+    net, original, _ = spiking
     for one in (net, original):
         one[1].surrogate_function = surrogate.S2NN()
     with pytest.warns(RuntimeWarning, match=r"LIFNode computes this call itself: .* no surrogate like .*S2NN"):
-        found = spikes(net)
-    assert torch.equal(found, spikes(original))
+        found = spiking.spikes(net)
+    assert torch.equal(found, spiking.spikes(original))
 
 
-def test_autocast(converted):
-    net, original = converted
+def test_autocast(pair):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert spikes(net).dtype == spikes(original).dtype == torch.bfloat16
+        assert pair.spikes(pair.net).dtype == pair.spikes(pair.original).dtype
 
 
-@pytest.mark.parametrize("library", ["spikingjelly", "sinabs"])
-def test_the_whole_model_compiles(library, converted):
-    if library == "spikingjelly":
-        (net, original), x, reset = converted, train_steps()[0], functional.reset_net
-    else:
-        torch.manual_seed(0)
-        # Both layers are one neuron by definition, that of test_compiled_layers: kernels are compiled once.
-        layers = (sl.IAF(min_v_mem=-1.0) for _ in range(2))
-        original = nn.Sequential(nn.Linear(20, 30), next(layers), nn.Linear(30, 10), next(layers))
-        net, x, reset = copy.deepcopy(original), train_steps()[0], sinabs.reset_states
-        hnn_kernels.convert(net)
-        for one in (net, original):  # the first call makes the states
-            one(x)
-            reset(one)
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+def test_the_whole_model_compiles(pair):
+    net, original, _ = pair
+    for one in (net, original):  # the first call makes the states of sinabs
+        pair.spikes(one, 3)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
     results = []
     for one in (original, compiled):
-        out = one(x)
+        out = pair.spikes(one, 3)
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         results.append(out.detach())
-        reset(net if one is compiled else one)
-    assert results[0].any()
-    assert torch.equal(results[1], results[0])
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-6)
     for (name, expected), found in zip(original.named_parameters(), net.parameters(), strict=True):
         if expected.grad is not None:
             torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-5, msg=name)
