@@ -1,7 +1,7 @@
 """Unit tests that snnTorch and SpikingJelly have for their neurons, restated over unrolled and converted modules.
 
 Their released packages do not ship them: these say in our words what the tests in their repositories check. Norse ships
-its tests, and they run as they are (``test_norse.py``).
+its tests, and they run as they are (``test_norse.py``). Those of sinabs are in ``test_their_sinabs_tests.py``.
 """
 
 import copy
