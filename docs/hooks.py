@@ -16,6 +16,7 @@ _OUTSIDE = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *ROOT.glob("be
 _README = {"": "index.md", "#install": "install.md", "#measured": "benchmarks.md"}
 # The sentence that leads to a section of README.md on GitHub is replaced by that section.
 _TAKEN = re.compile(r"The section of [^\n]*\n\n<!-- README\.md#(\w+) -->")
+_FILE_NAME = re.compile(r"[\w/-]+\.md")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
@@ -57,7 +58,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     def moved(text: str, folder: str) -> str:
         """Turn links from file to file in the repository into links of the site, where docs/ is the root.
 
-        A link to a file that is no page, such as a source, becomes its text.
+        A link to a file that is no page, such as a source, becomes its text. A link whose text is the name of a page's
+        file gets the page's title, as the navigation has it.
         """
 
         def one(match: re.Match[str]) -> str:
@@ -68,8 +70,11 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             place = source.removeprefix("docs/")
             if source == "README.md":
                 place, anchor = _README[anchor], ""
-            if files.get_file_from_path(place) is None:
+            file = files.get_file_from_path(place)
+            if file is None:
                 return text
+            if file.page is not None and _FILE_NAME.fullmatch(text):
+                text = file.page.title
             return f"[{text}]({posixpath.relpath(place, here or '.')}{anchor})"
 
         return _LINK.sub(one, text)

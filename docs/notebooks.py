@@ -4,6 +4,7 @@ import json
 import re
 
 _FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)")
 _MARK = re.compile(r"^<!-- one program -->\n+", re.MULTILINE)
 
 
@@ -13,12 +14,15 @@ def is_program(markdown: str) -> bool:
 
 
 def notebook(markdown: str) -> str:
-    """Return the notebook of a page: a cell of code for each block, and of text for what stands between them."""
+    """Return the notebook of a page: a cell of code for each block, and of text for what stands between them.
+
+    A notebook is moved away from the pages, so links to them become their text. An image is a file that a cell writes.
+    """
     cells = []
     for number, text in enumerate(_FENCED.split(_MARK.sub("", markdown))):
         code = number % 2 == 1
         cell = {"cell_type": "code" if code else "markdown", "id": f"cell-{number}", "metadata": {}}
-        cell["source"] = text.strip("\n")
+        cell["source"] = (text if code else _LINK.sub(r"\1", text)).strip("\n")
         if code:
             cell |= {"execution_count": None, "outputs": []}
         if cell["source"]:

@@ -2,7 +2,7 @@
 
     python examples/event_camera.py                     # makes recordings of moving dots
     python examples/event_camera.py --folder recordings # one folder per class, with .npy files
-    python examples/event_camera.py --nmnist data       # N-MNIST by the package tonic
+    python examples/event_camera.py --nmnist data       # N-MNIST by the package tonic, which downloads it once
 
 A .npy file is a structured array with the fields x, y, t and p, in any order and dtype, as tonic has them.
 """
@@ -16,16 +16,18 @@ from torch.nn import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+import hnn_kernels
 from hnn_kernels import nn
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--folder", type=Path)
 parser.add_argument("--nmnist", type=Path)
-parser.add_argument("--size", type=int, default=34, help="pixels of the camera, in each direction")
+parser.add_argument("--size", type=int, default=34, help="pixels of the camera, in each direction; N-MNIST has 34")
 parser.add_argument("--steps", type=int, default=10)
 parser.add_argument("--epochs", type=int, default=3)
 args = parser.parse_args()
 torch.manual_seed(0)
+hnn_kernels.keep_what_is_freed()  # on Linux, memory that is freed is used again at once
 
 
 def to_frames(events: np.ndarray, steps: int, size: int) -> np.ndarray:
@@ -73,9 +75,10 @@ def record_dots(root: Path, each: int = 40) -> Path:
 if args.nmnist:
     import tonic
 
-    make = tonic.transforms.ToFrame(sensor_size=tonic.datasets.NMNIST.sensor_size, n_time_bins=args.steps)
-    data = tonic.datasets.NMNIST(args.nmnist, transform=lambda events: make(events).astype(np.float32))
-    classes = 10
+    NMNIST = tonic.datasets.NMNIST
+    make = tonic.transforms.ToFrame(sensor_size=NMNIST.sensor_size, n_time_bins=args.steps)
+    data = NMNIST(args.nmnist, transform=lambda events: make(events).astype(np.float32))
+    args.size, classes = NMNIST.sensor_size[0], len(NMNIST.classes)
 else:
     data = EventFolder(args.folder or record_dots(Path("dots")))
     classes = len(data.classes)

@@ -1,4 +1,7 @@
-"""The README's tables: our layers of neurons in training, beside the loop, the compiled loop and other libraries."""
+"""The short tables: our layers of neurons in training, beside the loop, the compiled loop and other libraries.
+
+The page of benchmarks has a table for each device of each record, and the README the first one of each record.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +15,16 @@ from .rows import Row
 from .standings import COMPILED, LOOP, OURSELVES, UNCOMPARED, Setting, Standing, standings
 
 ROOT = Path(__file__).parents[2]
+README, PAGE = "README.md", "docs/benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 _INTRODUCTION = (
     "Forward and backward of the layer alone in float32. The times are medians of calls that were made in turns, with "
     f"reused buffers. {report.TIMES} is a time over ours. *Of the copy* is the share of a copy's bandwidth that ours "
-    "reaches on the 20 bytes per neuron-step that must move; a filter adds none. The last word on a processor is the "
-    "instruction set to which all were held: our kernels, torch, its compiler and its libraries. "
-    "DEFAULT is without AVX2."
+    "reaches on the 20 bytes per neuron-step that must move; a filter adds none."
+)
+_INSTRUCTION_SETS = (
+    " The last word on a processor is the instruction set to which all were held: our kernels, torch, its compiler and "
+    "its libraries. DEFAULT is without AVX2."
 )
 OPS = ("lif", "lif_axon", "lif_axon_learnt")
 CASES = ("25x64x500", "25x64x4096", "100x32x4096")
@@ -30,10 +36,10 @@ _COLUMNS = (
 
 
 def write_all(root: Path = ROOT) -> list[Path]:
-    """Write the page of every record under ``benchmarks/results`` and the README's tables, and return their paths.
+    """Write the page of every record under ``benchmarks/results`` and the short tables, and return their paths.
 
     Raises:
-        ValueError: a record or its reasons have another form, or the README has no place for the tables.
+        ValueError: a record or its reasons have another form, or a page has no place for the tables.
     """
     wanted = generated(root)
     for path, text in wanted.items():
@@ -48,9 +54,10 @@ def outdated(root: Path = ROOT) -> list[Path]:
 
 def generated(root: Path) -> dict[Path, str]:
     """The text of every generated file."""
-    readme, found = root / "README.md", records(root)
+    found = records(root)
     pages = {report.page(path): report.text(path) for path in found}
-    return {**pages, readme: updated(readme.read_text(encoding="utf-8"), found)}
+    short = {root / name: updated((root / name).read_text(encoding="utf-8"), found, name) for name in (README, PAGE)}
+    return {**pages, **short}
 
 
 def records(root: Path = ROOT) -> list[Path]:
@@ -58,8 +65,8 @@ def records(root: Path = ROOT) -> list[Path]:
     return [path for path in sorted((root / "benchmarks" / "results").glob("*.csv")) if is_record(path)]
 
 
-def updated(text: str, found: Sequence[Path]) -> str:
-    """The README's ``text`` with the tables of all records between the markers; unchanged if there is no record.
+def updated(text: str, found: Sequence[Path], page: str) -> str:
+    """The ``text`` of a page with its tables of all records between the markers; unchanged if there is no record.
 
     Raises:
         ValueError: the markers do not occur once each, in order.
@@ -67,23 +74,26 @@ def updated(text: str, found: Sequence[Path]) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in before + after:
-        raise ValueError(f"README.md must have {BEGIN} and {END} once each, in this order")
-    tables = [measured for path in found if (measured := section(read(path), path.stem))]
-    return "\n\n".join([before + BEGIN, _INTRODUCTION, *tables, END + after]) if tables else text
+        raise ValueError(f"{page} must have {BEGIN} and {END} once each, in this order")
+    introduction = _INTRODUCTION if page == README else _INTRODUCTION + _INSTRUCTION_SETS
+    tables = [measured for path in found if (measured := section(read(path), path.stem, page))]
+    return "\n\n".join([before + BEGIN, introduction, *tables, END + after]) if tables else text
 
 
-def section(rows: Sequence[Row], name: str) -> str:
-    """The tables of the record called ``name``, one per device, with their origin; empty if it has no such rows."""
+def section(rows: Sequence[Row], name: str, page: str) -> str:
+    """The tables of the record called ``name`` on a page, each with its origin; empty if it has no such rows."""
     found = {s: several for s, several in standings(rows).items() if several[0].is_ours}
     devices = dict.fromkeys((s.device, s.threads) for s in found)
+    folder = "benchmarks/results" if page == README else "../benchmarks/results"
     parts = [
-        _device({s: several for s, several in found.items() if (s.device, s.threads) == device}, name)
+        _device({s: several for s, several in found.items() if (s.device, s.threads) == device}, f"{folder}/{name}.md")
         for device in devices
     ]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(list(filter(None, parts))[: 1 if page == README else None])
 
 
-def _device(found: dict[Setting, list[Standing]], name: str) -> str:
+def _device(found: dict[Setting, list[Standing]], page: str) -> str:
+    """The table of one device; ``page`` has all rows."""
     shown = _shown(found, fresh=False)
     if not shown:
         return ""
@@ -105,8 +115,7 @@ def _device(found: dict[Setting, list[Standing]], name: str) -> str:
     if again:
         words += f" With fresh buffers ours is {' and '.join(again)}."
     beside = [s.faster for several in found.values() for s in several[1:] if s.row.provider not in UNCOMPARED]
-    page = f"benchmarks/results/{name}"
-    words += f" [{page}.md]({page}.md) has all rows, and first the cases that others win: "
+    words += f" [All rows]({page}) begins with the cases that others win: "
     words += f"{sum(beside)} of {len(beside)} medians are lower than ours."
     if any(r"\*" in line for line in lines):
         words += r" \* This library computes something else, or in another way: see its note on that page."

@@ -83,7 +83,8 @@ class HybridNetwork(nn.Module):
 
     Attributes:
         settings: the arguments, checked, as a :class:`hnn_models.NetworkConfig`.
-        architecture, input_shape, coding, steps, input, readout, fixed_artificial: as given.
+        architecture: as given. So are ``input_shape``, ``coding``, ``steps``, ``input``, ``readout`` and
+            ``fixed_artificial``.
         layers: the tokens of the architecture (:func:`hnn_models.parse`).
         shapes: the shape behind each token, without the batch.
         features_shape: the shape of one image's features, the input of the coding.

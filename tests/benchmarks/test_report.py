@@ -30,7 +30,9 @@ def root(tmp_path):
     fresh = [one._replace(buffers="fresh") for one in both if one.median_ms is not None]
     records.append(results / "some.csv", both + fresh)
     (results / "other.csv").write_text("another,form\n1,2\n")
-    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    (tmp_path / "docs").mkdir()
+    for page in (readme.README, readme.PAGE):
+        (tmp_path / page).write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     return tmp_path
 
 
@@ -64,9 +66,9 @@ def test_committed_pages_give_a_reason_for_every_win_of_another():
 
 
 def test_pages_that_are_missing_or_edited_by_hand_are_found(root):
-    page, text = root / "benchmarks/results/some.md", root / "README.md"
-    assert readme.outdated(root) == [page, text]
-    assert readme.write_all(root) == [page, text]
+    page, text, short = root / "benchmarks/results/some.md", root / readme.README, root / readme.PAGE
+    assert readme.outdated(root) == [page, text, short]
+    assert readme.write_all(root) == [page, text, short]
     assert readme.outdated(root) == []
     page.write_text(page.read_text().replace("ours", "OURS", 1))
     assert readme.outdated(root) == [page]
@@ -74,14 +76,14 @@ def test_pages_that_are_missing_or_edited_by_hand_are_found(root):
     assert readme.outdated(root) == [page, text]
     readme.write_all(root)
     records.append(root / "benchmarks/results/some.csv", [row(median=0.1, run=LATER)])
-    assert readme.outdated(root) == [page, text]
+    assert readme.outdated(root) == [page, text, short]
 
 
 def test_command_writes_all_pages_of_a_clone_or_one_page(root, monkeypatch):
     monkeypatch.setattr(readme.write_all, "__defaults__", (root,))
     page, record = root / "benchmarks/results/some.md", str(root / "benchmarks/results/some.csv")
     assert CliRunner().invoke(app, ["report", record]).exit_code == 0
-    assert readme.outdated(root) == [root / "README.md"]
+    assert readme.outdated(root) == [root / readme.README, root / readme.PAGE]
     page.unlink()
     assert CliRunner().invoke(app, ["report"]).exit_code == 0
     assert readme.outdated(root) == []
@@ -113,14 +115,18 @@ def test_readme_marks_a_library_that_is_faster_or_computes_something_else(root):
     assert "1 of " in text
 
 
-def test_readme_has_a_table_for_each_instruction_set(root):
+def test_the_page_has_a_table_for_each_instruction_set_and_the_readme_the_first():
     """Its times are over those of that set: a run that holds all to another one is another device."""
     held = {"device": "A processor, AVX2"}
     rows = [row(median=2.0), row("loop compiled", 4.0), row(median=3.0, **held), row("loop compiled", 9.0, **held)]
-    text = readme.section(rows, "some")
+    text = readme.section(rows, "some", readme.PAGE)
     tables = [cells(line) for line in text.splitlines() if line.startswith("| LIF")]
     assert [(line[2], line[6]) for line in tables] == [("2.00", "**2.0**"), ("3.00", "**3.0**")]
     assert text.index("A processor, 2 threads") < text.index("| 3.00 |") < text.index("A processor, AVX2, 2 threads")
+    assert "[All rows](../benchmarks/results/some.md)" in text
+    short = readme.section(rows, "some", readme.README)
+    first, _, _ = text.partition("\n\n| layer |")
+    assert short == first.replace("(../benchmarks", "(benchmarks")
 
 
 def test_readme_without_a_record_stays_the_same_and_needs_its_markers(root):
@@ -128,7 +134,7 @@ def test_readme_without_a_record_stays_the_same_and_needs_its_markers(root):
     assert readme.outdated(root) == []
     for broken in ("no markers", readme.END + readme.BEGIN, 2 * (readme.BEGIN + readme.END)):
         with pytest.raises(ValueError, match="once each"):
-            readme.updated(broken, [])
+            readme.updated(broken, [], readme.README)
 
 
 def test_names_are_those_of_the_suite():
@@ -257,7 +263,7 @@ def test_ours_is_the_default_backend_of_a_call():
 def test_each_device_and_number_of_threads_has_its_own_table(root):
     rows = [row(), row(threads=1), row(device="Another"), row("loop", 2.0, device="Another")]
     assert sum(line.startswith("### ") for line in lines(rows)) == 3
-    section = readme.section(rows, "some")
+    section = readme.section(rows, "some", readme.PAGE)
     assert re.findall(r"^(A\w*( \w+)?, \d threads?), torch", section, re.M) == [
         ("A processor, 2 threads", " processor"), ("A processor, 1 thread", " processor"), ("Another, 2 threads", ""),
     ]  # fmt: skip

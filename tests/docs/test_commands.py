@@ -146,7 +146,7 @@ def test_commands_exist(place, command):
 
 
 def test_commands_and_blocks_are_found():
-    assert {block.page.name for block in PYTHON} >= {"README.md", "api.md", "training.md"}
+    assert {block.page.name for block in PYTHON} >= {"README.md", "single-steps.md", "training.md"}
     programs = {command.split(" ")[0] for _, command in COMMANDS}
     assert programs >= {"hnn", "python", "make", "pip", "torchrun", "benchmarks/gpu_host.sh"}
 

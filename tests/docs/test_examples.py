@@ -59,6 +59,38 @@ def test_an_example_runs(name, tmp_path, forks):
     assert "Warning" not in re.sub(r"/site-packages/.*", "", done.stderr)
 
 
+def write_nmnist(root, count=80):
+    """Recordings in N-MNIST's files, 5 bytes an event: a bar whose place tells the class."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        label = number % 10
+        t, p = np.sort(random.integers(0, 300_000, 200)), random.integers(0, 2, 200)
+        x, y = 3 * label + random.integers(0, 4, 200), random.integers(0, 34, 200)
+        events = np.stack([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255], axis=1).astype(np.uint8)
+        folder = root / "NMNIST" / "Train" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        events.tofile(folder / f"{number:05d}.bin")
+
+
+# tonic downloads a data set of less than 10,000 files again.
+NMNIST = """
+import runpy
+import tonic
+tonic.datasets.NMNIST._check_exists = lambda self: True
+runpy.run_path({path!r}, run_name="__main__")
+"""
+
+
+def test_events_come_through_tonic(tmp_path, forks):
+    pytest.importorskip("tonic", reason="tests/peers.txt has it")
+    write_nmnist(tmp_path)
+    path = str(EXAMPLES / "event_camera.py")
+    arguments = ["--nmnist", ".", "--epochs", "6", "--steps", "4", "--size", "20"]
+    done = forks.run(path, tmp_path, arguments, text=NMNIST.format(path=path))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"epoch 6: .* (9\d|100)% right", done.stdout), done.stdout
+
+
 LAUNCH = """
 import os, runpy
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="{port}",

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from docs.notebooks import is_program, notebook
-from support.pages import PAGES, anchors
-from support.paths import ROOT
+from support.pages import PAGES, anchors, prose
+from support.paths import ROOT, environment
 
 PROGRAMS = [page for page in PAGES if is_program(page.read_text())]
 PACKAGES = ("hnn_kernels", "hnn_kernels.nn", "hnn_kernels.neurons", "hnn_kernels.nir", "hnn_models")
@@ -36,10 +36,17 @@ def test_every_page_is_in_the_navigation():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - by_the_hook <= set(listed)
 
 
-@pytest.mark.parametrize("section", ["install", "measured"])
-def test_pages_take_sections_that_the_readme_has(section):
-    assert section in anchors(ROOT / "README.md")
-    assert any(f"<!-- README.md#{section} -->" in page.read_text() for page in PAGES)
+def test_a_page_takes_a_section_that_the_readme_has():
+    assert "install" in anchors(ROOT / "README.md")
+    assert "<!-- README.md#install -->" in (ROOT / "docs" / "install.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_tables_are_whole(page):
+    """No row stands apart from its head, as behind an empty line, and none in a list, where the site has no table."""
+    text = prose(page)
+    assert not re.search(r"(?:^|\n)\n\|.*\n(?!\|[ :|-]+\|\n)", text)
+    assert not re.search(r"^ +\|", text, re.MULTILINE)
 
 
 def test_the_site_builds_without_a_warning(tmp_path, forks):
@@ -47,9 +54,10 @@ def test_the_site_builds_without_a_warning(tmp_path, forks):
     arguments = ["build", "--strict", "--quiet", "--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(tmp_path)]
     done = forks.run("mkdocs", ROOT, arguments, text="from mkdocs.__main__ import cli\ncli()")
     assert done.returncode == 0, done.stdout + done.stderr
-    lif = (tmp_path / "reference-kernels.html").read_text()
-    assert 'id="hnn_kernels.lif"' in lif
-    assert not re.search(r":(func|class|mod|data|meth):", lif), "a role is shown as it is"
+    reference = "".join(path.read_text() for path in tmp_path.glob("reference-*.html"))
+    public = {f"{package}.{name}" for package in PACKAGES for name in importlib.import_module(package).__all__}
+    assert public - ELSEWHERE <= set(re.findall(r'<h3 id="([\w.]+)"', reference))
+    assert not re.search(r":(func|class|mod|data|meth):", reference), "a role is shown as it is"
     assert "no C++ compiler" in (tmp_path / "install.html").read_text()
     assert json.loads((tmp_path / "tutorial.ipynb").read_text()) == json.loads(
         notebook((ROOT / "docs" / "tutorial.md").read_text())
@@ -57,15 +65,25 @@ def test_the_site_builds_without_a_warning(tmp_path, forks):
 
 
 @pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: page.stem)
-def test_notebooks_run(page, tmp_path, forks):
-    """Their cells of code, one after the other in one process."""
+def test_notebooks_run(page, tmp_path):
+    """As they are opened: the file, in a kernel of Jupyter."""
+    nbclient = pytest.importorskip("nbclient", reason="notebooks need the extra 'test'")
     pytest.importorskip("matplotlib", reason="plots need the extra 'models'")
-    cells = json.loads(notebook(page.read_text()))["cells"]
-    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    import nbformat
+
+    path = tmp_path / f"{page.stem}.ipynb"
+    path.write_text(notebook(page.read_text()))
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    there = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(book, startup_timeout=300, resources=there).execute(env=environment())
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert len(code) > 3
-    done = forks.run(page, tmp_path, text="\n".join(code))
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not any("Warning" in output.get("text", "") for output in outputs)
+    images = re.findall(r"!\[[^\]]*\]\((.*?)\)", page.read_text())
+    assert all((tmp_path / image).exists() for image in images), "an image is not what a cell writes"
 
 
 def test_a_page_becomes_cells_of_text_and_code():
@@ -73,4 +91,6 @@ def test_a_page_becomes_cells_of_text_and_code():
     assert [(cell["cell_type"], cell["source"]) for cell in cells] == [
         ("markdown", "# A\n\nText."), ("code", "x = 1"), ("markdown", "More."),
     ]  # fmt: skip
+    [cell] = json.loads(notebook("![a](a.png) See [here](page.md#a) and [there](https://there.org)."))["cells"]
+    assert cell["source"] == "![a](a.png) See here and [there](https://there.org)."
     assert {page.stem for page in PROGRAMS} == {"tutorial", "your-own-loop"}
