@@ -318,11 +318,11 @@ class BuildPackages(build_py):
         record(folder / "hnn_kernels", [name for name in expected if name in KERNELS], "; ".join(reasons))
 
 
-def forget_others(one) -> None:
+def forget_others(one, folder: Path) -> None:
     """Remove files of a module that would be imported in its place: those for one Python, of an older build."""
     module = one.name.rpartition(".")[2]
     if one.py_limited_api:
-        for path in (ROOT / "hnn_kernels").glob(f"{module.rstrip('0123456789')}.cpython-*.so"):
+        for path in folder.glob(f"{module.rstrip('0123456789')}.cpython-*.so"):
             path.unlink()
 
 
@@ -341,6 +341,8 @@ def build_command():
                 try:
                     with Watch(Path(self.build_temp), sources, say):
                         super().build_extensions()
+                    # A wheel takes along whatever lies here.
+                    forget_others(one, Path(self.get_ext_fullpath(one.name)).parent)
                     built.append(one)
                 except (Exception, SystemExit) as error:
                     if name in required():
@@ -352,7 +354,7 @@ def build_command():
         def copy_extensions_to_source(self) -> None:
             super().copy_extensions_to_source()
             for one in self.extensions:
-                forget_others(one)
+                forget_others(one, ROOT / "hnn_kernels")
             record(ROOT / "hnn_kernels", [name for name in chosen if name in KERNELS], "; ".join(reasons))
 
     return Build

@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import json
 import sys
-from importlib.machinery import PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
@@ -47,11 +47,22 @@ def _load(name: str) -> tuple[ModuleType | None, str]:
     try:
         module = importlib.import_module(f"hnn_kernels.{name}")
     except ImportError as error:
-        return None, f"{name} was built but cannot be loaded: {error}"
+        return None, _hiding(name) or f"{name} was built but cannot be loaded: {error}"
     if name == "_cpu" and not module.instruction_sets():
         return None, f"_cpu was built for another processor (HNN_BUILD=native); {BUILD_AGAIN}"
     reason = _stale(name, module.build_info())
-    return (None, reason) if reason else (module, "")
+    return (None, _hiding(name) or reason) if reason else (module, "")
+
+
+def _hiding(name: str) -> str:
+    """Tell which file to remove, where the one that Python takes is no good and there is another one of that module.
+
+    An older build named its modules for one Python, as in ``_cpu.cpython-311-x86_64-linux-gnu.so``.
+    """
+    files = [path for suffix in EXTENSION_SUFFIXES if (path := PACKAGE / f"{name}{suffix}").exists()]
+    if len(files) < 2:
+        return ""
+    return f"{files[0]} is of another build and hides {files[1].name}; remove that file"
 
 
 def _stale(name: str, info: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.machinery import EXTENSION_SUFFIXES
 from types import SimpleNamespace
 
 import pytest
@@ -130,6 +131,38 @@ def test_a_module_of_other_sources_is_refused_with_one_warning(clone):
     silent = "import warnings; import hnn_kernels; warnings.simplefilter('ignore', hnn_kernels.ReferenceWarning)\n"
     silent += "import torch; hnn_kernels.lif(torch.zeros(2, 1, 3), 0.5, 0.5); print('done')"
     assert called(clone, code=silent) == ["done"]
+
+
+@needs_cpu
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_module_of_an_older_build_that_hides_the_new_one_is_named(clone, loads):
+    new = clone / "hnn_kernels" / f"_cpu{EXTENSION_SUFFIXES[1]}"
+    old = new.with_name(f"_cpu{EXTENSION_SUFFIXES[0]}")
+    if loads:  # it is then refused for its digest
+        shutil.copy(new, old)
+        with open(clone / "csrc/neuron.h", "a") as file:
+            file.write("// changed\n")
+    else:
+        old.write_bytes(b"")
+    chosen, warning = called(clone)
+    assert chosen == "reference 1"
+    assert f"{old} is of another build and hides {new.name}; remove that file" in warning
+    old.unlink()
+    assert "hides" not in "".join(called(clone))
+
+
+def test_a_build_removes_modules_of_older_ones(tmp_path):
+    code = "import pathlib, runpy, sys, types; sys.argv = ['setup.py', '--version']\n"
+    code += "setup = runpy.run_path('setup.py')\n"
+    code += "one = types.SimpleNamespace(py_limited_api=True)\n"
+    kept = {"_cpu.abi3.so", "_cuda13.abi3.so", "_inspect.cpython-311-x86_64-linux-gnu.so"}
+    for name in kept | {"_cpu.cpython-311-x86_64-linux-gnu.so", "_cuda.cpython-312-x86_64-linux-gnu.so"}:
+        (tmp_path / name).touch()
+    for name in ("_cpu", "_cuda13"):
+        code += f"one.name = 'hnn_kernels.{name}'; setup['forget_others'](one, pathlib.Path({str(tmp_path)!r}))\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 @needs_cpu
