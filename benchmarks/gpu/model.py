@@ -65,9 +65,10 @@ class Kernel(NamedTuple):
 
     Attributes:
         backend: ``"cuda"`` or ``"triton"``.
-        layer: one of ``LAYERS``.
+        layer: one of ``LAYERS``, or a form of layer of tests/support/gpu_calls.py.
         direction: ``"forward"`` or ``"backward"``.
         dtype: ``"fp32"`` or ``"bf16"``.
+        name: the function's.
         registers: registers per thread.
         spilled: bytes per thread that are spilled to memory.
         calls: its calls.
@@ -77,6 +78,7 @@ class Kernel(NamedTuple):
     layer: str
     direction: str
     dtype: str
+    name: str
     registers: int
     spilled: int
     calls: dict[int, Call]
@@ -84,7 +86,8 @@ class Kernel(NamedTuple):
     @property
     def trains(self) -> tuple[int, int]:
         """The least number of values that are read and written per neuron-step."""
-        return (1, 1) if self.direction == "forward" or self.layer == "iir" else (2, 1)
+        alone = self.layer.startswith("iir") and "learnt" not in self.layer
+        return (1, 1) if self.direction == "forward" or alone else (2, 1)
 
     @property
     def floor_bytes(self) -> int:

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..records.report import table
-from .machine_code import disassemble, resources, tool
-from .model import CAPABILITY, GPUS, STEPS, Call, Kernel
+from .machine_code import disassemble, resources, tables, tool
+from .model import CAPABILITY, DTYPES, GPUS, STEPS, Call, Kernel
 from .walk import walk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,38 +25,63 @@ PAGE, TABLES = ROOT / "docs" / "gpu.md", ROOT / "docs" / "gpu-tables.md"
 _ARCHITECTURE = ("--gpu-architecture", f"sm_{CAPABILITY}")
 
 
-def kernels(backend: str, library: Path, capability: str, *, single: bool = False) -> list[Kernel]:
-    """The page's kernels of a backend.
+def kernels(
+    backend: str,
+    library: Path,
+    capability: str,
+    which: str = "page",
+    dtypes: Iterable[str] = DTYPES,
+    steps: Iterable[int] = STEPS,
+) -> list[Kernel]:
+    """A backend's kernels, and their calls.
 
     Args:
         backend: ``"cuda"`` or ``"triton"``.
         library: the CUDA module.
         capability: the compute capability of the emulated device on which the calls are recorded, such as ``"9.0"``.
-        single: those of an odd number of neurons, one per thread, in bfloat16.
+        which: ``"page"`` for those of docs/gpu.md, ``"forms"`` for every form with one neuron per thread.
+        dtypes: keys of ``DTYPES``.
+        steps: the time steps of the calls.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     env |= {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "HNN_EMULATE": capability, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "tests" / "support" / "gpu_calls.py", backend, *(["single"] if single else [])]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "gpu_calls.py"), backend, which]
+    command += ["--dtypes", *dtypes, "--steps", *map(str, steps)]
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[tuple[str, ...], list[dict]] = defaultdict(list)
     for line in map(json.loads, run.stdout.splitlines()):
         found[line["layer"], line["direction"], line["dtype"]].append(line)
+    names = {line["name"] for lines in found.values() for line in lines}
+    code = Code(library, names) if backend == "cuda" else None
     result = []
     with tempfile.TemporaryDirectory() as folder:
-        for which, lines in found.items():
-            file, arguments = library, _ARCHITECTURE
-            if backend == "triton":
-                file, arguments = assembled(lines[0]["image"], Path(folder)), ()
+        for layer, lines in found.items():
             (name,) = {line["name"] for line in lines}
-            use = resources(file, *arguments)[name]
-            code = disassemble(file, "-fun", name, *arguments)[name]
+            here = code or Code(assembled(lines[0]["image"], Path(folder)), {name})
             calls = {}
             for line in lines:
                 lanes = -(-line["neurons"] // (line["blocks"] * line["block"]))
-                walked = walk(code, bytes.fromhex(line["parameters"]), CAPABILITY, line["block"])
+                parameters = bytes.fromhex(line["parameters"])
+                walked = walk(here.code[name], parameters, CAPABILITY, line["block"], here.tables.get(name, b""))
                 calls[line["steps"]] = Call(line["steps"], lanes, line["block"], line["shared"], walked)
-            result.append(Kernel(backend, *which, use["REG"], use["STACK"] + use["LOCAL"], calls))
+            use = here.resources[name]
+            result.append(Kernel(backend, *layer, name, use["REG"], use["STACK"] + use["LOCAL"], calls))
     return result
+
+
+class Code:
+    """The machine code of some functions in a file.
+
+    Args:
+        file: a cubin of Triton, or the CUDA module.
+        names: the functions.
+    """
+
+    def __init__(self, file: Path, names: Iterable[str]):
+        arguments = () if file.suffix == ".cubin" else _ARCHITECTURE
+        self.resources = resources(file, *arguments)
+        self.code = disassemble(file, "-fun", ",".join(sorted(names)), *arguments)
+        self.tables = tables(file, *arguments)
 
 
 def assembled(ptx: str, folder: Path) -> Path:
@@ -123,9 +149,21 @@ def below(found: list[Kernel]) -> str:
     return "\n".join(lines)
 
 
-def read(page: str) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the rows of the table of resources, by backend, layer, direction and dtype."""
-    text = re.search(r"<!-- resources -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1]
+def too_few_in_flight(found: list[Kernel], share: float = 1.0) -> str:
+    """The list of the kernels that have too few bytes in flight, whatever arithmetic takes; ``share`` of the need."""
+    lines = []
+    for kernel in found:
+        for steps in kernel.calls:
+            flying = kernel.in_flight(steps)
+            names = [name for name, gpu in GPUS.items() if flying < share * kernel.needed_in_flight(gpu)]
+            if names:
+                lines.append(f"{title(kernel, steps)} {flying / 1000:.1f} kB, too few for {' and '.join(names)}")
+    return "\n".join(lines)
+
+
+def read(page: str, name: str = "resources") -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the rows of a table of resources, by backend, layer, direction and dtype."""
+    text = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1]
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     return {tuple(row[:4]): dict(zip(header, row, strict=True)) for row in rows}
 
@@ -148,13 +186,18 @@ def main() -> None:
     with_ptx = re.search(r"(\d+\.\d+)\+PTX", compiled)
     if not with_ptx:
         raise SystemExit(f"the CUDA module must have PTX; it has code for {compiled}")
-    found = kernels("cuda", library, with_ptx[1]) + kernels("triton", library, f"{CAPABILITY / 10}")
+    machines = {"cuda": with_ptx[1], "triton": f"{CAPABILITY / 10}"}
+    found = []
+    for backend, machine in machines.items():
+        found += kernels(backend, library, machine)
     put(PAGE, "shares", share_table(found))
     put(TABLES, "resources", resource_table(found))
     put(TABLES, "below", below(found))
-    alone = kernels("cuda", library, with_ptx[1], single=True)
-    put(TABLES, "single", resource_table(alone))
-    put(TABLES, "single below", below(alone))
+    every = []
+    for backend, machine in machines.items():
+        every += kernels(backend, library, machine, "forms", dtypes=("bf16",))
+    put(TABLES, "forms", resource_table(every))
+    put(TABLES, "too few", too_few_in_flight(every))
 
 
 if __name__ == "__main__":

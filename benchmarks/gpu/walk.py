@@ -11,13 +11,14 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from .machine_code import Instruction
-from .whole_numbers import OPERATIONS, Constants, Registers, is_predicate, split
+from .whole_numbers import MASK, OPERATIONS, Constants, Registers, is_predicate, split
 
 # The address of the parameters in the constant bank, by compute capability.
 PARAMETERS = {80: 0x160, 90: 0x210, 100: 0x380}
 # In clocks, from https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015, but for the memory and the L2 cache:
 # their latencies under load are assumed, 700 ns and 170 ns at 1.755 GHz.
 MEMORY_LATENCY = 1228
+INSTRUCTION_BYTES = 16
 SECTOR = 32  # bytes that a prefetch brings
 CACHE_LATENCY = 300
 _LATENCY = {"LDG": MEMORY_LATENCY, "LDS": 30, "LDC": 30, "ULDC": 30, "S2R": 30, "S2UR": 30, "MUFU": 20, "F2F": 20}
@@ -128,7 +129,7 @@ class _Clock:
         return max(CACHE_LATENCY, max(asked) + MEMORY_LATENCY - self.now) if asked else MEMORY_LATENCY
 
 
-def walk(code: list[Instruction], parameters: bytes, capability: int, block: int) -> Walked:
+def walk(code: list[Instruction], parameters: bytes, capability: int, block: int, tables: bytes = b"") -> Walked:
     """Walk through a kernel as the first thread of its grid.
 
     Args:
@@ -136,11 +137,12 @@ def walk(code: list[Instruction], parameters: bytes, capability: int, block: int
         parameters: the bytes of its parameters.
         capability: the compute capability, a key of ``PARAMETERS``.
         block: the threads of a block.
+        tables: the kernel's tables of jumps.
 
     Raises:
         UnknownError: a branch depends on what the walk does not know.
     """
-    bank = Constants(block, parameters, PARAMETERS[capability])
+    bank = Constants(block, parameters, PARAMETERS[capability], tables)
     asked = _Asked(set)
     if any(one.name == "CCTL" for one in code):
         least = min(_bytes(one.opcode.split(".")) for one in code if one.name == "LDG")
@@ -174,13 +176,13 @@ def _walk(code: list[Instruction], constants: Constants, asked: _Asked, clocks: 
             if name == "BRA" and len(operands) > 1:
                 also = t.predicate(operands[0])
                 runs = False if False in (runs, also) else None if None in (runs, also) else True
-            if runs is None or name == "BRX":
+            if runs is None:
                 raise UnknownError(f"{here.address:#x}: {here.guard} {here.opcode} {here.operands}")
             if not runs:
                 continue
             if name == "EXIT":
                 return Walked(count, accessed, *([clock.now for clock in clocks] or (0, 0)))
-            to = t.number(operands[0].split()[0]) if name == "RET" else int(operands[-1], 16)
+            to = _target(t, here, operands)
             if to not in index:
                 raise UnknownError(f"{here.address:#x}: {here.opcode} {here.operands}")
             at = index[to]
@@ -192,6 +194,17 @@ def _walk(code: list[Instruction], constants: Constants, asked: _Asked, clocks: 
         if name not in _SILENT:
             _execute(t, name, kinds, operands, sure=runs is True)
     raise UnknownError(f"no end after {_LIMIT} instructions")
+
+
+def _target(t: Registers, here: Instruction, operands: tuple[str, ...]) -> int | None:
+    """The address that a branch goes to; None where it is unknown."""
+    if here.name not in ("RET", "BRX"):
+        return int(operands[-1], 16)
+    register, *further = operands[0].split()
+    to = t.number(register)
+    if here.name == "RET" or to is None:
+        return to
+    return (to + int(further[0], 16) + here.address + INSTRUCTION_BYTES) & MASK  # from the next instruction on
 
 
 def _sector(t: Registers, operands: str) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MASK = (1 << 32) - 1
-_CONSTANT = re.compile(r"c\[0x0\]\[(?:(U?R\d+|U?RZ)\s*\+?\s*)?(-?0x[0-9a-f]+)?\]")
+_CONSTANT = re.compile(r"c\[0x([02])\]\[(?:(U?R\d+|U?RZ)\s*\+?\s*)?(-?0x[0-9a-f]+)?\]")
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "EQ": lambda a, b: a == b, "NE": lambda a, b: a != b, "LT": lambda a, b: a < b, "LE": lambda a, b: a <= b,
     "GT": lambda a, b: a > b, "GE": lambda a, b: a >= b,
@@ -17,20 +17,24 @@ _ALWAYS = ("PT", "UPT")
 
 
 class Constants(NamedTuple):
-    """The constant bank: the block's size, and the parameters from ``start`` on. And the thread's number in a block."""
+    """The constant banks, and the thread's number in a block.
+
+    Bank 0 has the block's size, and the parameters from ``start`` on; bank 2 has the tables of jumps.
+    """
 
     block: int
     parameters: bytes
     start: int
+    tables: bytes = b""
     thread: int = 0
 
-    def read(self, address: int, size: int) -> int | None:
+    def read(self, bank: str, address: int, size: int) -> int | None:
         """The number of ``size`` bytes at an address; None where it is unknown."""
-        if address < 12:
+        if bank == "0" and address < 12:
             return self.block if address == 0 else 1
-        at = address - self.start
-        known = at >= 0 and at + size <= len(self.parameters)
-        return int.from_bytes(self.parameters[at : at + size], "little") if known else None
+        held, at = (self.tables, address) if bank == "2" else (self.parameters, address - self.start)
+        known = at >= 0 and at + size <= len(held)
+        return int.from_bytes(held[at : at + size], "little") if known else None
 
 
 @functools.cache  # a walk comes to each instruction many times
@@ -43,6 +47,18 @@ def split(operands: str) -> tuple[str, ...]:
 def is_predicate(text: str) -> bool:
     """Tell if an operand is a predicate."""
     return re.fullmatch(r"!?U?P[T0-9]", text) is not None
+
+
+@functools.cache
+def _parsed(text: str) -> tuple[tuple[str, int] | None, re.Match | None, int | None]:
+    """An operand without its sign as a register, a place in a constant bank, or a number."""
+    register = re.fullmatch(r"(U?R)(\d+)", text)
+    if register:
+        return (register[1], int(register[2])), None, None
+    number = 0 if text in ("RZ", "URZ", "SRZ") else None
+    if re.fullmatch(r"0x[0-9a-f]+|\d+", text):
+        number = int(text, 0) & MASK
+    return None, _CONSTANT.fullmatch(text), number
 
 
 def _signed(x: int) -> int:
@@ -80,28 +96,24 @@ class Registers:
         return (-found if sign == "-" else ~found) & MASK
 
     def _unsigned(self, text: str, behind: int) -> int | None:
-        if text in ("RZ", "URZ", "SRZ"):
-            return 0
-        register = re.fullmatch(r"(U?R)(\d+)", text)
+        register, constant, number = _parsed(text)
         if register:
-            return self.numbers.get(f"{register[1]}{int(register[2]) + behind}", 0)
-        constant = _CONSTANT.fullmatch(text)
+            return self.numbers.get(f"{register[0]}{register[1] + behind}", 0)
         if constant:
             return self.constant(constant, 4, 4 * behind)
-        if re.fullmatch(r"0x[0-9a-f]+|\d+", text):
-            return 0 if behind else int(text, 0) & MASK
-        return None
+        return number and (0 if behind else number)
 
     def constant(self, match: re.Match, size: int, further: int = 0) -> int | None:
-        """Return the word in the constant bank at an operand's address."""
-        base = self.number(match[1]) if match[1] else 0
-        return None if base is None else self.constants.read(base + int(match[2] or "0", 0) + further, size)
+        """Return the word in a constant bank at an operand's address."""
+        bank, register, place = match.groups()
+        base = self.number(register) if register else 0
+        return None if base is None else self.constants.read(bank, base + int(place or "0", 0) + further, size)
 
     def put(self, name: str, value: int | None, behind: int = 0) -> None:
         """Set a register, or the one ``behind`` it; None makes it unknown."""
-        register = re.fullmatch(r"(U?R)(\d+)", name)
+        register, *_ = _parsed(name)
         if register:
-            self.numbers[f"{register[1]}{int(register[2]) + behind}"] = None if value is None else value & MASK
+            self.numbers[f"{register[0]}{register[1] + behind}"] = None if value is None else value & MASK
 
     def put_wide(self, name: str, value: int | None) -> None:
         """Set a pair of registers."""

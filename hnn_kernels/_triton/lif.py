@@ -24,6 +24,7 @@ from .formula import (
     where,
 )
 from .memory import (
+    ask_for,
     load_blocks,
     load_layer,
     load_start,
@@ -208,6 +209,9 @@ def lif_backward_kernel(
     total_axon_a = zeros(m, OPTIONS.axon[0] if gradients.axon_feedback is not None else 0, DTYPE)
     total_axon_b = zeros(m, OPTIONS.axon[1] if gradients.axon_feedforward is not None else 0, DTYPE)
 
+    LEARNS_FILTER: tl.constexpr = (  # noqa: N806
+        len(total_synapse_a) + len(total_synapse_b) + len(total_axon_a) + len(total_axon_b) > 0
+    )
     windows = 1 if incoming.checkpoints is None else tl.cdiv(T, every)
     for turn in range(windows):
         if incoming.checkpoints is None:
@@ -225,6 +229,12 @@ def lif_backward_kernel(
             saved = restore_state(checkpoint, start_state, M, later, OPTIONS)
             start_state = state_where(window > 0, saved, start_state)
 
+        if LEARNS_FILTER:
+            # These kernels have no registers for all loads of a segment at once.
+            if not OPTIONS.constant:
+                ask_for(current, given.current, m, first, end, current_step, mask)
+            if not OPTIONS.count and incoming.out is not None:
+                ask_for(grad_out, incoming.out, m, first, end, grad_out_step, mask)
         segments = tl.cdiv(end - first, SEGMENT)
         if workspace is not None:
             state = start_state

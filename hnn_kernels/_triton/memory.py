@@ -12,6 +12,12 @@ from .formula import COEFFICIENTS, FIRST_COEFFICIENT, FIRST_STATE, STATES, scala
 # Elements, of 4 or 8 bytes: the portions in which a gradient per neuron takes memory, so that the next is aligned.
 SLOT_PORTION = 4
 _PORTION = tl.constexpr(SLOT_PORTION)
+# Of the L2 cache, what a request to the memory fetches; and how many of those a thread asks for ahead: 96 steps of 16
+# bits, so that the threads of a multiprocessor ask for 144 KiB of a train, as csrc/cuda/trains.cuh has it.
+SECTOR_BITS = tl.constexpr(256)
+ASKED_SECTORS = tl.constexpr(6)
+# Triton's interpreter knows no assembly.
+_COMPILES = tl.constexpr(not triton.knobs.runtime.interpret)
 
 
 @triton.jit
@@ -112,6 +118,25 @@ def load_steps(pointer, start, T, step, mask, STEPS: tl.constexpr):  # noqa: N80
         values = values + (tl.load(pointer, mask=tl.where(start + k < T, mask, False)),)  # noqa: RUF005
         pointer += step
     return values
+
+
+@triton.jit
+def ask_for(pointer, anywhere, m, start, T, step, mask):  # noqa: N803
+    """Ask the memory for the first steps of ``start + [0, T - start)`` of ``pointer`` (at time 0).
+
+    They come as far as the L2 cache, which takes no register: where a kernel has few registers for its loads, the
+    compiler issues these late, and each would wait for the memory. Neighbours whose elements share a sector of the
+    cache take turns in time. ``anywhere`` is an address that all threads may ask for.
+    """
+    if _COMPILES:
+        TURNS: tl.constexpr = SECTOR_BITS // pointer.dtype.element_ty.primitive_bitwidth  # noqa: N806
+        t = start + (m % TURNS).to(tl.int32)
+        for _ in range(0, tl.minimum(T - start, ASKED_SECTORS * TURNS), TURNS):
+            at = tl.where(mask & (t < T), pointer + t.to(tl.int64) * step, anywhere)
+            tl.inline_asm_elementwise(
+                "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [at.to(tl.int64)], tl.int32, is_pure=False, pack=1
+            )
+            t += TURNS
 
 
 @triton.jit

@@ -71,6 +71,16 @@ CARRY = """
         /*0070*/                   NOP ;
         /*0080*/                   EXIT ;
 """
+# A jump by a table: its second entry leads to the end, its first one to the instruction before.
+TABLE = """
+        /*0000*/                   LDC R0, c[0x0][0x210] ;
+        /*0010*/                   IMAD.SHL.U32 R0, R0, 0x4, RZ ;
+        /*0020*/                   LDC R2, c[0x2][R0+0x4] ;
+        /*0030*/                   BRX R2 -0x40 ;
+        /*0040*/                   NOP ;
+        /*0050*/                   NOP ;
+        /*0060*/                   EXIT ;
+"""
 UNKNOWN = """
         /*0000*/                   LDG.E R2, desc[UR4][R4.64] ;
         /*0010*/                   ISETP.NE.AND P0, PT, R2, RZ, PT ;
@@ -123,6 +133,17 @@ def test_a_quotient_and_a_carry_decide_a_branch(dividend, instructions):
 @pytest.mark.parametrize(("limit", "instructions"), [(1 << 32, 7), ((1 << 32) + 1, 9), (1, 7)])
 def test_numbers_of_64_bits(limit, instructions):
     assert walk(_parse(CARRY), struct.pack("<q", limit), 90, 64).instructions == instructions
+
+
+@pytest.mark.parametrize(("entry", "instructions"), [(0, 6), (1, 5)])
+def test_a_jump_by_a_table(entry, instructions):
+    tables = struct.pack("<3i", 0, 0x50, 0x60)
+    assert walk(_parse(TABLE), struct.pack("<i", entry), 90, 64, tables).instructions == instructions
+
+
+def test_a_jump_without_its_table_is_an_error():
+    with pytest.raises(UnknownError, match="0x30: BRX"):
+        walk(_parse(TABLE), struct.pack("<i", 0), 90, 64)
 
 
 def test_a_branch_on_what_memory_holds_is_an_error():
