@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import _checks
 from .._define.layer import Neuron
 from . import norse_steps as steps
-from .rules import Library, Rule, constant_in_graphs, full_name
+from .rules import ONE_STEP, Library, Rule, constant_in_graphs, full_name
 from .steps import Defined, Shape, defined, run
 from .swap import arguments, of_library
 
@@ -86,7 +86,7 @@ _CELLS = {f"{_MODULE}{name}Cell": kind for name, kind in _KINDS.items()}
 
 def known_cell(cell: Any) -> Kind | None:
     """Return what a cell of the library computes; None for any other module."""
-    return _CELLS.get(full_name(type(cell)))
+    return _CELLS.get(full_name(of_library(type(cell))))
 
 
 def known_step(cell: Any) -> tuple[Kind | None, bool]:
@@ -166,9 +166,9 @@ def _like(state: Any, values: list) -> Any:
     return type(state)(*(_like(part, values) if isinstance(part, tuple) else values.pop(0) for part in state))
 
 
-def _call(given: Defined, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+def _call(given: Defined, x: Tensor, state: Any, steps: int | None = None) -> tuple[Tensor, Any]:
     before = [torch.as_tensor(value) for value in flat(state)]
-    (out, *recorded), after = run(given, x, before)
+    (out, *recorded), after = run(given, x, before, steps)
     # A state of another dtype than the input's makes the library's output one of that dtype.
     out = out.to(torch.promote_types(x.dtype, before[0].dtype if before[0].dim() else x.dtype))
     return out, _like(state, list(recorded or after))
@@ -215,6 +215,15 @@ def _forward(kind: Kind) -> Callable:
     return forward
 
 
+def _cell_forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
+    given = arguments(self, input_tensor, one=True)
+    if given is None:
+        return self._hnn_original.forward(self, input_tensor, state)
+    before = state or _first(self, known_cell(self), input_tensor[None], input_tensor)
+    out, after = _call(given, input_tensor, before, 1)
+    return out.squeeze(0), after
+
+
 def _lift_forward(self: Any, x: Any) -> Any:
     train, state = x if isinstance(x, tuple) else (x, None)
     given = arguments(self, train)
@@ -226,7 +235,6 @@ def _lift_forward(self: Any, x: Any) -> Any:
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-_CELL = "it gets one step in a call: a Lift around it is converted; in a loop of your own use hnn_kernels.unroll"
 _STEP = "it gets one step in a call: in a loop of your own use hnn_kernels.unroll"
 
 _RULES = {
@@ -235,6 +243,10 @@ _RULES = {
     )
     for name in _WHOLE
 }
+_RULES |= {
+    name: Rule(ONE_STEP, partial(arguments_of, kind, record=False), {"forward": _cell_forward}, True)
+    for name, kind in _CELLS.items()
+}
 _LIFTED = "its cell over all steps, a neuron by definition"
 _LIFT = Rule(_LIFTED, _lifted, {"forward": _lift_forward}, True, "lifted_module")
 
@@ -242,6 +254,6 @@ LIBRARY = Library(
     "norse",
     ("1.",),
     _RULES | {f"{_MODULE}lift.Lift": _LIFT},
-    dict.fromkeys(_CELLS, _CELL) | {LI_WITH_WEIGHTS: _STEP},
+    {LI_WITH_WEIGHTS: _STEP},
     tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
 )

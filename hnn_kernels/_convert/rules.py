@@ -14,6 +14,9 @@ from ..state import state_dtype
 
 Arguments = Any
 
+# The mapping of a class that gets one step in a call.
+ONE_STEP = "a neuron by definition for each step; hnn_kernels.unroll has one call for all steps"
+
 
 class Rule(NamedTuple):
     """The conversion of the modules of one class.

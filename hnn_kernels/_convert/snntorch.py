@@ -8,7 +8,7 @@ import torch
 
 from ..functional import iir
 from . import snntorch_steps as steps
-from .rules import Library, Rule, coefficients_of
+from .rules import ONE_STEP, Library, Rule, coefficients_of
 from .swap import arguments
 
 
@@ -61,11 +61,10 @@ _REASONS = {
 # The weights inside of a neuron, and no neuron: they have no entry of their own.
 _REASONS |= {f"{_NEURONS}{file}.RecurrentOneToOne": "" for file in ("rleaky", "rsynaptic")}
 _FILTER = Rule("iir in the place of its convolution over time", _filter, {"_base_state_function": _potential})
-_STEP = "a neuron by definition for each step; hnn_kernels.unroll has one call for all steps"
 
 
 def _rule(name: str) -> Rule:
-    return Rule(_STEP, partial(steps.definition_of, name), {"forward": _forward(name)}, True)
+    return Rule(ONE_STEP, partial(steps.definition_of, name), {"forward": _forward(name)}, True)
 
 
 LIBRARY = Library(

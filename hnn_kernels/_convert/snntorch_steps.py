@@ -158,15 +158,16 @@ def _lif_arguments(m: Any, name: str, shape: Shape, immediate: bool) -> dict[str
 
 
 def _definition(m: Any, name: str, options: neurons.Options, weight: float | Tensor) -> Defined:
-    coefficients = {"threshold": _scalar(m.threshold), "graded": _scalar(m.graded_spikes_factor)}
+    threshold, graded = _tensor(m, "threshold"), _tensor(m, "graded_spikes_factor")
+    coefficients = {"threshold": _scalar(threshold), "graded": _scalar(graded)}
     if name == "Lapicque":
         rate = 1 / (m.R * m.C)
         coefficients |= {"resistance": _scalar(m.R), "rate": _scalar(rate), "time_step": _scalar(m.time_step)}
         coefficients["decay"] = _decay(m, name)
     else:
-        coefficients["beta"] = _clamped(m.beta)
+        coefficients["beta"] = _clamped(_tensor(m, "beta"))
     if "alpha" in _TENSORS[name]:
-        coefficients["alpha"] = _clamped(m.alpha)
+        coefficients["alpha"] = _clamped(_tensor(m, "alpha"))
     if name == "Alpha":
         alpha, beta = torch.log(m.alpha.clamp(0, 1)), torch.log(m.beta.clamp(0, 1))
         coefficients["tau"] = _scalar(alpha / (beta - alpha) + 1)
@@ -302,8 +303,10 @@ def one_step(module: nn.Module, name: str, given: Defined, x: Tensor) -> list[Te
     if name in _WEIGHTED:
         before[0] = m.recurrent(before[0])
     kept = dtypes(module, name, x, before)
-    (spikes,), after = run_defined(given, x.to(_widest(kept[1:])), before, 1)
-    found = [value.to(dtype) for value, dtype in zip((spikes.squeeze(0), *after), kept, strict=True)]
+    widest = _widest(kept[1:])
+    (spikes,), after = run_defined(given, x if x.dtype is widest else x.to(widest), before, 1)
+    found = [spikes.squeeze(0), *after]
+    found = [one if one.dtype is dtype else one.to(dtype) for one, dtype in zip(found, kept, strict=True)]
     m._buffers.update(zip(names, found[1:], strict=True))
     return found
 
@@ -319,11 +322,12 @@ def dtypes(module: nn.Module, name: str, x: Tensor, states: Sequence[Tensor] | N
     """Return the dtypes of the spikes and of each state behind a step: those that snnTorch's arithmetic comes to."""
     m: Any = module
     single, names = torch.float32, STATES[name]  # a spike is float32, whatever the potential is
-    spikes = _promoted(single, m.graded_spikes_factor)
-    tensors = {one: getattr(m, one) for one in _TENSORS[name]}
-    tensors |= dict.fromkeys(names, x) if states is None else zip(names, states, strict=True)
-    if x.dtype is single and all(value.dtype is single or not value.dim() for value in tensors.values()):
+    spikes = _promoted(single, _tensor(m, "graded_spikes_factor"))
+    own = [_tensor(m, one) for one in _TENSORS[name]]
+    kept_before = [x] * len(names) if states is None else states
+    if x.dtype is single and _promoted(single, *own, *kept_before) is single:
         return [spikes, *([single] * len(names))]
+    tensors = dict(zip((*_TENSORS[name], *names), (*own, *kept_before), strict=True))
     threshold = tensors.pop("threshold")
     back = []
     if name in _WEIGHTED:
@@ -338,10 +342,16 @@ def dtypes(module: nn.Module, name: str, x: Tensor, states: Sequence[Tensor] | N
     return [spikes, *(kept[one] for one in names)]
 
 
+def _tensor(m: Any, name: str) -> Tensor:
+    """Return a parameter or a buffer; the look-up of a module takes longer."""
+    found = m._buffers.get(name)
+    return getattr(m, name) if found is None else found
+
+
 def _promoted(dtype: torch.dtype, *tensors: Tensor) -> torch.dtype:
     """Return the dtype of a sum; a tensor without axes is a number, which changes none."""
     for tensor in tensors:
-        if tensor.dim() and tensor.dtype is not dtype:
+        if tensor.dtype is not dtype and tensor.dim():
             dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
 

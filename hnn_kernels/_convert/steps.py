@@ -46,8 +46,12 @@ def run(
     """
     shape = x.shape[1:] if steps is None else x.shape
     dtype = state_dtype(x.dtype)
-    before = [state.to(x.device, dtype) for state in states]
-    before = [state if state.shape == shape else state.expand(shape) for state in before]
+    before = [
+        state
+        if state.dtype is dtype and state.shape == shape and state.device == x.device
+        else state.to(x.device, dtype).expand(shape)
+        for state in states
+    ]
     out, after = given.neuron(x, state=before, steps=steps, **coefficients_of(given, x))
     assert after is not None
     return out if isinstance(out, tuple) else (out,), after

@@ -125,7 +125,7 @@ def test_parameters_that_learn(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (nt.LIFCell, "one step in a call"),
+        (lambda: nt.LILinearCell(3, 4), "one step in a call"),
         (lambda: nt.LIFRecurrent(4, 4), "no kernel computes its step"),
         (lambda: nt.LIF(LIF(method="circ")), "no surrogate like the method 'circ'"),
         (lambda: nt.LIF(LIF(method="adjoint")), "adjoint"),
@@ -141,13 +141,47 @@ def test_a_lifted_layer_without_neurons_is_no_news():
     assert not hnn_kernels.convert(torch.nn.Sequential(nt.Lift(torch.nn.Linear(3, 3))))
 
 
-def test_hooks_of_a_lifted_cell_are_reached():
+def test_hooks_of_a_lifted_cell_are_reached(monkeypatch):
+    by_the_loop(monkeypatch)
     module = nt.Lift(nt.LIFCell())
     seen = []
     module.lifted_module.register_forward_hook(lambda *args: seen.append(args))
-    assert not hnn_kernels.convert(module).replaced
+    (left, entry) = hnn_kernels.convert(module)
+    assert "hooks" in left.why
+    assert entry.name == "lifted_module"
+    assert entry.replaced
     module(inputs())
     assert len(seen) == 14
+
+
+def by_steps(module, x):
+    state, out = None, []
+    for now in x:
+        spikes, state = module(now, state)
+        out.append(spikes)
+    return [torch.stack(out), *flat(state)]
+
+
+CELLS = {name.removesuffix("Cell"): getattr(nt, name) for name in (
+    "LIFCell", "LIFBoxCell", "IAFCell", "LICell", "LIBoxCell", "LIFExCell", "LIFAdExCell", "LSNNCell", "LIFRefracCell",
+)} | {"Izhikevich": lambda: nt.IzhikevichCell(tonic_spiking)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_in_a_loop(name, monkeypatch):
+    by_the_loop(monkeypatch)
+    x = inputs(scale=30.0) + 60 if name == "Izhikevich" else inputs()
+    same(CELLS[name], by_steps, x, TOLERANCE[torch.float32])
+
+
+def test_a_converted_cell_may_be_lifted_and_unrolled(monkeypatch):
+    by_the_loop(monkeypatch)
+    cell, x = nt.LIFCell(), inputs()
+    expected = by_steps(cell, x)[0]
+    assert hnn_kernels.convert(cell).replaced
+    lifted = nt.Lift(cell)
+    assert [entry.name for entry in hnn_kernels.convert(lifted)] == [""]
+    assert torch.equal(lifted(x)[0], expected)
 
 
 OWN = [

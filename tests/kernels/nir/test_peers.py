@@ -358,3 +358,15 @@ def test_departures_of_sinabs(x, sinabs):
         sinabs.from_nir(export(ours(LIF(0.9, reset="zero"), bias=False), x, dt=1.0), batch_size=B)
     fires = sinabs.from_nir(export(LIF(0.9, None, 0.1, reset="zero"), (20,), dt=1.0), batch_size=B)(rows(x))[0]
     assert fires.max() > 1
+
+
+# -- nirtorch --------------------------------------------------------------------------------------------------------
+
+
+def test_departures_of_nirtorchs_default_layers():
+    layers = pytest.importorskip("nirtorch.nir_interpreter").DEFAULT_MAP
+    weight, bias = np.ones((3, 2), np.float32), np.ones(3, np.float32)
+    assert not torch.equal(layers[nir.Affine](nir.Affine(weight, bias)).bias, torch.ones(3))
+    kernel, options = np.ones((3, 2, 5), np.float32), {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    conv = layers[nir.Conv1d](nir.Conv1d(input_shape=None, weight=kernel, bias=bias, **options))
+    assert (conv.in_channels, conv.out_channels) == (3, 2)
