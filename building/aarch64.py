@@ -1,8 +1,8 @@
-"""A Python for aarch64 on a machine of another kind: qemu runs it, so that the wheel that was compiled here is tried here.
+"""A Python for aarch64 on a machine of another kind: qemu runs it, so that a wheel that was compiled here is tried here.
 
 Debian's packages have the interpreter and its libraries, PyPI's wheels torch and what the tests need. All of it lies in
-one folder, and nothing else of this machine is changed. torch's wheel for aarch64 is one for CUDA: it has CUDA's runtime
-beside it, and stand-ins for CUDA's other libraries, of gigabytes, which no call reaches without a GPU.
+one folder, and nothing else of this machine is changed. torch's wheel for aarch64 is one for CUDA: CUDA's runtime comes
+along, and stand-ins for CUDA's other libraries, which are gigabytes and which no call reaches without a GPU.
 """
 
 import os
@@ -33,8 +33,9 @@ Dir::Etc::sourceparts "-";
 """
 # What torch and the smoke suite import. pip would take what they depend on for this machine's kind.
 PACKAGES = (
-    "numpy", "filelock", "typing-extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "setuptools<82",
-    "pytest", "iniconfig", "pluggy", "packaging", "pygments", "pytest-timeout", "hypothesis", "sortedcontainers", "attrs",
+    "numpy", "filelock", "typing-extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec",
+    "setuptools<82", "pytest", "iniconfig", "pluggy", "packaging", "pygments", "pytest-timeout", "hypothesis",
+    "sortedcontainers", "attrs",
 )  # fmt: skip
 # torch asks the system for its processors: qemu shows this machine's, which a library of torch's cannot read.
 CPUINFO = """processor\t: {number}
@@ -121,7 +122,8 @@ def stand_ins(site: Path, root: Path) -> None:
                 version[of] = name[1]
         for symbol, its in names(library, "--undefined-only"):
             symbols[its].add(symbol)
-    known = {symbol for path in (*torch, root / f"usr/bin/python{PYTHON}") for symbol, _ in names(path, "--defined-only")}
+    defining = (*torch, root / f"usr/bin/python{PYTHON}")
+    known = {symbol for path in defining for symbol, _ in names(path, "--defined-only")}
     folder = site / "nvidia/cu13/lib"  # where torch looks
     source, script = folder / "stand_in.c", folder / "stand_in.map"
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ def stand_ins(site: Path, root: Path) -> None:
 
 
 def interpreter(folder: Path, wheel: Path, torch: str) -> Path:
-    """Make an environment with the wheel and a version of torch in ``folder``; return the command that is its Python."""
+    """Make an environment with the wheel and a version of torch; return the command that is its Python."""
     root, site = system(folder), folder / "site"
     shutil.rmtree(site, ignore_errors=True)
     install(site, wheel, torch, *PACKAGES)

@@ -3,8 +3,8 @@
     build      the wheel, compiled for glibc 2.28 or newer whatever this machine has
     repair     auditwheel shows what it needs of a system, refuses what is too new, and renames it manylinux_2_28
     audit      abi3audit holds its modules against Python's limited API
-    try        in an environment of its own for each Python, without a compiler on the path: the smoke suite. For aarch64
-               qemu runs it (building/aarch64.py), and spikes are compared with those of the wheel for this machine
+    try        in an environment of its own for each Python, without a compiler on the path: the smoke suite. For
+               aarch64 qemu runs it (building/aarch64.py), and spikes are compared with those of this machine's wheel
     sums       the SHA-256 of what is in the folder
 
 The folder is ``dist``. torch's libraries are not in the wheel: who imports it has them loaded.
