@@ -1,4 +1,4 @@
-"""A Python for aarch64 on a machine of another kind: qemu runs it, so that a wheel that was compiled here is tried here.
+"""A Python for aarch64 on a machine of another kind: qemu runs it, so that a wheel compiled here is tried here.
 
 Debian's packages have the interpreter and its libraries, PyPI's wheels torch and what the tests need. All of it lies in
 one folder, and nothing else of this machine is changed. torch's wheel for aarch64 is one for CUDA: CUDA's runtime comes
