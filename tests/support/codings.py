@@ -3,13 +3,17 @@
 import torch
 
 from hnn_kernels import encode_gaussian, encode_poisson
+from hnn_kernels.state import state_dtype
 
 
 def values(shape, dtype=torch.float32, device="cpu", seed=0):
     """A mean, the logarithm of a deviation, and a probability."""
     generator = torch.Generator().manual_seed(seed)
-    mean, log_std = torch.randn((2, *shape), generator=generator, dtype=torch.float64).to(device, dtype)
-    return mean, log_std, torch.rand(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+    normal = torch.randn((2, *shape), generator=generator, dtype=torch.float64)
+    p = torch.rand(shape, generator=generator, dtype=torch.float64)
+    # In one step, kinds of processors round to float16 differently.
+    mean, log_std, p = (value.to(state_dtype(dtype)).to(device, dtype) for value in (*normal, p))
+    return mean, log_std, p
 
 
 def trains(shape, dtype=torch.float32, backend="cpu"):
