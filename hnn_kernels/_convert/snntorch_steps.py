@@ -6,10 +6,8 @@ reset. This file reads their options when a call runs, so a change of an option 
 """
 
 import functools
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +17,8 @@ from ..filters import IIR
 from ..functional import iir, lif
 from ..state import LIFState, state_dtype
 from . import snntorch_neurons as neurons
-from .rules import constant_in_graphs, unfit_coefficients, without_compiler
+from .rules import unfit_coefficients, without_compiler
+from .snntorch_surrogates import SURROGATES, shape_of
 from .steps import Defined, Shape, defined
 from .steps import run as run_defined
 from .swap import of_library
@@ -55,20 +54,6 @@ _OTHERS = {
     "LeakyParallel": "it gets all steps in one call", "StateLeaky": "it gets all steps in one call",
     "LinearLeaky": "it gets all steps in one call", "AssociativeLeaky": "it gets all steps in one call",
 }  # fmt: skip
-
-# By the function that makes it, from its arguments: the shape of a surrogate.
-_SURROGATES: dict[str, Callable[..., Shape]] = {
-    "atan": lambda alpha: ("arctan", 2 / (math.pi * alpha), 1.0),
-    "fast_sigmoid": lambda slope: ("fast_sigmoid", 1 / slope, 2 / slope),  # its peak is 1, whatever the slope
-    "sigmoid": lambda slope: ("sigmoid", 1 / slope, 1.0),
-    "straight_through_estimator": lambda: ("straight",),
-    "heaviside": lambda: ("fired",),
-    "triangular": lambda threshold: ("two levels", threshold),
-    "spike_rate_escape": lambda beta, slope: ("escape", beta, slope),
-    "SFS": lambda slope, B: ("sparse", slope, B),  # noqa: N803
-}
-# Those that have one over their argument.
-_DIVIDED = ("atan", "fast_sigmoid", "sigmoid")
 
 
 def known(module: nn.Module) -> str | None:
@@ -123,9 +108,9 @@ def _options(m: Any, name: str, record: bool) -> neurons.Options | str:
         return "inhibition=True lets one neuron of a layer fire"
     if m.state_quant:
         return "state_quant rounds the potential"
-    shape = _surrogate(m.spike_grad)
+    shape = shape_of(m.spike_grad)
     if shape is None:
-        return "spike_grad is not one of " + ", ".join(f"surrogate.{made}()" for made in _SURROGATES)
+        return "spike_grad is not one of " + ", ".join(f"surrogate.{made}()" for made in SURROGATES)
     reset = m._reset_mechanism
     if _RESETS.get(m.state_function.__name__) != reset:
         return "reset_mechanism was changed after the neuron was made, which snnTorch follows in part"
@@ -401,26 +386,3 @@ def _fits(arguments: dict[str, Any], current: Tensor, steps: int | None) -> bool
     if arguments["synapse"] is not None:
         values += [value for side in arguments["synapse"] for value in side]
     return features >= 0 and all(v.dim() <= features for v in values if isinstance(v, Tensor))
-
-
-# A compiler cannot look into a closure. Its graph is made anew where spike_grad is another one.
-@constant_in_graphs
-def _surrogate(function: Any) -> Shape | None:
-    """Return the shape of a surrogate of snnTorch; None where it is not known."""
-    return _shape_of(function) if isinstance(function, FunctionType) else None
-
-
-@functools.lru_cache(256)
-def _shape_of(function: FunctionType) -> Shape | None:
-    if function is sys.modules["snntorch"].SpikingNeuron._surrogate_bypass:
-        return ("none",)
-    made = getattr(function, "__qualname__", "").removesuffix(".<locals>.inner")
-    if getattr(function, "__module__", "") != "snntorch.surrogate" or made not in _SURROGATES:
-        return None
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    if not all(isinstance(value, int | float) for value in cells):
-        return None
-    given = dict(zip(function.__code__.co_freevars, map(float, cells), strict=True))
-    if made in _DIVIDED and not min(given.values()) > 0:
-        return None
-    return _SURROGATES[made](**given)

@@ -5,6 +5,7 @@ Where the built-in layer has a neuron's equations, it takes its place; else a ne
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -150,15 +151,11 @@ def _defined(make: Callable[..., Neuron], module: Any, coefficients: dict[str, A
     return Defined(neuron, coefficients | {"threshold": module.v_threshold, "reset": _rest(module)})
 
 
-def _before(given: Callable[[Any], Defined | str]) -> Callable[[Any], Defined | str]:
-    """Return the function that gives the neuron of an IzhikevichNode of 0.0.0.0.14."""
-
-    def before(module: Any) -> Defined | str:
-        if module.detach_reset and module.v_reset:
-            return "with detach_reset, what a spike sets V to has a gradient in this version"
-        return given(module)
-
-    return before
+def _before(given: Callable[[Any], Defined | str], module: Any) -> Defined | str:
+    """Return the neuron of an IzhikevichNode of 0.0.0.0.14, or why there is none."""
+    if module.detach_reset and module.v_reset:
+        return "with detach_reset, what a spike sets V to has a gradient in this version"
+    return given(module)
 
 
 def _activation_aware(module: Any) -> Defined | str:
@@ -278,8 +275,7 @@ def _multi_step(names: tuple[str, ...]) -> dict[str, Callable]:
         given = arguments(self, x_seq)
         if given is None:
             return self._hnn_original.multi_step_forward(self, x_seq, *args, **kwargs)
-        record = getattr(self, "store_v_seq", False)
-        out, after, v_seq = _run(self, given, x_seq, _states(self, x_seq, names), record)
+        out, after, v_seq = _run(self, given, x_seq, _states(self, x_seq, names), getattr(self, "store_v_seq", False))
         for name, value in zip(names, after, strict=True):
             setattr(self, name, value)
         if hasattr(self, "v_seq"):
@@ -340,8 +336,7 @@ _MODULES = {
 }  # fmt: skip
 
 
-# Neurons by definition that 0.0.0.0.14 has too.
-_BEFORE = ("QIFNode", "EIFNode", "IzhikevichNode", "KLIFNode")
+_BEFORE = ("QIFNode", "EIFNode", "IzhikevichNode", "KLIFNode")  # neurons by definition that 0.0.0.0.14 has too
 
 
 def _new(name: str) -> str:
@@ -361,10 +356,8 @@ def _rules() -> dict[str, Rule]:
         "SimpleLIFNode": (_simple_leaky, _V, "lif, as LIFNode"),
         "CUBALIFNode": (_current_based, ("v", "c"), "lif, decay v_decay, synapse c_decay"),
     }
-    rules |= {
-        _new(name): Rule(mapping, given, _multi_step(states), states=states)
-        for name, (given, states, mapping) in by_lif.items()
-    }
+    for name, (given, states, mapping) in by_lif.items():
+        rules[_new(name)] = Rule(mapping, given, _multi_step(states), states=states)
     by_definition = {
         "KLIFNode": (_definition(steps.klif, "k", "tau"), _V),
         "ComplementaryLIFNode": (_complementary, ("v", "m")),
@@ -380,10 +373,10 @@ def _rules() -> dict[str, Rule]:
     for name, (definition, states) in by_definition.items():
         rules[_new(name)] = Rule(_NEURON, definition, _multi_step(states), True, states=states)
         if name in _BEFORE:
-            before = _before(definition) if name == "IzhikevichNode" else definition
-            rules[f"spikingjelly.activation_based.neuron.{name}"] = rules[_new(name)]._replace(arguments=before)
-    old = Rule(_NEURON, by_definition["EIFNode"][0], {"forward": _old_forward}, True)
-    rules["spikingjelly.clock_driven.neuron.MultiStepEIFNode"] = old
+            old_one = partial(_before, definition) if name == "IzhikevichNode" else definition
+            rules[f"spikingjelly.activation_based.neuron.{name}"] = rules[_new(name)]._replace(arguments=old_one)
+    old_name = "spikingjelly.clock_driven.neuron.MultiStepEIFNode"
+    rules[old_name] = Rule(_NEURON, by_definition["EIFNode"][0], {"forward": _old_forward}, True)
     rules[_new("GatedLIFNode")] = Rule(_NEURON, _gated, {"multi_step_functional_forward": _gated_functional}, True)
     for name in ("NonSpikingIFNode", "NonSpikingLIFNode"):
         rules[_new(name)] = Rule("lif without spikes, its potential", _read_out, {"forward": _read_out_forward})
