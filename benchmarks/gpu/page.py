@@ -197,6 +197,7 @@ def main() -> None:
     for backend, machine in machines.items():
         every += kernels(backend, library, machine, "forms", dtypes=("bf16",))
     put(TABLES, "forms", resource_table(every))
+    put(TABLES, "form shares", share_table(every))
     put(TABLES, "too few", too_few_in_flight(every))
 
 

@@ -9,6 +9,7 @@ import triton.language as tl
 
 from .formula import (
     FILTER,
+    NO_MEMBRANE,
     POTENTIAL_MEAN,
     POTENTIAL_TRAIN,
     STATES,
@@ -209,9 +210,18 @@ def lif_backward_kernel(
     total_axon_a = zeros(m, OPTIONS.axon[0] if gradients.axon_feedback is not None else 0, DTYPE)
     total_axon_b = zeros(m, OPTIONS.axon[1] if gradients.axon_feedforward is not None else 0, DTYPE)
 
-    LEARNS_FILTER: tl.constexpr = (  # noqa: N806
+    LEARNS: tl.constexpr = (  # noqa: N806
         len(total_synapse_a) + len(total_synapse_b) + len(total_axon_a) + len(total_axon_b) > 0
+        or gradients.decay is not None
+        or gradients.reset_decay is not None
+        or gradients.threshold is not None
+        or gradients.reset_potential is not None
     )
+    # The usual layer has enough loads in flight, and a filter alone that learns nothing does not read the current.
+    USUAL: tl.constexpr = (  # noqa: N806
+        OPTIONS.reset == FILTER and OPTIONS.synapse_depth == 0 and OPTIONS.axon[1] <= 1
+    )
+    ASKS: tl.constexpr = LEARNS or not (USUAL or OPTIONS.reset == NO_MEMBRANE)  # noqa: N806
     windows = 1 if incoming.checkpoints is None else tl.cdiv(T, every)
     for turn in range(windows):
         if incoming.checkpoints is None:
@@ -229,8 +239,7 @@ def lif_backward_kernel(
             saved = restore_state(checkpoint, start_state, M, later, OPTIONS)
             start_state = state_where(window > 0, saved, start_state)
 
-        if LEARNS_FILTER:
-            # These kernels have no registers for all loads of a segment at once.
+        if ASKS:
             if not OPTIONS.constant:
                 ask_for(current, given.current, m, first, end, current_step, mask)
             if not OPTIONS.count and incoming.out is not None:

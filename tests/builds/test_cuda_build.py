@@ -212,6 +212,7 @@ def test_the_page_has_every_form_of_the_layer(recorder):
     assert {call.lanes for kernel in found for call in kernel.calls.values()} == {1}
     rows = set(gpu_page.read(page, "forms"))
     assert rows == {(one, k.layer, k.direction, k.dtype) for k in found for one in ("cuda", "triton")}
+    assert rows == set(gpu_page.read(page, "form shares"))
     for kernel in found:
         assert kernel.spilled == 0
         if gpu_page.too_few_in_flight([kernel], 0.95):
