@@ -27,7 +27,7 @@ def energy(
     steps: Annotated[str, typer.Option(help="Numbers of time steps, each of which has a run.")] = "1,2,4,8,25",
     rate_penalties: Annotated[
         str, typer.Option(help="Penalties of the rates, each of which has a run at --penalised steps; or none.")
-    ] = "0.01,0.1,1",
+    ] = "0.01,0.1,0.3,1",
     penalised: Annotated[int, typer.Option(min=1, help="Number of time steps of the runs with a penalty.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of each run.")] = 10,
     seeds: Annotated[str, typer.Option(help="Seeds of the runs, such as 0,1,2: of split, weights and noise.")] = "0",

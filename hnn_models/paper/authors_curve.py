@@ -8,8 +8,8 @@ CELL = next(
     for cell in CELLS
     if (cell.table, cell.artificial_share) == ("2b", 4 / 6) and cell.run.learning == "simultaneous"
 )
-# Epoch, from 1, and accuracy in percent, of notebooks/ann4_coding_snn4.csv in github.com/DenDen047/hybrid_network
-# (commit 9e739a9), rounded. The learning rate falls after epoch 75.
+# Epoch, from 1, and accuracy in percent, rounded: from ann4_coding_snn4.csv among the notebooks of
+# github.com/DenDen047/hybrid_network (commit 9e739a9). The learning rate falls after epoch 75.
 POINTS = (
     (1, 36.53), (2, 44.23), (4, 51.73), (6, 56.87), (8, 59.03), (10, 61.17), (13, 62.38), (15, 60.14), (20, 61.43),
     (25, 61.84), (30, 60.90), (36, 62.10), (40, 61.02), (45, 61.44), (50, 61.26), (55, 60.98), (60, 61.04), (65, 61.76),
