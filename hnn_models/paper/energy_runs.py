@@ -168,7 +168,10 @@ class EnergySeries:
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
         rows = []
+        found_before = {row.key for row in energy_record.read(self.record) if row.schedule == self._schedule()}
         for bits in self._bits(entry):
+            if self._row(entry, seed, bits, {}).key in found_before:
+                continue  # the rival, which lacks another number of bits
             if bits:
                 found = quantised_accuracy(network.cpu(), self.images, validation, test, bits)
                 names = ("val_accuracy", "test_accuracy")
