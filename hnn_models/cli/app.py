@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
 import hnn_kernels
 
 from .. import signals
-from . import bench, demo, inspect, tables, train
+from . import bench, demo, energy, inspect, tables, train
 from .output import Commands, short_warnings
 
 app = typer.Typer(
@@ -18,7 +18,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Hybrid networks of artificial and spiking layers.",
 )
-for command in (train.train, train.evaluate, demo.demo, inspect.describe, inspect.profile, tables.tables):
+for command in (
+    train.train,
+    train.evaluate,
+    demo.demo,
+    inspect.describe,
+    inspect.profile,
+    energy.energy,
+    tables.tables,
+):
     app.command()(command)
 app.command(add_help_option=False, context_settings=bench.CONTEXT)(bench.bench)
 

@@ -30,8 +30,11 @@ from .options import (
     Input,
     Json,
     Learn,
+    Neuron,
+    Readout,
     Steps,
     axon_of,
+    neuron_of,
 )
 from .output import print_table, save_figures, short_errors
 
@@ -46,6 +49,8 @@ def describe(
     input_: Input = NetworkConfig.input,
     axon: Axon = AXON,
     learn: Learn = None,
+    readout: Readout = NetworkConfig.readout,
+    neuron: Neuron = None,
     fixed_artificial: Annotated[bool, typer.Option("--fixed-artificial", help="Fix the artificial layers.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +64,9 @@ def describe(
             input=input_,
             axon=axon_of(axon),
             learn=learn or (),
+            readout=readout,
             fixed_artificial=fixed_artificial,
+            **neuron_of(neuron),
         )
     lines: list[dict[str, Any]] = [
         {"layer": row.name, "part": row.part, "shape": show(row.shape), "parameters": row.parameters,

@@ -4,7 +4,8 @@ Paths are words here: :mod:`hnn_models.paths` makes paths of them, which :class:
 (``""`` to ``.``, ``s3://`` to ``s3:/``).
 """
 
-from typing import Annotated
+import math
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -12,6 +13,7 @@ from ..data.datasets import DATASETS
 from ..network.codings import CODINGS
 from ..network.config import ACTIVATIONS, AXONS, INPUTS, PER, READOUTS
 
+_Number = TypeVar("_Number", int, float)
 _HELD = ", ".join(one.holds for one in DATASETS.values() if one.torchvision and one.holds)
 
 # The network.
@@ -82,4 +84,19 @@ def neuron_of(given: list[str] | None) -> dict[str, float | bool | str]:
             found[name] = float(value)
         except ValueError:
             found[name] = {"true": True, "false": False}.get(value, value)
+    return found
+
+
+def numbers(name: str, text: str, kind: type[_Number], least: int = 0) -> list[_Number]:
+    """The different numbers in the value of an option, such as ``"0,1,2"``.
+
+    Raises:
+        ValueError: it has none, one twice, one below ``least``, or anything else.
+    """
+    try:
+        found = [kind(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(least <= number < math.inf for number in found) or len(set(found)) < len(found):
+        raise ValueError(f"{name} must be different numbers from {least} on, such as 0,1,2; got {text!r}")
     return found

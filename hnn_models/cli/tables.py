@@ -8,7 +8,7 @@ import typer
 from .. import paths
 from ..data.datasets import DATASETS
 from ..errors import DataError
-from ..paper import record
+from ..paper import pages, record
 from ..paper.cells import CELLS, Cell, select
 from ..paper.comparison import Comparison
 from ..paper.plan import Plan
@@ -16,7 +16,7 @@ from ..paper.runs import Reproduction, Source
 from ..training.device import FAST_PRECISIONS, fast_precision, resolve_device
 from ..training.launch import launch
 from ..training.protocol import PRECISIONS, RECIPES
-from .options import Backend, Device, Json, Progress, SplitSeed
+from .options import Backend, Device, Json, Progress, SplitSeed, numbers
 from .output import BAD_RUN, interruptible, print_table, save_figures, short_errors
 
 
@@ -53,6 +53,9 @@ def tables(
     ] = "benchmarks/results/tables.csv",
     plots: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder for plots of all finished runs.")] = None,
     only_list: Annotated[bool, typer.Option("--list", help="Train nothing; show the cells and what is left.")] = False,
+    only_pages: Annotated[
+        bool, typer.Option("--pages", help="Train nothing; write the pages of the record again.")
+    ] = False,
     device: Device = "auto",
     backend: Backend = None,
     progress: Progress = True,
@@ -69,7 +72,7 @@ def tables(
         if launch().world > 1:
             raise ValueError("tables is for one process; hnn train is for several")
         chosen = select(names or (), CELLS)
-        numbers = _numbers(seeds)
+        chosen_seeds = numbers("--seeds", seeds, int)
         precision_here = fast_precision(where) if precision is None else precision
         plan = Plan(recipe, epochs, patience, min_epochs, precision_here, split_seed)
         # A cell that was finished on another processor is not trained again, where the precision was left to this one.
@@ -82,28 +85,19 @@ def tables(
             raise ValueError(f"--out must be a CSV file, its page has the suffix .md; got {out!r}")
         drawings = None if plots is None else paths.folder(plots, "--plots")
         work = Reproduction(CELLS, plan, table, run_dirs, sources, where, backend, progress, alike)
-        work.left(chosen, numbers)  # checks the plan and the record
-    if not only_list:
+        work.left(chosen, chosen_seeds)  # checks the plan and the record
+    if only_pages:
+        pages.write(table, record.read(table, CELLS), CELLS)
+    elif not only_list:
         with (
             short_errors((*BAD_RUN, DataError)),
             interruptible(lambda: "the same command continues after the last full epoch"),
         ):
-            work.fill(chosen, numbers)
+            work.fill(chosen, chosen_seeds)
     with short_errors():
-        print_table(f"recipe {recipe}, accuracy in percent", _lines(work, chosen, numbers), as_json)
+        print_table(f"recipe {recipe}, accuracy in percent", _lines(work, chosen, chosen_seeds), as_json)
         if drawings is not None:
-            save_figures(_figures(work, chosen, numbers), drawings)
-
-
-def _numbers(text: str) -> list[int]:
-    """The numbers in the value of ``--seeds``, such as ``"0,1,2"``."""
-    try:
-        numbers = [int(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ValueError(f"--seeds must be different numbers from 0 on, such as 0,1,2; got {text!r}")
-    return numbers
+            save_figures(_figures(work, chosen, chosen_seeds), drawings)
 
 
 def _lines(work: Reproduction, cells: Sequence[Cell], seeds: Sequence[int]) -> list[dict[str, Any]]:

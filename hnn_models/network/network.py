@@ -70,7 +70,8 @@ class HybridNetwork(nn.Module):
         fixed_artificial: do not train the artificial layers (separate learning); see :meth:`load_artificial` and
             :meth:`encode_features`.
         gain: factor on the initial weights of the spiking layers, above 0. With 1, PyTorch's own weights as in SNN-IIR,
-            at most the first layer of the paper's purely spiking CNN fires at first; with 6, every layer fires.
+            at most the first layer of the paper's purely spiking CNN fires at first (with axon input the others wake);
+            with 6, every layer fires.
         pool_axon: filter a train by an axon a second time, behind a pool between two spiking layers, as the program of
             the paper's authors does.
         pretrained_activation: of all artificial layers of the network that fixed layers come from

@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from ..analysis.plots import accuracy_against_energy
 from ..training import learning
 from . import record
+from .authors_curve import CELL, POINTS
 from .cells import Cell, title
 from .comparison import Comparison
 from .record import Row, conditions
@@ -86,6 +87,7 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
                 ax.vlines(x, least, most, color=color)
         ax.set_title(title(table[0].table), fontsize=10, loc="left")
         ax.set_xlabel("layers that are artificial (%)")
+        ax.set_xlim(-5, 105)
         ax.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test accuracy (%)")
     handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -96,6 +98,8 @@ def accuracy_by_share(cells: Sequence[Cell], rows: Sequence[Row]) -> Figure:
 
 def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, float]]]], how: str) -> Figure:
     """Plot training loss and validation accuracy by epoch, one color per cell and one line per seed.
+
+    The validation accuracy that the paper's authors published stands beside those of the same data set.
 
     Args:
         histories: for each cell, the :func:`hnn_models.training.learning.history` of each of its runs.
@@ -116,8 +120,13 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
             epochs = [figures["epoch"] for figures in history]
             loss.plot(epochs, [figures["train_loss"] for figures in history], **style)
             accuracy.plot(epochs, [100 * figures["validation_accuracy"] for figures in history], **style)
+    if any(cell.run.dataset == CELL.run.dataset for cell in histories):
+        epochs, values = zip(*POINTS, strict=True)
+        label = f"the authors' log: {CELL.run.architecture}, {CELL.run.coding} coding"
+        accuracy.plot(epochs, values, "--", color="black", linewidth=1, label=label)
     loss.set_yscale("log")
-    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    least, most = loss.dataLim.intervaly
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 1000 * least else (1,)))
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_locator(NullLocator())
     loss.set_ylabel("training loss")
@@ -126,7 +135,7 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
-    figure.legend(*loss.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*accuracy.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     heading = f"{title(next(iter(histories)).table)} (recipe {how})"
     figure.suptitle(heading, fontsize=10, x=0.01, ha="left")
     return figure

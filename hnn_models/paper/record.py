@@ -1,17 +1,19 @@
-"""The record of the tables: a CSV file, and the Markdown page that is made from it."""
+"""The record of the tables, a CSV file, and the page that has its figures beside the paper's."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .. import paths
 from ..training.protocol import RECIPES
 from .cells import Cell, title
 from .comparison import SIGNIFICANT, Comparison
 from .plan import CUTS, FORMER_END, former_label, planned_epochs
+
+_Columns = TypeVar("_Columns", bound=tuple)
 
 
 class RecordError(ValueError):
@@ -118,17 +120,13 @@ def put(rows: Iterable[Row], row: Row) -> list[Row]:
 
 
 def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
-    """Write the record, in the order of ``cells``, and beside it the page with the suffix ``.md``.
-
-    At every moment each of the two is the whole former file or the whole new one.
-    """
+    """Write the record, in the order of ``cells``. At every moment it is the whole former file or the whole new one."""
     rows = in_order(rows, cells)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([Row._fields, *rows])
     path.parent.mkdir(parents=True, exist_ok=True)
     paths.write(path, text.getvalue())
-    paths.write(path.with_suffix(".md"), markdown(rows, cells))
 
 
 def conditions(recipe: str, dataset: str) -> str:
@@ -159,15 +157,15 @@ def markdown(rows: Iterable[Row], cells: Sequence[Cell]) -> str:
             "",
             f"## {title(table)}",
             "",
-            _line(_header(group[0])),
+            line(_header(group[0])),
             "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: |",
         ]
         for cell in group:
             own = [row for row in in_order(rows, cells) if row.is_of(cell)]
             for how, several in groupby(own, key=lambda row: conditions(row.recipe, row.dataset)):
-                lines.append(_line(_measured(cell, how, list(several))))
+                lines.append(line(_measured(cell, how, list(several))))
             if not any(row.base_recipe == "paper" for row in own):
-                lines.append(_line((*_names(cell), "paper", f"{cell.accuracy:.2f}", "not yet measured", *[""] * 4)))
+                lines.append(line((*_names(cell), "paper", f"{cell.accuracy:.2f}", "not yet measured", *[""] * 4)))
     return "\n".join(lines) + "\n"
 
 
@@ -217,7 +215,8 @@ def _epochs(row: Row, cell: Cell) -> str:
     return f"{row.epochs}{cut} ({row.best_epoch})"
 
 
-def _line(words: Iterable[str]) -> str:
+def line(words: Iterable[str]) -> str:
+    """A line of a table in Markdown."""
     return f"| {' | '.join(words)} |"
 
 
@@ -232,19 +231,28 @@ def _former_row(words: Sequence[str]) -> Row:
     return row._replace(recipe=former_label(row.recipe, row.dataset.split(" ")[0], row.seed))
 
 
+def typed(kind: type[_Columns], words: Sequence[str]) -> _Columns:
+    """The row of ``kind``, a named tuple whose annotations are the types of its columns, in a line of a file.
+
+    Raises:
+        ValueError: the line has another number of columns, or a word that is not a number.
+    """
+    columns = kind.__annotations__
+    if len(words) != len(columns):
+        raise ValueError(f"it has {len(words)} columns of {len(columns)}")
+    try:
+        return kind(*(column(word) for column, word in zip(columns.values(), words, strict=True)))
+    except ValueError as error:
+        raise ValueError(f"not a number: {error}") from error
+
+
 def _row(words: Sequence[str]) -> Row:
     """The row in a line of the file.
 
     Raises:
         ValueError: the line is not a row.
     """
-    if len(words) != len(Row._fields):
-        raise ValueError(f"it has {len(words)} columns of {len(Row._fields)}")
-    kinds = Row.__annotations__.values()
-    try:
-        row = Row(*(kind(word) for kind, word in zip(kinds, words, strict=True)))
-    except ValueError as error:
-        raise ValueError(f"not a number: {error}") from error
+    row = typed(Row, words)
     if not 1 <= row.best_epoch <= row.epochs or row.seed < 0:
         raise ValueError(f"epoch {row.best_epoch} cannot be the best of {row.epochs}")
     for name in ("val_accuracy", "test_accuracy", "paper_accuracy"):

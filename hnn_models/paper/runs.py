@@ -22,7 +22,7 @@ from ..network.network import HybridNetwork
 from ..training import checkpoint, provenance
 from ..training.device import device_name
 from ..training.protocol import Protocol
-from . import record
+from . import pages, record
 from .cells import Cell, Run
 from .plan import Plan
 from .record import Row
@@ -117,7 +117,7 @@ class Reproduction:
         return None
 
     def fill(self, cells: Sequence[Cell], seeds: Sequence[int]) -> None:
-        """Train the cells that are left. Write the record, and the page beside it, after each of them.
+        """Train the cells that are left. Write the record, and the pages beside it, after each of them.
 
         Raises:
             ValueError: images that are missing, or a run that cannot be continued.
@@ -138,7 +138,7 @@ class Reproduction:
                 row = self._row(cell, seed, commit)
             with paths.locked(self.record.parent, wait=True):
                 # The file is read again, because another process may have written it meanwhile.
-                record.write(self.record, record.put(record.read(self.record, self.cells), row), self.cells)
+                pages.write(self.record, record.put(record.read(self.record, self.cells), row), self.cells)
             _say(f"{row.test_accuracy:.2f} %, the paper's {row.paper_accuracy:.2f} %")
 
     def run_of(self, cell: Cell) -> Run:

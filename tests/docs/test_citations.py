@@ -18,6 +18,7 @@ from support.sources import files
 # Files of a run, of a data set, or of another program, and names of other libraries.
 ELSEWHERE = {
     "best.ckpt", "last.ckpt", "metrics.csv", "artificial/", "src/networks/mlp_networks.py", "src/utils.py",
+    "ann4_coding_snn4.csv",
     "bench_gpu.csv", "gpu_host.csv", "gpu_host.json",
     "functional.reset_net", "functional.set_step_mode", "surrogate.atan", "utils.reset",
 }  # fmt: skip

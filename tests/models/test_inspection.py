@@ -37,6 +37,8 @@ def test_describe_takes_the_options_of_a_network():
     lines = json.loads(hnn("describe", "S6-S5", *options, "--json").stdout)["rows"]
     assert [line["parameters"] for line in lines] == [0, 4 * 784, 785 * 6 + 5 * 6, 35 + 5, 4 * 784 + 785 * 6 + 30 + 40]
     assert json.loads(hnn("describe", "S6-S5", "--axon", "none", "--json").stdout)["rows"][2]["state (B)"] == 2 * 4 * 6
+    fewer = ["--axon", "none", "--neuron", "reset=zero", "--readout", "membrane"]
+    assert json.loads(hnn("describe", "S6-S5", *fewer, "--json").stdout)["rows"][2]["state (B)"] == 4 * 6
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from hnn_models.analysis import plots
 from hnn_models.network.activity import activity
 from hnn_models.paper import plots as table_plots
+from hnn_models.paper.authors_curve import CELL, POINTS
 from support.looped_network import make
 from support.paper_cells import CELLS, row
 
@@ -116,6 +117,16 @@ def test_learning_curves():
     assert [text.get_text() for text in figure.legends[0].texts] == ["S16-S10, simultaneous", "A16-A10, simultaneous"]
     with pytest.raises(ValueError, match="at least one epoch"):
         table_plots.learning_curves({CELLS[0]: [[]]}, "paper")
+
+
+def test_learning_curves_of_the_authors_data_set_have_theirs():
+    history = [{"epoch": e, "train_loss": 10.0 ** (-3 * e), "validation_accuracy": 0.5} for e in (1, 2)]
+    loss, accuracy = table_plots.learning_curves({CELL: [history]}, "authors").axes
+    assert len(loss.lines) == 1
+    epochs, accuracies = accuracy.lines[1].get_data()
+    assert list(zip(epochs, accuracies, strict=True)) == list(POINTS)
+    assert [epoch for epoch, _ in POINTS] == sorted({epoch for epoch, _ in POINTS})
+    assert (CELL.run.architecture, CELL.accuracy) == ("A32C3-A32C3-A64C3-P2-A64C3-P2-S512-S10", 63.82)
 
 
 def test_nothing_to_plot():

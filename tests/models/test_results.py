@@ -7,6 +7,7 @@ import pytest
 from hnn_models.data.datasets import DATASETS, load_images
 from hnn_models.data.images import split
 from hnn_models.paper import cells as tables
+from hnn_models.paper import claims, pages, sides
 from hnn_models.paper import record as results
 from hnn_models.paper.cells import Cell, Run
 from hnn_models.paper.comparison import Comparison
@@ -33,7 +34,7 @@ def test_rows_are_written_in_order_and_read_again(tmp_path):
     results.write(path, rows, CELLS)
     assert results.read(path, CELLS) == [rows[2], rows[1], rows[0], rows[3]]
     assert path.read_text().splitlines()[0] == COLUMNS
-    assert sorted(p.name for p in path.parent.iterdir()) == ["tables.csv", "tables.md"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["tables.csv"]
 
 
 def test_put_replaces_the_same_cell_recipe_and_seed():
@@ -169,8 +170,79 @@ def test_the_number_of_test_images_is_that_of_the_split():
         _ = Cell("1a", Run("A10", "folder"), 50.0).test_images
 
 
-def test_committed_page_is_what_the_committed_record_gives():
+def test_committed_pages_are_what_the_committed_record_gives():
     path = ROOT / "benchmarks" / "results" / "tables.csv"
     assert path.is_file()
     rows = results.read(path, tables.CELLS)
-    assert path.with_suffix(".md").read_text() == results.markdown(rows, tables.CELLS)
+    for end, page in pages.PAGES.items():
+        assert path.with_name(f"tables{end}").read_text() == page(rows, tables.CELLS), end
+
+
+def test_claims_are_differences_of_cells():
+    found = {claim.words.split()[0]: claim.pairs for claim in claims.claims(tables.CELLS)}
+    assert {words: len(pairs) for words, pairs in found.items()} == {
+        "More": 17,
+        "Separate": 2,
+        "Gaussian": 5,
+        "With": 3,
+    }
+    for pair in found["More"]:
+        assert pair.better.artificial_share > pair.other.artificial_share
+        assert pair.better.table == pair.other.table
+    assert all(pair.better.artificial_share < pair.other.artificial_share for pair in found["With"])
+    assert all(pair.better.run.architecture == pair.other.run.architecture for pair in found["Gaussian"])
+
+
+@pytest.mark.parametrize(
+    ("better", "other", "level", "spoken"),
+    [
+        ([98.5, 98.6], [98.0, 98.1], False, "for"),
+        ([98.0, 98.1], [98.5, 98.6], False, "against"),
+        ([98.1, 98.0], [98.0, 98.1], False, "open"),
+        ([98.1, 98.0], [98.0, 98.1], True, "for"),
+        ([98.6, 98.6], [98.0, 98.1], True, "for"),
+        ([98.0, 98.1], [98.5, 98.6], True, "against"),
+    ],
+)
+def test_page_of_claims(better, other, level, spoken):
+    words = "Separate" if level else "More"
+    claim = next(claim for claim in claims.claims(tables.CELLS) if claim.words.startswith(words))
+    pair = claim.pairs[0]
+    rows = [
+        row(cell, test_accuracy=accuracy, seed=seed)
+        for cell, accuracies in ((pair.better, better), (pair.other, other))
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    page = claims.markdown(rows, tables.CELLS)
+    mean = sum(better) / 2 - sum(other) / 2
+    assert f"| {pair.better.name} | {pair.other.name} | " in page
+    line = next(line for line in page.splitlines() if line.startswith(f"| {pair.better.name} | {pair.other.name} |"))
+    recipe, difference, said = line.split(" | ")[3:]
+    assert (recipe, difference.split(" ± ")[0], said) == ("paper", f"{mean:+.2f}", f"{spoken} |")
+    assert float(difference.split(" ± ")[1]) == pytest.approx(0.11, abs=0.02)
+    assert "not yet measured" in page
+
+
+def test_page_of_claims_adds_the_artificial_network_to_separate_learning():
+    by_name = {cell.name: cell for cell in tables.CELLS}
+    names = ("1a/A784-S500-S10/simultaneous", "1a/A784-S500-S10/separate", "1a/A784-A500-A10/simultaneous")
+    rows = [
+        row(by_name[name], seconds_per_epoch=seconds, epochs=30)
+        for name, seconds in zip(names, (10, 4, 5), strict=True)
+    ]
+    page = claims.markdown(rows, tables.CELLS)
+    assert "| 1a/A784-S500-S10/separate | paper | 300 | 120 | 150 | 270 |" in page
+
+
+def test_page_of_sides():
+    by_name = {cell.name: cell for cell in tables.CELLS}
+    separate = by_name["1a/A784-A500-S10/separate"]
+    rows = [
+        row(separate, test_accuracy=97.9),
+        row(separate, test_accuracy=98.1, seed=1),
+        row(separate, test_accuracy=99.2, recipe="fault-leaked-split, 40 epochs", epochs=40),
+    ]
+    page = sides.markdown(rows, tables.CELLS)
+    assert "| A784-A500-S10 | separate | 99.17 | 98.00 ± 0.10 (2) |  | 99.20 (1, 40 epochs) |  |" in page
+    assert "the paper 99.17, `authors` not yet measured, `fault-leaked-split` 99.20 (1, 40 epochs)." in page
+    assert all(name in by_name for source in sides.SOURCES for name in source.cells)
