@@ -67,11 +67,12 @@ class Backward {
       : call_(call),
         stages_(stages),
         kept_(call),
+        densities_over_v_(!call.learns() && call.reset != kZero),
         layer_(call, arena),
         current_(call.current),
         grad_out_(call.grad_out),
         grad_potential_(call.grad_potential),
-        grad_current_(call.grad_current, stages.by_blocks) {
+        grad_current_(call.grad_current) {
     const auto rows = [&](bool wanted, int before) { return wanted ? arena.rows(call.segment, before) : Rows<C>{}; };
     trace_.v = rows(kept_.v, 1);
     trace_.spike = rows(kept_.spike, kept_.axon ? call.axon.feedforward : 0);
@@ -148,18 +149,19 @@ class Backward {
       const int64_t steps = least(block, length - t);
       Ahead ahead = current_.ahead(next + length - t - steps, 1, begin == 0);
       Rows<C> grad = grad_out_.rows(begin + t, steps);
-      if (call_.axon.present && !stages_.fused_axon) {
+      if (call_.axon.present && !stages_.axon_in_backward) {
         stages_.axon.backward(layer_.axon, grad, block_[0], trace_.spike.from(t), axon_y_.from(t), steps, {});
         grad = block_[0];
       }
       const bool summed = call_.grad_current.constant;
-      Rows<C> target = grad_current_.rows(begin + t);
-      if (summed) target = block_[3];
+      // V of a step is read no more when its gradient is written.
+      const Rows<C> v = trace_.v.from(t), densities = densities_over_v_ ? v : block_[1];
+      const Rows<C> target = summed ? block_[3] : grad_current_.rows(begin + t, v);
       if (call_.reset != kNoMembrane) {
-        if (stages_.density) stages_.density(layer_.membrane, trace_.v.from(t), block_[1], steps);
+        if (stages_.density) stages_.density(layer_.membrane, v, densities, steps);
         Rows<C> to = target;
         if (call_.synapse.present) to = block_[2];
-        stages_.membrane_backward(layer_.membrane, layer_.axon, grad, of_potentials(begin + t, steps), block_[1], to,
+        stages_.membrane_backward(layer_.membrane, layer_.axon, grad, of_potentials(begin + t, steps), densities, to,
                                   trace_.from(t), steps, ahead);
         ahead = {};
         grad = to;
@@ -172,7 +174,7 @@ class Backward {
           for (int k = 0; k < n; ++k) total_[k] = total_[k] + target.get(i, k);
         }
       } else {
-        grad_current_.commit(begin + t, steps);
+        grad_current_.commit(begin + t, steps, target);
       }
     }
   }
@@ -261,6 +263,7 @@ class Backward {
   const hnn::Call& call_;
   const Stages<C>& stages_;
   const Kept kept_;
+  const bool densities_over_v_;  // nothing reads V after its density
   Layer<C> layer_;
   Trace<C> trace_;
   Rows<C> synapse_x_, synapse_y_, axon_y_;  // the axon's inputs are the spikes

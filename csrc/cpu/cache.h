@@ -10,7 +10,5 @@ namespace hnn {
 // 8 MiB, by the last level of the cache. `cpus` is the folder in which Linux describes the processors. Elsewhere, and
 // where it says nothing, the answer is 2 MiB.
 int64_t large_bytes(const std::string& cpus = "/sys/devices/system/cpu");
-// Trains of so many times as many bytes are beyond the cache: the four of a layer fill it.
-constexpr int64_t kBeyond = 4;
 
 }  // namespace hnn

@@ -20,12 +20,16 @@ auto constant(int number, F f) {
   return f(Int<kFrom>{});
 }
 
+// Computing the density beside the recursion instead of before it saves a sixth of backward, and doubles the number of
+// functions. The registers of AVX2 do not hold the states and the densities of four vectors: a loop for each is a tenth
+// faster.
+template <class C>
+constexpr int kDensityInside = sizeof(C) == 4 && HNN_VECTOR_BYTES != 32 ? static_cast<int>(kGaussian) : kFromRows;
+
 template <class C>
 void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
-  // Computing the density beside the recursion instead of before it saves a sixth of backward, and doubles the number
-  // of functions.
-  constexpr bool kFuses = sizeof(C) == 4;
-  const bool fused = kFuses && call.surrogate == kGaussian && call.potential == kPotentialNone, learns = call.learns();
+  const bool fused = kDensityInside<C> != kFromRows && call.surrogate == kGaussian && call.potential == kPotentialNone,
+             learns = call.learns();
   constant<kResets>(call.reset, [&](auto reset) {
     constexpr int kReset = decltype(reset)::value;
     constant<kWaysToFire>(fires(call), [&](auto fires) {
@@ -34,7 +38,7 @@ void choose_membrane(Stages<C>& stages, const hnn::Call& call) {
       stages.advance = &membrane_forward<C, kReset, kHow, kGiven>;
       stages.recompute = Kept(call).only_v() ? &membrane_forward<C, kReset, kHow, kPotential> : stages.advance;
     });
-    constexpr int kInside = kFuses ? static_cast<int>(kGaussian) : kFromRows;
+    constexpr int kInside = kDensityInside<C>;
     if (call.potential != kPotentialNone) {
       stages.membrane_backward = learns ? &membrane_backward<C, kReset, kAnyGrad, true, kFromRows>
                                         : &membrane_backward<C, kReset, kAnyGrad, false, kFromRows>;
@@ -66,22 +70,33 @@ void with_orders(const hnn::FilterCall& call, F f) {
   f(Int<-1>{}, Int<-1>{});
 }
 
+inline bool same_for_all(const hnn::FilterCall& call) {
+  bool same = true;
+  for (int i = 0; i < call.taps(); ++i) same &= is_absent_or_one(call.coefficients[i]);
+  return same;
+}
+
+// With AVX2 the states of an axon and of the membrane do not fit into the registers together; each in a loop of its
+// own, forward is a fifth faster.
+constexpr bool kAxonApart = HNN_VECTOR_BYTES == 32;
+
 template <class C, class Filters>
 void choose_filter(Filters& filters, const hnn::FilterCall& call) {
   if (!call.present) return;
   with_orders(call, [&](auto feedback, auto feedforward) {
     constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
-    filters.forward = &filter_forward<C, kP, kQ>;
+    constexpr bool kMayShare = kAxonApart && kP >= 0 && sizeof(C) == 4;
+    filters.forward =
+        kMayShare && same_for_all(call) ? &filter_forward<C, kP, kQ, kMayShare> : &filter_forward<C, kP, kQ, false>;
     filters.backward = call.learns ? &filter_backward<C, kP, kQ, true> : &filter_backward<C, kP, kQ, false>;
   });
 }
 
 inline bool same_for_all(const hnn::Call& call) {
-  bool same = true;
+  bool same = same_for_all(call.axon);
 #define HNN_ADD(name, Name) same &= is_absent_or_one(call.name);
   HNN_COEFFICIENTS(HNN_ADD)
 #undef HNN_ADD
-  for (int i = 0; i < call.axon.taps(); ++i) same &= is_absent_or_one(call.axon.coefficients[i]);
   return same;
 }
 
@@ -89,15 +104,14 @@ inline bool same_for_all(const hnn::Call& call) {
 // of these orders is in the same loop.
 template <class C, int g, int kP = -1, int kQ = 0>
 void choose_usual(Stages<C>& stages, const hnn::Call& call) {
-  stages.membrane_forward = &membrane_forward<C, kFilter, kFromThreshold, kSpikes, g, kP, kQ>;
+  if constexpr (kP < 0 || !kAxonApart) {
+    stages.membrane_forward = &membrane_forward<C, kFilter, kFromThreshold, kSpikes, g, kP, kQ>;
+  }
   constant<kResetGrads>(call.reset_grad, [&](auto grad) {
-    stages.membrane_backward = &membrane_backward<C, kFilter, decltype(grad)::value, false, kGaussian, g, kP, kQ>;
+    stages.membrane_backward =
+        &membrane_backward<C, kFilter, decltype(grad)::value, false, kDensityInside<C>, g, kP, kQ>;
   });
 }
-
-// With AVX2 a state in whole rows is not in registers, and its stores wait for those past the cache. Where a train is
-// beyond the cache, it is better written from the L1 cache, row by row; then its steps need no whole rows.
-constexpr bool kByBlocks = HNN_VECTOR_BYTES == 32;
 
 // The usual layer has functions of its own for large trains, which take whole rows, and for an axon of common orders
 // whose coefficients are the same for all neurons: membrane and axon in one loop are a tenth faster.
@@ -107,23 +121,18 @@ void choose_special(Stages<C>& stages, const hnn::Call& call) {
   options.reset_grad = Options().reset_grad;  // of which there is a function each
   if constexpr (sizeof(C) == 4) {
     if (call.learns() || !options.usual()) return;
-    const bool large = call.current.large || call.out.large;
-    const bool by_blocks = kByBlocks && call.dtype == hnn::kFloat32 && call.current.beyond && !call.synapse.present;
-    const bool whole = call.dtype == hnn::kFloat32 && large && !by_blocks;
+    const bool whole = !kByBlocks && call.dtype == hnn::kFloat32 && (call.current.large || call.out.large);
     if (whole && Kept(call).only_v()) {
-      stages.recompute = &membrane_forward<C, kFilter, kFromThreshold, kPotential, kWholeRow<C, false>>;
+      stages.recompute = &membrane_forward<C, kFilter, kFromThreshold, kPotential, kWholeRow<C>>;
     }
-    if (!call.axon.present) stages.by_blocks = by_blocks;
-    if (whole && !call.axon.present) choose_usual<C, kWholeRow<C, false>>(stages, call);
+    if (whole && !call.axon.present) choose_usual<C, kWholeRow<C>>(stages, call);
     if (!call.axon.present || call.axon.learns || !same_for_all(call)) return;
     with_orders(call.axon, [&](auto feedback, auto feedforward) {
       constexpr int kP = decltype(feedback)::value, kQ = decltype(feedforward)::value;
       if constexpr (kP >= 0) {
-        stages.fused_axon = true;
-        stages.by_blocks = by_blocks;
-        constant<2>(whole, [&](auto is_whole) {
-          choose_usual<C, decltype(is_whole)::value ? kWholeRow<C, true> : kGroup<C>, kP, kQ>(stages, call);
-        });
+        stages.axon_in_forward = !kAxonApart;
+        stages.axon_in_backward = true;
+        choose_usual<C, kGroup<C>, kP, kQ>(stages, call);
       }
     });
   }

@@ -44,7 +44,6 @@ Train train(const Numbering& n, const T& t, bool constant) {
   result.layout = lay_out(n, t, constant ? 0 : 1);
   static const int64_t limit = large_bytes();
   result.large = bytes_of(t) >= limit;
-  result.beyond = bytes_of(t) >= kBeyond * limit;
   return result;
 }
 template <class T>

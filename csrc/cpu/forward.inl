@@ -14,10 +14,10 @@ struct Stages {
   decltype(&membrane_forward<C, kFilter, kFromThreshold, kSpikes>) membrane_forward, recompute, advance;
   decltype(&density_rows<C, kGaussian>) density;  // null where membrane_backward computes it itself
   decltype(&membrane_backward<C, kFilter, kFull, false, kFromRows>) membrane_backward;
-  bool fused_axon = false;  // the axon is in the membrane's loop, except in a recomputation, which needs no axon
-  bool by_blocks = false;   // what goes past the cache is written when a block has ended
+  // The axon is in the membrane's loop. (A recomputation needs no axon.)
+  bool axon_in_forward = false, axon_in_backward = false;
   struct {
-    decltype(&filter_forward<C, 0, 0>) forward;
+    decltype(&filter_forward<C, 0, 0, false>) forward;
     decltype(&filter_backward<C, 0, 0, false>) backward;
   } synapse, axon;
 };
@@ -129,7 +129,7 @@ class Forward {
         spikes_(arena.rows(kBlock)),
         potentials_(arena.rows(kBlock)),
         current_(call.current),
-        out_(call.out, stages.by_blocks),
+        out_(call.out),
         potential_(call.potential_out) {}
 
   void tile(int64_t first, int count) {
@@ -169,9 +169,9 @@ class Forward {
       ahead = {};
       input = filtered_;
     }
-    const bool axon_apart = call_.axon.present && !stages_.fused_axon;
+    const bool axon_apart = call_.axon.present && !stages_.axon_in_forward;
+    const Rows<C> fired = axon_apart && target.streaming ? spikes_ : target;
     if (call_.reset != kNoMembrane) {
-      const Rows<C> fired = axon_apart ? spikes_ : target;
       if (call_.potential == kPotentialNone) {
         stages_.membrane_forward(layer_.membrane, layer_.axon, input, fired, {}, steps, ahead);
       } else {
@@ -181,7 +181,7 @@ class Forward {
         read(trace.v, t, steps);
       }
     }
-    if (axon_apart) stages_.axon.forward(layer_.axon, spikes_, target, steps, {});
+    if (axon_apart) stages_.axon.forward(layer_.axon, fired, target, steps, {});
     if (call_.out.constant) {
       for (int64_t i = 0; i < steps; ++i) {
         for (int k = 0; k < n; ++k) total_[k] = total_[k] + spikes_.get(i, k);

@@ -19,7 +19,6 @@ struct Train {
   Layout layout;
   bool constant = false;  // no time axis: read once, or summed over time and written once
   bool large = false;     // does not stay in the cache: fetched ahead where read, and written past it
-  bool beyond = false;    // four of them fill the cache or more
 };
 
 // A coefficient or a state, in the state dtype; null where it is absent (a state of zeros, a coefficient in `value`).

@@ -81,6 +81,11 @@ HNN_INLINE void scatter(const hnn::PerNeuron& operand, int64_t first, int count,
   if (!whole) scatter_each<C>(operand, first, count, row);
 }
 
+// With AVX2 few registers are left beside a state, and stores past the cache that stand in a queue with others hold
+// them up. There a stage writes into the L1 cache, and what goes past the cache does so when a block of rows is
+// complete.
+constexpr bool kByBlocks = HNN_VECTOR_BYTES == 32;
+
 // kTile values per step, `stride` elements from one step to the next. Null where a stage reads or writes none.
 template <class C>
 struct Rows {
@@ -93,7 +98,7 @@ struct Rows {
   // Writes vector k of row t, which the stage does not read again.
   HNN_INLINE void put(int64_t t, int k, Vector<C> v) const {
     C* const at = data + t * stride + k * kLanes<C>;
-    if (__builtin_expect(streaming, 0)) {
+    if (!kByBlocks && __builtin_expect(streaming, 0)) {
       stream(at, v);
     } else {
       store(at, v);
@@ -180,16 +185,14 @@ class Reader {
   alignas(64) C block_[kTile * kBlock];
 };
 
-// Writes a tile of a train, up to kBlock steps at a time. A train that is absent takes its rows and drops them. What
-// goes past the cache is written by the stages, or with `by_blocks` when a block has ended, from the L1 cache.
+// Writes a tile of a train, up to kBlock steps at a time. A train that is absent takes its rows and drops them.
 template <class IO>
 class Writer {
   using C = Compute<IO>;
   static constexpr bool kAsIs = sizeof(IO) == sizeof(C);
 
  public:
-  explicit Writer(const hnn::Train& train, bool by_blocks = false)
-      : train_(train), data_(static_cast<IO*>(train.data)), step_(train.step), by_blocks_(by_blocks) {}
+  explicit Writer(const hnn::Train& train) : train_(train), data_(static_cast<IO*>(train.data)), step_(train.step) {}
   Writer(const hnn::Train& train, int64_t first, int count) : Writer(train) { move_to(first, count); }
   void move_to(int64_t first, int count) {
     if (!data_) return;
@@ -197,20 +200,23 @@ class Writer {
     place_.find(train_.layout, first, count);
     whole_ = place_.dense && count == kTile;
     streaming_ = train_.large && whole_;
-    in_place_ = kAsIs && whole_ && !(streaming_ && by_blocks_);
+    in_place_ = kAsIs && whole_ && !(streaming_ && kByBlocks);
   }
-  // The rows into which a stage writes the steps from t on. commit() must follow.
-  HNN_INLINE Rows<C> rows(int64_t t) {
+  // The rows into which a stage writes the steps from t on: in place, or in a block, or in place of it in `spare`.
+  // commit() must follow, with the rows where they were spare.
+  HNN_INLINE Rows<C> rows(int64_t t, const Rows<C>& spare = {}) {
     if constexpr (kAsIs) {
       if (in_place_) return {data_ + t * step_ + place_.base, step_, streaming_};
     }
+    if (spare) return spare;
     return {block_};
   }
-  HNN_INLINE void commit(int64_t t, int64_t steps) {
+  HNN_INLINE void commit(int64_t t, int64_t steps) { commit(t, steps, {block_}); }
+  HNN_INLINE void commit(int64_t t, int64_t steps, const Rows<C>& rows) {
     if (!data_ || in_place_) return;
     for (int64_t i = 0; i < steps; ++i) {
       IO* const to = data_ + (t + i) * step_;
-      const C* const row = block_ + i * kTile;
+      const C* const row = rows.data + i * rows.stride;
       if (whole_) {
         move(row, to + place_.base);
       } else {
@@ -241,7 +247,6 @@ class Writer {
   const hnn::Train& train_;
   IO* const data_;
   const int64_t step_;
-  const bool by_blocks_;
   int count_ = 0;
   bool whole_ = false, streaming_ = false, in_place_ = false;
   Place place_;

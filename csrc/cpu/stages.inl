@@ -45,9 +45,10 @@ constexpr int kWideGroup = HNN_VECTOR_BYTES < 64 ? kGroup<C>
                            : kVectors<C> < 8     ? kVectors<C>
                                                  : 8;
 // The rows of large trains go through time whole: the memory gives and takes a row faster than its quarters, which is
-// worth more than the registers that the state then leaves for the L1 cache. Beside a filter only AVX2 gains.
-template <class C, bool kFiltered>
-constexpr int kWholeRow = !kFiltered || HNN_VECTOR_BYTES == 32 ? kVectors<C> : kGroup<C>;
+// worth more than the registers that the state then leaves for the L1 cache. Not so beside a filter, and where rows are
+// written by blocks.
+template <class C>
+constexpr int kWholeRow = kByBlocks ? kGroup<C> : kVectors<C>;
 
 // A filter over one tile. Its arrays, [coefficient or value of history][vector], are in scratch.
 template <class C>
@@ -257,8 +258,9 @@ struct History {
   }
 };
 
-// With orders known at compile time, coefficients and history are in registers. With kP < 0 both stay in scratch.
-template <class C, int kP, int kQ>
+// With orders known at compile time, coefficients and history are in registers, and with kShared the coefficients are
+// the same for all neurons. With kP < 0 both stay in scratch. `y` may be `x`.
+template <class C, int kP, int kQ, bool kShared>
 void filter_forward(const Filter<C>& f, const Rows<C>& of_x, const Rows<C>& to_y, int64_t steps, const Ahead& then) {
   constexpr int n = kVectors<C>;
   const Rows<C> x = of_x, y = to_y;
@@ -269,7 +271,8 @@ void filter_forward(const Filter<C>& f, const Rows<C>& of_x, const Rows<C>& to_y
       for (int64_t t = 0; t < steps; ++t) {
         ahead.next();
         unrolled<kGroup<C>>([&](auto k) HNN_LAMBDA {
-          y.put(t, first + k, filter_step(kP, kQ, held.memory[k], x.get(t, first + k), held.c[k]));
+          constexpr int own = kShared ? 0 : k;
+          y.put(t, first + k, filter_step(kP, kQ, held.memory[k], x.get(t, first + k), held.c[own]));
         });
       }
       ahead = {};

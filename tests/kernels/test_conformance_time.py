@@ -174,7 +174,7 @@ def test_instruction_sets_change_no_spike():
 def test_large_results_are_written_past_the_cache(dtype, axon):
     """From 8 MiB on at the latest, the CPU kernels store past the cache. 250 columns leave tiles that are not full.
 
-    Beyond 32 MiB at the latest, those of AVX2 store when a block has ended; 40 steps are two blocks.
+    Those of AVX2 do so when a block has ended; 40 steps are two blocks.
     """
     if "cpu" not in hnn_kernels.backends()["cpu"].devices:
         pytest.skip(hnn_kernels.backends()["cpu"].reason)
