@@ -55,6 +55,7 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Show the layers of a network: shapes, parameters, bytes of state and bytes kept for training, for one image."""
+    neurons: dict[str, Any] = {**neuron_of(neuron)}
     with torch.device("meta"):  # a description needs no weights
         network = HybridNetwork(
             architecture,
@@ -66,7 +67,7 @@ def describe(
             learn=learn or (),
             readout=readout,
             fixed_artificial=fixed_artificial,
-            **neuron_of(neuron),
+            **neurons,
         )
     lines: list[dict[str, Any]] = [
         {"layer": row.name, "part": row.part, "shape": show(row.shape), "parameters": row.parameters,

@@ -121,9 +121,9 @@ def learning_curves(histories: Mapping[Cell, Sequence[Sequence[Mapping[str, floa
             loss.plot(epochs, [figures["train_loss"] for figures in history], **style)
             accuracy.plot(epochs, [100 * figures["validation_accuracy"] for figures in history], **style)
     if any(cell.run.dataset == CELL.run.dataset for cell in histories):
-        epochs, values = zip(*POINTS, strict=True)
+        theirs, values = zip(*POINTS, strict=True)
         label = f"the authors' log: {CELL.run.architecture}, {CELL.run.coding} coding"
-        accuracy.plot(epochs, values, "--", color="black", linewidth=1, label=label)
+        accuracy.plot(theirs, values, "--", color="black", linewidth=1, label=label)
     loss.set_yscale("log")
     least, most = loss.dataLim.intervaly
     loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 1000 * least else (1,)))
