@@ -19,7 +19,7 @@ from ..state import LIFState, state_dtype
 from . import snntorch_neurons as neurons
 from .rules import unfit_coefficients, without_compiler
 from .snntorch_surrogates import SURROGATES, shape_of
-from .steps import Defined, Shape, defined
+from .steps import Defined, Shape, defined, without_time
 from .steps import run as run_defined
 from .swap import of_library
 
@@ -290,7 +290,7 @@ def one_step(module: nn.Module, name: str, given: Defined, x: Tensor) -> list[Te
     kept = dtypes(module, name, x, before)
     widest = _widest(kept[1:])
     (spikes,), after = run_defined(given, x if x.dtype is widest else x.to(widest), before, 1)
-    found = [spikes.squeeze(0), *after]
+    found = [without_time(spikes), *after]
     found = [one if one.dtype is dtype else one.to(dtype) for one, dtype in zip(found, kept, strict=True)]
     m._buffers.update(zip(names, found[1:], strict=True))
     return found

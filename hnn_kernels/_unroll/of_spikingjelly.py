@@ -6,18 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._convert import spikingjelly
 from .._convert.libraries import Found, rule_of
 from .._convert.rules import unfit_coefficients, without_compiler
+from .._convert.spikingjelly_calls import as_states, run_steps
 from .._convert.swap import laid_out, of_library
 from . import marks
 from .kinds import Kind, Match, promoted
 
 
 class _AllSteps:
-    """A module as its conversion sees it: one that gets all steps in a call, and may record its potential."""
-
-    step_mode = "m"
+    """A module as its conversion sees it: one that may record its potential."""
 
     def __init__(self, module: nn.Module, record: bool = False) -> None:
         self._module, self.store_v_seq = module, record
@@ -67,8 +65,8 @@ def _run(
         given = unfit_coefficients(x, given.coefficients) or given
     if isinstance(given, str):
         return given
-    before = spikingjelly._as_states((0.0,) * len(names) if states is None else tuple(states), x)
-    out, after, recorded = spikingjelly._run(_AllSteps(module), given, x, before, train[1])
+    before = as_states((0.0,) * len(names) if states is None else tuple(states), x)
+    out, after, recorded = run_steps(_AllSteps(module), given, x, before, train[1])
     return [out, recorded if train[1] else after[0].to(dtype), *(value.to(dtype) for value in after[1:])]
 
 

@@ -155,6 +155,18 @@ def snntorch_loop(**given):
     return Loop(**given)
 
 
+class Steps(nn.Module):
+    """SpikingJelly's network in a loop of its own, a call for each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = multi_layer()
+        functional.set_step_mode(self.net, "s")
+
+    def forward(self, x):
+        return torch.stack([self.net(now) for now in x])
+
+
 class Case(NamedTuple):
     """A network of a library, one that pickles hold, the names of its neurons, the factor of its input, its reset."""
 
@@ -167,6 +179,7 @@ class Case(NamedTuple):
 
 CASES = {
     "spikingjelly": Case(multi_layer, multi_layer, ("1", "3"), 1.0, functional.reset_net),
+    "spikingjelly, by steps": Case(Steps, Steps, ("net.1", "net.3"), 1.0, functional.reset_net),
     "sinabs": Case(sinabs_perceptron, sinabs_perceptron, ("1", "3"), 1.0, sinabs.reset_states),
     "norse": Case(lambda: norse_sequence()[0].net, norse_read_out, ("1", "3"), 8.0, id),
     "snntorch": Case(snntorch_loop, partial(snntorch_loop, surrogates=False), ("lif1", "lif2"), 1.0, id),
