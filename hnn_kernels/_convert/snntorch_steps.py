@@ -281,10 +281,16 @@ def keep(module: nn.Module, names: Sequence[str], x: Tensor, given: Mapping[str,
 
 
 def one_step(module: nn.Module, name: str, given: Defined, x: Tensor) -> list[Tensor]:
-    """Compute the step of a module with what it keeps; return the spikes and the states, which it keeps then."""
+    """Compute the step of a module with what it keeps; return the spikes and the states, which it keeps then.
+
+    It also writes the attribute ``reset``, where the library leaves which potentials were above the threshold before.
+    """
     m: Any = module
     names = STATES[name]
     before = [m._buffers[one] for one in names]
+    above = torch.empty(x.shape, dtype=torch.float32, device=before[-1].device)
+    # Written to floats the comparison takes a ninth of the time, since bools have no fast path.
+    m.reset = torch.gt(before[-1].detach(), _tensor(m, "threshold").detach(), out=above)
     if name in _WEIGHTED:
         before[0] = m.recurrent(before[0])
     kept = dtypes(module, name, x, before)

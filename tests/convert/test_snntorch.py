@@ -85,9 +85,13 @@ def test_steps_over_their_options(dtype, monkeypatch):
         loss = sum((train.double() * torch.linspace(-1, 1, train.numel()).view_as(train)).sum() for *_, train in trains)
         loss.backward()
         gradients = {name: p.grad for name, p in net.named_parameters()} | {"x": x.grad}
-        found.append((trains, gradients, list(net.state_dict())))
-    (expected, gradients, keys), (got, ours, our_keys) = found
+        resets = {name: neuron.reset for name, neuron in net.neurons.items()}
+        found.append((trains, gradients, list(net.state_dict()), resets))
+    (expected, gradients, keys, resets), (got, ours, our_keys, our_resets) = found
     assert our_keys == keys
+    for name, reset in resets.items():
+        assert torch.equal(our_resets[name], reset), name
+        assert our_resets[name].dtype == reset.dtype, name
     for (name, i, train), (*_, twin) in zip(expected, got, strict=True):
         assert twin.dtype == train.dtype, (name, i)
         assert torch.equal(twin, train), (name, i)
@@ -167,6 +171,18 @@ def test_states_that_are_kept_and_reset_and_options_that_change(monkeypatch):
             net[0](x[0], x[0])
     for expected, got in zip(*found, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["learnt", "alpha, by definition", "recurrent, by definition", "all to all"])
+def test_what_a_call_returns_is_detached_in_place_as_the_librarys(name, monkeypatch):
+    by_the_loop(monkeypatch)
+    for net in sides(torch.float32, {name: STEPS[name]}):
+        neuron = net.neurons[name]
+        found = neuron(drive()[0].requires_grad_())
+        for value in found if isinstance(found, tuple) else (found,):
+            assert value.requires_grad
+            assert value.detach_() is value
+        neuron.detach_hidden()
 
 
 def test_an_option_for_no_kernel_is_the_librarys():
