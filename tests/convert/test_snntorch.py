@@ -10,7 +10,7 @@ pytest.importorskip("snntorch", reason="converting snnTorch's modules needs the 
 import snntorch as snn
 from snntorch import surrogate, utils
 
-from support.snntorch_neurons import DEFINED, NEURONS, B, N, Side, Tutorial, drive, each
+from support.snntorch_neurons import DEFINED, NEURONS, TUTORIALS, B, N, Side, Tutorial, drive, each, losses
 
 # A convolution sums in another order than the recursion. The worst of these cases is 4.2e-6, the gradient of a
 # threshold that all neurons share.
@@ -111,27 +111,15 @@ def test_steps_in_bfloat16_keep_dtypes(monkeypatch):
         assert [train.dtype for train in got[name]] == [train.dtype for train in trains], name
 
 
-def test_the_tutorials_network_trains_alike(monkeypatch):
+@pytest.mark.parametrize("tutorial", TUTORIALS)
+def test_the_networks_of_the_tutorials_train_alike(tutorial, monkeypatch):
     by_the_loop(monkeypatch)
-    found = []
-    for convert in (False, True):
-        torch.manual_seed(0)
-        net = Tutorial()
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-        if convert:
-            assert [entry.name for entry in hnn_kernels.convert(net).replaced] == ["lif1", "lif2"]
-        x, labels = torch.rand(B, N) * 4, torch.arange(B)
-        losses = []
-        for _ in range(8):
-            spikes, potentials = net(x)
-            loss = torch.nn.functional.cross_entropy(spikes.sum(0), labels) + potentials.pow(2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        found.append(losses)
-    assert found[0][-1] < 0.9 * found[0][0]
-    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+    def converted(net):
+        assert not hnn_kernels.convert(net).left
+        return net
+
+    assert losses(tutorial, converted) == pytest.approx(losses(tutorial, lambda net: net), rel=1e-5)
 
 
 CHANGES = (
