@@ -1,5 +1,6 @@
 """The neurons of SpikingJelly 2 in a loop, with ``step_mode="s"``."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,6 +80,27 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
 
 
 KIND = Kind(forward=_forward, forms=promoted, run=_run, single=_single, given=_given)
+
+
+_substituted: set[Any] = set()
+
+
+def make_known() -> None:
+    """Have the compiler trace ``functional.reset_net`` as what it does, without the list that it keeps of networks.
+
+    That list has weak references. The compiler takes its entries by their places, which move when any other network
+    is collected: by chance between its trace and its guards, or while the graph runs.
+    """
+    place: Any = sys.modules.get("spikingjelly.activation_based.functional.net_config")
+    reset_net: Any = getattr(place, "reset_net", None)
+    if not hasattr(place, "reset_collected_modules") or reset_net in _substituted:
+        return
+
+    def reset_all(net):
+        place.reset_collected_modules(place.collect_reset_modules(net))
+
+    torch.compiler.substitute_in_graph(reset_net, skip_signature_check=True)(reset_all)
+    _substituted.add(reset_net)
 
 
 def find(module: nn.Module) -> Match | str | None:
