@@ -23,8 +23,8 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
     :func:`hnn_kernels.unroll` has one for all steps.
 
     Spikes are those of the library up to float rounding, and gradients too: a kernel may add in another order. In
-    bfloat16 and float16 the state is float32 here. Steps that are not leaky integration are neurons by definition,
-    compiled at their first call (docs/neurons.md).
+    bfloat16 and float16 the state is float32 within a call. Steps that are not leaky integration are neurons by
+    definition, compiled at their first call (docs/neurons.md).
 
     Args:
         model: a module, or one that holds the neurons at any depth. What is converted already stays so.

@@ -82,6 +82,7 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
 KIND = Kind(forward=_forward, forms=promoted, run=_run, single=_single, given=_given)
 
 
+# The functions that the compiler has another text of already.
 _substituted: set[Any] = set()
 
 

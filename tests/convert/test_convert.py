@@ -147,6 +147,7 @@ def test_names_of_the_version_before_2():
     given = types.SimpleNamespace(detach_reset=True, v_reset=-0.1)
     why = rules["spikingjelly.activation_based.neuron.IzhikevichNode"].arguments(given)
     assert "has a gradient in this version" in why
+    assert libraries.LIBRARIES[0].reasons["spikingjelly.cext.neuron.MultiStepLIFNode"].startswith("a CUDA extension")
 
 
 def compare(make, x):
