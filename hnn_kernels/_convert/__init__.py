@@ -18,12 +18,13 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
     :func:`hnn_kernels.revert` undoes it.
 
     All numbers of a neuron are read at each call, so they may be changed later. Where they become such that no kernel
-    computes them, the library computes the call itself, and a warning says so. snnTorch's neurons and Norse's cells get
-    one step in a call; each step is a kernel then, and :func:`hnn_kernels.unroll` has one for all steps.
+    computes them, the library computes the call itself, and a warning says so. snnTorch's neurons, Norse's cells and
+    SpikingJelly's neurons with ``step_mode="s"`` get one step in a call; each step is a kernel then, and
+    :func:`hnn_kernels.unroll` has one for all steps.
 
     Spikes are those of the library up to float rounding, and gradients too: a kernel may add in another order. In
-    bfloat16 and float16 the state is float32 here. Steps that are not leaky integration are neurons by definition,
-    compiled at their first call (docs/neurons.md).
+    bfloat16 and float16 the state is float32 within a call. Steps that are not leaky integration are neurons by
+    definition, compiled at their first call (docs/neurons.md).
 
     Args:
         model: a module, or one that holds the neurons at any depth. What is converted already stays so.
@@ -70,7 +71,8 @@ def _convert(name: str, module: nn.Module, exact: bool) -> list[Conversion]:
     if isinstance(given, str):
         return [Conversion(name, full_name(kind), False, "", False, given)]
     module.__class__ = converted_class(kind, found.rule)
-    return [Conversion(name, full_name(kind), True, found.rule.mapping, not found.doubt, found.doubt)]
+    mapping = "; ".join(filter(None, (found.rule.mapping, found.rule.aside(module))))
+    return [Conversion(name, full_name(kind), True, mapping, not found.doubt, found.doubt)]
 
 
 def revert(model: nn.Module) -> None:

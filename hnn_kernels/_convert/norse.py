@@ -14,7 +14,7 @@ from .. import _checks
 from .._define.layer import Neuron
 from . import norse_steps as steps
 from .rules import ONE_STEP, Library, Rule, constant_in_graphs, full_name
-from .steps import Defined, Shape, defined, run
+from .steps import Defined, Shape, defined, run, without_time
 from .swap import arguments, of_library
 
 
@@ -221,7 +221,7 @@ def _cell_forward(self: Any, input_tensor: Any, state: Any = None) -> Any:
         return self._hnn_original.forward(self, input_tensor, state)
     before = state or _first(self, known_cell(self), input_tensor[None], input_tensor)
     out, after = _call(given, input_tensor, before, 1)
-    return out.squeeze(0), after
+    return without_time(out), after
 
 
 def _lift_forward(self: Any, x: Any) -> Any:

@@ -15,7 +15,8 @@ from ..state import state_dtype
 Arguments = Any
 
 # The mapping of a class that gets one step in a call.
-ONE_STEP = "a neuron by definition for each step; hnn_kernels.unroll has one call for all steps"
+EACH_STEP = "a call for each step, where hnn_kernels.unroll has one for all"
+ONE_STEP = f"a neuron by definition; {EACH_STEP}"
 
 
 class Rule(NamedTuple):
@@ -31,6 +32,7 @@ class Rule(NamedTuple):
         states: the attributes that hold the states between two steps, where the class also gets one step in a call.
         values: gives the reason why a module has to stay by the values of its tensors; empty where it has not. It is
             asked at the conversion alone, since each look at a value is a wait for a GPU.
+        aside: gives what a report adds to the mapping for a module; empty for nothing.
     """
 
     mapping: str
@@ -40,6 +42,7 @@ class Rule(NamedTuple):
     inner: str = ""
     states: tuple[str, ...] = ()
     values: Callable[[Any], str] = lambda module: ""
+    aside: Callable[[Any], str] = lambda module: ""
 
 
 class Library(NamedTuple):

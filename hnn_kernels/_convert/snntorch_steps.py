@@ -19,7 +19,7 @@ from ..state import LIFState, state_dtype
 from . import snntorch_neurons as neurons
 from .rules import unfit_coefficients, without_compiler
 from .snntorch_surrogates import SURROGATES, shape_of
-from .steps import Defined, Shape, defined
+from .steps import Defined, Shape, defined, without_time
 from .steps import run as run_defined
 from .swap import of_library
 
@@ -281,16 +281,22 @@ def keep(module: nn.Module, names: Sequence[str], x: Tensor, given: Mapping[str,
 
 
 def one_step(module: nn.Module, name: str, given: Defined, x: Tensor) -> list[Tensor]:
-    """Compute the step of a module with what it keeps; return the spikes and the states, which it keeps then."""
+    """Compute the step of a module with what it keeps; return the spikes and the states, which it keeps then.
+
+    It also writes the attribute ``reset``, where the library leaves which potentials were above the threshold before.
+    """
     m: Any = module
     names = STATES[name]
     before = [m._buffers[one] for one in names]
+    above = torch.empty(x.shape, dtype=torch.float32, device=before[-1].device)
+    # Written to floats the comparison takes a ninth of the time, since bools have no fast path.
+    m.reset = torch.gt(before[-1].detach(), _tensor(m, "threshold").detach(), out=above)
     if name in _WEIGHTED:
         before[0] = m.recurrent(before[0])
     kept = dtypes(module, name, x, before)
     widest = _widest(kept[1:])
     (spikes,), after = run_defined(given, x if x.dtype is widest else x.to(widest), before, 1)
-    found = [spikes.squeeze(0), *after]
+    found = [without_time(spikes), *after]
     found = [one if one.dtype is dtype else one.to(dtype) for one, dtype in zip(found, kept, strict=True)]
     m._buffers.update(zip(names, found[1:], strict=True))
     return found

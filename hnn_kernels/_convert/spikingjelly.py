@@ -1,25 +1,21 @@
-"""SpikingJelly 2, 0.0.0.0.12 and 0.0.0.0.14: neurons that get all time steps in one call.
+"""SpikingJelly 2, 0.0.0.0.12 and 0.0.0.0.14: neurons that get all time steps in one call, or one.
 
 Where the built-in layer has a neuron's equations, it takes its place; else a neuron by definition does.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import _checks
 from .._define.layer import Neuron
-from ..filters import IIR
-from ..functional import lif
-from ..state import LIFState, state_dtype
 from . import spikingjelly_steps as steps
-from .rules import Library, Rule, coefficients_of, full_name
-from .steps import Defined, Shape, defined, run
-from .swap import arguments
+from .rules import EACH_STEP, Library, Rule, full_name
+from .spikingjelly_calls import Layer, gated_functional, methods, old_forward, read_out_forward, step_of
+from .steps import Defined, Shape, defined
 
 # By the name of a surrogate: its shape for the number alpha.
 _SHAPES: dict[str, Callable[[float], Shape]] = {
@@ -35,20 +31,6 @@ _SHAPES: dict[str, Callable[[float], Shape]] = {
 _SURROGATES = ("spikingjelly.activation_based.surrogate", "spikingjelly.clock_driven.surrogate")
 # Where a coefficient has another name than the attribute.
 _NAMES = {"steepness": "delta_T"}
-
-
-class Layer(NamedTuple):
-    """A call of :func:`hnn_kernels.lif`.
-
-    Attributes:
-        coefficients: decay, threshold, and those of the reset and the synapse, by the names of :func:`_call_lif`.
-        options: the other arguments.
-        rest: where the leak leads to. The layer's potential is the distance from it.
-    """
-
-    coefficients: Mapping[str, Any]
-    options: Mapping[str, Any]
-    rest: float
 
 
 # -- what a module becomes ---------------------------------------------------------------------------------------------
@@ -69,11 +51,6 @@ def _shape(function: Any) -> Shape | str:
 
 def _stays(module: Any) -> str:
     """Return why the library has to compute the module's steps; empty where it has not."""
-    if getattr(module, "step_mode", "m") != "m":
-        return (
-            "its step_mode is 's', one step in a call: set 'm' (functional.set_step_mode), or use hnn_kernels.unroll "
-            "where the loop over time is yours"
-        )
     if getattr(module, "_neuron_precision", None) is not None:
         return "it has a precision of its own"
     if getattr(module, "backend", "torch") == "lava":
@@ -151,7 +128,7 @@ def _defined(make: Callable[..., Neuron], module: Any, coefficients: dict[str, A
     return Defined(neuron, coefficients | {"threshold": module.v_threshold, "reset": _rest(module)})
 
 
-def _before(given: Callable[[Any], Defined | str], module: Any) -> Defined | str:
+def _old_izhikevich(given: Callable[[Any], Defined | str], module: Any) -> Defined | str:
     """Return the neuron of an IzhikevichNode of 0.0.0.0.14, or why there is none."""
     if module.detach_reset and module.v_reset:
         return "with detach_reset, what a spike sets V to has a gradient in this version"
@@ -209,117 +186,10 @@ def _read_out(module: Any) -> Layer | str:
     return Layer({"decay": decay, "threshold": 1.0} | gain, options, 0.0)
 
 
-# -- calls -------------------------------------------------------------------------------------------------------------
-
-
-def _states(module: Any, x: Tensor, names: tuple[str, ...]) -> list[Tensor]:
-    """Return the states before the first step, in the dtype of the state."""
-    given = tuple(getattr(module, name) for name in names)
-    if hasattr(module, "materialize_states"):
-        given = module.materialize_states((x,), given, "m")
-    return _as_states(given, x)
-
-
-def _as_states(given: tuple, x: Tensor) -> list[Tensor]:
-    like: dict = {"dtype": state_dtype(x.dtype), "device": x.device}
-    return [
-        value.to(**like).expand(x.shape[1:]) if isinstance(value, Tensor) else torch.full(x.shape[1:], value, **like)
-        for value in given
-    ]
-
-
-def _call_lif(given: Layer, x: Tensor, states: list[Tensor], **options: Any) -> tuple[Any, list[Tensor]]:
-    """Return the output of a layer and the states after it."""
-    values = coefficients_of(given, x)
-    decay, threshold = values.pop("decay"), values.pop("threshold")
-    gain, synapse = values.pop("gain", None), values.pop("synapse", None)
-    v = states[0] - given.rest if given.rest else states[0]
-    filtered = history = None
-    if synapse is not None:
-        filtered, history = IIR((synapse,), (1.0,)), states[1][None]
-    elif gain is not None:
-        filtered, history = IIR((), (gain,)), v.new_empty((0, *v.shape))
-    state = LIFState(v, torch.zeros_like(v), history)
-    out, after = lif(x, decay, None, threshold, synapse=filtered, state=state, **values, **given.options, **options)
-    assert after is not None
-    v = after.v + given.rest if given.rest else after.v
-    return out, [v] if synapse is None else [v, after.synapse[0]]  # type: ignore[index]
-
-
-def _run(module: Any, given: Layer | Defined, x: Tensor, states: list[Tensor], record: bool) -> tuple:
-    """Return the spikes, the states after them, and V behind its reset at all steps, if it is recorded."""
-    if isinstance(given, Defined):
-        (out, *recorded), after_all = run(given, x, states)
-        return out, after_all, recorded[0] if recorded else None
-    if not record:
-        return (*_call_lif(given, x, states), None)
-    (out, v), after = _call_lif(given, x, states, potential="train")
-    spikes = out.detach() if module.detach_reset else out
-    v = v + given.rest if given.rest else v
-    if module.v_reset is None:
-        return out, after, v - spikes * module.v_threshold
-    return out, after, spikes * module.v_reset + (1 - spikes) * v
-
-
-def _multi_step(names: tuple[str, ...]) -> dict[str, Callable]:
-    """Return the methods of a neuron with these states."""
-
-    def functional(self, inputs, states, **kwargs):
-        given = arguments(self, inputs[0])
-        if given is None:
-            return self._hnn_original.multi_step_functional_forward(self, inputs, states, **kwargs)
-        out, after, _ = _run(self, given, inputs[0], _as_states(states, inputs[0]), False)
-        return (out,), tuple(after)
-
-    def forward(self, x_seq, *args, **kwargs):
-        given = arguments(self, x_seq)
-        if given is None:
-            return self._hnn_original.multi_step_forward(self, x_seq, *args, **kwargs)
-        out, after, v_seq = _run(self, given, x_seq, _states(self, x_seq, names), getattr(self, "store_v_seq", False))
-        for name, value in zip(names, after, strict=True):
-            setattr(self, name, value)
-        if hasattr(self, "v_seq"):
-            self.v_seq = v_seq
-        return out
-
-    return {"multi_step_functional_forward": functional, "multi_step_forward": forward}
-
-
-def _old_forward(self, x_seq):
-    given = arguments(self, x_seq)
-    if given is None:
-        return self._hnn_original.forward(self, x_seq)
-    out, after, self.v_seq = _run(self, given, x_seq, _states(self, x_seq, ("v",)), True)
-    self.v = after[0]
-    return out
-
-
-def _gated_functional(self, inputs, states, **kwargs):
-    x = inputs[0]
-    given = arguments(self, x)
-    if given is None or x.shape[0] != self.T:
-        return self._hnn_original.multi_step_functional_forward(self, inputs, states, **kwargs)
-    # The conductance of each step is a factor of the input alone.
-    beta, conduct = self.beta.view(1, 1, -1, 1, 1).sigmoid(), self.conduct.view(self.T, 1, -1, 1, 1).sigmoid()
-    v, _ = _as_states(states, x)
-    out, after = run(given, x * (1 - beta * (1 - conduct)), (v, torch.zeros_like(v)))
-    return out, (after[0], after[0])
-
-
-def _read_out_forward(self, x_seq):
-    given = arguments(self, x_seq)
-    if given is None:
-        return self._hnn_original.forward(self, x_seq)
-    read, (self.v,) = _call_lif(given, x_seq, _as_states((0.0,), x_seq))
-    if self.decode == "max-abs-mem":
-        high, low = read.max(0).values, read.min(0).values
-        return high * (high.abs() > low.abs()) + low * (high.abs() <= low.abs())
-    return list(read.unbind(0)) if given.options["potential"] == "train" else read
-
-
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 _V, _NEURON = ("v",), "a neuron by definition"
+_OLD, _OLD_STEP = "spikingjelly.clock_driven.neuron", {"forward": step_of(_V, "forward")}
 _MEMBRANES = {
     "IFNode": (_integrate, "lif, decay 1"),
     "LIFNode": (_leaky, "lif, decay 1 - 1/tau, input times 1/tau with decay_input"),
@@ -343,13 +213,24 @@ def _new(name: str) -> str:
     return f"spikingjelly.activation_based.neuron.{_MODULES[name]}.{name}"
 
 
+def _before(name: str, rule: Rule) -> dict[str, Rule]:
+    """Return the rule of the class with this name in 0.0.0.0.14, which has no functional form."""
+    given = partial(_old_izhikevich, rule.arguments) if name == "IzhikevichNode" else rule.arguments
+    old = rule._replace(arguments=given, methods=methods(rule.states, functional=False))
+    return {f"spikingjelly.activation_based.neuron.{name}": old}
+
+
+def _aside(module: Any) -> str:
+    return EACH_STEP if module.step_mode == "s" else ""
+
+
 def _rules() -> dict[str, Rule]:
     rules: dict[str, Rule] = {}
     for name, (given, mapping) in _MEMBRANES.items():
-        rule = Rule(mapping, given, _multi_step(_V), states=_V)
-        rules |= {_new(name): rule, f"spikingjelly.activation_based.neuron.{name}": rule}
-        old = Rule(mapping, given, {"forward": _old_forward})
-        rules |= {f"spikingjelly.{place}.neuron.MultiStep{name}": old for place in ("clock_driven", "cext")}
+        rules[_new(name)] = Rule(mapping, given, methods(_V), states=_V, aside=_aside)
+        rules |= _before(name, rules[_new(name)])
+        rules[f"{_OLD}.MultiStep{name}"] = Rule(mapping, given, {"forward": old_forward})
+        rules[f"{_OLD}.{name}"] = Rule(f"{mapping}; {EACH_STEP}", given, _OLD_STEP)
     by_lif = {
         "HalfThresholdIFNode": (_integrate, _V, "lif, decay 1, from half the threshold"),
         "SimpleIFNode": (_integrate, _V, "lif, decay 1"),
@@ -357,7 +238,8 @@ def _rules() -> dict[str, Rule]:
         "CUBALIFNode": (_current_based, ("v", "c"), "lif, decay v_decay, synapse c_decay"),
     }
     for name, (given, states, mapping) in by_lif.items():
-        rules[_new(name)] = Rule(mapping, given, _multi_step(states), states=states)
+        called = methods(states, functional=not name.startswith("Simple"))
+        rules[_new(name)] = Rule(mapping, given, called, states=states, aside=_aside)
     by_definition = {
         "KLIFNode": (_definition(steps.klif, "k", "tau"), _V),
         "ComplementaryLIFNode": (_complementary, ("v", "m")),
@@ -371,26 +253,30 @@ def _rules() -> dict[str, Rule]:
         "RAFNode": (_resonate, ("v", "u")),
     }  # fmt: skip
     for name, (definition, states) in by_definition.items():
-        rules[_new(name)] = Rule(_NEURON, definition, _multi_step(states), True, states=states)
+        rules[_new(name)] = Rule(_NEURON, definition, methods(states), True, states=states, aside=_aside)
         if name in _BEFORE:
-            old_one = partial(_before, definition) if name == "IzhikevichNode" else definition
-            rules[f"spikingjelly.activation_based.neuron.{name}"] = rules[_new(name)]._replace(arguments=old_one)
-    old_name = "spikingjelly.clock_driven.neuron.MultiStepEIFNode"
-    rules[old_name] = Rule(_NEURON, by_definition["EIFNode"][0], {"forward": _old_forward}, True)
-    rules[_new("GatedLIFNode")] = Rule(_NEURON, _gated, {"multi_step_functional_forward": _gated_functional}, True)
+            rules |= _before(name, rules[_new(name)])
+    exponential = by_definition["EIFNode"][0]
+    rules[f"{_OLD}.MultiStepEIFNode"] = Rule(_NEURON, exponential, {"forward": old_forward}, True)
+    rules[f"{_OLD}.EIFNode"] = Rule(f"{_NEURON}; {EACH_STEP}", exponential, _OLD_STEP, True)
+    rules[_new("GatedLIFNode")] = Rule(_NEURON, _gated, {"multi_step_functional_forward": gated_functional}, True)
     for name in ("NonSpikingIFNode", "NonSpikingLIFNode"):
-        rules[_new(name)] = Rule("lif without spikes, its potential", _read_out, {"forward": _read_out_forward})
+        rules[_new(name)] = Rule("lif without spikes, its potential", _read_out, {"forward": read_out_forward})
     return rules
 
 
-_STEP = "it gets one step in a call: use its MultiStep form"
+_EXTENSION = "a CUDA extension of its own computes its steps"
 
 LIBRARY = Library(
     "spikingjelly",
     ("2.", "0.0.0.0.12", "0.0.0.0.14"),
     _rules(),
     {_new("LIAFNode"): "its output is a Python function of the potential"}
-    | {f"spikingjelly.clock_driven.neuron.{name}": _STEP for name in (*_MEMBRANES, "EIFNode")},
+    | {
+        f"spikingjelly.cext.neuron.{steps}{name}Node": _EXTENSION
+        for steps in ("", "MultiStep")
+        for name in ("IF", "LIF")
+    },
     (
         "spikingjelly.activation_based.neuron.",
         "spikingjelly.clock_driven.neuron.",

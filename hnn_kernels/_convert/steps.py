@@ -46,15 +46,25 @@ def run(
     """
     shape = x.shape[1:] if steps is None else x.shape
     dtype = state_dtype(x.dtype)
-    before = [
-        state
-        if state.dtype is dtype and state.shape == shape and state.device == x.device
-        else state.to(x.device, dtype).expand(shape)
-        for state in states
-    ]
+    before = [as_state(state, shape, dtype, x.device) for state in states]
     out, after = given.neuron(x, state=before, steps=steps, **coefficients_of(given, x))
     assert after is not None
     return out if isinstance(out, tuple) else (out,), after
+
+
+def as_state(state: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a state with this shape and dtype: itself where it has them, since each operation takes its time."""
+    if state.dtype is dtype and state.shape == shape and state.device == device:
+        return state
+    return state.to(device, dtype).expand(shape)
+
+
+def without_time(train: Tensor) -> Tensor:
+    """Return the only step of a train.
+
+    It is no view for autograd, so that it can be detached in place, as can what the libraries return and keep.
+    """
+    return torch.ops.aten._unsafe_view.default(train, train.shape[1:])
 
 
 def defined(make: Callable[..., Neuron], *options: Any) -> Neuron:

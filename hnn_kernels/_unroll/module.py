@@ -95,6 +95,7 @@ class Unrolled(nn.Module):
 
     def _compile(self) -> Any:
         marks.make_known()
+        of_spikingjelly.make_known()
         model = self.model
 
         def loop(*args: Any, **kwargs: Any) -> Any:

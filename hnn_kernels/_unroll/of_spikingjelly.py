@@ -1,23 +1,22 @@
 """The neurons of SpikingJelly 2 in a loop, with ``step_mode="s"``."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._convert import spikingjelly
 from .._convert.libraries import Found, rule_of
 from .._convert.rules import unfit_coefficients, without_compiler
+from .._convert.spikingjelly_calls import as_states, run_steps
 from .._convert.swap import laid_out, of_library
 from . import marks
 from .kinds import Kind, Match, promoted
 
 
 class _AllSteps:
-    """A module as its conversion sees it: one that gets all steps in a call, and may record its potential."""
-
-    step_mode = "m"
+    """A module as its conversion sees it: one that may record its potential."""
 
     def __init__(self, module: nn.Module, record: bool = False) -> None:
         self._module, self.store_v_seq = module, record
@@ -67,8 +66,8 @@ def _run(
         given = unfit_coefficients(x, given.coefficients) or given
     if isinstance(given, str):
         return given
-    before = spikingjelly._as_states((0.0,) * len(names) if states is None else tuple(states), x)
-    out, after, recorded = spikingjelly._run(_AllSteps(module), given, x, before, train[1])
+    before = as_states((0.0,) * len(names) if states is None else tuple(states), x)
+    out, after, recorded = run_steps(_AllSteps(module), given, x, before, train[1])
     return [out, recorded if train[1] else after[0].to(dtype), *(value.to(dtype) for value in after[1:])]
 
 
@@ -81,6 +80,28 @@ def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Ten
 
 
 KIND = Kind(forward=_forward, forms=promoted, run=_run, single=_single, given=_given)
+
+
+# The functions that the compiler has another text of already.
+_substituted: set[Any] = set()
+
+
+def make_known() -> None:
+    """Have the compiler trace ``functional.reset_net`` as what it does, without the list that it keeps of networks.
+
+    That list has weak references. The compiler takes its entries by their places, which move when any other network
+    is collected: by chance between its trace and its guards, or while the graph runs.
+    """
+    place: Any = sys.modules.get("spikingjelly.activation_based.functional.net_config")
+    reset_net: Any = getattr(place, "reset_net", None)
+    if not hasattr(place, "reset_collected_modules") or reset_net in _substituted:
+        return
+
+    def reset_all(net):
+        place.reset_collected_modules(place.collect_reset_modules(net))
+
+    torch.compiler.substitute_in_graph(reset_net, skip_signature_check=True)(reset_all)
+    _substituted.add(reset_net)
 
 
 def find(module: nn.Module) -> Match | str | None:

@@ -1,4 +1,4 @@
-"""The mechanism, with a stand-in for SpikingJelly 0.0.0.0.12: its MultiStepLIFNode, restated, under its old name."""
+"""The mechanism, with a stand-in for SpikingJelly 0.0.0.0.12: its neurons, restated, under their old names."""
 
 import pickle
 import subprocess
@@ -34,46 +34,52 @@ class BaseNode(nn.Module):
     def reset(self):
         self.v = 0.0 if self.v_reset is None else self.v_reset
 
+    def forward(self, x):
+        self.charge(x)
+        spike = self.surrogate_function(self.v - self.v_threshold)
+        once = spike.detach() if self.detach_reset else spike
+        after = self.v - once * self.v_threshold
+        self.v = after if self.v_reset is None else (1 - once) * self.v + once * self.v_reset
+        return spike
 
-class MultiStepLIFNode(BaseNode):
+
+class AllSteps:
+    def forward(self, x_seq):
+        spikes, potentials = [], []
+        for x in x_seq:
+            spikes.append(super().forward(x))
+            potentials.append(self.v)
+        self.v_seq = torch.stack(potentials)
+        return torch.stack(spikes)
+
+
+class LIFNode(BaseNode):
     def __init__(self, tau=2.0, decay_input=True, **given):
         super().__init__(**given)
         self.tau, self.decay_input = tau, decay_input
 
-    def forward(self, x_seq):
-        spikes, potentials = [], []
-        rest = 0.0 if self.v_reset is None else self.v_reset
-        for x in x_seq:
-            leak = (self.v - rest) / self.tau
-            self.v = self.v + (x / self.tau - leak if self.decay_input else x - leak)
-            spike = self.surrogate_function(self.v - self.v_threshold)
-            once = spike.detach() if self.detach_reset else spike
-            after = self.v - once * self.v_threshold
-            self.v = after if self.v_reset is None else (1 - once) * self.v + once * self.v_reset
-            spikes.append(spike)
-            potentials.append(self.v)
-        self.v_seq = torch.stack(potentials)
-        return torch.stack(spikes)
+    def charge(self, x):
+        leak = (self.v - (self.v_reset or 0.0)) / self.tau
+        self.v = self.v + (x / self.tau - leak if self.decay_input else x - leak)
 
 
-class MultiStepEIFNode(BaseNode):
+class EIFNode(BaseNode):
     def __init__(self, tau=2.0, delta_T=1.0, theta_rh=0.8, v_rest=0.0, v_reset=-0.1, **given):  # noqa: N803
         super().__init__(v_reset=v_reset, **given)
         self.tau, self.delta_T, self.theta_rh, self.v_rest = tau, delta_T, theta_rh, v_rest
 
-    def forward(self, x_seq):
-        spikes, potentials = [], []
-        for x in x_seq:
-            self.v = torch.as_tensor(self.v)
-            steep = self.delta_T * torch.exp((self.v - self.theta_rh) / self.delta_T)
-            self.v = self.v + (x + self.v_rest - self.v + steep) / self.tau
-            spike = self.surrogate_function(self.v - self.v_threshold)
-            once = spike.detach() if self.detach_reset else spike
-            self.v = (1 - once) * self.v + once * self.v_reset
-            spikes.append(spike)
-            potentials.append(self.v)
-        self.v_seq = torch.stack(potentials)
-        return torch.stack(spikes)
+    def charge(self, x):
+        self.v = torch.as_tensor(self.v)
+        steep = self.delta_T * torch.exp((self.v - self.theta_rh) / self.delta_T)
+        self.v = self.v + (x + self.v_rest - self.v + steep) / self.tau
+
+
+class MultiStepLIFNode(AllSteps, LIFNode):
+    pass
+
+
+class MultiStepEIFNode(AllSteps, EIFNode):
+    pass
 
 
 class Renamed(MultiStepLIFNode):
@@ -102,6 +108,8 @@ def library(monkeypatch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     for kind, module in (
         (BaseNode, place),
+        (LIFNode, place),
+        (EIFNode, place),
         (MultiStepLIFNode, place),
         (MultiStepOther, place),
         (MultiStepEIFNode, place),
@@ -117,17 +125,19 @@ def inputs(dtype=torch.float32):
     return torch.randn(15, 4, 30, dtype=dtype) * 2
 
 
+@pytest.mark.parametrize("kind", [MultiStepLIFNode, LIFNode])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("v_reset", [0.0, None, -0.3])
 @pytest.mark.parametrize(("decay_input", "detach_reset"), [(True, False), (False, True)])
-def test_an_old_name_computes_the_same(dtype, v_reset, decay_input, detach_reset):
-    compare(lambda: MultiStepLIFNode(3.0, decay_input, v_reset=v_reset, detach_reset=detach_reset), inputs(dtype))
+def test_an_old_name_computes_the_same(kind, dtype, v_reset, decay_input, detach_reset):
+    compare(lambda: kind(3.0, decay_input, v_reset=v_reset, detach_reset=detach_reset), inputs(dtype))
 
 
+@pytest.mark.parametrize("kind", [MultiStepEIFNode, EIFNode])
 @pytest.mark.parametrize("detach_reset", [False, True])
-def test_an_old_neuron_by_definition(detach_reset, monkeypatch):
+def test_an_old_neuron_by_definition(kind, detach_reset, monkeypatch):
     by_the_loop(monkeypatch)
-    compare(lambda: MultiStepEIFNode(3.0, v_reset=-0.3, detach_reset=detach_reset), inputs())
+    compare(lambda: kind(3.0, v_reset=-0.3, detach_reset=detach_reset), inputs())
 
 
 def test_names_of_the_version_before_2():
@@ -137,6 +147,7 @@ def test_names_of_the_version_before_2():
     given = types.SimpleNamespace(detach_reset=True, v_reset=-0.1)
     why = rules["spikingjelly.activation_based.neuron.IzhikevichNode"].arguments(given)
     assert "has a gradient in this version" in why
+    assert libraries.LIBRARIES[0].reasons["spikingjelly.cext.neuron.MultiStepLIFNode"].startswith("a CUDA extension")
 
 
 def compare(make, x):
@@ -148,10 +159,14 @@ def compare(make, x):
             assert entry.replaced
             assert entry.exact
         x = x.detach().requires_grad_()
-        out = torch.cat([module(x[:7]), module(x[7:])])
-        loss = (out * torch.linspace(-1, 1, out.numel(), dtype=x.dtype).view_as(out)).sum() + (module.v_seq**2).sum()
+        if isinstance(module, AllSteps):
+            out = torch.cat([module(x[:7]), module(x[7:])])
+        else:
+            out = torch.stack([module(now) for now in x])
+        potential = module.v_seq if isinstance(module, AllSteps) else module.v
+        loss = (out * torch.linspace(-1, 1, out.numel(), dtype=x.dtype).view_as(out)).sum() + (potential**2).sum()
         loss.backward()
-        results.append((out, x.grad, module.v_seq, module.v))
+        results.append((out, x.grad, potential, module.v))
     assert torch.equal(results[0][0], results[1][0])
     assert 0.02 < results[0][0].mean() < 0.5
     for expected, got in zip(*(result[1:] for result in results), strict=True):

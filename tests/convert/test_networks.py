@@ -155,19 +155,36 @@ def snntorch_loop(**given):
     return Loop(**given)
 
 
+class Steps(nn.Module):
+    """SpikingJelly's network in a loop of its own, a call for each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = multi_layer()
+        functional.set_step_mode(self.net, "s")
+
+    def forward(self, x):
+        return torch.stack([self.net(now) for now in x])
+
+
 class Case(NamedTuple):
-    """A network of a library, one that pickles hold, the names of its neurons, the factor of its input, its reset."""
+    """A network of a library, with what the tests need to know of it.
+
+    It has one that pickles hold, the names of its neurons, the factor of its input, its reset, and its axis of time.
+    """
 
     make: Callable
     pickled: Callable
     neurons: tuple[str, str]
     scale: float
     reset: Callable
+    time: int = 0
 
 
 CASES = {
     "spikingjelly": Case(multi_layer, multi_layer, ("1", "3"), 1.0, functional.reset_net),
-    "sinabs": Case(sinabs_perceptron, sinabs_perceptron, ("1", "3"), 1.0, sinabs.reset_states),
+    "spikingjelly, by steps": Case(Steps, Steps, ("net.1", "net.3"), 1.0, functional.reset_net),
+    "sinabs": Case(sinabs_perceptron, sinabs_perceptron, ("1", "3"), 1.0, sinabs.reset_states, 1),
     "norse": Case(lambda: norse_sequence()[0].net, norse_read_out, ("1", "3"), 8.0, id),
     "snntorch": Case(snntorch_loop, partial(snntorch_loop, surrogates=False), ("lif1", "lif2"), 1.0, id),
 }
@@ -321,24 +338,45 @@ def test_the_whole_model_compiles(pair):
             torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def half_of_the_loss(call, rank=None):
+class Side(nn.Module):
+    """The networks of all libraries side by side, which DDP sees as one."""
+
+    def __init__(self):
+        super().__init__()
+        self.nets = nn.ModuleList(case.make() for case in CASES.values())
+
+    def forward(self, x):
+        rates = []
+        for net, case in zip(self.nets, CASES.values(), strict=True):
+            out = net(x.transpose(0, case.time) * case.scale)
+            rates.append((out[0] if isinstance(out, tuple) else out).mean(case.time))
+        return torch.stack(rates)
+
+
+def half_of_the_loss(net, call, rank=None):
+    for one, case in zip(net.nets, CASES.values(), strict=True):
+        case.reset(one)
     x, labels = train_steps()
     part = slice(None) if rank is None else slice(rank, None, 2)
-    return nn.functional.cross_entropy(call(x[:, part]).mean(0), labels[part])
+    rates = call(x[:, part])
+    return sum(nn.functional.cross_entropy(rate, labels[part]) for rate in rates)
 
 
-def test_two_processes(tmp_path):
+def test_two_processes(tmp_path, monkeypatch):
+    by_the_loop(monkeypatch)  # a fork has it too
+
     def make():
-        net = multi_layer()
-        hnn_kernels.convert(net)
+        net = Side()
+        report = hnn_kernels.convert(net)
+        assert len(report.replaced) == 2 * len(CASES)
         return net, net
 
-    def loss(call, rank):
-        functional.reset_net(call)
-        return half_of_the_loss(call, rank)
-
-    found = gradients_of_two(tmp_path, make, loss)
-    net = multi_layer()
-    half_of_the_loss(net).backward()
-    for expected, got in zip(net.parameters(), found, strict=True):
-        torch.testing.assert_close(got, expected.grad, rtol=1e-4, atol=1e-6)
+    found = gradients_of_two(tmp_path, make, lambda call, rank: half_of_the_loss(call.module, call, rank))
+    net = Side()
+    half_of_the_loss(net, net).backward()
+    expected = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert {name.split(".")[1] for name, gradient in expected.items() if gradient.any()} == set(
+        map(str, range(len(CASES)))
+    )
+    for (name, gradient), got in zip(expected.items(), found, strict=True):
+        torch.testing.assert_close(got, gradient, rtol=1e-4, atol=1e-6, msg=name)

@@ -10,7 +10,7 @@ pytest.importorskip("snntorch", reason="converting snnTorch's modules needs the 
 import snntorch as snn
 from snntorch import surrogate, utils
 
-from support.snntorch_neurons import DEFINED, NEURONS, B, N, Side, Tutorial, drive, each
+from support.snntorch_neurons import DEFINED, NEURONS, TUTORIALS, B, N, Side, Tutorial, drive, each, losses
 
 # A convolution sums in another order than the recursion. The worst of these cases is 4.2e-6, the gradient of a
 # threshold that all neurons share.
@@ -85,9 +85,13 @@ def test_steps_over_their_options(dtype, monkeypatch):
         loss = sum((train.double() * torch.linspace(-1, 1, train.numel()).view_as(train)).sum() for *_, train in trains)
         loss.backward()
         gradients = {name: p.grad for name, p in net.named_parameters()} | {"x": x.grad}
-        found.append((trains, gradients, list(net.state_dict())))
-    (expected, gradients, keys), (got, ours, our_keys) = found
+        resets = {name: neuron.reset for name, neuron in net.neurons.items()}
+        found.append((trains, gradients, list(net.state_dict()), resets))
+    (expected, gradients, keys, resets), (got, ours, our_keys, our_resets) = found
     assert our_keys == keys
+    for name, reset in resets.items():
+        assert torch.equal(our_resets[name], reset), name
+        assert our_resets[name].dtype == reset.dtype, name
     for (name, i, train), (*_, twin) in zip(expected, got, strict=True):
         assert twin.dtype == train.dtype, (name, i)
         assert torch.equal(twin, train), (name, i)
@@ -107,27 +111,15 @@ def test_steps_in_bfloat16_keep_dtypes(monkeypatch):
         assert [train.dtype for train in got[name]] == [train.dtype for train in trains], name
 
 
-def test_the_tutorials_network_trains_alike(monkeypatch):
+@pytest.mark.parametrize("tutorial", TUTORIALS)
+def test_the_networks_of_the_tutorials_train_alike(tutorial, monkeypatch):
     by_the_loop(monkeypatch)
-    found = []
-    for convert in (False, True):
-        torch.manual_seed(0)
-        net = Tutorial()
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-        if convert:
-            assert [entry.name for entry in hnn_kernels.convert(net).replaced] == ["lif1", "lif2"]
-        x, labels = torch.rand(B, N) * 4, torch.arange(B)
-        losses = []
-        for _ in range(8):
-            spikes, potentials = net(x)
-            loss = torch.nn.functional.cross_entropy(spikes.sum(0), labels) + potentials.pow(2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        found.append(losses)
-    assert found[0][-1] < 0.9 * found[0][0]
-    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+    def converted(net):
+        assert not hnn_kernels.convert(net).left
+        return net
+
+    assert losses(tutorial, converted) == pytest.approx(losses(tutorial, lambda net: net), rel=1e-5)
 
 
 CHANGES = (
@@ -167,6 +159,18 @@ def test_states_that_are_kept_and_reset_and_options_that_change(monkeypatch):
             net[0](x[0], x[0])
     for expected, got in zip(*found, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["learnt", "alpha, by definition", "recurrent, by definition", "all to all"])
+def test_what_a_call_returns_is_detached_in_place_as_the_librarys(name, monkeypatch):
+    by_the_loop(monkeypatch)
+    for net in sides(torch.float32, {name: STEPS[name]}):
+        neuron = net.neurons[name]
+        found = neuron(drive()[0].requires_grad_())
+        for value in found if isinstance(found, tuple) else (found,):
+            assert value.requires_grad
+            assert value.detach_() is value
+        neuron.detach_hidden()
 
 
 def test_an_option_for_no_kernel_is_the_librarys():

@@ -30,11 +30,17 @@ def inputs(dtype=torch.float32, shape=(14, 3, 40), scale=1.6):
     return (torch.randn(shape) * scale).to(dtype)
 
 
+def over(module, x):
+    """Call a module over a train, by its step mode."""
+    return module(x) if module.step_mode == "m" else torch.stack([module(now) for now in x])
+
+
 def run(module, x):
-    """Two calls over parts of the time, and what the module remembers."""
-    spikes = torch.cat([module(x[:6]), module(x[6:])])
+    """Two trains, which are parts of the time, and what the module remembers."""
+    spikes = torch.cat([over(module, x[:6]), over(module, x[6:])])
     kept = [value for value in module.memories() if isinstance(value, torch.Tensor)]
-    recorded = [module.v_seq] if getattr(module, "store_v_seq", False) else []
+    # The library's ActivationAwareIFNode records its trains alone, and no steps.
+    recorded = [module.v_seq] if getattr(module, "v_seq", None) is not None else []
     functional.reset_net(module)
     assert isinstance(next(module.memories()), float) or not next(module.memories()).requires_grad
     return [spikes, *(value.clone() for value in kept), *recorded]
@@ -68,12 +74,18 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("mode", ["m", "s"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("kind", "given"), CASES, ids=lambda case: getattr(case, "__name__", None))
-def test_neurons_with_their_options(kind, given, dtype, monkeypatch):
+def test_neurons_with_their_options(kind, given, dtype, mode, monkeypatch):
     by_the_loop(monkeypatch)
-    made = functools.partial(kind, step_mode="m", surrogate_function=surrogate.ATan(), **given)
+    made = functools.partial(kind, step_mode=mode, surrogate_function=surrogate.ATan(), **given)
     same(made, run, inputs(dtype), TOLERANCE[dtype])
+
+
+def set_mode(module, mode):
+    functional.set_step_mode(module, mode)
+    return module
 
 
 def watched(module):
@@ -89,6 +101,7 @@ def half(kind, later=None, **given):
     return module
 
 
+@pytest.mark.parametrize("mode", ["m", "s"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     "make",
@@ -129,9 +142,10 @@ def half(kind, later=None, **given):
         "aware hard",
     ),
 )
-def test_other_neurons(make, dtype, monkeypatch):
+def test_other_neurons(make, dtype, mode, monkeypatch):
     by_the_loop(monkeypatch)
-    same(make, run, inputs(dtype), TOLERANCE[dtype])
+    # The mode is set behind the conversion, as set_step_mode may be.
+    same(make, lambda module, x: run(set_mode(module, mode), x), inputs(dtype), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -178,9 +192,10 @@ def test_exact_ties_fire():
     same(lambda: neuron.IFNode(step_mode="m"), run, grid, 1e-6)
 
 
-def test_the_functional_form_has_the_states_of_its_caller():
-    library, ours = twins(lambda: neuron.LIFNode(step_mode="m"))
-    x, v = inputs(), torch.full((3, 40), 0.3)
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_the_functional_form_has_the_states_of_its_caller(mode):
+    library, ours = twins(lambda: neuron.LIFNode(step_mode=mode))
+    x, v = inputs() if mode == "m" else inputs()[0], torch.full((3, 40), 0.3)
     (expected,), (after,) = library.functional_forward((x,), (v,))
     (got,), (found,) = ours.functional_forward((x,), (v,))
     assert torch.equal(got, expected)
@@ -191,7 +206,6 @@ def test_the_functional_form_has_the_states_of_its_caller():
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: neuron.LIFNode(), "step_mode is 's'"),
         (lambda: neuron.LIFNode(step_mode="m", surrogate_function=surrogate.S2NN()), "no surrogate like .*S2NN"),
         (lambda: neuron.LIFNode(step_mode="m", surrogate_function=surrogate.ATan(spiking=False)), "spiking mode"),
         (lambda: neuron.LIFNode(step_mode="m", surrogate_function=surrogate.ATan(torch.tensor(2.0))), "alpha"),
@@ -212,16 +226,22 @@ def test_what_stays_is_said(make, why):
     assert type(module[0]).__module__.startswith("spikingjelly.")
 
 
-def test_half_precision_keeps_a_wide_state():
-    _, ours = twins(lambda: neuron.LIFNode(step_mode="m"))
-    assert ours(inputs(torch.bfloat16)).dtype == torch.bfloat16
-    assert ours.v.dtype == torch.float32
+@pytest.mark.parametrize(("mode", "kept"), [("m", torch.float32), ("s", torch.bfloat16)])
+def test_half_precision_keeps_a_wide_state_within_a_call(mode, kept):
+    library, ours = twins(lambda: neuron.LIFNode(step_mode=mode))
+    spikes = over(ours, inputs(torch.bfloat16))
+    assert spikes.dtype == torch.bfloat16
+    assert ours.v.dtype == kept
+    # A state that is rounded otherwise makes a spike fall otherwise here and there.
+    assert float((spikes != over(library, inputs(torch.bfloat16))).float().mean()) < 0.01
 
 
-def test_another_batch_starts_anew():
-    library, ours = twins(lambda: neuron.LIFNode(step_mode="m"))
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_another_batch_starts_anew(mode):
+    library, ours = twins(lambda: neuron.LIFNode(step_mode=mode).eval())
     for x in (inputs(), inputs(shape=(14, 5, 40))):
-        assert torch.equal(ours(x), library(x))
+        with torch.no_grad():
+            assert torch.equal(over(ours, x), over(library, x))
 
 
 # -- the library's tests of these neurons, restated: its page "Neuron" lists what they check -------------------------
@@ -239,12 +259,15 @@ def test_multi_step_is_single_steps():
     assert torch.equal(multi(x[0]), single(x[0]))
 
 
-def test_reset_and_detach():
-    module = neuron.LIFNode(step_mode="m")
+@pytest.mark.parametrize("mode", ["m", "s"])
+@pytest.mark.parametrize("make", [neuron.LIFNode, neuron.CUBALIFNode, neuron.KLIFNode, neuron.RAFNode])
+def test_reset_and_detach(make, mode, monkeypatch):
+    by_the_loop(monkeypatch)
+    module = set_mode(make(), mode)
     hnn_kernels.convert(module)
-    module(inputs().requires_grad_())
-    assert module.v.requires_grad
+    over(module, inputs().requires_grad_())
+    assert all(value.requires_grad for value in module.memories())
     functional.detach_net(module)
-    assert not module.v.requires_grad
+    assert not any(value.requires_grad for value in module.memories())
     functional.reset_net(module)
-    assert module.v == 0.0
+    assert set(module.memories()) == {0.0}

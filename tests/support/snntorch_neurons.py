@@ -1,4 +1,6 @@
-"""snnTorch's neurons over their options, the network of its fifth tutorial, and many neurons side by side."""
+"""snnTorch's neurons over their options, the networks of its tutorials, and many neurons side by side."""
+
+from collections.abc import Callable
 
 import snntorch as snn
 import torch
@@ -27,6 +29,57 @@ class Tutorial(nn.Module):
             spk2_rec.append(spk2)
             mem2_rec.append(mem2)
         return torch.stack(spk2_rec, dim=0), torch.stack(mem2_rec, dim=0)
+
+
+class Images(nn.Module):
+    """The network of snnTorch's sixth tutorial, with fewer steps."""
+
+    def __init__(self):
+        super().__init__()
+        given = {"beta": 0.5, "spike_grad": surrogate.fast_sigmoid(slope=25)}
+        self.conv1, self.lif1 = nn.Conv2d(1, 12, 5), snn.Leaky(**given)
+        self.conv2, self.lif2 = nn.Conv2d(12, 64, 5), snn.Leaky(**given)
+        self.fc1, self.lif3 = nn.Linear(64 * 4 * 4, 10), snn.Leaky(**given)
+
+    def forward(self, x):
+        mem1, mem2, mem3 = self.lif1.init_leaky(), self.lif2.init_leaky(), self.lif3.init_leaky()
+        spk3_rec, mem3_rec = [], []
+        for _ in range(T):
+            spk1, mem1 = self.lif1(nn.functional.max_pool2d(self.conv1(x), 2), mem1)
+            spk2, mem2 = self.lif2(nn.functional.max_pool2d(self.conv2(spk1), 2), mem2)
+            spk3, mem3 = self.lif3(self.fc1(spk2.view(B, -1)), mem3)
+            spk3_rec.append(spk3)
+            mem3_rec.append(mem3)
+        return torch.stack(spk3_rec), torch.stack(mem3_rec)
+
+
+# The networks of the tutorials, each with its input and a rate of learning. At higher ones a spike falls otherwise by
+# the rounding of a product, and training takes another way.
+TUTORIALS = {
+    "5": (Tutorial, lambda: torch.rand(B, N) * 4, 1e-2),
+    "6": (Images, lambda: torch.rand(B, 1, 28, 28) * 8, 5e-4),
+}
+
+
+def losses(tutorial: str, change: Callable[[nn.Module], Callable], steps: int = 8) -> list[float]:
+    """Return the losses of some training steps of a tutorial's network, through what ``change`` makes of it."""
+    make, inputs, rate = TUTORIALS[tutorial]
+    torch.manual_seed(0)
+    net = make()
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate)
+    call = change(net)
+    x, labels = inputs(), torch.arange(B)
+    found = []
+    for _ in range(steps):
+        spikes, potentials = call(x)
+        loss = nn.functional.cross_entropy(spikes.sum(0), labels) + (potentials - 0.5).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    assert found[-1] < 0.9 * found[0]
+    assert spikes.any()
+    return found
 
 
 def each() -> torch.Tensor:

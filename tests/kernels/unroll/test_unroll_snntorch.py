@@ -13,7 +13,7 @@ from support.unrolled import compare, hold_equal, left, passed
 snn = pytest.importorskip("snntorch")
 from snntorch import surrogate, utils  # noqa: E402
 
-from support.snntorch_neurons import DEFINED, NEURONS, B, N, Side, T, Tutorial, drive  # noqa: E402
+from support.snntorch_neurons import DEFINED, NEURONS, TUTORIALS, B, N, Side, T, Tutorial, drive, losses  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -29,25 +29,9 @@ def test_the_tutorials_network():
     ]  # fmt: skip
 
 
-def test_training_has_the_loops_losses():
-    losses = []
-    for unroll in (False, True):
-        torch.manual_seed(0)
-        net = Tutorial()
-        call = hnn_kernels.unroll(net) if unroll else net
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-        x, labels = torch.rand(B, N) * 4, torch.arange(B)
-        mine = []
-        for _ in range(10):
-            spikes, potentials = call(x)
-            loss = nn.functional.cross_entropy(spikes.sum(0), labels) + potentials.pow(2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            mine.append(loss.item())
-        losses.append(mine)
-    assert losses[0][-1] < 0.8 * losses[0][0]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+@pytest.mark.parametrize("tutorial", TUTORIALS)
+def test_training_has_the_loops_losses(tutorial):
+    assert losses(tutorial, hnn_kernels.unroll) == pytest.approx(losses(tutorial, lambda net: net), rel=1e-5)
 
 
 # Each by the text of its reason.

@@ -1,5 +1,8 @@
 """Loops over SpikingJelly's neurons of one step, against the same loops unrolled."""
 
+import copy
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +14,7 @@ from support.unrolled import compare, hold_equal, left, passed
 pytest.importorskip("spikingjelly")
 from spikingjelly.activation_based import functional, neuron, surrogate
 
-T, B, N = 3, 4, 12
+T, B, N = 5, 4, 12
 NEURONS = {
     "if": lambda: neuron.IFNode(),
     "if soft": lambda: neuron.IFNode(v_reset=None, detach_reset=True),
@@ -60,15 +63,45 @@ def drive():
     return torch.randn(T, B, N, generator=torch.Generator().manual_seed(0)) * 3 + 1
 
 
+def size_of_terms(net, name, x):
+    """Return the sum of the absolute terms of the gradient of a neuron's w, one for each element of a step."""
+    net = copy.deepcopy(net)
+    net.neurons[name].w = nn.Parameter(net.neurons[name].w.detach().expand(B, N).clone())
+    return float(passed(net, net, x).gradients[f"neurons.{name}.w"].abs().sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("made", [NEURONS, DEFINED], ids=("lif", "defined"))
-def test_options(made, monkeypatch):
+def test_options(made, dtype, monkeypatch):
     by_the_loop(monkeypatch)
     torch.manual_seed(0)
-    # In float32 the gradient of plif's w, a sum of terms of both signs, is as near as the products before it round.
-    unrolled = hold_equal(Loop(neurons=made).double(), drive().double().requires_grad_(), passes=1)
+    net, x = Loop(neurons=made).to(dtype), drive().to(dtype).requires_grad_()
+    # The terms of plif's w have both signs. Of 158 networks in float32 the worst gradient differs by 2.8e-5 of itself,
+    # and by 1.2e-7 of its terms.
+    sizes = {"neurons.plif.w": size_of_terms(net, "plif", x)}
+    unrolled = hold_equal(net, x, passes=1, sizes=sizes)
     assert {layer.name for layer in unrolled.report if layer.unrolled} == {f"neurons.{name}" for name in made}
-    fired = dict(zip(made, unrolled(drive().double())[0].flatten(1).count_nonzero(1).tolist(), strict=True))
+    fired = dict(zip(made, unrolled(x)[0].flatten(1).count_nonzero(1).tolist(), strict=True))
     assert all(fired.values()), fired
+
+
+def test_another_network_that_is_collected_while_a_loop_is_compiled(monkeypatch):
+    others = [Loop() for _ in range(3)]
+    for other in others:
+        functional.reset_net(other)  # which keeps a list of networks
+    net = Loop()
+    unrolled = hnn_kernels.unroll(net)
+    contract = unrolled._contract
+
+    def meanwhile(*args):
+        others.clear()
+        gc.collect()
+        return contract(*args)
+
+    monkeypatch.setattr(unrolled, "_contract", meanwhile)
+    compare(passed(net, net, drive()), passed(net, unrolled, drive()))
+    assert not others
+    assert not unrolled.refused
 
 
 def test_states_that_are_kept_from_call_to_call_and_a_surrogate_that_changes():
