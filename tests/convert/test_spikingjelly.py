@@ -187,6 +187,38 @@ def test_a_compiled_neuron():
     same(make, run, inputs(), TOLERANCE[torch.float32])
 
 
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_a_step_of_a_learnt_time_constant_is_no_call_of_lif(v_reset, monkeypatch):
+    monkeypatch.setattr("hnn_kernels._convert.spikingjelly_calls.lif", lambda *args, **kwargs: pytest.fail("lif"))
+    by_the_loop(monkeypatch)
+    make = functools.partial(neuron.ParametricLIFNode, 3.3, v_reset=v_reset)
+    same(make, run, inputs(), TOLERANCE[torch.float32])
+    library, ours = twins(make)
+    over(library, inputs())
+    over(ours, inputs())
+    assert torch.equal(ours.v, library.v)
+
+
+def test_a_step_of_a_learnt_time_constant_in_a_graph(monkeypatch):
+    by_the_loop(monkeypatch)
+    library, ours = twins(neuron.ParametricLIFNode)
+    graph = torch.compile(ours, backend="eager", fullgraph=True)
+    assert torch.equal(torch.stack([graph(x) for x in inputs()]), over(library, inputs()))
+
+
+def test_without_a_compiler_the_library_computes_a_step_of_a_learnt_time_constant(monkeypatch):
+    monkeypatch.setattr("hnn_kernels._convert.spikingjelly._search_once", lambda: "there is no C++ compiler")
+    library, ours = neuron.ParametricLIFNode(), neuron.ParametricLIFNode()
+    (entry,) = hnn_kernels.convert(ours)
+    assert entry.mapping.endswith("the library computes single steps: there is no C++ compiler")
+    with pytest.warns(RuntimeWarning, match="computes this call itself: there is no C"):
+        found = over(ours, inputs())
+    assert torch.equal(found, over(library, inputs()))
+    ours.step_mode = "m"
+    ours.reset()
+    assert torch.equal(ours(inputs()), found)
+
+
 def test_exact_ties_fire():
     grid = torch.randint(-2, 3, (20, 3, 50)) / 4
     same(lambda: neuron.IFNode(step_mode="m"), run, grid, 1e-6)
