@@ -174,6 +174,16 @@ def test_cells_in_a_loop(name, monkeypatch):
     same(CELLS[name], by_steps, x, TOLERANCE[torch.float32])
 
 
+def test_a_cell_with_a_state_in_two_parts_in_a_graph(monkeypatch):
+    by_the_loop(monkeypatch)
+    cell, x = nt.LIFRefracCell(), inputs()[:3]
+    expected = by_steps(cell, x)
+    assert hnn_kernels.convert(cell).replaced
+    found = by_steps(torch.compile(cell, backend="eager", fullgraph=True), x)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert expected[0].any()
+
+
 def test_a_converted_cell_may_be_lifted_and_unrolled(monkeypatch):
     by_the_loop(monkeypatch)
     cell, x = nt.LIFCell(), inputs()
