@@ -252,7 +252,15 @@ def _lift_forward(self: Any, x: Any) -> Any:
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-_STEP = "it gets one step in a call: in a loop of your own use hnn_kernels.unroll"
+# Cells whose step in a call of its own takes longer than the library's.
+_SUMS = {
+    f"{_MODULE}{name}": f"it does not fire, so a step is {step} that torch has: hnn_kernels.unroll has one call for all"
+    for name, step in (
+        ("leaky_integrator.LICell", "a few sums"),
+        ("leaky_integrator_box.LIBoxCell", "a few sums"),
+        ("leaky_integrator.LILinearCell", "a product and a few sums"),
+    )
+}
 
 _RULES = {
     f"{_MODULE}{name}": Rule(
@@ -263,6 +271,7 @@ _RULES = {
 _RULES |= {
     name: Rule(ONE_STEP, partial(arguments_of, kind, record=False), {"forward": _cell_forward}, True)
     for name, kind in _CELLS.items()
+    if name not in _SUMS
 }
 _LIFTED = "its cell over all steps, a neuron by definition"
 _LIFT = Rule(_LIFTED, _lifted, {"forward": _lift_forward}, True, "lifted_module")
@@ -271,6 +280,6 @@ LIBRARY = Library(
     "norse",
     ("1.",),
     _RULES | {f"{_MODULE}lift.Lift": _LIFT},
-    {LI_WITH_WEIGHTS: _STEP},
+    _SUMS,
     tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
 )

@@ -125,7 +125,9 @@ def test_parameters_that_learn(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: nt.LILinearCell(3, 4), "one step in a call"),
+        (nt.LICell, "a few sums that torch has"),
+        (nt.LIBoxCell, "a few sums that torch has"),
+        (lambda: nt.LILinearCell(3, 4), "a product and a few sums that torch has"),
         (lambda: nt.LIFRecurrent(4, 4), "no kernel computes its step"),
         (lambda: nt.LIF(LIF(method="circ")), "no surrogate like the method 'circ'"),
         (lambda: nt.LIF(LIF(method="adjoint")), "adjoint"),
@@ -163,7 +165,7 @@ def by_steps(module, x):
 
 
 CELLS = {name.removesuffix("Cell"): getattr(nt, name) for name in (
-    "LIFCell", "LIFBoxCell", "IAFCell", "LICell", "LIBoxCell", "LIFExCell", "LIFAdExCell", "LSNNCell", "LIFRefracCell",
+    "LIFCell", "LIFBoxCell", "IAFCell", "LIFExCell", "LIFAdExCell", "LSNNCell", "LIFRefracCell",
 )} | {"Izhikevich": lambda: nt.IzhikevichCell(tonic_spiking)}  # fmt: skip
 
 
