@@ -166,14 +166,11 @@ def _resonate(module: Any) -> Defined | str:
 
 
 def _complementary(module: Any) -> Defined | str:
-    if module.store_state_seqs:
-        return "it keeps all its states (store_state_seqs)"
     shape = _stays(module) or _shape(module.surrogate_function)
     if isinstance(shape, str):
         return shape
-    return Defined(
-        defined(steps.complementary, shape, module.training), {"tau": module.tau, "threshold": module.v_threshold}
-    )
+    neuron = defined(steps.complementary, shape, module.training, module.store_state_seqs)
+    return Defined(neuron, {"tau": module.tau, "threshold": module.v_threshold})
 
 
 def _multi_level(module: Any) -> Defined | str:

@@ -90,7 +90,7 @@ def izhikevich(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
     return izhikevich_node
 
 
-def complementary(shape: Shape, learns: bool) -> Neuron:
+def complementary(shape: Shape, learns: bool, record: bool) -> Neuron:
     """Return ComplementaryLIFNode's neuron, whose spikes have a gradient only where it ``learns``."""
 
     @neuron(states=("v", "m"))
@@ -100,7 +100,8 @@ def complementary(shape: Shape, learns: bool) -> Neuron:
         spike = _spike(v, threshold, shape)
         spike = spike if learns else spike.detach()
         m = decayed + spike
-        return spike, (v - spike * (threshold + torch.sigmoid(m)), m)
+        v = v - spike * (threshold + torch.sigmoid(m))
+        return (spike, v, m) if record else spike, (v, m)
 
     return clif_node
 

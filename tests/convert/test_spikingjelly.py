@@ -41,6 +41,7 @@ def run(module, x):
     kept = [value for value in module.memories() if isinstance(value, torch.Tensor)]
     # The library's ActivationAwareIFNode records its trains alone, and no steps.
     recorded = [module.v_seq] if getattr(module, "v_seq", None) is not None else []
+    recorded += getattr(module, "state_seqs", None) or []
     functional.reset_net(module)
     assert isinstance(next(module.memories()), float) or not next(module.memories()).requires_grad
     return [spikes, *(value.clone() for value in kept), *recorded]
@@ -117,6 +118,7 @@ def half(kind, later=None, **given):
         lambda: half(neuron.CUBALIFNode, v_reset=None, surrogate_function=surrogate.ATan()),
         lambda: half(neuron.ComplementaryLIFNode, tau=3.0),
         lambda: half(neuron.ComplementaryLIFNode).eval(),
+        lambda: half(neuron.ComplementaryLIFNode, store_state_seqs=True),
         lambda: half(neuron.ILIFNode, detach_reset=True),
         lambda: half(neuron.ILIFNode, tau=3.0, store_v_seq=True),
         lambda: half(neuron.ILIFNode, surrogate_function=surrogate.MultiLevelSpikeCount(2, grad_window=(-0.5, 2.5))),
@@ -135,6 +137,7 @@ def half(kind, later=None, **given):
         "current soft",
         "clif",
         "clif eval",
+        "clif recorded",
         "ilif",
         "ilif recorded",
         "ilif window",
@@ -244,7 +247,6 @@ def test_the_functional_form_has_the_states_of_its_caller(mode):
         (lambda: neuron.LIAFNode(torch.relu, True, step_mode="m"), "Python function of the potential"),
         (lambda: neuron.PSN(4), "no kernel computes its step"),
         (lambda: neuron.SimpleLIFNode(2.0, True, v_reset=None, step_mode="m"), "without v_reset"),
-        (lambda: half(neuron.ComplementaryLIFNode, store_state_seqs=True), "keeps all its states"),
         (lambda: half(neuron.LIFNode, surrogate_function=watched(surrogate.ATan())), "surrogate has hooks"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
