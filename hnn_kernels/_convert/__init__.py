@@ -18,8 +18,8 @@ def convert(model: nn.Module, exact: bool = True) -> Report:
     :func:`hnn_kernels.revert` undoes it.
 
     All numbers of a neuron are read at each call, so they may be changed later. Where they become such that no kernel
-    computes them, the library computes the call itself, and a warning says so. snnTorch's neurons, Norse's cells and
-    SpikingJelly's neurons with ``step_mode="s"`` get one step in a call; each step is a kernel then, and
+    computes them, the library computes the call itself, and a warning says so. snnTorch's neurons, Norse's cells that
+    fire and SpikingJelly's neurons with ``step_mode="s"`` get one step in a call; each step is a kernel then, and
     :func:`hnn_kernels.unroll` has one for all steps.
 
     Spikes are those of the library up to float rounding, and gradients too: a kernel may add in another order. In

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -180,6 +180,23 @@ def state_class(kind: Kind) -> Any:
     return getattr(sys.modules[f"norse.torch.functional.{place}"], name)
 
 
+def inner_state_class(kind: Kind) -> Any:
+    """Return the class of the state that the first part of a state is; None where all parts are tensors."""
+    whole = kind.make is steps.refractory
+    return sys.modules["norse.torch.functional.lif"].LIFFeedForwardState if whole else None
+
+
+def part_names(kind: Kind) -> tuple[str, ...]:
+    """Return the names of the tensors of a state, in the order of the neuron's states."""
+    outer, inner = state_class(kind)._fields, inner_state_class(kind)
+    return outer if inner is None else (*inner._fields, *outer[1:])
+
+
+def state_of(outer: Any, inner: Any, parts: Sequence[Tensor]) -> Any:
+    """Return the state of these tensors, in its class and that of its first part, which may be None."""
+    return outer(*parts) if inner is None else outer(inner(*parts[:-1]), parts[-1])
+
+
 def first_parts(module: Any, names: tuple[str, ...], start: Mapping[str, str], x: Tensor) -> list[Tensor]:
     """Return the states before the first step, ``x``, in a graph: as the class makes them, but for ``requires_grad``.
 
@@ -197,10 +214,10 @@ def first_parts(module: Any, names: tuple[str, ...], start: Mapping[str, str], x
 
 def _first(module: Any, kind: Kind | None, x: Tensor, like: Tensor) -> Any:
     """Return the state before the first of all steps of ``x``; the library makes its own from ``like``."""
-    if not torch.compiler.is_compiling() or kind is None or kind.make is steps.refractory:
+    if not torch.compiler.is_compiling() or kind is None:
         return module.state_fallback(like)
-    state = state_class(kind)
-    return state(*first_parts(module, state._fields, kind.start, x[0]))
+    parts = first_parts(module, part_names(kind), kind.start, x[0])
+    return state_of(state_class(kind), inner_state_class(kind), parts)
 
 
 def _forward(kind: Kind) -> Callable:
@@ -235,7 +252,15 @@ def _lift_forward(self: Any, x: Any) -> Any:
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-_STEP = "it gets one step in a call: in a loop of your own use hnn_kernels.unroll"
+# Cells whose step in a call of its own takes longer than the library's.
+_SUMS = {
+    f"{_MODULE}{name}": f"it does not fire, so a step is {step} that torch has: hnn_kernels.unroll has one call for all"
+    for name, step in (
+        ("leaky_integrator.LICell", "a few sums"),
+        ("leaky_integrator_box.LIBoxCell", "a few sums"),
+        ("leaky_integrator.LILinearCell", "a product and a few sums"),
+    )
+}
 
 _RULES = {
     f"{_MODULE}{name}": Rule(
@@ -246,6 +271,7 @@ _RULES = {
 _RULES |= {
     name: Rule(ONE_STEP, partial(arguments_of, kind, record=False), {"forward": _cell_forward}, True)
     for name, kind in _CELLS.items()
+    if name not in _SUMS
 }
 _LIFTED = "its cell over all steps, a neuron by definition"
 _LIFT = Rule(_LIFTED, _lifted, {"forward": _lift_forward}, True, "lifted_module")
@@ -254,6 +280,6 @@ LIBRARY = Library(
     "norse",
     ("1.",),
     _RULES | {f"{_MODULE}lift.Lift": _LIFT},
-    {LI_WITH_WEIGHTS: _STEP},
+    _SUMS,
     tuple(f"{_MODULE}snn.{name}" for name in ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell")),
 )

@@ -33,6 +33,7 @@ class Rule(NamedTuple):
         values: gives the reason why a module has to stay by the values of its tensors; empty where it has not. It is
             asked at the conversion alone, since each look at a value is a wait for a GPU.
         aside: gives what a report adds to the mapping for a module; empty for nothing.
+        single: gives what a call of one step needs, where that is something else; as ``arguments``.
     """
 
     mapping: str
@@ -43,6 +44,7 @@ class Rule(NamedTuple):
     states: tuple[str, ...] = ()
     values: Callable[[Any], str] = lambda module: ""
     aside: Callable[[Any], str] = lambda module: ""
+    single: Callable[[Any], Arguments | str] | None = None
 
 
 class Library(NamedTuple):

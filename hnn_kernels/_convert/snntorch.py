@@ -52,7 +52,7 @@ _SINGLE = {
     "rsynaptic": "RSynaptic",
 }  # fmt: skip
 _REASONS = {
-    f"{_NEURONS}deltaleaky.DeltaLeaky": "it resets nothing, so a step is a few sums that torch has",
+    f"{_NEURONS}deltaleaky.DeltaLeaky": "it resets nothing, and a call takes longer than torch's few sums of a step",
     f"{_NEURONS}slstm.SLSTM": "its steps have products of their own",
     f"{_NEURONS}sconv2dlstm.SConv2dLSTM": "its steps have convolutions of their own",
     f"{_NEURONS}leakyparallel.LeakyParallel": "it computes all steps already, as torch.nn.RNN with a ReLU",

@@ -3,9 +3,9 @@
 Where the built-in layer has a neuron's equations, it takes its place; else a neuron by definition does.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from .. import _checks
 from .._define.layer import Neuron
 from . import spikingjelly_steps as steps
-from .rules import EACH_STEP, Library, Rule, full_name
+from .rules import EACH_STEP, ONE_STEP, Library, Rule, constant_in_graphs, full_name, without_compiler
 from .spikingjelly_calls import Layer, gated_functional, methods, old_forward, read_out_forward, step_of
 from .steps import Defined, Shape, defined
 
@@ -104,6 +104,25 @@ def _parametric(module: Any) -> Layer | str:
     return _layer(module, 1 - rate, rate if module.decay_input else None, _rest(module))
 
 
+# A search for a compiler takes longer than a step.
+_search_once = functools.cache(without_compiler)
+
+
+# No graph holds a search.
+@constant_in_graphs
+def _without_compiler() -> str:
+    return _search_once()
+
+
+def _parametric_step(module: Any) -> Defined | str:
+    """Return the neuron of one step of a ParametricLIFNode, or why there is none.
+
+    A call of lif makes its decay and its gain, each with its gradient, of one number. Over one step that takes longer
+    than the library's step.
+    """
+    return _without_compiler() or _defined(steps.parametric, module, {"rate": module.w.sigmoid()})
+
+
 def _current_based(module: Any) -> Layer | str:
     return _layer(module, module.v_decay, None, 0.0, module.c_decay)
 
@@ -147,14 +166,11 @@ def _resonate(module: Any) -> Defined | str:
 
 
 def _complementary(module: Any) -> Defined | str:
-    if module.store_state_seqs:
-        return "it keeps all its states (store_state_seqs)"
     shape = _stays(module) or _shape(module.surrogate_function)
     if isinstance(shape, str):
         return shape
-    return Defined(
-        defined(steps.complementary, shape, module.training), {"tau": module.tau, "threshold": module.v_threshold}
-    )
+    neuron = defined(steps.complementary, shape, module.training, module.store_state_seqs)
+    return Defined(neuron, {"tau": module.tau, "threshold": module.v_threshold})
 
 
 def _multi_level(module: Any) -> Defined | str:
@@ -215,7 +231,7 @@ def _new(name: str) -> str:
 
 def _before(name: str, rule: Rule) -> dict[str, Rule]:
     """Return the rule of the class with this name in 0.0.0.0.14, which has no functional form."""
-    given = partial(_old_izhikevich, rule.arguments) if name == "IzhikevichNode" else rule.arguments
+    given = functools.partial(_old_izhikevich, rule.arguments) if name == "IzhikevichNode" else rule.arguments
     old = rule._replace(arguments=given, methods=methods(rule.states, functional=False))
     return {f"spikingjelly.activation_based.neuron.{name}": old}
 
@@ -224,13 +240,29 @@ def _aside(module: Any) -> str:
     return EACH_STEP if module.step_mode == "s" else ""
 
 
+def _aside_parametric(module: Any) -> str:
+    # It also defines the neuron of a step, which a graph cannot do.
+    step = _parametric_step(module)
+    if isinstance(step, str) and module.step_mode == "s":
+        return f"the library computes single steps: {step}"
+    return _aside(module)
+
+
 def _rules() -> dict[str, Rule]:
     rules: dict[str, Rule] = {}
     for name, (given, mapping) in _MEMBRANES.items():
         rules[_new(name)] = Rule(mapping, given, methods(_V), states=_V, aside=_aside)
-        rules |= _before(name, rules[_new(name)])
         rules[f"{_OLD}.MultiStep{name}"] = Rule(mapping, given, {"forward": old_forward})
         rules[f"{_OLD}.{name}"] = Rule(f"{mapping}; {EACH_STEP}", given, _OLD_STEP)
+    learnt = "ParametricLIFNode"
+    rules[_new(learnt)] = rules[_new(learnt)]._replace(
+        mapping=f"{_MEMBRANES[learnt][1]}; one step by a neuron by definition",
+        aside=_aside_parametric,
+        single=_parametric_step,
+    )
+    rules[f"{_OLD}.{learnt}"] = Rule(ONE_STEP, _parametric_step, _OLD_STEP, True)
+    for name in _MEMBRANES:
+        rules |= _before(name, rules[_new(name)])
     by_lif = {
         "HalfThresholdIFNode": (_integrate, _V, "lif, decay 1, from half the threshold"),
         "SimpleIFNode": (_integrate, _V, "lif, decay 1"),

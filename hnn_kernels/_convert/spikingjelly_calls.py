@@ -66,18 +66,21 @@ def _call_lif(given: Layer, x: Tensor, states: list[Tensor], **options: Any) -> 
 
 
 def run_steps(module: Any, given: Layer | Defined, x: Tensor, states: list[Tensor], record: bool) -> tuple:
-    """Return the spikes of all steps, the states after them, and V behind its reset at all steps, with ``record``."""
+    """Return the spikes of all steps, the states after them, and a sequence of trains that are recorded.
+
+    The first one is V behind its reset. A neuron by definition records by its own options, and a layer with ``record``.
+    """
     if isinstance(given, Defined):
         (out, *recorded), after_all = run(given, x, states)
-        return out, after_all, recorded[0] if recorded else None
+        return out, after_all, recorded
     if not record:
-        return (*_call_lif(given, x, states), None)
+        return (*_call_lif(given, x, states), ())
     (out, v), after = _call_lif(given, x, states, potential="train")
     spikes = out.detach() if module.detach_reset else out
     v = v + given.rest if given.rest else v
     if module.v_reset is None:
-        return out, after, v - spikes * module.v_threshold
-    return out, after, spikes * module.v_reset + (1 - spikes) * v
+        return out, after, [v - spikes * module.v_threshold]
+    return out, after, [spikes * module.v_reset + (1 - spikes) * v]
 
 
 def _one_step(module: Any, given: Layer | Defined, x: Tensor, states: Sequence) -> tuple[Tensor, list[Tensor]]:
@@ -112,11 +115,13 @@ def methods(names: tuple[str, ...], functional: bool = True) -> dict[str, Callab
         if given is None:
             return self._hnn_original.multi_step_forward(self, x_seq, *args, **kwargs)
         states, record = _states(self, x_seq, names), getattr(self, "store_v_seq", False)
-        out, after, v_seq = run_steps(self, given, x_seq, states, record)
+        out, after, recorded = run_steps(self, given, x_seq, states, record)
         for name, value in zip(names, after, strict=True):
             setattr(self, name, value)
-        if hasattr(self, "v_seq"):
-            self.v_seq = v_seq
+        if getattr(self, "store_state_seqs", False):
+            self.state_seqs = recorded
+        elif hasattr(self, "v_seq"):
+            self.v_seq = recorded[0] if recorded else None
         return out
 
     found: dict[str, Callable] = {"multi_step_forward": train, "multi_step_functional_forward": functional_train}
@@ -144,8 +149,7 @@ def old_forward(self, x_seq):
     given = arguments(self, x_seq)
     if given is None:
         return self._hnn_original.forward(self, x_seq)
-    out, after, self.v_seq = run_steps(self, given, x_seq, _states(self, x_seq, ("v",)), True)
-    self.v = after[0]
+    out, (self.v,), (self.v_seq,) = run_steps(self, given, x_seq, _states(self, x_seq, ("v",)), True)
     return out
 
 

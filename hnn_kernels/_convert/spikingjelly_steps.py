@@ -37,6 +37,19 @@ def klif(shape: Shape, hard: bool, detach: bool, record: bool, decay_input: bool
     return klif_node
 
 
+def parametric(shape: Shape, hard: bool, detach: bool, record: bool, decay_input: bool) -> Neuron:
+    """Return ParametricLIFNode's neuron; ``rate`` is 1 / tau."""
+
+    @neuron(states=("v",))
+    def plif_node(x, v, *, rate, threshold, reset):
+        v = v + (x - (v - reset)) * rate if decay_input else v - (v - reset) * rate + x
+        spike = _spike(v, threshold, shape)
+        v = _after(v, spike, threshold, reset, hard, detach)
+        return (spike, v) if record else spike, v
+
+    return plif_node
+
+
 def quadratic(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
     """Return QIFNode's neuron."""
 
@@ -77,7 +90,7 @@ def izhikevich(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
     return izhikevich_node
 
 
-def complementary(shape: Shape, learns: bool) -> Neuron:
+def complementary(shape: Shape, learns: bool, record: bool) -> Neuron:
     """Return ComplementaryLIFNode's neuron, whose spikes have a gradient only where it ``learns``."""
 
     @neuron(states=("v", "m"))
@@ -87,7 +100,8 @@ def complementary(shape: Shape, learns: bool) -> Neuron:
         spike = _spike(v, threshold, shape)
         spike = spike if learns else spike.detach()
         m = decayed + spike
-        return spike, (v - spike * (threshold + torch.sigmoid(m)), m)
+        v = v - spike * (threshold + torch.sigmoid(m))
+        return (spike, v, m) if record else spike, (v, m)
 
     return clif_node
 
@@ -176,4 +190,4 @@ def resonate(shape: Shape, hard: bool, detach: bool, record: bool) -> Neuron:
 
 
 # The attributes of a module that are options of its neuron.
-FLAGS = {klif: ("decay_input", "scale_reset"), ternary_leaky: ("decay_input",)}
+FLAGS = {klif: ("decay_input", "scale_reset"), parametric: ("decay_input",), ternary_leaky: ("decay_input",)}

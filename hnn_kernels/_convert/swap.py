@@ -46,7 +46,9 @@ def arguments(module: Any, x: Any, one: bool = False) -> Any:
 
     ``x`` has an axis of time, but for ``one`` step.
     """
-    given = unfit_input(x, one) or type(module)._hnn_rule.arguments(module)
+    rule: Rule = type(module)._hnn_rule
+    asked = rule.single if one and rule.single is not None else rule.arguments
+    given = unfit_input(x, one) or asked(module)
     if not isinstance(given, str):
         given = laid_out(given, x)
         given = unfit_coefficients(x, given.coefficients, one) or given

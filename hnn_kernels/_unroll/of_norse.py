@@ -24,14 +24,7 @@ def _forward(self, input_tensor, state=None):
     else:
         parts = norse.flat(state)
     spikes, *values = marks.step(self._hnn_mark, input_tensor, *parts)
-    return spikes, _state(self, values)
-
-
-def _state(module: Any, values: Sequence[Tensor]) -> Any:
-    """Return the state of its parts, in the class that the cell returns."""
-    if module._hnn_inner is None:
-        return module._hnn_state(*values)
-    return module._hnn_state(module._hnn_inner(*values[:-1]), values[-1])
+    return spikes, norse.state_of(self._hnn_state, self._hnn_inner, values)
 
 
 def _given(module: Any, record: bool) -> Any:
@@ -57,7 +50,7 @@ def _run(
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
     parts = [torch.zeros_like(x) if state is None else state for state in states]
-    state = _state(module, parts)
+    state = norse.state_of(module._hnn_state, module._hnn_inner, parts)
     if module._hnn_weighted:  # they were before the step
         step = sys.modules["norse.torch.functional.leaky_integrator"].li_feed_forward_step
         out, after = step(x, state, module.p, module.dt)
@@ -80,11 +73,8 @@ def find(module: nn.Module) -> Match | str | None:
     kind, weighted = norse.known_step(module)
     if kind is None:
         return None
-    state = norse.state_class(kind)
-    whole = kind.state.startswith("lif_refrac.")
-    inner = sys.modules["norse.torch.functional.lif"].LIFFeedForwardState if whole else None
     attributes = {
-        "_hnn_names": state._fields if inner is None else (*inner._fields, *state._fields[1:]),
-        "_hnn_start": kind.start, "_hnn_state": state, "_hnn_inner": inner, "_hnn_weighted": weighted,
+        "_hnn_names": norse.part_names(kind), "_hnn_start": kind.start, "_hnn_state": norse.state_class(kind),
+        "_hnn_inner": norse.inner_state_class(kind), "_hnn_weighted": weighted,
     }  # fmt: skip
     return Match(KIND, attributes)

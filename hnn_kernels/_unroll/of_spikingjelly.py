@@ -16,10 +16,10 @@ from .kinds import Kind, Match, promoted
 
 
 class _AllSteps:
-    """A module as its conversion sees it: one that may record its potential."""
+    """A module as its conversion sees it: one that may record its states."""
 
     def __init__(self, module: nn.Module, record: bool = False) -> None:
-        self._module, self.store_v_seq = module, record
+        self._module, self.store_v_seq, self.store_state_seqs = module, record, record
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
@@ -68,7 +68,7 @@ def _run(
         return given
     before = as_states((0.0,) * len(names) if states is None else tuple(states), x)
     out, after, recorded = run_steps(_AllSteps(module), given, x, before, train[1])
-    return [out, recorded if train[1] else after[0].to(dtype), *(value.to(dtype) for value in after[1:])]
+    return [out, recorded[0] if train[1] else after[0].to(dtype), *(value.to(dtype) for value in after[1:])]
 
 
 def _single(module: Any, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:

@@ -125,7 +125,9 @@ def test_parameters_that_learn(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: nt.LILinearCell(3, 4), "one step in a call"),
+        (nt.LICell, "a few sums that torch has"),
+        (nt.LIBoxCell, "a few sums that torch has"),
+        (lambda: nt.LILinearCell(3, 4), "a product and a few sums that torch has"),
         (lambda: nt.LIFRecurrent(4, 4), "no kernel computes its step"),
         (lambda: nt.LIF(LIF(method="circ")), "no surrogate like the method 'circ'"),
         (lambda: nt.LIF(LIF(method="adjoint")), "adjoint"),
@@ -163,7 +165,7 @@ def by_steps(module, x):
 
 
 CELLS = {name.removesuffix("Cell"): getattr(nt, name) for name in (
-    "LIFCell", "LIFBoxCell", "IAFCell", "LICell", "LIBoxCell", "LIFExCell", "LIFAdExCell", "LSNNCell", "LIFRefracCell",
+    "LIFCell", "LIFBoxCell", "IAFCell", "LIFExCell", "LIFAdExCell", "LSNNCell", "LIFRefracCell",
 )} | {"Izhikevich": lambda: nt.IzhikevichCell(tonic_spiking)}  # fmt: skip
 
 
@@ -172,6 +174,16 @@ def test_cells_in_a_loop(name, monkeypatch):
     by_the_loop(monkeypatch)
     x = inputs(scale=30.0) + 60 if name == "Izhikevich" else inputs()
     same(CELLS[name], by_steps, x, TOLERANCE[torch.float32])
+
+
+def test_a_cell_with_a_state_in_two_parts_in_a_graph(monkeypatch):
+    by_the_loop(monkeypatch)
+    cell, x = nt.LIFRefracCell(), inputs()[:3]
+    expected = by_steps(cell, x)
+    assert hnn_kernels.convert(cell).replaced
+    found = by_steps(torch.compile(cell, backend="eager", fullgraph=True), x)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert expected[0].any()
 
 
 def test_a_converted_cell_may_be_lifted_and_unrolled(monkeypatch):

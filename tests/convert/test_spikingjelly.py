@@ -41,6 +41,7 @@ def run(module, x):
     kept = [value for value in module.memories() if isinstance(value, torch.Tensor)]
     # The library's ActivationAwareIFNode records its trains alone, and no steps.
     recorded = [module.v_seq] if getattr(module, "v_seq", None) is not None else []
+    recorded += getattr(module, "state_seqs", None) or []
     functional.reset_net(module)
     assert isinstance(next(module.memories()), float) or not next(module.memories()).requires_grad
     return [spikes, *(value.clone() for value in kept), *recorded]
@@ -117,6 +118,7 @@ def half(kind, later=None, **given):
         lambda: half(neuron.CUBALIFNode, v_reset=None, surrogate_function=surrogate.ATan()),
         lambda: half(neuron.ComplementaryLIFNode, tau=3.0),
         lambda: half(neuron.ComplementaryLIFNode).eval(),
+        lambda: half(neuron.ComplementaryLIFNode, store_state_seqs=True),
         lambda: half(neuron.ILIFNode, detach_reset=True),
         lambda: half(neuron.ILIFNode, tau=3.0, store_v_seq=True),
         lambda: half(neuron.ILIFNode, surrogate_function=surrogate.MultiLevelSpikeCount(2, grad_window=(-0.5, 2.5))),
@@ -135,6 +137,7 @@ def half(kind, later=None, **given):
         "current soft",
         "clif",
         "clif eval",
+        "clif recorded",
         "ilif",
         "ilif recorded",
         "ilif window",
@@ -187,6 +190,38 @@ def test_a_compiled_neuron():
     same(make, run, inputs(), TOLERANCE[torch.float32])
 
 
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_a_step_of_a_learnt_time_constant_is_no_call_of_lif(v_reset, monkeypatch):
+    monkeypatch.setattr("hnn_kernels._convert.spikingjelly_calls.lif", lambda *args, **kwargs: pytest.fail("lif"))
+    by_the_loop(monkeypatch)
+    make = functools.partial(neuron.ParametricLIFNode, 3.3, v_reset=v_reset)
+    same(make, run, inputs(), TOLERANCE[torch.float32])
+    library, ours = twins(make)
+    over(library, inputs())
+    over(ours, inputs())
+    assert torch.equal(ours.v, library.v)
+
+
+def test_a_step_of_a_learnt_time_constant_in_a_graph(monkeypatch):
+    by_the_loop(monkeypatch)
+    library, ours = twins(neuron.ParametricLIFNode)
+    graph = torch.compile(ours, backend="eager", fullgraph=True)
+    assert torch.equal(torch.stack([graph(x) for x in inputs()]), over(library, inputs()))
+
+
+def test_without_a_compiler_the_library_computes_a_step_of_a_learnt_time_constant(monkeypatch):
+    monkeypatch.setattr("hnn_kernels._convert.spikingjelly._search_once", lambda: "there is no C++ compiler")
+    library, ours = neuron.ParametricLIFNode(), neuron.ParametricLIFNode()
+    (entry,) = hnn_kernels.convert(ours)
+    assert entry.mapping.endswith("the library computes single steps: there is no C++ compiler")
+    with pytest.warns(RuntimeWarning, match="computes this call itself: there is no C"):
+        found = over(ours, inputs())
+    assert torch.equal(found, over(library, inputs()))
+    ours.step_mode = "m"
+    ours.reset()
+    assert torch.equal(ours(inputs()), found)
+
+
 def test_exact_ties_fire():
     grid = torch.randint(-2, 3, (20, 3, 50)) / 4
     same(lambda: neuron.IFNode(step_mode="m"), run, grid, 1e-6)
@@ -212,7 +247,6 @@ def test_the_functional_form_has_the_states_of_its_caller(mode):
         (lambda: neuron.LIAFNode(torch.relu, True, step_mode="m"), "Python function of the potential"),
         (lambda: neuron.PSN(4), "no kernel computes its step"),
         (lambda: neuron.SimpleLIFNode(2.0, True, v_reset=None, step_mode="m"), "without v_reset"),
-        (lambda: half(neuron.ComplementaryLIFNode, store_state_seqs=True), "keeps all its states"),
         (lambda: half(neuron.LIFNode, surrogate_function=watched(surrogate.ATan())), "surrogate has hooks"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
