@@ -5,17 +5,16 @@ import re
 import pytest
 import torch
 
-from support.comparisons import equal_bits
 from support.paths import ROOT
 
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "neurons.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_there_are_three_definitions_and_a_recurrence():
-    assert ["Recurrent" in example for example in EXAMPLES] == [False, False, False, True]
+def test_there_are_three_definitions():
+    assert ["@hnn_kernels.neuron(" in example for example in EXAMPLES] == [True, True, True]
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 def test_example(number):
     names: dict = {}
     exec(compile(EXAMPLES[number], f"docs/neurons.md, example {number}", "exec"), names)
@@ -28,9 +27,3 @@ def test_example(number):
         # v = 2, 2 - 2 + ..: two thresholds are reached at the first step, and 2 again from v = 0.
         assert names["out"].unique().tolist() == [1.0]
         assert names["gain"].grad == 6 * 2 * 2
-    if number == 3:
-        whole = names["all_to_all"](names["x"])
-        equal_bits(torch.cat([names["spikes"], names["rest"]]), whole, "two parts")
-        assert 0 < whole.mean() < 1
-        learnt = [*names["all_to_all"].parameters(), *names["one_to_one"].parameters()]
-        assert all(parameter.grad is not None and parameter.grad.any() for parameter in learnt)
