@@ -37,15 +37,8 @@ class Comparison(NamedTuple):
     @classmethod
     def of(cls, cell: Cell, accuracies: Sequence[float]) -> Self:
         """Compare the test ``accuracies`` of one or more runs with the figure of ``cell``, all in percent."""
-        runs, mean = len(accuracies), statistics.mean(accuracies)
-        return cls(
-            mean,
-            statistics.stdev(accuracies) / math.sqrt(runs) if runs > 1 else None,
-            error_of_share(mean, cell.test_images) / math.sqrt(runs),
-            runs,
-            cell.accuracy,
-            error_of_share(cell.accuracy, cell.test_images),
-        )
+        paper_error = error_of_share(cell.accuracy, cell.test_images)
+        return cls(*mean_of(accuracies, cell.test_images), len(accuracies), cell.accuracy, paper_error)
 
     @property
     def error(self) -> float:
@@ -68,6 +61,16 @@ class Comparison(NamedTuple):
     def text(self) -> str:
         """Mean and standard error over the seeds, such as ``"98.35 ± 0.15"``; of one run the figure alone."""
         return f"{self.mean:.2f}" + ("" if self.spread_error is None else f" ± {self.spread_error:.2f}")
+
+
+def mean_of(accuracies: Sequence[float], images: int) -> tuple[float, float | None, float]:
+    """The mean of the runs' accuracies, and its standard errors: from their spread, None for one run, and the images'.
+
+    All are in percent. Each run was tested on so many ``images``.
+    """
+    runs, mean = len(accuracies), statistics.mean(accuracies)
+    spread = statistics.stdev(accuracies) / math.sqrt(runs) if runs > 1 else None
+    return mean, spread, error_of_share(mean, images) / math.sqrt(runs)
 
 
 def error_of_share(percent: float, images: int) -> float:

@@ -1,9 +1,5 @@
 """The record of accuracy and energy by the number of steps: a CSV file, and the page that is made from it."""
 
-import csv
-import io
-import math
-import statistics
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,10 +7,11 @@ from typing import NamedTuple
 
 from .. import paths
 from ..analysis.costs import AUTHORS, HOROWITZ, INT8, Costs, LayerCost, bits_of, break_even, quantised
-from .comparison import error_of_share
-from .record import RecordError, line, typed
+from .comparison import mean_of
+from .record import RecordError, line, typed, words, write_words
 
-_COUNTS = tuple(name for name in LayerCost._fields if name not in ("name", "shape"))
+# The columns that are counts of LayerCost.
+COUNTS = tuple(name for name in LayerCost._fields if name not in ("name", "shape"))
 
 
 class EnergyRow(NamedTuple):
@@ -77,7 +74,7 @@ class EnergyRow(NamedTuple):
     @property
     def cost(self) -> LayerCost:
         """The counts."""
-        return LayerCost(self.architecture, (), *(getattr(self, name) for name in _COUNTS))
+        return LayerCost(self.architecture, (), *(getattr(self, name) for name in COUNTS))
 
 
 def read(path: Path) -> list[EnergyRow]:
@@ -86,19 +83,11 @@ def read(path: Path) -> list[EnergyRow]:
     Raises:
         RecordError: the file is not such a record, or is damaged; the message names the line.
     """
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = [*csv.reader(file, strict=True)] or [[]]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not a record of energies: {error}") from error
-    if tuple(header) != EnergyRow._fields:
-        raise RecordError(f"{path} is not a record of energies: its columns are {', '.join(header) or 'none'}")
+    _, lines = words(path, "energies", EnergyRow._fields)
     rows: list[EnergyRow] = []
-    for number, words in enumerate(lines, start=2):
+    for number, row_words in enumerate(lines, start=2):
         try:
-            row = typed(EnergyRow, words)
+            row = typed(EnergyRow, row_words)
             if any(row.key == other.key for other in rows):
                 raise ValueError("the network has a row already")
         except ValueError as error:
@@ -110,10 +99,7 @@ def read(path: Path) -> list[EnergyRow]:
 def write(path: Path, rows: Iterable[EnergyRow]) -> None:
     """Write the record, and beside it the page with the suffix ``.md``, each in one step."""
     rows = sorted(rows, key=lambda row: row.key)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([EnergyRow._fields, *rows])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    paths.write(path, text.getvalue())
+    write_words(path, [EnergyRow._fields, *rows])
     paths.write(path.with_suffix(".md"), markdown(rows))
 
 
@@ -142,10 +128,8 @@ class _Mean(NamedTuple):
 
     @classmethod
     def of(cls, rows: Sequence[EnergyRow]) -> "_Mean":
-        accuracies = [row.test_accuracy for row in rows]
-        mean, runs = statistics.mean(accuracies), len(rows)
-        spread = statistics.stdev(accuracies) / math.sqrt(runs) if runs > 1 else 0.0
-        return cls(mean, max(spread, error_of_share(mean, rows[0].test_images) / math.sqrt(runs)), runs, rows[0])
+        mean, spread, images = mean_of([row.test_accuracy for row in rows], rows[0].test_images)
+        return cls(mean, max(spread or 0.0, images), len(rows), rows[0])
 
     @property
     def text(self) -> str:

@@ -21,7 +21,7 @@ from ..training import checkpoint, provenance
 from ..training.device import device_name
 from ..training.protocol import Protocol
 from . import energy_record
-from .energy_record import EnergyRow
+from .energy_record import COUNTS, EnergyRow
 
 _PROFILED = 1000  # the counts are means over so many test images
 _INT8 = 8
@@ -160,7 +160,7 @@ class EnergySeries:
             "test_accuracy": round(100 * outcome.test_accuracy, 3),
             "test_images": len(test),
             "hidden_rate": round(100 * (hidden_rate(costs) or 0.0), 3),
-            **{name: round(number or 0, 1) for name, number in total(costs)._asdict().items() if name in _COUNTS},
+            **{name: round(number or 0, 1) for name, number in total(costs)._asdict().items() if name in COUNTS},
             "seconds_per_epoch": round(outcome.seconds / outcome.epochs, 3),
             "device": device_name(self.device),
             "torch": torch.__version__,
@@ -196,6 +196,3 @@ def hidden_rate(costs: Sequence[LayerCost]) -> float | None:
     """The rate of the spiking layers with weights behind them: all but the last. None if there is no such layer."""
     hidden = [cost for cost in costs[:-1] if cost.spikes is not None]
     return total(hidden).rate if hidden else None
-
-
-_COUNTS = frozenset(EnergyRow._fields) & frozenset(LayerCost._fields)

@@ -87,16 +87,8 @@ def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
     Raises:
         RecordError: the file is not a record of tables, or is damaged; the message names the line.
     """
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = [*csv.reader(file, strict=True)] or [[]]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not a record of tables: {error}") from error
-    former = tuple(header) == _FORMER_COLUMNS
-    if tuple(header) != Row._fields and not former:
-        raise RecordError(f"{path} is not a record of tables: its columns are {', '.join(header) or 'none'}")
+    header, lines = words(path, "tables", Row._fields, _FORMER_COLUMNS)
+    former = header == _FORMER_COLUMNS
     rows: list[Row] = []
     for number, line in enumerate(lines, start=2):
         try:
@@ -114,6 +106,32 @@ def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
     return rows
 
 
+def words(path: Path, what: str, *columns: tuple[str, ...]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The words of the CSV file of a record: its header, one of ``columns``, and its lines; none if there is no file.
+
+    Raises:
+        RecordError: the file is not a record of ``what``.
+    """
+    if not path.exists():
+        return columns[0], []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = [*csv.reader(file, strict=True)] or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not a record of {what}: {error}") from error
+    if tuple(header) not in columns:
+        raise RecordError(f"{path} is not a record of {what}: its columns are {', '.join(header) or 'none'}")
+    return tuple(header), lines
+
+
+def write_words(path: Path, lines: Iterable[Iterable[object]]) -> None:
+    """Write the CSV file of a record. At every moment it is the whole former file or the whole new one."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    paths.write(path, text.getvalue())
+
+
 def put(rows: Iterable[Row], row: Row) -> list[Row]:
     """``rows`` with ``row`` at the end, and without the row that has its key."""
     return [*(other for other in rows if other.key != row.key), row]
@@ -121,12 +139,7 @@ def put(rows: Iterable[Row], row: Row) -> list[Row]:
 
 def write(path: Path, rows: Iterable[Row], cells: Sequence[Cell]) -> None:
     """Write the record, in the order of ``cells``. At every moment it is the whole former file or the whole new one."""
-    rows = in_order(rows, cells)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([Row._fields, *rows])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    paths.write(path, text.getvalue())
+    write_words(path, [Row._fields, *in_order(rows, cells)])
 
 
 def conditions(recipe: str, dataset: str) -> str:

@@ -65,7 +65,7 @@ this page from its record, and `docs/paper.md` has the commands of each recipe."
 
 
 def _sources(rows: Sequence[Row], cells: Sequence[Cell]) -> list[str]:
-    """Where the differences come from, each with what is measured of it."""
+    """List the sources of the differences, each with what is measured of it."""
     by_name = {cell.name: cell for cell in cells}
     lines = ["## Where the differences come from", ""]
     for number, source in enumerate(SOURCES, start=1):
