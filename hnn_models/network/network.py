@@ -14,7 +14,7 @@ from .chain import chain
 from .codings import KINDS, Coding
 from .config import NetworkConfig
 from .layers import Signal, SpikingLayer
-from .state import bare_name, plain_state, take_former_names
+from .state import plain_state, take_former_names, with_names_of
 from .tokens import Shape, Token
 
 _LARGE = 2**30  # bytes; for a smaller tensor the system is not asked
@@ -364,11 +364,8 @@ class HybridNetwork(nn.Module):
         ``AveragedModel`` (``module.``) give to parameters are understood. ``AveragedModel``'s count of updates is left
         out.
         """
-        own = {bare_name(name): name for name in self.state_dict()}
-        if isinstance(state_dict, Mapping) and not state_dict.keys() <= set(own.values()):
-            state_dict = {own.get(bare_name(name), name): value for name, value in state_dict.items()}
-            if "n_averaged" not in own:
-                state_dict.pop("n_averaged", None)
+        if isinstance(state_dict, Mapping):
+            state_dict = with_names_of(self, state_dict)
         return super().load_state_dict(state_dict, strict, assign)
 
     def modules_by_token(self) -> Iterator[tuple[Token, Shape, nn.Module]]:

@@ -1,7 +1,7 @@
 """The state of a network: its parameters without the names and forms that torch's wrappers and tools give to them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,17 @@ def take_former_names(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any
     """Rename what a file of an earlier version calls by another name."""
     for name in [name for name in state if name.startswith(prefix)]:
         state[prefix + present_name(name.removeprefix(prefix))] = state.pop(name)
+
+
+def with_names_of(network: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state of a network that may be wrapped, under the names that ``network`` has for it."""
+    own = {bare_name(name): name for name in network.state_dict()}
+    if state.keys() <= set(own.values()):
+        return state
+    found = {own.get(bare_name(name), name): value for name, value in state.items()}
+    if "n_averaged" not in own:
+        found.pop("n_averaged", None)
+    return found
 
 
 def is_compiled(network: nn.Module) -> bool:
