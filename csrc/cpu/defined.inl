@@ -213,7 +213,8 @@ class DefinedForward : DefinedPass<N, C> {
 
  private:
   void through(int64_t t, int64_t steps, int64_t next) {
-    const Ahead ahead = next < call_.steps ? x_.ahead(next, 1, false) : x_.ahead(0, 1, true);
+    Ahead ahead;
+    if (call_.x.large) ahead = next < call_.steps ? x_.ahead(next, 1, false) : x_.ahead(0, 1, true);
     Rows<C> to[N::kOutputs];
     for (int i = 0; i < N::kOutputs; ++i) to[i] = outputs_[i].rows(t);
     // Large trains go through time by whole rows, as in stages.inl.

@@ -1,6 +1,7 @@
 // Describes tensors as the trains and the operands that the tile kernels take.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
@@ -17,6 +18,9 @@ namespace hnn {
 // Outputs of at least this size ask for huge pages. Smaller ones get memory from the allocator that it has touched
 // before.
 constexpr int64_t kHugeBytes = 4 << 20;
+// Trains of at least this size are fetched ahead backward, even where the last level of the cache has room for them: a
+// cache for many cores answers late. Smaller ones are in the L2 caches.
+constexpr int64_t kFetchedBytes = 2 << 20;
 
 // Below, T is the type of a tensor: torch's, or a View of one (view.h).
 
@@ -43,6 +47,7 @@ Train train(const Numbering& n, const T& t, bool constant) {
   result.step = constant ? 0 : t.strides()[0];
   result.layout = lay_out(n, t, constant ? 0 : 1);
   static const int64_t limit = large_bytes();
+  result.fetched = bytes_of(t) >= std::min(limit, kFetchedBytes);
   result.large = bytes_of(t) >= limit;
   return result;
 }

@@ -18,7 +18,8 @@ struct Train {
   int64_t step = 0;
   Layout layout;
   bool constant = false;  // no time axis: read once, or summed over time and written once
-  bool large = false;     // does not stay in the cache: fetched ahead where read, and written past it
+  bool fetched = false;   // does not stay in the L2 caches: fetched ahead where backward reads it
+  bool large = false;     // nor in the last level: fetched ahead where it is read, and written past it
 };
 
 // A coefficient or a state, in the state dtype; null where it is absent (a state of zeros, a coefficient in `value`).

@@ -109,8 +109,7 @@ struct Rows {
 };
 
 // Prefetches rows, one with every step of another loop. The rows of a tile lie a whole time step apart, which no
-// hardware prefetcher follows. They go into the L2 cache. Only large trains are prefetched: one in the L3 cache comes
-// soon enough.
+// hardware prefetcher follows. They go into the L2 cache.
 class Ahead {
  public:
   Ahead() = default;
@@ -160,7 +159,7 @@ class Reader {
   }
   // Prefetches row t of this tile (or of the next one, which lies just behind it), then row t + direction, and so on.
   HNN_INLINE Ahead ahead(int64_t t, int direction, bool next_tile) const {
-    if (!whole_ || !train_.large) return {};
+    if (!whole_ || !train_.fetched) return {};
     return {data_ + t * step_ + place_.base + (next_tile ? kTile : 0),
             direction * step_ * static_cast<int64_t>(sizeof(IO)), kTile * sizeof(IO)};
   }

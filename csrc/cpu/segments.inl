@@ -48,9 +48,9 @@ constexpr int64_t kKeptBytes = 512 << 10;
 inline int64_t segments_of(int64_t window, int64_t segment) { return segment ? (window + segment - 1) / segment : 0; }
 
 // While it lives, results of this thread that are too small for a normal number are 0. An Intel processor takes some
-// hundred cycles for an operation with a subnormal number, and far from the threshold every density is at the end of the
-// normal numbers, so that its product with a gradient is below. Numbers that are read stay as they are: a potential is
-// compared with its threshold as forward compared it.
+// hundred cycles for an operation with a subnormal number, and far from the threshold every density is at the end of
+// the normal numbers, so that its product with a gradient is below. Numbers that are read stay as they are: a potential
+// is compared with its threshold as forward compared it.
 class FlushesToZero {
  public:
 #ifdef __SSE__

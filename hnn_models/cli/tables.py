@@ -36,8 +36,8 @@ def tables(
     precision: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(PRECISIONS)}. By default what is fast here: bf16-mixed on a processor or GPU with "
-            "units for bfloat16, else 32-true; finished cells in either are kept."
+            help=f"One of {', '.join(PRECISIONS)}. By default what is fast here: bf16-mixed on a processor or GPU that "
+            "multiplies faster in bfloat16, else 32-true; finished cells in either are kept."
         ),
     ] = None,
     mnist_dir: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder that holds MNIST/raw.")] = None,

@@ -1,14 +1,18 @@
 """The device to compute on."""
 
+import itertools
+
 import pytest
 import torch
 
+from hnn_models.training import device as device_module
 from hnn_models.training.device import (
     FAST_PRECISIONS,
     as_device,
+    bfloat16_pays,
     device_name,
     fast_precision,
-    has_bfloat16_units,
+    product_ms,
     resolve_device,
 )
 from hnn_models.training.protocol import PRECISIONS
@@ -48,29 +52,31 @@ def test_what_is_no_device(device, error, message):
         as_device(device)
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [
-        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
-        ({"architecture": "x86_64"}, False),
-        ({"architecture": "x86_64", "avx512_bf16": True}, True),
-        ({"architecture": "x86_64", "amx_bf16": True}, True),
-        ({"architecture": "aarch64"}, True),  # not known to have none
-        ({}, True),
-    ],
-)
-def test_units_for_bfloat16(capabilities, expected, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert has_bfloat16_units(torch.device("cpu")) is expected
+@pytest.mark.parametrize(("bfloat16", "float32", "expected"), [(1.0, 1.9, True), (2.6, 1.4, False), (14.0, 1.4, False)])
+def test_whether_bfloat16_pays(bfloat16, float32, expected, monkeypatch):
+    measured = {torch.bfloat16: bfloat16, torch.float32: float32}
+    monkeypatch.setattr(device_module, "product_ms", lambda: measured)
+    assert bfloat16_pays(torch.device("cpu")) is expected
     assert fast_precision(torch.device("cpu")) == ("bf16-mixed" if expected else "32-true")
+    assert set(FAST_PRECISIONS) < set(PRECISIONS)
 
 
-def test_units_for_bfloat16_of_a_gpu(monkeypatch):
+def test_whether_bfloat16_pays_on_a_gpu(monkeypatch):
     for capability, expected in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
-        assert has_bfloat16_units(torch.device("cuda")) is expected
+        assert bfloat16_pays(torch.device("cuda")) is expected
 
 
-def test_the_probe_of_this_torch_is_there():
-    assert "architecture" in torch.cpu.get_capabilities()
-    assert set(FAST_PRECISIONS) < set(PRECISIONS)
+def test_products_are_measured_once(monkeypatch):
+    # The clock ticks once at each look, but for the products of float32, which seem to take a second more.
+    looks = itertools.cycle((0, 0, 0, 1))
+    elapsed = itertools.accumulate(1 + look for look in looks)
+    monkeypatch.setattr(device_module.time, "perf_counter", lambda: next(elapsed))
+    device_module.product_ms.cache_clear()
+    try:
+        assert product_ms() == {torch.bfloat16: 1e3, torch.float32: 2e3}
+        before = next(elapsed)
+        product_ms()
+        assert next(elapsed) - before <= 2
+    finally:
+        device_module.product_ms.cache_clear()

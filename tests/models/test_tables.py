@@ -14,6 +14,7 @@ from hnn_models.paper import runs as command
 from hnn_models.paper.cells import Cell, Run, select
 from hnn_models.paper.plan import Plan, planned_epochs
 from hnn_models.training import learning, provenance
+from hnn_models.training import device
 from hnn_models.training.device import FAST_PRECISIONS, device_name
 from hnn_models.training.protocol import PRECISIONS, Protocol
 from support.commands import hnn, refused
@@ -188,17 +189,17 @@ def test_a_cell_that_was_finished_in_another_precision_is_kept(trained, tmp_path
     assert reproduction(tmp_path, Plan(epochs=2), alike=[Plan(epochs=2)]).left(CELLS[:1], [0]) == [(CELLS[0], 0)]
 
 
-@pytest.mark.parametrize("units", [True, False])
+@pytest.mark.parametrize("pays", [True, False])
 @pytest.mark.parametrize("given", [None, *PRECISIONS[:2]])
-def test_the_command_chooses_the_precision_by_the_processor(given, units, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": units})
+def test_the_command_chooses_the_precision_by_the_processor(given, pays, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "bfloat16_pays", lambda device: pays)
     made = []
     left = command.Reproduction.left
     monkeypatch.setattr(command.Reproduction, "left", lambda self, *of: (made.append(self), left(self, *of))[1])
     asked = [] if given is None else ["--precision", given]
     hnn("tables", "1a", "--list", "--out", tmp_path / "t.csv", "--device", "cpu", *asked)
     work = made[0]
-    assert work.plan.precision == (given or ("bf16-mixed" if units else "32-true"))
+    assert work.plan.precision == (given or ("bf16-mixed" if pays else "32-true"))
     assert [plan.precision for plan in work.alike] == ([] if given else list(FAST_PRECISIONS))
     assert all(plan._replace(precision=None) == work.plan._replace(precision=None) for plan in work.alike)
 
