@@ -71,7 +71,12 @@ def test_a_potential_below_a_threshold_of_zero_stays_there(reset, instruction_se
     for backend in ("reference", "cpu"):
         v = states.clone().requires_grad_()
         out, after = hnn_kernels.lif(
-            torch.zeros(5, 4, 64), DECAY, threshold=0.0, reset=reset, state=hnn_kernels.state.LIFState(v, torch.zeros(4, 64), None, None), backend=backend
+            torch.zeros(5, 4, 64),
+            DECAY,
+            threshold=0.0,
+            reset=reset,
+            state=hnn_kernels.state.LIFState(v, torch.zeros(4, 64), None, None),
+            backend=backend,
         )
         assert (subnormal(after.v) | (after.v == 0) | (after.v.abs() > 1e-32)).all()
         grads[backend] = (out.detach(), after.v.detach(), *torch.autograd.grad((out.sum() + after.v.sum()), v))

@@ -13,8 +13,7 @@ from hnn_models.paper import record as results
 from hnn_models.paper import runs as command
 from hnn_models.paper.cells import Cell, Run, select
 from hnn_models.paper.plan import Plan, planned_epochs
-from hnn_models.training import learning, provenance
-from hnn_models.training import device
+from hnn_models.training import device, learning, provenance
 from hnn_models.training.device import FAST_PRECISIONS, device_name
 from hnn_models.training.protocol import PRECISIONS, Protocol
 from support.commands import hnn, refused
