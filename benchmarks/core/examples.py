@@ -118,13 +118,13 @@ def norse_perceptron(steps: int, inputs: int) -> nn.Module:
 class Tutorial(nn.Module):
     """The network of snnTorch's tutorial 5. Its output is the spikes and the potentials, ``[T, B, 10]``."""
 
-    def __init__(self, steps: int, inputs: int) -> None:
+    def __init__(self, steps: int, inputs: int, hidden: int = 1000) -> None:
         super().__init__()
         import snntorch as snn
 
         self.steps = steps
-        self.fc1, self.lif1 = nn.Linear(inputs, 1000), snn.Leaky(beta=0.95)
-        self.fc2, self.lif2 = nn.Linear(1000, CLASSES), snn.Leaky(beta=0.95)
+        self.fc1, self.lif1 = nn.Linear(inputs, hidden), snn.Leaky(beta=0.95)
+        self.fc2, self.lif2 = nn.Linear(hidden, CLASSES), snn.Leaky(beta=0.95)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()

@@ -7,28 +7,17 @@ import torch
 from snntorch import surrogate, utils
 from torch import nn
 
+from benchmarks.core import examples
 from hnn_kernels._convert.snntorch_steps import STATES
 
 T, B, N = 5, 4, 12
 
 
-class Tutorial(nn.Module):
+class Tutorial(examples.Tutorial):
     """The network of snnTorch's fifth tutorial, smaller."""
 
     def __init__(self):
-        super().__init__()
-        self.fc1, self.lif1 = nn.Linear(N, N), snn.Leaky(beta=0.95)
-        self.fc2, self.lif2 = nn.Linear(N, 10), snn.Leaky(beta=0.95)
-
-    def forward(self, x):
-        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
-        spk2_rec, mem2_rec = [], []
-        for _ in range(T):
-            spk1, mem1 = self.lif1(self.fc1(x), mem1)
-            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-            spk2_rec.append(spk2)
-            mem2_rec.append(mem2)
-        return torch.stack(spk2_rec, dim=0), torch.stack(mem2_rec, dim=0)
+        super().__init__(T, N, hidden=N)
 
 
 class Images(nn.Module):
