@@ -203,11 +203,13 @@ def weight_gradient(grad_out: Tensor, input: Tensor) -> Tensor:
 
 def _cpu_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> tuple[Tensor, Tensor]:
     window = Window(*window)
-    bits, count = _packed(lines(input))
+    rows = lines(input)
+    bits, count = _packed(rows)
     if not density.sparse_window("spike_conv2d", count, input.shape, weight.shape[0], window, weight.dtype):
-        return _channels_last(with_bias(partial(torch_conv2d, input, weight, window), bias, CONV2D)), bits
-    rows = None if bias is None else bias.reshape(-1, weight.shape[0]).contiguous()
-    return raw["sparse_conv2d"](bits, weight, rows, input.shape[3], window.padding), bits
+        image = from_lines(rows, input.shape)  # channels-last, so that the output is
+        return _channels_last(with_bias(partial(torch_conv2d, image, weight, window), bias, CONV2D)), bits
+    starts = None if bias is None else bias.reshape(-1, weight.shape[0]).contiguous()
+    return raw["sparse_conv2d"](bits, weight, starts, input.shape[3], window.padding), bits
 
 
 def _cpu_conv2d_backward(
