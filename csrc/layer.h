@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "layout.h"
+
 // The list that a module was built for: hnn_kernels/_extensions.py refuses a module of another one.
 #define HNN_LAYER "2f2ae0657976bfc5"
 
@@ -37,7 +39,7 @@ struct Options {
   bool tie_fires = true;
   int potential = 0;
 
-  bool usual() const {
+  HNN_HOST_DEVICE bool usual() const {
     return surrogate == Options().surrogate && reset == Options().reset && reset_grad == Options().reset_grad &&
            smooth == Options().smooth && tie_fires == Options().tie_fires && potential == Options().potential;
   }

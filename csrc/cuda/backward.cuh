@@ -111,8 +111,8 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   const bool membrane = (Form::kUsual ? Form::kReset : call.reset) != kNoMembrane;
   // A filter alone, none of whose coefficients is learnt, needs no step again.
   const bool again = membrane || (kLearns && call.rows > 0);
-  Reader<IO, kLanes, 1, !Form::kGeneral, kThreads> current(call.current, at.current);
-  Reader<IO, kLanes, -1, !Form::kGeneral, kThreads, kFollows> grad_out(call.grad_out, at_grad.grad_out);
+  Reader<IO, kLanes, 1, !Form::kGeneral, !Form::kUsual, kThreads> current(call.current, at.current);
+  Reader<IO, kLanes, -1, !Form::kGeneral, !Form::kUsual, kThreads, kFollows> grad_out(call.grad_out, at_grad.grad_out);
   // Each piece of a train is asked for before what takes time: the coefficients' loads, the piece before it.
   const int from = (call.windows - 1) * call.window;
   if (kAsks && again) current.ask(from, call.steps - from);
@@ -161,114 +161,130 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
     } else if (call.windows > 1) {
       layer.recall(starts + (call.slots - 1) * state, n);
     }
+    // First forward through all segments but the last, for the states at their starts; then backward through all.
 #pragma unroll 1
-    for (int i = 0; again && i < segments; ++i) {
-      const bool ends = i + 1 == segments;
-      if (ends) {
-        if (all_starts) layer.keep_filters(starts + i * state, n);
-        break;
+    for (int turn = again ? 1 - segments : 0; turn < segments; ++turn) {
+      const bool adjoins = turn >= 0;
+      const int i = segments - 1 - (adjoins ? turn : -turn), begin = begin_of(i), end = begin_of(i + 1);
+      V* const start = starts + i * state;
+      if (!adjoins) layer.keep(start, n);
+      if (turn == 0 && again && all_starts) layer.keep_filters(start, n);
+      if (turn > 0 && again) layer.recall(start, n);
+      if (again) current.start(begin, end - begin);
+      if (adjoins) {
+        if (again) grad_out.ask(end - 1, end - begin);
+        grad_out.start(end - 1, end - begin);  // early, so that their latency passes in the loop below
+        grad_potential.start(end - 1, end - begin);
+        grad_current.start(end - 1);
+      } else if (kAsks) {
+        current.ask(end, last - end);
       }
-      layer.keep(starts + i * state, n);
-      const int begin = begin_of(i);
-      current.start(begin, begin_of(i + 1) - begin);
-      if (kAsks) current.ask(begin_of(i + 1), last - begin_of(i + 1));
-      current.each([&](V x, int) { layer.step(x); });
-    }
-#pragma unroll 1
-    for (int i = segments - 1; i >= 0; --i) {
-      const int begin = begin_of(i), end = begin_of(i + 1);
-      if (again) {
-        current.start(begin, end - begin);
-        grad_out.ask(end - 1, end - begin);
-      }
-      grad_out.start(end - 1, end - begin);  // early, so that their latency passes in the loop below
-      grad_potential.start(end - 1, end - begin);
-      grad_current.start(end - 1);
-      const V* const start = starts + i * state;
-      if (again && i + 1 < segments) layer.recall(start, n);
       const V before = layer.s.v;
       if (membrane && again) v[-kRow] = before;
       int next = 0;
       Trace<V> t = {};
-      const auto recompute = [&](V x, int i) {
-        const int row = next + i * kRow;
+      if (again)
+        with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
+          const bool membrane = o.reset != kNoMembrane;
+          const auto recompute = [&](const auto& steps, int i) {
+            int row = next + i * kRow;
+#pragma unroll
+            for (const V x : steps.of) {
 #define HNN_KEEP(name, Name) \
   if (keeps_##name) name##_row[row] = layer.s.name;
-        HNN_LATER_STATES(HNN_KEEP)
+              HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
-        t = layer.step(x);
-        if (membrane) v[row] = t.potential;
-        if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
-        if (kLearns && kSynapse && call.row_y >= 0) y_row[row] = t.filtered;
-        if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
-      };
-      if (again) current.each(recompute, [&](int steps) { next += steps * kRow; });
+              t = layer.step(x, o);
+              if (membrane) v[row] = t.potential;
+              if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
+              if (kLearns && kSynapse && call.row_y >= 0) y_row[row] = t.filtered;
+              if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
+              row += kRow;
+            }
+          };
+          current.each(recompute, [&](int steps) { next += steps * kRow; });
+        });
+      if (!adjoins) continue;
       if (kAsks && again && begin > 0) {
         const int next_begin = i > 0 ? begin_of(i - 1) : first - call.window;
         current.ask(next_begin, begin - next_begin);
       }
       V v_t = t.potential, spike_t = t.spike;
-      const auto adjoin = [&](V grad, int i) {
-        const int row = next - (i + 1) * kRow;
-        V grad_f = grad;
-        const V grad_spike = layer.axon.backward_step(grad_f);
-        if constexpr (kLearns && kAxon) {
-          if (call.axon.learns) {
-            auto& axon = layer.axon;
-            const V* const history = start + (kStates + layer.synapse.depth()) * n;
-            const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
-            V f = {}, spike = {}, unused;
-            if (axon.feedback && call.row_f >= 0) f = row_or_history(f_row, oldest_f, history, n);
-            if (axon.feedforward) {
-              spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused)
-                                        : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
+      with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
+        const bool membrane = o.reset != kNoMembrane;
+        const auto adjoin = [&](const auto& grads, int i) {
+          constexpr int kCount = std::decay_t<decltype(grads)>::count;
+          int row = next - (i + 1) * kRow;
+          V decays[kCount], at_v[kCount];  // what decays into each step, and the surrogate's slopes
+          if (membrane) {
+#pragma unroll
+            for (int k = 0; k < kCount; ++k) {
+              decays[k] = v[row - (k + 1) * kRow];
+              at_v[k] = (k ? decays[k - 1] : v_t) - layer.c.threshold;
             }
-            axon.rewind(f, spike);
-            axon.accumulate(grad_f, spike_t);
+            slopes(o, at_v, layer.extent, layer.c.threshold);
           }
-        }
-        V grad_y = grad_spike;
-        if (membrane) {
-          const V v_before = v[row - kRow];
-          State<V> previous = {};
-          const V spike_before = layer.replay(v_before, previous.v);
-          if (!Form::kUsual && row == 0) previous.v = before;  // which went through its reset
+#pragma unroll
+          for (int k = 0; k < kCount; ++k, row -= kRow) {
+            V grad_f = grads.of[k];
+            const V grad_spike = layer.axon.backward_step(grad_f);
+            if constexpr (kLearns && kAxon) {
+              if (call.axon.learns) {
+                auto& axon = layer.axon;
+                const V* const history = start + (kStates + layer.synapse.depth()) * n;
+                const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
+                V f = {}, spike = {}, unused;
+                if (axon.feedback && call.row_f >= 0) f = row_or_history(f_row, oldest_f, history, n);
+                if (axon.feedforward) {
+                  spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused, o)
+                                            : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
+                }
+                axon.rewind(f, spike);
+                axon.accumulate(grad_f, spike_t);
+              }
+            }
+            V grad_y = grad_spike;
+            if (membrane) {
+              const V v_before = decays[k];
+              State<V> previous = {};
+              const V spike_before = layer.replay(v_before, previous.v, o);
+              if (resets_potential(o) && row == 0) previous.v = before;  // which went through its reset
 #define HNN_READ(name, Name) \
   if (keeps_##name) previous.name = name##_row[row];
-          HNN_LATER_STATES(HNN_READ)
+              HNN_LATER_STATES(HNN_READ)
 #undef HNN_READ
-          const Adjoint<V> after = adjoint;
-          V through_spike = {};
-          const V at_v = slope(layer.options, v_t - layer.c.threshold, layer.extent, layer.c.threshold);
-          grad_y = backward_step(layer.options, adjoint, grad_spike, grad_potential.next(layer.options), at_v, v_t,
-                                 spike_t, layer.c, through_spike);
-          if constexpr (kLearns) accumulate(layer.options, sum, grad_y, through_spike, spike_t, after, previous);
-          v_t = v_before;
-          spike_t = spike_before;
-        }
-        const V grad_x = layer.synapse.backward_step(grad_y);
-        if constexpr (kLearns && kSynapse) {
-          if (call.synapse.learns) {
-            auto& synapse = layer.synapse;
-            const V* const history = start + kStates * n;
-            V y = {}, x = {};
-            if (synapse.feedback && call.row_y >= 0) {
-              y = row_or_history(y_row, row - synapse.feedback * kRow, history, n);
+              [[maybe_unused]] const Adjoint<V> after = adjoint;
+              V through_spike = {};
+              grad_y = backward_step(o, adjoint, grad_spike, grad_potential.next(o), at_v[k], v_t, spike_t, layer.c,
+                                     through_spike);
+              if constexpr (kLearns) accumulate(o, sum, grad_y, through_spike, spike_t, after, previous);
+              v_t = v_before;
+              spike_t = spike_before;
             }
-            if (synapse.feedforward && call.row_x >= 0) {
-              x = row_or_history(x_row, row - synapse.feedforward * kRow, history + synapse.feedback * n, n);
+            const V grad_x = layer.synapse.backward_step(grad_y);
+            if constexpr (kLearns && kSynapse) {
+              if (call.synapse.learns) {
+                auto& synapse = layer.synapse;
+                const V* const history = start + kStates * n;
+                V y = {}, x = {};
+                if (synapse.feedback && call.row_y >= 0) {
+                  y = row_or_history(y_row, row - synapse.feedback * kRow, history, n);
+                }
+                if (synapse.feedforward && call.row_x >= 0) {
+                  x = row_or_history(x_row, row - synapse.feedforward * kRow, history + synapse.feedback * n, n);
+                }
+                synapse.rewind(y, x);
+                synapse.accumulate(grad_y, call.row_x >= 0 ? x_row[row] : V{});
+              }
             }
-            synapse.rewind(y, x);
-            synapse.accumulate(grad_y, call.row_x >= 0 ? x_row[row] : V{});
+            total += grad_x;
+            grad_current.put(grad_x);
           }
-        }
-        total += grad_x;
-        grad_current.put(grad_x);
-      };
-      grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
+        };
+        grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
+      });
     }
   }
-
   if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Pack::narrow(total));
 #define HNN_WRITE(name, Name) write(call.after_##name, at.dense, adjoint.name);
   HNN_STATES(HNN_WRITE)

@@ -14,6 +14,7 @@
 
 #define HNN_NAMESPACE hnn_cuda
 #define HNN_INLINE __device__ __forceinline__
+#define HNN_ALWAYS __attribute__((always_inline))  // of a lambda
 
 namespace HNN_NAMESPACE {
 
@@ -40,6 +41,10 @@ HNN_INLINE float atan_(float x) { return atanf(x); }
 HNN_INLINE double atan_(double x) { return atan(x); }
 HNN_INLINE float round_(float x) { return rintf(x); }
 HNN_INLINE double round_(double x) { return rint(x); }
+
+// Two instructions that branch on nothing.
+HNN_INLINE bool reaches_(float x, float threshold, bool too) { return x > threshold || (too && x == threshold); }
+HNN_INLINE bool reaches_(double x, double threshold, bool too) { return x > threshold || (too && x == threshold); }
 
 }  // namespace HNN_NAMESPACE
 
@@ -203,7 +208,7 @@ struct Layer {
     if constexpr (!Form::kReads) options.potential = kPotentialNone;
   }
 
-  HNN_INLINE Trace<V> step(V x) {
+  HNN_INLINE Trace<V> step(V x, const Options& options) {
     Trace<V> t;
     t.filtered = synapse.step(x);
     t.spike = forward_step(options, s, t.filtered, c, extent, t.potential);
@@ -211,18 +216,8 @@ struct Layer {
     return t;
   }
   // The spike at a potential; `after` is what then decays into the next step.
-  HNN_INLINE V replay(V potential, V& after) const {
-    if constexpr (Form::kUsual) return after = potential, where_(potential >= c.threshold, broadcast<V>(1), V{});
-    State<V> state = {};
-    Coefficients<V> only = {};
-    only.threshold = c.threshold;
-    only.reset_potential = c.reset_potential;
-    V same;
-    Options without_r = options;
-    if (options.reset == kFilter) without_r.reset = kNone;
-    const V spike = forward_step(without_r, state, potential, only, extent, same);
-    after = state.v;
-    return spike;
+  HNN_INLINE V replay(V potential, V& after, const Options& options) const {
+    return fire(options, potential, c, extent, after);
   }
 
   // Store the whole state, and load it.
@@ -246,6 +241,47 @@ struct Layer {
     if constexpr (kAxonRuns) axon.recall(from + (kStates + synapse.depth()) * step, step);
   }
 };
+
+// Calls f with a number as a constant: it is one of kFirst .. kEnd - 1.
+template <int kFirst, int kEnd, class F>
+HNN_INLINE void with_constant(int number, F f) {
+  if constexpr (kEnd - kFirst == 1) {
+    f(kFirst);
+  } else {
+    constexpr int kMiddle = (kFirst + kEnd) / 2;
+    if (number < kMiddle) {
+      with_constant<kFirst, kMiddle>(number, f);
+    } else {
+      with_constant<kMiddle, kEnd>(number, f);
+    }
+  }
+}
+
+// Calls f(options), of which the reset is a constant: a loop over steps branches on it once.
+template <class Form, class F>
+HNN_INLINE void with_constants(Options o, F f) {
+  if constexpr (Form::kUsual || Form::kGeneral) {
+    f(o);
+  } else {
+    constexpr bool kAlone = Form::template Synapse<float>::kPossible;  // without a membrane
+    with_constant<kAlone ? kNoMembrane : 0, kResets>(o.reset, [&](int reset) HNN_ALWAYS {
+      Options with_reset = o;
+      with_reset.reset = reset;
+      f(with_reset);
+    });
+  }
+}
+
+// The slopes of the surrogate at the distances to the threshold, in their place.
+template <class V, int n>
+HNN_INLINE void slopes(const Options& o, V (&distance)[n], const Extent<V>& e, V threshold) {
+  with_constant<0, kSurrogates>(o.surrogate, [&](int surrogate) HNN_ALWAYS {
+    Options with_surrogate = o;
+    with_surrogate.surrogate = surrogate;
+#pragma unroll
+    for (V& x : distance) x = slope(with_surrogate, x, e, threshold);
+  });
+}
 
 HNN_INLINE int64_t this_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 template <int kLanes>
