@@ -11,27 +11,29 @@ constexpr int kLearntDepth = 0;
 #else
 constexpr int kLearntDepth = 1;
 #endif
-// The blocks with a longer history, which learn. For compute capability 10 ptxas needs some registers more than 128,
-// and a quarter of the warps share a quarter of the registers: what comes next is 168, for six blocks.
+// The blocks with a longer history, which learn, and those of other forms whose options are no constants. For compute
+// capability 10 ptxas needs some registers more, than 128 and than 96; a quarter of the warps share a quarter of the
+// registers: what comes next is 168, for six blocks, and 112, for nine.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 10
-constexpr int kDeepBlocks = 6;
+constexpr int kDeepBlocks = 6, kOtherBlocks = 9;
 #else
-constexpr int kDeepBlocks = 8;
+constexpr int kDeepBlocks = 8, kOtherBlocks = 10;
 #endif
 
 // Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
 // threads with several neurons each have enough loads in flight. A filter alone needs 80. The plain layer's 80
 // registers a thread let 768 threads run (128 registers and 512 threads in float64). Left alone, ptxas spills a few
 // bytes to need a little less, or takes 110 for a schedule that is of no use here. The other forms have 96, or 128
-// where they learn and need them: beside a filter, or where the potential is read. In float64, and in the form for any
+// where they learn beside a filter and need them. In float64, and in the form for any
 // filters, there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
 constexpr int kBackwardBlocks =
-    kLanes > 1                                                                  ? (Form::kReset == kNoMembrane ? 12 : 8)
-    : kIsPlain<Form>                                                            ? (sizeof(IO) == 8 ? 8 : 12)
-    : sizeof(IO) == 8 || Form::kGeneral                                         ? 4
-    : kLearns && !Form::kUsual && (Form::kReads || Form::kDepth > kLearntDepth) ? (Form::kDepth > 1 ? kDeepBlocks : 8)
-                                                                                : 10;
+    kLanes > 1                                                ? (Form::kReset == kNoMembrane ? 12 : 8)
+    : kIsPlain<Form>                                          ? (sizeof(IO) == 8 ? 8 : 12)
+    : sizeof(IO) == 8 || Form::kGeneral                       ? 4
+    : kLearns && !Form::kUsual && Form::kDepth > kLearntDepth ? (Form::kDepth > 1 ? kDeepBlocks : 8)
+    : Form::kUsual                                            ? 10
+                                                              : kOtherBlocks;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
@@ -41,6 +43,39 @@ template <class V>
 HNN_INLINE V row_or_history(const V* row, int at, const V* history, int64_t step) {
   return at >= 0 ? row[at] : history[(-at / kRow - 1) * step];
 }
+
+// Puts values of a filter's history before a row, the newest last.
+template <class V, class Filter>
+HNN_INLINE void put_before(V* row, const Filter& filter, int first, int count) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) row[-(i + 1) * kRow] = filter.history[first + i];
+}
+
+// The spikes before a segment, where an axon in registers goes back to them.
+template <class V, class Form, bool kLearns, class = void>
+struct PastOf {
+  template <class Layer>
+  HNN_INLINE PastOf(const Layer&) {}
+};
+template <class V, class Form, bool kLearns>
+struct PastOf<V, Form, kLearns, std::enable_if_t<kLearns && (Form::kBack > 0) && Form::template Axon<V>::kPossible>> {
+  static constexpr int kCount = Form::template Axon<V>::feedforward;
+  V spikes[kCount > 0 ? kCount : 1];
+
+  template <class Layer>
+  HNN_INLINE PastOf(const Layer& layer) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) spikes[i] = layer.axon.history[layer.axon.feedback + i];
+  }
+  // The spike of a row, which is `inside` from the segment's first step on.
+  HNN_INLINE V spike(int at, V inside) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (at == -(i + 1) * kRow) inside = spikes[i];
+    }
+    return inside;
+  }
+};
 
 // The gradient of the potential of one step after another, where it is a result.
 template <class IO, class V, bool kReads>
@@ -93,6 +128,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       },
       [&](int axis, int64_t index) {
         at.advance<Form>(call, axis, index);
+        if (call.stateless) return;
 #define HNN_ADVANCE(name, Name) at_grad.grad_after_##name += index * call.grad_after_##name.stride[axis];
         HNN_STATES(HNN_ADVANCE)
 #undef HNN_ADVANCE
@@ -120,13 +156,14 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   Writer<IO, kLanes, -1> grad_current(call.grad_current, at_grad.grad_current);
   GivenTo<IO, V, Form::kReads> grad_potential(call, at_grad.grad_potential, at.dense);
   Layer<V, Form, kLearns> layer(call, at, n, m);
-  // The coefficients of a filter are learnt also from values before the segment, so the last one's start keeps those.
-  const bool all_starts = kLearns && ((kSynapse && call.synapse.learns) || (kAxon && call.axon.learns));
+  // The coefficients of a filter are learnt also from values before the segment. Where they are in memory, the last
+  // segment's start keeps them, too; where in registers, they lie in shared memory before the segment's own.
+  const bool all_starts = Form::kGeneral && kLearns && (call.synapse.learns || call.axon.learns);
 #define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
   HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
   Adjoint<V> adjoint = {};
-  if (!call.simple) {
+  if (!call.stateless) {
 #define HNN_READ(name, Name) \
   if (call.grad_after_##name.data) adjoint.name = gather<V>(call.grad_after_##name, call, at_grad.grad_after_##name);
     HNN_STATES(HNN_READ)
@@ -139,11 +176,16 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
 
   HNN_SHARED(V, shared);
   // V[t] is v[(t - begin) * kRow], and likewise the others. What decays into the segment's first step lies before it.
-  V* const v = shared + kRow + threadIdx.x;
+  constexpr int kBefore = kLearns && Form::kBack > 1 ? Form::kBack : 1;
+  V* const v = shared + kBefore * kRow + threadIdx.x;
 #define HNN_ROW(name, Name) V* const name##_row = v + call.row_##name;
   HNN_LATER_STATES(HNN_ROW)
 #undef HNN_ROW
-  V *const x_row = v + call.row_x, *const y_row = v + call.row_y, *const f_row = v + call.row_f;
+  // A row that is not kept is read all the same, rather than branched on, and its sum is dropped.
+  [[maybe_unused]] const bool keeps_x = call.row_x >= 0, keeps_y = call.row_y >= 0, keeps_f = call.row_f >= 0;
+  V* const x_row = v + (keeps_x ? call.row_x : 0);
+  V* const y_row = v + (keeps_y ? call.row_y : 0);
+  V* const f_row = v + (keeps_f ? call.row_f : 0);
   const int64_t state = call.depth * n;
   V* const starts = static_cast<V*>(call.starts) + m;
   if (call.windows > 1) layer.keep(starts + (call.slots - 1) * state, n);
@@ -180,7 +222,20 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         current.ask(end, last - end);
       }
       const V before = layer.s.v;
-      if (membrane && again) v[-kRow] = before;
+      if (again) {
+        v[-kRow] = before;
+#pragma unroll
+        for (int i = 2; i <= kBefore; ++i) v[-i * kRow] = V{};
+      }
+      if constexpr (kLearns && Form::kBack > 0) {
+        if constexpr (kSynapse) {
+          if (keeps_y) put_before(y_row, layer.synapse, 0, layer.synapse.feedback);
+          if (keeps_x) put_before(x_row, layer.synapse, layer.synapse.feedback, layer.synapse.feedforward);
+        } else {
+          if (keeps_f) put_before(f_row, layer.axon, 0, layer.axon.feedback);
+        }
+      }
+      const PastOf<V, Form, kLearns> past(layer);
       int next = 0;
       Trace<V> t = {};
       if (again)
@@ -196,9 +251,9 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
 #undef HNN_KEEP
               t = layer.step(x, o);
               if (membrane) v[row] = t.potential;
-              if (kLearns && kSynapse && call.row_x >= 0) x_row[row] = x;
-              if (kLearns && kSynapse && call.row_y >= 0) y_row[row] = t.filtered;
-              if (kLearns && kAxon && call.row_f >= 0) f_row[row] = t.out;
+              if (kLearns && kSynapse && keeps_x) x_row[row] = x;
+              if (kLearns && kSynapse && keeps_y) y_row[row] = t.filtered;
+              if (kLearns && kAxon && keeps_f) f_row[row] = t.out;
               row += kRow;
             }
           };
@@ -231,13 +286,18 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
             if constexpr (kLearns && kAxon) {
               if (call.axon.learns) {
                 auto& axon = layer.axon;
-                const V* const history = start + (kStates + layer.synapse.depth()) * n;
-                const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
                 V f = {}, spike = {}, unused;
-                if (axon.feedback && call.row_f >= 0) f = row_or_history(f_row, oldest_f, history, n);
-                if (axon.feedforward) {
-                  spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused, o)
-                                            : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
+                const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
+                if constexpr (Form::kGeneral) {
+                  const V* const history = start + (kStates + layer.synapse.depth()) * n;
+                  if (axon.feedback && keeps_f) f = row_or_history(f_row, oldest_f, history, n);
+                  if (axon.feedforward) {
+                    spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused, o)
+                                              : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
+                  }
+                } else {
+                  if (axon.feedback) f = f_row[oldest_f];
+                  if (axon.feedforward) spike = past.spike(oldest_spike, layer.replay(v[oldest_spike], unused, o));
                 }
                 axon.rewind(f, spike);
                 axon.accumulate(grad_f, spike_t);
@@ -265,16 +325,20 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
             if constexpr (kLearns && kSynapse) {
               if (call.synapse.learns) {
                 auto& synapse = layer.synapse;
-                const V* const history = start + kStates * n;
                 V y = {}, x = {};
-                if (synapse.feedback && call.row_y >= 0) {
-                  y = row_or_history(y_row, row - synapse.feedback * kRow, history, n);
-                }
-                if (synapse.feedforward && call.row_x >= 0) {
-                  x = row_or_history(x_row, row - synapse.feedforward * kRow, history + synapse.feedback * n, n);
+                const int oldest_y = row - synapse.feedback * kRow, oldest_x = row - synapse.feedforward * kRow;
+                if constexpr (Form::kGeneral) {
+                  const V* const history = start + kStates * n;
+                  if (synapse.feedback && keeps_y) y = row_or_history(y_row, oldest_y, history, n);
+                  if (synapse.feedforward && keeps_x) {
+                    x = row_or_history(x_row, oldest_x, history + synapse.feedback * n, n);
+                  }
+                } else {
+                  if (synapse.feedback) y = y_row[oldest_y];
+                  if (synapse.feedforward) x = x_row[oldest_x];
                 }
                 synapse.rewind(y, x);
-                synapse.accumulate(grad_y, call.row_x >= 0 ? x_row[row] : V{});
+                synapse.accumulate(grad_y, x_row[row]);
               }
             }
             total += grad_x;

@@ -63,6 +63,7 @@ struct Plain {
   static constexpr bool kUsual = true, kGeneral = false, kReads = false;
   static constexpr int kReset = Options().reset;  // where kUsual
   static constexpr int kDepth = 0;                // of the histories in registers
+  static constexpr int kBack = 0;                 // the steps that the longer of these goes back
   template <class V>
   using Synapse = NoFilter<V>;
   template <class V>
@@ -76,12 +77,14 @@ struct NoFilters : Plain {
 template <int kFeedback, int kFeedforward>
 struct OnlySynapse : NoFilters {
   static constexpr int kDepth = kFeedback + kFeedforward;
+  static constexpr int kBack = kFeedback > kFeedforward ? kFeedback : kFeedforward;
   template <class V>
   using Synapse = Filter<V, InRegisters<V, kFeedback, kFeedforward>>;
 };
 template <int kFeedback, int kFeedforward>
 struct OnlyAxon : NoFilters {
   static constexpr int kDepth = kFeedback + kFeedforward;
+  static constexpr int kBack = kFeedback > kFeedforward ? kFeedback : kFeedforward;
   template <class V>
   using Axon = Filter<V, InRegisters<V, kFeedback, kFeedforward>>;
 };
@@ -101,7 +104,7 @@ struct ReadOut : NoFilters {
 struct General {
   static constexpr bool kUsual = false, kGeneral = true, kReads = true;
   static constexpr int kReset = Options().reset;
-  static constexpr int kDepth = 0;  // none in registers
+  static constexpr int kDepth = 0, kBack = 0;  // none in registers
   template <class V>
   using Synapse = Filter<V, InMemory<V>>;
   template <class V>
@@ -150,10 +153,12 @@ struct Offsets {
   HNN_INLINE void advance(const hnn::cuda::Call& call, int axis, int64_t index) {
 #define HNN_ADVANCE(name, Name) name += index * call.name.stride[axis];
     HNN_COEFFICIENTS(HNN_ADVANCE)
-    HNN_STATES(HNN_ADVANCE)
+    if (!call.stateless) {
+      HNN_STATES(HNN_ADVANCE)
+    }
 #undef HNN_ADVANCE
-    if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, axis, index);
-    if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, axis, index);
+    if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, call, axis, index);
+    if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, call, axis, index);
   }
 };
 
@@ -194,6 +199,8 @@ struct Layer {
   if (call.name.data) c.name = gather<V>(call.name, call, at.name);
       HNN_COEFFICIENTS(HNN_READ)
 #undef HNN_READ
+    }
+    if (!call.stateless) {
 #define HNN_READ(name, Name) \
   if (call.name.data) s.name = gather<V>(call.name, call, at.name);
       HNN_STATES(HNN_READ)

@@ -26,6 +26,7 @@ struct Kernels {
   const char* form;
   Launchable<ForwardCall> forward;
   Launchable<BackwardCall> backward[2];  // [1]: with gradients of coefficients
+  int back;                              // the steps that the history of a filter in registers goes back
 };
 
 // The wide forms have several neurons per thread. In float64 their kernels are those for one.
