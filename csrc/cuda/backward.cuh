@@ -11,11 +11,11 @@ constexpr int kLearntDepth = 0;
 #else
 constexpr int kLearntDepth = 1;
 #endif
-// The blocks with a longer history, which learn, and those of other forms whose options are no constants. For compute
-// capability 10 ptxas needs some registers more, than 128 and than 96; a quarter of the warps share a quarter of the
-// registers: what comes next is 168, for six blocks, and 112, for nine.
+// The blocks with a longer history, which learn, and those of other forms whose options are no constants and that do
+// not learn. For compute capability 10 ptxas needs some registers more, than 128 and than 96. A quarter of the warps
+// share a quarter of the registers: what comes next is 168, for six blocks, and 128, for eight.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 10
-constexpr int kDeepBlocks = 6, kOtherBlocks = 9;
+constexpr int kDeepBlocks = 6, kOtherBlocks = 8;
 #else
 constexpr int kDeepBlocks = 8, kOtherBlocks = 10;
 #endif
@@ -32,7 +32,7 @@ constexpr int kBackwardBlocks =
     : kIsPlain<Form>                                          ? (sizeof(IO) == 8 ? 8 : 12)
     : sizeof(IO) == 8 || Form::kGeneral                       ? 4
     : kLearns && !Form::kUsual && Form::kDepth > kLearntDepth ? (Form::kDepth > 1 ? kDeepBlocks : 8)
-    : Form::kUsual                                            ? 10
+    : kLearns || Form::kUsual                                 ? 10
                                                               : kOtherBlocks;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
