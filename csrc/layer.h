@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "layout.h"
-
 // The list that a module was built for: hnn_kernels/_extensions.py refuses a module of another one.
 #define HNN_LAYER "2f2ae0657976bfc5"
 
@@ -39,7 +37,7 @@ struct Options {
   bool tie_fires = true;
   int potential = 0;
 
-  HNN_HOST_DEVICE bool usual() const {
+  bool usual() const {
     return surrogate == Options().surrogate && reset == Options().reset && reset_grad == Options().reset_grad &&
            smooth == Options().smooth && tie_fires == Options().tie_fires && potential == Options().potential;
   }

@@ -304,6 +304,7 @@ OPERATIONS: dict[str, Callable[[Registers, list[str], tuple[str, ...]], None]] =
     "ISETP": _set_predicate, "PLOP3": _combine_predicates, "P2R": _predicates_to_number, "MOV": _move, "R2UR": _move,
     "S2R": _move, "S2UR": _move, "CS2R": _clear, "LDC": _load_constant, "IADD3": _add, "VIADD": _add,
     "IMAD": _multiply_add, "SEL": _select, "VIMNMX": _extreme, "IMNMX": _extreme, "VIADDMNMX": _extreme, "LOP3": _logic,
-    "SHF": _shift, "LEA": _scaled_add, "IABS": _absolute, "HFMA2": _half_pair, "I2F": _to_float, "MUFU": _reciprocal, "F2I": _from_float,
+    "SHF": _shift, "LEA": _scaled_add, "HFMA2": _half_pair, "I2F": _to_float, "MUFU": _reciprocal, "F2I": _from_float,
+    "IABS": _absolute,
 }  # fmt: skip
 OPERATIONS |= {f"U{name}": does for name, does in OPERATIONS.items()}

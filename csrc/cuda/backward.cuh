@@ -44,11 +44,11 @@ HNN_INLINE V row_or_history(const V* row, int at, const V* history, int64_t step
   return at >= 0 ? row[at] : history[(-at / kRow - 1) * step];
 }
 
-// Puts values of a filter's history before a row, the newest last.
-template <class V, class Filter>
+// Puts values of a filter's history before a row, the newest last, and zeros where it has fewer than kBack.
+template <int kBack, class V, class Filter>
 HNN_INLINE void put_before(V* row, const Filter& filter, int first, int count) {
 #pragma unroll
-  for (int i = 0; i < count; ++i) row[-(i + 1) * kRow] = filter.history[first + i];
+  for (int i = 0; i < kBack; ++i) row[-(i + 1) * kRow] = i < count ? filter.history[first + i] : V{};
 }
 
 // The spikes before a segment, where an axon in registers goes back to them.
@@ -229,10 +229,10 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       }
       if constexpr (kLearns && Form::kBack > 0) {
         if constexpr (kSynapse) {
-          if (keeps_y) put_before(y_row, layer.synapse, 0, layer.synapse.feedback);
-          if (keeps_x) put_before(x_row, layer.synapse, layer.synapse.feedback, layer.synapse.feedforward);
+          if (keeps_y) put_before<Form::kBack>(y_row, layer.synapse, 0, layer.synapse.feedback);
+          if (keeps_x) put_before<Form::kBack>(x_row, layer.synapse, layer.synapse.feedback, layer.synapse.feedforward);
         } else {
-          if (keeps_f) put_before(f_row, layer.axon, 0, layer.axon.feedback);
+          if (keeps_f) put_before<Form::kBack>(f_row, layer.axon, 0, layer.axon.feedback);
         }
       }
       const PastOf<V, Form, kLearns> past(layer);

@@ -84,14 +84,16 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
   V count = {};
   ReadingOf<IO, V, Form::kReads> reading(call, at_potential);
   for (int window = 0;; ++window) {
-    current.each([&](const auto& steps, int) {
+    with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
+      current.each([&](const auto& steps, int) {
 #pragma unroll
-      for (const V x : steps.of) {
-        const Trace<V> t = layer.step(x, layer.options);
-        count += t.spike;
-        out.put(t.out);
-        reading.take(t.potential);
-      }
+        for (const V x : steps.of) {
+          const Trace<V> t = layer.step(x, o);
+          count += t.spike;
+          out.put(t.out);
+          reading.take(t.potential);
+        }
+      });
     });
     if (window + 1 >= call.windows) break;
     layer.keep(static_cast<V*>(call.checkpoints) + window * (call.depth * n) + m, n);

@@ -187,6 +187,16 @@ std::vector<Kernel> kernels() {
   return result;
 }
 
+std::vector<std::string> own_forms() {
+  std::vector<std::string> result;
+  for (const OwnForm& own : kOwnForms) {
+    std::string& form = result.emplace_back();
+    for (int64_t one : {own.synapse[0], own.synapse[1], own.axon[0], own.axon[1]}) form += std::to_string(one) + " ";
+    form += own.reads ? "1" : "0";
+  }
+  return result;
+}
+
 }  // namespace hnn::cuda
 
 void hnn::run_forward(const Arguments& a, const Outputs& result) { cuda::forward(a, result); }

@@ -97,7 +97,8 @@ constexpr int kAskedBytes = 160 << 10;
 
 // Goes through a train step by step. Where a thread has several neurons, the host has checked that 32 bits hold the
 // bytes from one step to the next. Then an address takes one instruction, a multiply-add by a factor of 1 that the
-// compiler does not know.
+// compiler does not know. Otherwise it takes two, hidden from the compiler, which would compute some addresses from
+// others and keep more registers.
 template <int kLanes, class Bits>
 class Walk {
  public:
@@ -120,10 +121,12 @@ class Walk {
 #ifdef __CUDA_ARCH__
     if constexpr (kLanes > 1) {
       asm("mad.wide.s32 %0, %1, %2, %0;" : "+l"(at_) : "r"(step_), "r"(one_));
-      return;
+    } else {
+      asm("add.s64 %0, %0, %1;" : "+l"(at_) : "l"(step_));
     }
-#endif
+#else
     at_ += step_;
+#endif
   }
 
  private:
