@@ -225,7 +225,8 @@ def layer_of(**options):
         patch.setattr(
             functional._dispatch, "choose", lambda device, requested, layer: found.append(layer) or "reference"
         )
-        hnn_kernels.lif(torch.zeros(2, 1, 3), 0.9, 0.5, **options)
+        reset_decay = 0.5 if options.get("reset", "filter") == "filter" else None
+        hnn_kernels.lif(torch.zeros(2, 1, 3), 0.9, reset_decay, **options)
     return found[0]
 
 
