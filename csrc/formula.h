@@ -16,6 +16,12 @@ HNN_INLINE V where_(Condition chosen, V a, V b) {
   return chosen ? a : b;
 }
 
+// If x is above a threshold, or at one that `too` lets count.
+template <class V>
+HNN_INLINE auto reaches_(V x, V threshold, bool too) {
+  return too ? x >= threshold : x > threshold;
+}
+
 // exp2_(x) * scale, for which a backend may have something faster.
 template <class V>
 HNN_INLINE V scaled_exp2_(V x, V scale) {

@@ -50,28 +50,37 @@ struct Extent {
   V inverse_width, scale;
 };
 
-// One step forward: returns O[t], and puts V[t] before its reset into `potential`.
+// The spike at a potential V[t]; `after` receives what the reset leaves of it, which decays into the next step.
 template <class V>
-HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coefficients<V>& c, const Extent<V>& e,
-                          V& potential) {
+HNN_INLINE V fire(const Options& o, V v, const Coefficients<V>& c, const Extent<V>& e, V& after) {
   const int reset = o.reset;
-  V v = current;
-  if (reset != kNoMembrane) v = c.decay * s.v + current;
-  if (reset == kFilter) v = v - c.threshold * s.r;
-  potential = v;
-  if (reset == kNoMembrane) return v;
   V spike;
   if (o.smooth) {
     spike = e.scale * primitive(o.surrogate, v - c.threshold, e.inverse_width, c.threshold);
     if (reset == kZero) v = v * (broadcast<V>(1) - spike) + c.reset_potential * spike;
   } else {
-    const auto fires = o.tie_fires ? v >= c.threshold : v > c.threshold;
+    const auto fires = reaches_(v, c.threshold, o.tie_fires);
     spike = where_(fires, broadcast<V>(1), V{});
     if (reset == kZero) v = where_(fires, c.reset_potential, v);
   }
-  if (reset == kFilter) s.r = c.reset_decay * s.r + spike;
   if (reset == kSubtract) v = v - c.threshold * spike;
-  s.v = v;
+  after = v;
+  return spike;
+}
+// Tells if a reset changes the potential itself.
+constexpr HNN_HOST_DEVICE bool resets_potential(const Options& o) { return o.reset == kSubtract || o.reset == kZero; }
+
+// One step forward: returns O[t], and puts V[t] before its reset into `potential`.
+template <class V>
+HNN_INLINE V forward_step(const Options& o, State<V>& s, V current, const Coefficients<V>& c, const Extent<V>& e,
+                          V& potential) {
+  V v = current;
+  if (o.reset != kNoMembrane) v = c.decay * s.v + current;
+  if (o.reset == kFilter) v = v - c.threshold * s.r;
+  potential = v;
+  if (o.reset == kNoMembrane) return v;
+  const V spike = fire(o, v, c, e, s.v);
+  if (o.reset == kFilter) s.r = c.reset_decay * s.r + spike;
   return spike;
 }
 

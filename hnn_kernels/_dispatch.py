@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ._architectures import Capability, serves
+from ._layer import FILTERS, POTENTIALS, Layer
 from ._ops import autograd, coding, density, layer, products
 
 # The words that Triton takes for its own switches.
@@ -126,9 +127,9 @@ class Registration(NamedTuple):
 
 # The registry. The place of a backend is its rank: backend=None takes the first one that may be chosen on the device.
 # On a GPU, CUDA comes before Triton by a count of bytes and instructions (docs/gpu.md: backward, Triton reads the
-# current of 16 steps in 25 twice, CUDA on an H100 only from 37 steps on). The measurement is outstanding. The
-# reference is last, because it is no kernel; explain() says so where it is all there is. The CPU's is first for tensors
-# on "meta", which all take alike: it asks for no GPU.
+# current of 16 steps in 25 twice, CUDA on an H100 only from 37 steps on), but for the layers of _left_to_triton(). The
+# measurement is outstanding. The reference is last, because it is no kernel; explain() says so where it is all there
+# is. The CPU's is first for tensors on "meta", which all take alike: it asks for no GPU.
 REGISTRY = (
     Registration("cpu", _cpu),
     Registration("cuda", _cuda, _cuda_refuses),
@@ -217,8 +218,40 @@ def _why_not(backend: Backend, device: torch.device) -> str:
     return _refusal(backend.name, device.type, device.index)
 
 
-def choose(device: torch.device, requested: str | None) -> str:
+def _own_forms() -> tuple[tuple[int, ...], ...]:
+    """Return what of a layer has CUDA kernels of its own (``csrc/cuda/choose.h``): :func:`_form` of each."""
+    from . import _extensions
+
+    forms = _extensions.cuda.own_forms() if _extensions.cuda is not None else ()
+    return tuple(tuple(map(int, form.split())) for form in forms)
+
+
+# Established at import, as the backends are.
+_OWN_FORMS = _own_forms()
+
+
+def _form(layer: Layer) -> tuple[int, ...]:
+    """Return what decides if a layer has CUDA kernels of its own: P and Q + 1 of each filter, and the read-out."""
+    orders = [count for part in FILTERS for count in layer.taps(part)]
+    return (*orders, int(layer.potential != POTENTIALS["none"]))
+
+
+def _left_to_triton(layer: Layer, device: torch.device) -> bool:
+    """Tell if Triton's kernels take a layer before CUDA's, where no backend was asked for.
+
+    CUDA's have a form of their own for the usual filters. Any others, a filter beside a read-out of the potential, and
+    smooth mode take the general form, whose filters are in memory: by count its kernels reach 1 to 3 % of a copy's rate
+    on an H200, and Triton's, which are compiled for the orders, 21 to 65 % (docs/gpu-tables.md, "general").
+    """
+    if not layer.smooth and _form(layer) in _OWN_FORMS:
+        return False
+    return _takes("triton", _BACKENDS["triton"].automatic, device)
+
+
+def choose(device: torch.device, requested: str | None, layer: Layer | None = None) -> str:
     """Choose the backend for tensors on ``device``: the one ``requested``, or the best usable one.
+
+    ``layer`` is the call, where it is one of the built-in layer: the best one for it.
 
     Raises:
         ValueError: ``requested`` is not a backend, or does not take tensors on a device of this type.
@@ -226,8 +259,11 @@ def choose(device: torch.device, requested: str | None) -> str:
     """
     if requested is None:
         for name, backend in _BACKENDS.items():
-            if _takes(name, backend.automatic, device):
-                return name
+            if not _takes(name, backend.automatic, device):
+                continue
+            if name == "cuda" and layer is not None and _left_to_triton(layer, device):
+                return "triton"
+            return name
     if not isinstance(requested, str) or requested not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))} or None; got {requested!r}")
     backend = _BACKENDS[requested]
@@ -239,6 +275,9 @@ def choose(device: torch.device, requested: str | None) -> str:
             f"usable for {device.type} tensors: {usable}"
         )
     return requested
+
+
+_USUALLY = ", except for the layers that have no CUDA kernel of their own"
 
 
 class Explanation(NamedTuple):
@@ -255,6 +294,8 @@ class Explanation(NamedTuple):
 def explain(current: Tensor | torch.device | str, *, backend: str | None = None) -> Explanation:
     """Explain which backend a call on ``current`` (a tensor, or a device) takes, and why it takes none of the others.
 
+    On a GPU it is that of the layers for which the CUDA kernels have a form of their own; the others take Triton's.
+
     Raises:
         ValueError, RuntimeError: as the call itself would for this ``backend``.
     """
@@ -269,7 +310,9 @@ def explain(current: Tensor | torch.device | str, *, backend: str | None = None)
         elif backend is not None:
             others[other.name] = f"usable, but backend={backend!r} was asked for"
         elif _takes(other.name, other.automatic, device):
-            others[other.name] = f"usable, but {chosen} is faster"
+            others[other.name] = (
+                f"usable, but {chosen} is faster{_USUALLY if (chosen, other.name) == ('cuda', 'triton') else ''}"
+            )
         else:
             others[other.name] = "usable for proving kernels on the CPU; only taken when asked for by name"
     return Explanation(chosen, others)

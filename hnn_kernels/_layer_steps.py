@@ -157,7 +157,7 @@ def _states(call: Layer) -> list[int]:
 
 
 def _choose(call: Layer, backend: str | None) -> str:
-    chosen = _dispatch.choose(call.current.device, backend)
+    chosen = _dispatch.choose(call.current.device, backend, call)
     if chosen == "reference":
         _dispatch.warn_of_the_reference(call.current.device, backend, stacklevel=9)  # the call of the module
     return chosen

@@ -127,8 +127,8 @@ def lif(
         checkpoint_every: keep the state of every K-th step for backward, which then computes forward again from there
             and not from the first step. It costs the memory of a state per K steps, and the result does not change. It
             is worth it on a GPU where T is long. None keeps only the current.
-        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``"cuda"``; None takes the best one for the device
-            (:func:`hnn_kernels.explain` tells which and why).
+        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``"cuda"``; None takes the best one for the device and the
+            layer (:func:`hnn_kernels.explain` tells which and why).
 
     Returns:
         ``(out, state)``: ``out`` is ``[T, B, *features]`` (``[B, *features]`` for a count) in the dtype of the current.
@@ -274,7 +274,7 @@ def _call(layer: Layer, backend: str | Recurrence | None) -> Sequence[Tensor]:
     if isinstance(backend, Recurrence):
         return backend.run(layer, _call)
     device = layer.current.device
-    chosen = _dispatch.choose(device, backend)
+    chosen = _dispatch.choose(device, backend, layer)
     if chosen != "reference":
         outputs = autograd.apply(layer, chosen)
         if not torch.compiler.is_compiling():

@@ -212,6 +212,11 @@ def _select(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     t.put(operands[0], None if chosen is None else t.number(operands[1 if chosen else 2]))
 
 
+def _absolute(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
+    value = t.number(operands[1])
+    t.put(operands[0], None if value is None else abs(_signed(value)) & MASK)
+
+
 def _extreme(t: Registers, kinds: list[str], operands: tuple[str, ...]) -> None:
     *added, other, least = operands[1:]
     values = [t.number(one) for one in added]
@@ -300,5 +305,6 @@ OPERATIONS: dict[str, Callable[[Registers, list[str], tuple[str, ...]], None]] =
     "S2R": _move, "S2UR": _move, "CS2R": _clear, "LDC": _load_constant, "IADD3": _add, "VIADD": _add,
     "IMAD": _multiply_add, "SEL": _select, "VIMNMX": _extreme, "IMNMX": _extreme, "VIADDMNMX": _extreme, "LOP3": _logic,
     "SHF": _shift, "LEA": _scaled_add, "HFMA2": _half_pair, "I2F": _to_float, "MUFU": _reciprocal, "F2I": _from_float,
+    "IABS": _absolute,
 }  # fmt: skip
 OPERATIONS |= {f"U{name}": does for name, does in OPERATIONS.items()}

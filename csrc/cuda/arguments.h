@@ -55,6 +55,7 @@ struct Axes {
   bool few = false;  // the neurons can be counted in 32 bits
   // The neurons lie one behind the other in all trains and results, and no other operand differs between them.
   bool simple = false;
+  bool stateless = false;  // there is no state, nor the gradient of one
 };
 
 struct Call : Axes, Options {
@@ -95,7 +96,8 @@ struct BackwardCall : Call {
   void* starts = nullptr;
   int slots = 0;
   // Rows of shared memory for each step of a segment: V always comes first (but for a layer without a membrane), the
-  // others lie this many elements behind it, or are not kept (-1).
+  // others lie this many elements behind it, or are not kept (-1). Before those of a filter in registers is its
+  // history.
   int rows = 0;
 #define HNN_DECLARE(name, Name) int row_##name = -1;
   HNN_LATER_STATES(HNN_DECLARE)

@@ -17,22 +17,31 @@ inline const Kernels& kernels_of(ScalarType dtype, Form form) {
   }
 }
 
+// What of a layer has kernels of its own, and their forms: with the usual options, and with others.
+struct OwnForm {
+  int64_t synapse[2], axon[2];  // P and Q + 1; zeros where there is no filter
+  bool reads;                   // a read-out of the potential
+  Form usual, other;
+};
+constexpr OwnForm kOwnForms[] = {
+    {{0, 0}, {0, 0}, false, kPlain, kNoFilters},     {{1, 1}, {0, 0}, false, kSynapse10, kSynapse10},
+    {{2, 1}, {0, 0}, false, kSynapse20, kSynapse20}, {{0, 0}, {1, 1}, false, kAxon10, kAxon10},
+    {{0, 0}, {2, 1}, false, kUsualAxon20, kAxon20},  {{0, 0}, {2, 2}, false, kAxon21, kAxon21},
+    {{0, 0}, {0, 0}, true, kReadOut, kReadOut},
+};
+
 // The form whose constants the call has.
 inline Form form_of(const Arguments& a) {
-  const bool usual = a.options().usual();
-  if (a.smooth || (a.synapse.present() && a.axon.present())) return kGeneral;
-  if (a.potential != kPotentialNone) return a.synapse.present() || a.axon.present() ? kGeneral : kReadOut;
-  const auto orders = [](const FilterArguments& filter, int64_t feedback, int64_t feedforward) {
-    return filter.taps_back() == feedback && filter.taps_forward() == feedforward + 1;
+  if (a.smooth) return kGeneral;
+  const auto has = [](const FilterArguments& filter, const int64_t (&orders)[2]) {
+    return filter.taps_back() == orders[0] && filter.taps_forward() == orders[1];
   };
-  if (a.synapse.present()) {
-    return orders(a.synapse, 1, 0) ? kSynapse10 : orders(a.synapse, 2, 0) ? kSynapse20 : kGeneral;
+  for (const OwnForm& own : kOwnForms) {
+    if (has(a.synapse, own.synapse) && has(a.axon, own.axon) && own.reads == (a.potential != kPotentialNone)) {
+      return a.options().usual() ? own.usual : own.other;
+    }
   }
-  if (a.axon.present()) {
-    if (orders(a.axon, 2, 0)) return usual ? kUsualAxon20 : kAxon20;
-    return orders(a.axon, 1, 0) ? kAxon10 : orders(a.axon, 2, 1) ? kAxon21 : kGeneral;
-  }
-  return usual ? kPlain : kNoFilters;
+  return kGeneral;
 }
 
 // The kernel for a call. `which` takes the one of a direction from those of a form. Threads take several neurons where

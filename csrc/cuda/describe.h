@@ -146,9 +146,16 @@ struct Described : Base {
     place_dense(this->dense, n);
   }
 
-  // Sets the axes. `others`: the trains beside the current; `more`: operands of the direction.
+  // Sets the axes. `others`: the trains beside the current; `more`: gradients of states.
   void arrange(const Numbering& n, const std::vector<Train*>& others, std::vector<PerNeuron*> more = {}) {
     trains_ = others;
+    this->stateless = std::none_of(more.begin(), more.end(), [](const PerNeuron* operand) { return operand->data; });
+#define HNN_ADD(name, Name) this->stateless &= !this->name.data;
+    HNN_STATES(HNN_ADD)
+#undef HNN_ADD
+#define HNN_ADD(name, Name) this->stateless &= !this->name.state.data && !this->name.grad_after.data;
+    HNN_FILTERS(HNN_ADD)
+#undef HNN_ADD
     trains_.push_back(&this->current);
 #define HNN_ADD(name, Name) more.push_back(&this->name);
     HNN_COEFFICIENTS(HNN_ADD)

@@ -13,9 +13,10 @@ namespace HNN_NAMESPACE {
 struct FilterOffsets {
   int64_t feedback, feedforward, state, grad_after;
 
-  HNN_INLINE void advance(const hnn::cuda::Filter& filter, int axis, int64_t index) {
+  HNN_INLINE void advance(const hnn::cuda::Filter& filter, const hnn::cuda::Axes& axes, int axis, int64_t index) {
     feedback += index * filter.feedback.stride[axis];
     feedforward += index * filter.feedforward.stride[axis];
+    if (axes.stateless) return;
     state += index * filter.state.stride[axis];
     grad_after += index * filter.grad_after.stride[axis];
   }
@@ -146,7 +147,7 @@ class Filter : public Storage {
   template <class Array>
   HNN_INLINE void read_state(Array& array, const hnn::cuda::PerNeuron& state, const hnn::cuda::Axes& axes, int64_t at) {
     for (int i = 0; i < depth(); ++i) {
-      array[i] = axes.simple || !state.data ? V{} : gather<V>(state, axes, at + i * state.step);
+      array[i] = axes.stateless || !state.data ? V{} : gather<V>(state, axes, at + i * state.step);
     }
   }
   template <class Array>

@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
   // Threads with several neurons have enough loads in flight.
   constexpr bool kAsks = !Form::kGeneral && kLanes == 1;
   constexpr int kThreads = kAsks ? kForwardBlocks<IO, Form, kLanes> * hnn::cuda::kForwardBlock : 0;
-  Reader<IO, kLanes, 1, !Form::kGeneral, kThreads, kAsks> current(call.current, at.current);
+  Reader<IO, kLanes, 1, !Form::kGeneral, !Form::kUsual, kThreads, kAsks> current(call.current, at.current);
   current.ask(0, call.steps);
   current.start(0, least(call.window, call.steps));
   Writer<IO, kLanes, 1> out(call.out, at_out);
@@ -84,11 +84,16 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
   V count = {};
   ReadingOf<IO, V, Form::kReads> reading(call, at_potential);
   for (int window = 0;; ++window) {
-    current.each([&](V x, int) {
-      const Trace<V> t = layer.step(x);
-      count += t.spike;
-      out.put(t.out);
-      reading.take(t.potential);
+    with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
+      current.each([&](const auto& steps, int) {
+#pragma unroll
+        for (const V x : steps.of) {
+          const Trace<V> t = layer.step(x, o);
+          count += t.spike;
+          out.put(t.out);
+          reading.take(t.potential);
+        }
+      });
     });
     if (window + 1 >= call.windows) break;
     layer.keep(static_cast<V*>(call.checkpoints) + window * (call.depth * n) + m, n);

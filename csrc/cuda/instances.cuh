@@ -19,10 +19,10 @@ constexpr int kWide = 8 / sizeof(IO);
 template <class IO, class F, int kLanes = 1>
 constexpr Kernels instances(const char* name) {
   constexpr int kLearning = kLanes > 2 ? 2 : kLanes;
-  return {
-      name,
-      {hnn_cuda::forward<IO, F, kLanes>, kLanes},
-      {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, F, kLearning, true>, kLearning}}};
+  return {name,
+          {hnn_cuda::forward<IO, F, kLanes>, kLanes},
+          {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, F, kLearning, true>, kLearning}},
+          F::kBack};
 }
 // The filter alone: its coefficients are learnt by the kernels for one neuron.
 template <class IO>
@@ -32,7 +32,8 @@ constexpr Kernels filter_instances(const char* name) {
   using F = std::conditional_t<kLanes == 1, One, hnn_cuda::Iir20>;
   return {name,
           {hnn_cuda::forward<IO, F, kLanes>, kLanes},
-          {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, One, 1, true>, 1}}};
+          {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, One, 1, true>, 1}},
+          One::kBack};
 }
 template <class IO>
 const Kernels& kernels_of(Form form) {

@@ -14,6 +14,7 @@
 
 #define HNN_NAMESPACE hnn_cuda
 #define HNN_INLINE __device__ __forceinline__
+#define HNN_ALWAYS __attribute__((always_inline))  // of a lambda
 
 namespace HNN_NAMESPACE {
 
@@ -41,6 +42,10 @@ HNN_INLINE double atan_(double x) { return atan(x); }
 HNN_INLINE float round_(float x) { return rintf(x); }
 HNN_INLINE double round_(double x) { return rint(x); }
 
+// Two instructions that branch on nothing.
+HNN_INLINE bool reaches_(float x, float threshold, bool too) { return x > threshold || (too && x == threshold); }
+HNN_INLINE bool reaches_(double x, double threshold, bool too) { return x > threshold || (too && x == threshold); }
+
 }  // namespace HNN_NAMESPACE
 
 #include "../neuron.h"
@@ -58,6 +63,7 @@ struct Plain {
   static constexpr bool kUsual = true, kGeneral = false, kReads = false;
   static constexpr int kReset = Options().reset;  // where kUsual
   static constexpr int kDepth = 0;                // of the histories in registers
+  static constexpr int kBack = 0;                 // the steps that the longer of these goes back
   template <class V>
   using Synapse = NoFilter<V>;
   template <class V>
@@ -71,12 +77,14 @@ struct NoFilters : Plain {
 template <int kFeedback, int kFeedforward>
 struct OnlySynapse : NoFilters {
   static constexpr int kDepth = kFeedback + kFeedforward;
+  static constexpr int kBack = kFeedback > kFeedforward ? kFeedback : kFeedforward;
   template <class V>
   using Synapse = Filter<V, InRegisters<V, kFeedback, kFeedforward>>;
 };
 template <int kFeedback, int kFeedforward>
 struct OnlyAxon : NoFilters {
   static constexpr int kDepth = kFeedback + kFeedforward;
+  static constexpr int kBack = kFeedback > kFeedforward ? kFeedback : kFeedforward;
   template <class V>
   using Axon = Filter<V, InRegisters<V, kFeedback, kFeedforward>>;
 };
@@ -96,7 +104,7 @@ struct ReadOut : NoFilters {
 struct General {
   static constexpr bool kUsual = false, kGeneral = true, kReads = true;
   static constexpr int kReset = Options().reset;
-  static constexpr int kDepth = 0;  // none in registers
+  static constexpr int kDepth = 0, kBack = 0;  // none in registers
   template <class V>
   using Synapse = Filter<V, InMemory<V>>;
   template <class V>
@@ -145,10 +153,12 @@ struct Offsets {
   HNN_INLINE void advance(const hnn::cuda::Call& call, int axis, int64_t index) {
 #define HNN_ADVANCE(name, Name) name += index * call.name.stride[axis];
     HNN_COEFFICIENTS(HNN_ADVANCE)
-    HNN_STATES(HNN_ADVANCE)
+    if (!call.stateless) {
+      HNN_STATES(HNN_ADVANCE)
+    }
 #undef HNN_ADVANCE
-    if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, axis, index);
-    if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, axis, index);
+    if constexpr (Form::template Synapse<float>::kPossible) synapse.advance(call.synapse, call, axis, index);
+    if constexpr (Form::template Axon<float>::kPossible) axon.advance(call.axon, call, axis, index);
   }
 };
 
@@ -189,6 +199,8 @@ struct Layer {
   if (call.name.data) c.name = gather<V>(call.name, call, at.name);
       HNN_COEFFICIENTS(HNN_READ)
 #undef HNN_READ
+    }
+    if (!call.stateless) {
 #define HNN_READ(name, Name) \
   if (call.name.data) s.name = gather<V>(call.name, call, at.name);
       HNN_STATES(HNN_READ)
@@ -203,7 +215,7 @@ struct Layer {
     if constexpr (!Form::kReads) options.potential = kPotentialNone;
   }
 
-  HNN_INLINE Trace<V> step(V x) {
+  HNN_INLINE Trace<V> step(V x, const Options& options) {
     Trace<V> t;
     t.filtered = synapse.step(x);
     t.spike = forward_step(options, s, t.filtered, c, extent, t.potential);
@@ -211,18 +223,8 @@ struct Layer {
     return t;
   }
   // The spike at a potential; `after` is what then decays into the next step.
-  HNN_INLINE V replay(V potential, V& after) const {
-    if constexpr (Form::kUsual) return after = potential, where_(potential >= c.threshold, broadcast<V>(1), V{});
-    State<V> state = {};
-    Coefficients<V> only = {};
-    only.threshold = c.threshold;
-    only.reset_potential = c.reset_potential;
-    V same;
-    Options without_r = options;
-    if (options.reset == kFilter) without_r.reset = kNone;
-    const V spike = forward_step(without_r, state, potential, only, extent, same);
-    after = state.v;
-    return spike;
+  HNN_INLINE V replay(V potential, V& after, const Options& options) const {
+    return fire(options, potential, c, extent, after);
   }
 
   // Store the whole state, and load it.
@@ -246,6 +248,47 @@ struct Layer {
     if constexpr (kAxonRuns) axon.recall(from + (kStates + synapse.depth()) * step, step);
   }
 };
+
+// Calls f with a number as a constant: it is one of kFirst .. kEnd - 1.
+template <int kFirst, int kEnd, class F>
+HNN_INLINE void with_constant(int number, F f) {
+  if constexpr (kEnd - kFirst == 1) {
+    f(kFirst);
+  } else {
+    constexpr int kMiddle = (kFirst + kEnd) / 2;
+    if (number < kMiddle) {
+      with_constant<kFirst, kMiddle>(number, f);
+    } else {
+      with_constant<kMiddle, kEnd>(number, f);
+    }
+  }
+}
+
+// Calls f(options), of which the reset is a constant: a loop over steps branches on it once.
+template <class Form, class F>
+HNN_INLINE void with_constants(Options o, F f) {
+  if constexpr (Form::kUsual || Form::kGeneral) {
+    f(o);
+  } else {
+    constexpr bool kAlone = Form::template Synapse<float>::kPossible;  // without a membrane
+    with_constant<kAlone ? kNoMembrane : 0, kResets>(o.reset, [&](int reset) HNN_ALWAYS {
+      Options with_reset = o;
+      with_reset.reset = reset;
+      f(with_reset);
+    });
+  }
+}
+
+// The slopes of the surrogate at the distances to the threshold, in their place.
+template <class V, int n>
+HNN_INLINE void slopes(const Options& o, V (&distance)[n], const Extent<V>& e, V threshold) {
+  with_constant<0, kSurrogates>(o.surrogate, [&](int surrogate) HNN_ALWAYS {
+    Options with_surrogate = o;
+    with_surrogate.surrogate = surrogate;
+#pragma unroll
+    for (V& x : distance) x = slope(with_surrogate, x, e, threshold);
+  });
+}
 
 HNN_INLINE int64_t this_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 template <int kLanes>

@@ -57,14 +57,19 @@ void forward(const Arguments& a, const Outputs& result) {
 // multiprocessor: the segments are as long as that allows. With one neuron per thread, 576 threads have 4 to 8 loads in
 // flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
 // 44 KiB, 88 steps of two neurons. Where a step of a thread takes more, segments are short in any case, and 384 threads
-// are worth more than a few steps that need not be read again: 37 KiB, 36 steps of four neurons.
-int resident(int lanes, int rows) { return lanes == 1 ? 9 : lanes * rows > 2 ? 6 : 5; }
+// are worth more than a few steps that need not be read again: 37 KiB, 36 steps of four neurons. With one neuron and
+// four rows, 512 threads have 26 steps in a segment, where 576 had 23: the 25 of a usual call are one.
+int resident(int lanes, int rows) { return lanes == 1 ? (rows > 3 ? 8 : 9) : lanes * rows > 2 ? 6 : 5; }
+// Segments of one neuron's steps are a multiple of this where there are several: two groups of loads (Reader).
+constexpr int kSegmentStep = 8;
 // Of every block, for the system; and the most that a block gets without an attribute of its kernel.
 constexpr int64_t kReservedBytes = 1 << 10;
 constexpr int64_t kMostSharedBytes = 48 << 10;
 
 // The rows of shared memory that the options need, and how many steps of them fit. Returns their bytes per block.
-int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int lanes, int64_t multiprocessor_bytes) {
+// `back`: the steps before a segment that the kernel keeps for the coefficients of a filter.
+int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int lanes, int back,
+               int64_t multiprocessor_bytes) {
   const auto need = [&](Gradient which) { return g[which].has_value(); };
   int rows = a.membrane() ? 1 : 0;
   const auto row = [&](bool kept) { return kept ? rows++ : -1; };
@@ -76,6 +81,7 @@ int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int l
 #define HNN_ADD(name, Name) const int row_##name = row(learns && reads.name);
   HNN_LATER_STATES(HNN_ADD)
 #undef HNN_ADD
+  const int membrane_rows = rows;
   const int x = row(need(kSynapseFeedforward)), y = row(need(kSynapseFeedback)), f = row(need(kAxonFeedback));
   call.rows = rows;
   if (rows == 0) {  // a filter alone, none of whose coefficients is learnt: nothing is computed again
@@ -84,18 +90,23 @@ int64_t divide(BackwardCall& call, const Arguments& a, const Gradients& g, int l
   }
   const int64_t row_bytes = kBackwardBlock * lanes * (state_dtype(a.current) == ScalarType::Double ? 8 : 4);
   const int64_t block_bytes = multiprocessor_bytes / resident(lanes, rows) - kReservedBytes;
-  // One row is of what decays into the first step.
-  const int64_t fit = std::min(block_bytes, kMostSharedBytes) / row_bytes - 1;
-  const int64_t most = rows ? std::min<int64_t>(fit / rows, call.window) : call.window;
+  // Before the first step is what decays into it, and before each row of a filter its history.
+  const int before = std::max(back, 1) + back * (rows - membrane_rows);
+  const int64_t fit = std::min(block_bytes, kMostSharedBytes) / row_bytes - before;
+  int64_t most = rows ? std::min<int64_t>(fit / rows, call.window) : call.window;
+  if (lanes == 1 && most < call.window && most > kSegmentStep) most -= most % kSegmentStep;
   call.segment = static_cast<int>(std::max<int64_t>(most, 1));
-  const auto place = [&](int& at, int index) { at = index < 0 ? -1 : index * call.segment * kBackwardBlock; };
+  const auto place = [&](int& at, int index) {
+    if (index < 0) return;
+    at = (index * call.segment + back * std::max(index - membrane_rows + 1, 0)) * kBackwardBlock;
+  };
 #define HNN_PLACE(name, Name) place(call.row_##name, row_##name);
   HNN_LATER_STATES(HNN_PLACE)
 #undef HNN_PLACE
   place(call.row_x, x);
   place(call.row_y, y);
   place(call.row_f, f);
-  return rows ? (rows * call.segment + 1) * row_bytes : 0;
+  return rows ? (rows * call.segment + before) * row_bytes : 0;
 }
 
 void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) {
@@ -144,12 +155,13 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   if (learns) sums.allocate(call, a.current);
   const auto chosen = choose(call, a.current.scalar_type(), form, device.size().multiprocessors,
                              [=](const Kernels& kernels) { return kernels.backward[learns]; });
-  const int64_t shared_bytes = divide(call, a, g, chosen.lanes, device.size().shared_bytes);
+  const int back = learns ? kernels_of(a.current.scalar_type(), form).back : 0;
+  const int64_t shared_bytes = divide(call, a, g, chosen.lanes, back, device.size().shared_bytes);
   if (call.windows > 1) call.checkpoints = incoming.checkpoints->data_ptr();
   const auto segments = [&](int steps) { return (steps + call.segment - 1) / call.segment; };
   call.segments = segments(call.window);
   call.last_segments = segments(std::min(call.window, call.steps - (call.windows - 1) * call.window));
-  const bool all_starts = call.synapse.learns || call.axon.learns;  // as the kernel has it
+  const bool all_starts = form == kGeneral && (call.synapse.learns || call.axon.learns);  // as the kernel has it
   call.slots = std::max(call.segments - (all_starts ? 0 : 1), 0) + (call.windows > 1);
   if (call.slots) call.starts = call.workspace(a.current, int64_t{call.slots} * call.depth);
   device.launch<BackwardCall>(chosen.kernel, n.neurons / chosen.lanes, kBackwardBlock, shared_bytes, call);
@@ -171,6 +183,16 @@ std::vector<Kernel> kernels() {
       if (form == kWideIir20) continue;  // it learns by the kernel of another form
       result.push_back({"backward" + options + ", learns>", reinterpret_cast<const void*>(kernels.backward[1].kernel)});
     }
+  }
+  return result;
+}
+
+std::vector<std::string> own_forms() {
+  std::vector<std::string> result;
+  for (const OwnForm& own : kOwnForms) {
+    std::string& form = result.emplace_back();
+    for (int64_t one : {own.synapse[0], own.synapse[1], own.axon[0], own.axon[1]}) form += std::to_string(one) + " ";
+    form += own.reads ? "1" : "0";
   }
   return result;
 }

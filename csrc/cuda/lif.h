@@ -13,6 +13,9 @@ struct Kernel {
   const void* function;
 };
 std::vector<Kernel> kernels();  // of the layer
+// What of a layer has kernels of its own, for Python: P and Q + 1 of the synapse and of the axon, and 1 for a read-out
+// of the potential, as in "0 0 2 1 0".
+std::vector<std::string> own_forms();
 std::vector<Kernel> coding_kernels();
 
 // A kernel, and the neurons that each thread takes.
@@ -26,6 +29,7 @@ struct Kernels {
   const char* form;
   Launchable<ForwardCall> forward;
   Launchable<BackwardCall> backward[2];  // [1]: with gradients of coefficients
+  int back;                              // the steps that the history of a filter in registers goes back
 };
 
 // The wide forms have several neurons per thread. In float64 their kernels are those for one.

@@ -51,6 +51,7 @@ PyMODINIT_FUNC HNN_INIT(TORCH_EXTENSION_NAME)() {
   using hnn::python::function;
   static PyMethodDef functions[] = {
       function<&build_info>("build_info", "How this module was built, by name."),
+      function<&hnn::cuda::own_forms>("own_forms", "What of a layer has kernels of its own: hnn_kernels/_dispatch.py."),
       function<&inspection>("inspection", "The capsule from which the inspection module has the kernels' attributes."),
       {}};
   return hnn::make_module(HNN_NAME_OF(TORCH_EXTENSION_NAME), "The CUDA kernels. Importing registers them with torch.",

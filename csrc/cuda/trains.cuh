@@ -97,7 +97,8 @@ constexpr int kAskedBytes = 160 << 10;
 
 // Goes through a train step by step. Where a thread has several neurons, the host has checked that 32 bits hold the
 // bytes from one step to the next. Then an address takes one instruction, a multiply-add by a factor of 1 that the
-// compiler does not know.
+// compiler does not know. Otherwise it takes two, hidden from the compiler, which would compute some addresses from
+// others and keep more registers.
 template <int kLanes, class Bits>
 class Walk {
  public:
@@ -120,10 +121,12 @@ class Walk {
 #ifdef __CUDA_ARCH__
     if constexpr (kLanes > 1) {
       asm("mad.wide.s32 %0, %1, %2, %0;" : "+l"(at_) : "r"(step_), "r"(one_));
-      return;
+    } else {
+      asm("add.s64 %0, %0, %1;" : "+l"(at_) : "l"(step_));
     }
-#endif
+#else
     at_ += step_;
+#endif
   }
 
  private:
@@ -134,18 +137,26 @@ class Walk {
   int32_t one_;
 };
 
+// The values of `count` steps, one behind the other.
+template <class V, int kCount>
+struct Steps {
+  static constexpr int count = kCount;
+  V of[kCount];
+};
+
 // Reads the train of a thread's neurons, forwards in time or (kSign = -1) backwards. The steps are loaded in groups,
 // two of which are on their way or in use, so that the next is loaded into the registers that the last one leaves. The
 // code that uses them is compiled once for each step of two groups (kUnroll), or, where that would be too much code,
-// once for all.
+// once for all. What is left behind the last two groups has code for each of its steps, or (kRolls) for one.
 //
 // Where two groups of every thread on a multiprocessor are fewer bytes than the memory's latency needs, what is read
 // next can be asked for. It comes as far as the L2 cache, which takes no register. kThreads of a multiprocessor share
 // kAskedBytes: each asks for kAhead steps at once, and then (kFollows) for those that lie so far behind what it loads.
-template <class IO, int kLanes, int kSign, bool kUnroll, int kThreads = 0, bool kFollows = false>
+template <class IO, int kLanes, int kSign, bool kUnroll, bool kRolls, int kThreads = 0, bool kFollows = false>
 class Reader {
   using Pack = Packed<IO, kLanes>;
   using Bits = typename Pack::Bits;
+  using V = Neurons<typename Element<IO>::Compute, kLanes>;
   // 32 bytes, where a thread has several neurons. With one it has half of that at most: more would be too much code.
   static constexpr int kGroup = !kUnroll ? 1 : kLanes > 1 ? 32 / sizeof(Bits) : 4;
   static constexpr int kTurns = kSectorBytes / sizeof(Bits);
@@ -176,7 +187,8 @@ class Reader {
     load(first_);
     load(second_);
   }
-  // Calls f(x, i) for each of these steps. Between calls of passed(k), i counts from 0; k steps are over then.
+  // Calls f(steps, i) for the values of some of these steps after others, the first of which is step i. Between calls
+  // of passed(k), i counts from 0; k steps are over then.
   template <class F>
   HNN_INLINE void each(F f) {
     each(f, [](int) {});
@@ -186,28 +198,36 @@ class Reader {
     if constexpr (kUnroll) {
 #pragma unroll 1
       for (; left_ >= 2 * kGroup; left_ -= 2 * kGroup) {
-#pragma unroll
-        for (int i = 0; i < kGroup; ++i) f(Pack::widen(first_[i]), i);
+        f(widened(first_), 0);
         if constexpr (kFollows) ask_on();
         load(first_);
-#pragma unroll
-        for (int i = 0; i < kGroup; ++i) f(Pack::widen(second_[i]), kGroup + i);
+        f(widened(second_), kGroup);
         load(second_);
         passed(2 * kGroup);
       }
+      if constexpr (kRolls) {
+#pragma unroll 1
+        for (; left_ > 0; --left_) {
+          f(Steps<V, 1>{Pack::widen(first_[0])}, 0);
+          passed(1);
 #pragma unroll
-      for (int i = 0; i < 2 * kGroup - 1; ++i) {
-        if (i >= left_) break;
-        f(Pack::widen(i < kGroup ? first_[i] : second_[i - kGroup]), i);
+          for (int i = 1; i < 2 * kGroup; ++i) loaded(i - 1) = loaded(i);
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < 2 * kGroup - 1; ++i) {
+          if (i >= left_) break;
+          f(Steps<V, 1>{Pack::widen(loaded(i))}, i);
+        }
+        passed(left_);
       }
-      passed(left_);
     } else {
 #pragma unroll 1
       for (; left_ > 0; --left_) {
         const Bits now = first_[0];
         first_[0] = second_[0];
         load(second_);
-        f(Pack::widen(now), 0);
+        f(Steps<V, 1>{Pack::widen(now)}, 0);
         passed(1);
       }
     }
@@ -226,6 +246,13 @@ class Reader {
       }
     }
     unread_ -= kGroup;
+  }
+  HNN_INLINE Bits& loaded(int i) { return i < kGroup ? first_[i] : second_[i - kGroup]; }
+  static HNN_INLINE Steps<V, kGroup> widened(const Bits (&group)[kGroup]) {
+    Steps<V, kGroup> steps;
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) steps.of[i] = Pack::widen(group[i]);
+    return steps;
   }
   HNN_INLINE Bits read() {
     const Bits x = __ldg(walk_.here());

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import hnn_kernels
-from hnn_kernels import Backend
+from hnn_kernels import Backend, _extensions, functional
 from hnn_kernels import _dispatch as dispatch
 from hnn_kernels._dispatch import KERNEL_BACKENDS
 from hnn_kernels._ops.layer import backward_ops, forward_ops
+from support.forms import FORMS
 from support.gpus import pretend
 
 REFERENCE = Backend("reference", ("any",), "", automatic=("any",))
@@ -215,3 +216,74 @@ def test_the_registry_stands_for_what_is_there():
     assert set(forward_ops) == set(backward_ops) == set(KERNEL_BACKENDS) == {*names} - {"reference"}
     for backend in hnn_kernels.backends().values():
         assert set(backend.automatic) <= set(backend.devices)
+
+
+def layer_of(**options):
+    """The layer of a call with these options of :func:`hnn_kernels.lif`."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            functional._dispatch, "choose", lambda device, requested, layer: found.append(layer) or "reference"
+        )
+        reset_decay = 0.5 if options.get("reset", "filter") == "filter" else None
+        hnn_kernels.lif(torch.zeros(2, 1, 3), 0.9, reset_decay, **options)
+    return found[0]
+
+
+def fir(*taps):
+    """A filter with no feedback."""
+    return hnn_kernels.IIR([], list(taps))
+
+
+DUAL = hnn_kernels.IIR([0.9, -0.2], [0.3])
+LONGER = hnn_kernels.IIR([0.9, -0.2, 0.1], [0.3])
+# Options of a layer, and if the CUDA kernels have a form of their own for it.
+LAYERS = {
+    "plain": ({}, True),
+    "another reset and surrogate": ({"reset": "zero", "surrogate": "arctan"}, True),
+    "a synapse": ({"synapse": DUAL}, True),
+    "an axon": ({"axon": DUAL}, True),
+    "read-out": ({"potential": "max"}, True),
+    "smooth": ({"smooth": True}, False),
+    "a synapse and an axon": ({"synapse": DUAL, "axon": DUAL}, False),
+    "another order": ({"axon": LONGER}, False),
+    "no feedback": ({"synapse": fir(0.5, 0.2)}, False),
+    "read-out behind a synapse": ({"synapse": DUAL, "potential": "max"}, False),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_without_a_cuda_kernel_of_its_own_is_left_to_triton(installed, monkeypatch, name):
+    """Where Triton can be used, and only where no backend was asked for."""
+    if _extensions.cuda is None:
+        pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
+    options, own = LAYERS[name]
+    layer, gpu = layer_of(**options), torch.device("cuda")
+    installed(CPU, TRITON, CUDA)
+    assert dispatch.choose(gpu, None, layer) == ("cuda" if own else "triton")
+    assert dispatch.choose(gpu, "cuda", layer) == "cuda"
+    assert dispatch.choose(torch.device("cpu"), None, layer) == "cpu"
+    installed(CPU, NO_TRITON, CUDA)
+    assert dispatch.choose(gpu, None, layer) == "cuda"
+    installed(CPU, TRITON, CUDA)
+    monkeypatch.setitem(dispatch._REFUSES, "triton", lambda capability: "it needs another GPU")
+    monkeypatch.setattr(dispatch, "_GPUS", {})
+    assert dispatch.choose(gpu, None, layer) == "cuda"
+    installed(CPU, TRITON, NO_CUDA)
+    monkeypatch.setitem(dispatch._REFUSES, "triton", lambda capability: "")
+    monkeypatch.setattr(dispatch, "_GPUS", {})
+    assert dispatch.choose(gpu, None, layer) == "triton"
+
+
+def test_the_forms_are_those_of_the_kernels():
+    """What the module tells, and what the tables of docs/gpu-tables.md list."""
+    if _extensions.cuda is None:
+        pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
+    for name, (filters, options) in FORMS.items():
+        filters = {k: of_orders(*v) if k in ("synapse", "axon") else v for k, v in filters.items()}
+        assert (dispatch._form(layer_of(**filters, **options)) in dispatch._OWN_FORMS) == (name != "general"), name
+
+
+def of_orders(feedback, feedforward):
+    """A filter of these orders."""
+    return hnn_kernels.IIR([0.1] * feedback, [0.1] * (feedforward + 1))
