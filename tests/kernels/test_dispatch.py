@@ -254,7 +254,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_without_a_cuda_kernel_of_its_own_is_left_to_triton(installed, monkeypatch, name):
-    """Where Triton can be used, and only where no backend was asked for."""
+    """A call without a backend takes Triton for such a layer if it can; a backend that was asked for stays."""
     if _extensions.cuda is None:
         pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
     options, own = LAYERS[name]
@@ -276,7 +276,7 @@ def test_a_layer_without_a_cuda_kernel_of_its_own_is_left_to_triton(installed, m
 
 
 def test_the_forms_are_those_of_the_kernels():
-    """What the module tells, and what the tables of docs/gpu-tables.md list."""
+    """The forms that the module names are those in the tables of docs/gpu-tables.md."""
     if _extensions.cuda is None:
         pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
     for name, (filters, options) in FORMS.items():
