@@ -35,7 +35,7 @@ from ..providers import providers
 from ..records import record as records
 from ..records.rows import Row, Run
 from . import runner
-from .instruction_set import SETS, hold
+from .instruction_set import EVERY, SETS, hold, in_turn
 
 RESULTS = Path("benchmarks/results")  # in a clone
 # The plan with --quick (True), and without.
@@ -81,7 +81,8 @@ def run(
     isa: Annotated[
         str | None,
         typer.Option(
-            help=f"Hold everything on the CPU to this instruction set: {', '.join(SETS)}. The default is the best one."
+            help=f"Hold everything on the CPU to this instruction set: {', '.join(SETS)}; or {EVERY}: measure with "
+            "each of them that this processor has. The default is the best one."
         ),
     ] = None,
     out: Annotated[
@@ -96,7 +97,8 @@ def run(
         str | None,
         typer.Option(
             metavar="YYYY-MM-DD",
-            help="Leave out the cases whose rows the record has from this day on: so a record is made in parts.",
+            help="Leave out the cases whose rows the record has from this day on, so that a record is made in parts. "
+            "With --list: what it lacks.",
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the cases and providers, and measure nothing.")] = False,
@@ -105,6 +107,10 @@ def run(
     """Measure. The rows of a case are written when it ends, so Ctrl-C keeps those of finished cases."""
     with short_errors(BAD_INPUT):
         where = resolve_device(device)
+        failed = in_turn() if where.type == "cpu" and isa == EVERY else None
+    if failed is not None:
+        raise typer.Exit(failed)
+    with short_errors(BAD_INPUT):
         if where.type == "cpu":
             hold(isa)
         elif isa is not None:

@@ -5,6 +5,7 @@ with the variables that all of them read.
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 
@@ -23,6 +24,7 @@ SETS: Mapping[str, Mapping[str, str]] = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41",
     },
 }  # fmt: skip
+EVERY = "every"  # in place of a set: all that this processor runs, in turn
 _NAMES = tuple(dict.fromkeys(name for variables in SETS.values() for name in variables))
 
 
@@ -42,16 +44,54 @@ def hold(name: str | None) -> None:
         if given and not _held(given, environment):
             raise ValueError(f"HNN_CPU_ISA={given} holds our kernels alone; --isa {given} holds torch to it, too")
         return
-    if _extensions.cpu is None:
-        raise ValueError(f"--isa needs the CPU kernels; got {name!r}, and {_extensions.cpu_error}")
-    if reason := _extensions.cpu.why_not(name):
+    if reason := _why_not(name):
         raise ValueError(f"--isa {reason}")
     if _held(name, environment):
         return
-    others = {key: value for key, value in environment.items() if key not in _NAMES}
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], others | SETS[name])
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], _environment(name))
+
+
+def in_turn() -> int:
+    """Run the program, whose arguments ask for every set, with each set that this processor has and that was built.
+
+    Returns:
+        the exit code of the first run that failed, behind which there is none; 0 if all succeeded.
+
+    Raises:
+        ValueError: there are no CPU kernels.
+    """
+    for name in [name for name in SETS if not _why_not(name)]:
+        print(f"instruction set {name}", file=sys.stderr, flush=True)
+        arguments = _asking_for(name, sys.orig_argv[1:])
+        with subprocess.Popen([sys.executable, *arguments], env=_environment(name)) as process:
+            try:
+                code = process.wait()
+            except SystemExit:  # a signal that this process alone was sent
+                process.terminate()
+                raise
+        if code:
+            return code if code > 0 else 128 - code
+    return 0
+
+
+def _asking_for(name: str, arguments: list[str]) -> list[str]:
+    """The arguments of the program with the set ``name`` in place of every one."""
+    words = [f"--isa={name}" if word == f"--isa={EVERY}" else word for word in arguments]
+    return [name if before == "--isa" else word for before, word in zip(["", *words], words, strict=False)]
+
+
+def _why_not(name: str) -> str:
+    """The reason why the CPU kernels cannot run with a set; empty if they can."""
+    if _extensions.cpu is None:
+        raise ValueError(f"--isa needs the CPU kernels; got {name!r}, and {_extensions.cpu_error}")
+    return _extensions.cpu.why_not(name)
+
+
+def _environment(name: str) -> dict[str, str]:
+    """The environment of a program that is held to a set."""
+    return {key: value for key, value in os.environ.items() if value and key not in _NAMES} | SETS[name]
 
 
 def _held(name: str, environment: Mapping[str, str]) -> bool:

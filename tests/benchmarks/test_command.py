@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from benchmarks.core.cases import SUITES, Case
 from benchmarks.records import record as records
 from benchmarks.suite import command, instruction_set
+from hnn_kernels import _extensions
 from hnn_models.cli import app as cli
 from hnn_models.cli import bench as cli_bench
 
@@ -138,11 +139,47 @@ def test_another_instruction_set_begins_the_program_again(monkeypatch):
 
 
 @NEEDS_CPU
-def test_a_run_is_held_to_another_instruction_set(tmp_path):
-    out = tmp_path / "bench.csv"
-    options = ["--isa", "default", "--quick", "--op", "lif", "--dtype", "float32", "--provider", "cpu", "--out", out]
-    subprocess.run([sys.executable, "-m", "benchmarks", "--device", "cpu", *options], cwd=ROOT, check=True)
+def test_a_run_goes_through_the_instruction_sets(tmp_path):
+    """Each in a program of its own, which knows what the record lacks of its set."""
+    out, sets = tmp_path / "bench.csv", [name for name in instruction_set.SETS if not _extensions.cpu.why_not(name)]
+    chosen = ["--quick", "--op", "lif", "--dtype", "float32", "--provider", "cpu", "--device", "cpu", "--out", out]
+
+    def bench(*options):
+        command = [sys.executable, "-m", "benchmarks", *chosen, *options]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+
+    bench("--isa", "default")
     assert {row.device.rpartition(", ")[2] for row in records.read(out)} == {"DEFAULT"}
+    shown = bench("--isa=every", "--list", "--since", str(datetime.date.today() - datetime.timedelta(1)))
+    assert [line for line in shown.stderr.splitlines() if line.startswith("instruction set")] == [
+        f"instruction set {name}" for name in sets
+    ]
+    assert shown.stdout.count("25x64x500") == len(sets) - 1  # the record has that of one set
+
+
+@NEEDS_CPU
+def test_a_set_that_fails_ends_the_run_through_the_sets(monkeypatch):
+    begun = []
+
+    class Process:
+        def __init__(self, arguments, env):
+            begun.append((arguments, env["HNN_CPU_ISA"]))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *what):
+            pass
+
+        def wait(self):
+            return -9
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks", "--isa", "every", "--out", "every"])
+    assert instruction_set.in_turn() == 137
+    (((program, *arguments), name),) = begun
+    assert name == next(name for name in instruction_set.SETS if not _extensions.cpu.why_not(name))
+    assert (program, arguments) == (sys.executable, ["-m", "benchmarks", "--isa", name, "--out", "every"])
 
 
 def test_the_record_is_in_the_clone_or_in_the_current_folder(small, monkeypatch, tmp_path):
