@@ -213,8 +213,7 @@ class DefinedForward : DefinedPass<N, C> {
 
  private:
   void through(int64_t t, int64_t steps, int64_t next) {
-    Ahead ahead;
-    if (call_.x.large) ahead = next < call_.steps ? x_.ahead(next, 1, false) : x_.ahead(0, 1, true);
+    const Ahead ahead = x_.ahead_once(next, call_.steps);
     Rows<C> to[N::kOutputs];
     for (int i = 0; i < N::kOutputs; ++i) to[i] = outputs_[i].rows(t);
     // Large trains go through time by whole rows, as in stages.inl.

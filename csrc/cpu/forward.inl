@@ -160,8 +160,7 @@ class Forward {
  private:
   // A block of steps from t on; `next` is where the one after it begins.
   void through(int64_t t, int64_t steps, int64_t next) {
-    Ahead ahead;
-    if (call_.current.large) ahead = next < call_.steps ? current_.ahead(next, 1, false) : current_.ahead(0, 1, true);
+    Ahead ahead = current_.ahead_once(next, call_.steps);
     Rows<C> input = current_.rows(t, steps);
     const Rows<C> target = call_.out.constant || !call_.out.data ? spikes_ : out_.rows(t);
     if (call_.synapse.present) {

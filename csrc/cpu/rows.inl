@@ -163,6 +163,12 @@ class Reader {
     return {data_ + t * step_ + place_.base + (next_tile ? kTile : 0),
             direction * step_ * static_cast<int64_t>(sizeof(IO)), kTile * sizeof(IO)};
   }
+  // Prefetches for a single pass over a large train of so many steps: rows from `next` on, or, where the train has
+  // ended, the next tile's first ones.
+  HNN_INLINE Ahead ahead_once(int64_t next, int64_t steps) const {
+    if (!train_.large) return {};
+    return next < steps ? ahead(next, 1, false) : ahead(0, 1, true);
+  }
 
  private:
   HNN_INLINE void fetch(int64_t t, C* row) {
