@@ -79,7 +79,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("neuron_target", [t for t in TARGETS if t.backend in forward_ops], ids=str)
 
 
-INTERPRETED_CASES = 6
+INTERPRETED_CASES = 3
 
 
 def pytest_collection_modifyitems(config, items):

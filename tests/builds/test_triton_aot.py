@@ -95,9 +95,7 @@ def kernels():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("kernel", "case", "capability"), list(_cases({"forward": aot.FORWARD, "backward": aot.BACKWARD}))
-)
+@pytest.mark.parametrize(("kernel", "case", "capability"), list(_cases(aot.LAYER)))
 def test_compiles_to_what_was_meant(kernels, kernel, case, capability):
     facts = kernels[kernel, case, capability]
     assert facts["LOCAL"] == 0

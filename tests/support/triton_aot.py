@@ -103,6 +103,19 @@ BACKWARD = {
     "fp32 iir learnt": ("fp32", LONG, {"reset": NO_MEMBRANE, "synapse": (2, 0), "learnt": True}),
     "fp32 checkpoints": ("fp32", LONG, {"every": 8}),
 }  # fmt: skip
+# Left to HNN_EVERY_CASE=1: kernels that another case has all parts of, or that only differ in a constant.
+SELDOM = {
+    "forward": {"fp16", "fp32 constant", "fp32 count", "fp32 axon", "fp32 maximum alone", "fp32 zero", "fp64 iir"},
+    "backward": {
+        "fp32 T=8", "fp32 T=16", "fp16 T=8", "fp32 one_step T=8", "fp32 constant", "fp32 count", "fp32 decay",
+        "fp32 axon", "fp32 maximum alone", "fp32 zero", "fp32 iir",
+    },
+}  # fmt: skip
+EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() == "1"
+LAYER = {
+    direction: {name: case for name, case in cases.items() if EVERY_CASE or name not in SELDOM[direction]}
+    for direction, cases in (("forward", FORWARD), ("backward", BACKWARD))
+}
 # The cases of each operator, and the gradients needed.
 CODING = {
     "gaussian": {"fp32": {}, "fp32 strided": {}, "bf16": {}, "fp64": {}},
@@ -266,7 +279,7 @@ def main(capabilities: list[int]) -> None:
         os.environ["TRITON_CACHE_DIR"] = cache
         for capability in capabilities:
             triton.runtime.driver.set_active(TargetDriver(capability))
-            for direction, cases in (("forward", FORWARD), ("backward", BACKWARD)):
+            for direction, cases in LAYER.items():
                 for name, (dtype, steps, options) in cases.items():
                     if capability != MAIN_CAPABILITY and name not in ELSEWHERE:
                         continue
