@@ -225,9 +225,14 @@ def layer_of(**options):
         patch.setattr(
             functional._dispatch, "choose", lambda device, requested, layer: found.append(layer) or "reference"
         )
-        reset_decay = 0.5 if options.get("reset", "filter") == "filter" else None
-        hnn_kernels.lif(torch.zeros(2, 1, 3), 0.9, reset_decay, **options)
+        lif_of(torch.zeros(2, 1, 3), **options)
     return found[0]
+
+
+def lif_of(current, **options):
+    """A call with these options."""
+    reset_decay = 0.5 if options.get("reset", "filter") == "filter" else None
+    return hnn_kernels.lif(current, 0.9, reset_decay, **options)
 
 
 def fir(*taps):
@@ -273,6 +278,31 @@ def test_a_layer_without_a_cuda_kernel_of_its_own_is_left_to_triton(installed, m
     monkeypatch.setitem(dispatch._REFUSES, "triton", lambda capability: "")
     monkeypatch.setattr(dispatch, "_GPUS", {})
     assert dispatch.choose(gpu, None, layer) == "triton"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_compiled_call_takes_the_same_backend(monkeypatch, name):
+    """The choice is traced into one graph. A tensor on "meta" stands for one on any GPU."""
+    if _extensions.cuda is None:
+        pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
+    options, own = LAYERS[name]
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    @torch.compile(fullgraph=True, backend=keep)
+    def call(current):
+        return lif_of(current, **options)
+
+    monkeypatch.setattr(dispatch, "_BACKENDS", {b.name: b for b in (NO_CPU, CUDA, TRITON, REFERENCE)})
+    monkeypatch.setattr(dispatch, "_REFUSES", {})
+    torch.compiler.reset()  # the code of `call` is that of every name
+    call(torch.zeros(2, 1, 3, device="meta"))
+    (graph,) = graphs
+    taken = [name for name in KERNEL_BACKENDS if f"lif_forward_{name}" in graph.code]
+    assert taken == ["cuda" if own else "triton"], graph.code
 
 
 def test_the_forms_are_those_of_the_kernels():
