@@ -23,8 +23,8 @@ constexpr int kDeepBlocks = 8, kOtherBlocks = 10;
 // Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
 // threads with several neurons each have enough loads in flight. A filter alone needs 80. The plain layer's 80
 // registers a thread let 768 threads run. Left alone, ptxas spills a few bytes to need a little less, or takes 110 for
-// a schedule that is of no use here. The other forms have 96, or 128 where they learn beside a filter and need them. In
-// the form for any filters there is no real limit.
+// a schedule that is of no use here. The other forms have 96, or 128 where they learn beside a filter and need them,
+// the general one 128 and 168. In the form for anything there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
 constexpr int kBackwardBlocks =
     kLanes > 1                                                ? (Form::kReset == kNoMembrane ? 12 : 8)
@@ -264,6 +264,21 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       if (kAsks && again && begin > 0) {
         const int next_begin = i > 0 ? begin_of(i - 1) : first - call.window;
         current.ask(next_begin, begin - next_begin);
+      }
+      // The way back through a filter that learns begins with as many values as its registers hold: of those that its
+      // orders lack, the later steps need some.
+      if constexpr (kLearns && Form::kMost > 0) {
+#pragma unroll
+        for (int i = 0; i < Form::kMost; ++i) {
+          const int at_row = next - (i + 1) * kRow;
+          if (keeps_y) layer.synapse.history[i] = y_row[at_row];
+          if (keeps_x) layer.synapse.history[Form::kMost + i] = x_row[at_row];
+          if (keeps_f) layer.axon.history[i] = f_row[at_row];
+          V unused;
+          if (call.axon.learns) {
+            layer.axon.history[Form::kMost + i] = past.spike(at_row, layer.replay(v[at_row], unused, layer.options));
+          }
+        }
       }
       V v_t = t.potential, spike_t = t.spike;
       const auto adjoin = [&](const auto& grads, int i) {

@@ -202,9 +202,7 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
     return y;
   }
   HNN_INLINE void recall(const V* from, int64_t step) {
-    each([&](int i, int place, bool has) {
-      if (has) history[i] = from[place * step];
-    });
+    each([&](int i, int place, bool has) { history[i] = has ? from[place * step] : V{}; });
   }
   HNN_INLINE void keep(V* to, int64_t step) const { store(to, step, history); }
 
@@ -218,7 +216,8 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
     forget(adjoint);
     return grad_x;
   }
-  // Values that it lacks may come in: no step forward follows, and their sums are dropped.
+  // Takes more values than its orders need: no step forward follows, and the sums of coefficients that it lacks are
+  // dropped.
   HNN_INLINE void rewind(V y, V x) {
 #pragma unroll
     for (int p = 0; p + 1 < kFeedback; ++p) history[p] = history[p + 1];

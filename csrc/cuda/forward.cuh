@@ -5,8 +5,8 @@
 
 namespace HNN_NAMESPACE {
 
-// Blocks per multiprocessor that the registers must allow: 48 registers a thread, 56 with a filter. There is no limit
-// in the form for any filters.
+// Blocks per multiprocessor that the registers must allow: 48 registers a thread, 56 with a filter, 72 with two. The
+// form for anything has 128.
 template <class IO, class Form, int kLanes>
 constexpr int kForwardBlocks = Form::kAnything    ? 8
                                : kLanes > 1       ? (Form::kDepth == 0 ? 16

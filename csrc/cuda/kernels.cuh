@@ -72,6 +72,7 @@ struct Plain {
   static constexpr int kReset = Options().reset;  // where kUsual
   static constexpr int kDepth = 0;                // of the histories in registers
   static constexpr int kBack = 0;                 // the steps that the longer of these goes back
+  static constexpr int kMost = 0;                 // the orders up to which a filter may be any, in registers
   template <class V>
   using Synapse = NoFilter<V>;
   template <class V>

@@ -58,8 +58,12 @@ void forward(const Arguments& a, const Outputs& result) {
 // flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
 // 44 KiB, 88 steps of two neurons. Where a step of a thread takes more, segments are short in any case, and 384 threads
 // are worth more than a few steps that need not be read again: 37 KiB, 36 steps of four neurons. With one neuron and
-// four rows, 512 threads have 26 steps in a segment, where 576 had 23: the 25 of a usual call are one.
-int resident(int lanes, int rows) { return lanes == 1 ? (rows > 3 ? 8 : 9) : lanes * rows > 2 ? 6 : 5; }
+// four rows, 512 threads have 26 steps in a segment, where 576 had 23: the 25 of a usual call are one. More rows are
+// those of two filters that learn, whose registers let 384 threads run: they have 28 steps.
+int resident(int lanes, int rows) {
+  if (lanes > 1) return lanes * rows > 2 ? 6 : 5;
+  return rows > 4 ? 6 : rows > 3 ? 8 : 9;
+}
 // Segments of one neuron's steps are a multiple of this where there are several: two groups of loads (Reader).
 constexpr int kSegmentStep = 8;
 // Of every block, for the system; and the most that a block gets without an attribute of its kernel.
