@@ -165,6 +165,7 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
   static constexpr int kDepth = kFeedback + kFeedforward;
   bool present_;
   int feedback_, feedforward_;
+  int has_[kDepth];  // the bits that a value of the history keeps: all, or none where the filter lacks it
 
  public:
   static constexpr bool kPossible = true;
@@ -190,7 +191,13 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
       }
       sum[i] = V{};
     }
-    each([&](int i, int, bool) { adjoint[i] = history[i] = V{}; });
+    each([&](int i, int, bool has) {
+      adjoint[i] = history[i] = V{};
+      has_[i] = has ? -1 : 0;
+#ifdef __CUDA_ARCH__
+      asm("" : "+r"(has_[i]));  // else the compiler compares the orders at every step
+#endif
+    });
     read_state(history, filter.state, axes, at.state);
   }
   HNN_INLINE int depth() const { return present_ ? feedback_ + feedforward_ : 0; }
@@ -198,7 +205,8 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
   HNN_INLINE V step(V x) {
     if (!present_) return x;
     const V y = filter_step(kFeedback, kFeedforward, history, x, taps);
-    forget(history);
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) history[i] = __int_as_float(__float_as_int(history[i]) & has_[i]);
     return y;
   }
   HNN_INLINE void recall(const V* from, int64_t step) {
@@ -212,9 +220,7 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
   }
   HNN_INLINE V backward_step(V& grad_y) {
     if (!present_) return grad_y;
-    const V grad_x = filter_backward_step(kFeedback, kFeedforward, adjoint, grad_y, taps);
-    forget(adjoint);
-    return grad_x;
+    return filter_backward_step(kFeedback, kFeedforward, adjoint, grad_y, taps);
   }
   // Takes more values than its orders need: no step forward follows, and the sums of coefficients that it lacks are
   // dropped.
@@ -252,12 +258,6 @@ class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
       const bool forward = i >= kFeedback;
       f(i, forward ? feedback_ + i - kFeedback : i, forward ? i - kFeedback < feedforward_ : i < feedback_);
     }
-  }
-  // Sets what the filter lacks to zero.
-  HNN_INLINE void forget(V (&array)[kDepth]) const {
-    each([&](int i, int, bool has) {
-      if (!has) array[i] = V{};
-    });
   }
   HNN_INLINE void read_state(V (&array)[kDepth], const hnn::cuda::PerNeuron& state, const hnn::cuda::Axes& axes,
                              int64_t at) {
