@@ -246,9 +246,10 @@ def _form(layer: Layer) -> tuple[int, ...]:
 def _left_to_triton(layer: Layer, device: torch.device) -> bool:
     """Tell if Triton's kernels take a layer before CUDA's, where no backend was asked for.
 
-    CUDA's have a form of their own for the usual filters. Any others, a filter beside a read-out of the potential,
-    smooth mode and float64 take the general form, whose filters are in memory: by count its kernels reach 1 to 3 % of a copy's rate
-    on an H200, and Triton's, which are compiled for the orders, 21 to 65 % (docs/gpu-tables.md, "general").
+    CUDA's have a form of their own for the usual filters. Two filters, other orders up to 2, and a filter beside a
+    read-out of the potential take the general form; higher orders, smooth mode and float64 that for anything, whose
+    filters are in memory. By count the kernels of both are slower than Triton's, which are compiled for the orders
+    (docs/gpu-tables.md, "general" and "anything").
     """
     if not layer.smooth and _form(layer) in _OWN_FORMS.get(layer.current.dtype, ()):
         return False
