@@ -1,6 +1,7 @@
 """The forms of a layer that have kernels of their own: arguments of the layer, and options of the call."""
 
-# The forms that csrc/cuda/choose.h has kernels for; float64 has the last one alone. Triton compiles a kernel for each too.
+# The forms that csrc/cuda/choose.h has kernels for; float64 has the last one alone. Triton compiles a kernel for each,
+# too.
 FORMS = {
     "plain": ({}, {}),
     "no filters": ({"reset": "subtract"}, {}),
