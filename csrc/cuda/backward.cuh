@@ -5,12 +5,6 @@
 
 namespace HNN_NAMESPACE {
 
-// The histories up to which a filter is learnt with 96 registers a thread, where options are no constants.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kLearntDepth = 0;
-#else
-constexpr int kLearntDepth = 1;
-#endif
 // The blocks with a longer history, which learn, and those of other forms whose options are no constants and that do
 // not learn. For compute capability 10 ptxas needs some registers more, than 128 and than 96. A quarter of the warps
 // share a quarter of the registers: what comes next is 168, for six blocks, and 128, for eight.
@@ -26,14 +20,13 @@ constexpr int kDeepBlocks = 8, kOtherBlocks = 10;
 // a schedule that is of no use here. The other forms have 96, or 128 where they learn beside a filter and need them,
 // the general one 128 and 168. In the form for anything there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
-constexpr int kBackwardBlocks =
-    kLanes > 1                                                ? (Form::kReset == kNoMembrane ? 12 : 8)
-    : kIsPlain<Form>                                          ? 12
-    : Form::kAnything                                         ? 4
-    : Form::kDepth > 4                                        ? (kLearns ? 6 : 8)
-    : kLearns && !Form::kUsual && Form::kDepth > kLearntDepth ? (Form::kDepth > 1 ? kDeepBlocks : 8)
-    : kLearns || Form::kUsual                                 ? 10
-                                                              : kOtherBlocks;
+constexpr int kBackwardBlocks = kLanes > 1                                     ? (Form::kReset == kNoMembrane ? 12 : 8)
+                                : kIsPlain<Form>                               ? 12
+                                : Form::kAnything                              ? 4
+                                : Form::kDepth > 4                             ? (kLearns ? 6 : 8)
+                                : kLearns && !Form::kUsual && Form::kDepth > 0 ? (Form::kDepth > 1 ? kDeepBlocks : 8)
+                                : kLearns || Form::kUsual                      ? 10
+                                                                               : kOtherBlocks;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
