@@ -42,7 +42,7 @@ $(VENV)/.kernels: $(VENV)/.torch $(SOURCES)
 	@touch $@
 
 # The tests run the CUDA kernels on any machine, in an emulator. Where there is no GPU, they are compiled for one
-# architecture: every one more takes two minutes of two cores.
+# architecture: every one more takes over a minute and a half of two cores.
 NO_GPU := $(shell nvidia-smi -L > /dev/null 2>&1 || echo 1)
 
 # The tests' own packages, the libraries whose models are converted, and the CUDA kernels compiled for the host, so that

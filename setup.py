@@ -351,6 +351,19 @@ def build_command():
             self.extensions = built
             say(f"built: {', '.join(e.name for e in built) or 'nothing'}")
 
+        def build_extension(self, ext) -> None:
+            # setuptools sorts the sources by name. Here they keep their order, in which ninja begins them.
+            in_any_order = self.compiler.compile
+
+            def in_order(sources, *arguments, **options):
+                return in_any_order(sorted(sources, key=ext.sources.index), *arguments, **options)
+
+            self.compiler.compile = in_order
+            try:
+                super().build_extension(ext)
+            finally:
+                self.compiler.compile = in_any_order
+
         def copy_extensions_to_source(self) -> None:
             super().copy_extensions_to_source()
             for one in self.extensions:

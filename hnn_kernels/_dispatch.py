@@ -218,12 +218,16 @@ def _why_not(backend: Backend, device: torch.device) -> str:
     return _refusal(backend.name, device.type, device.index)
 
 
-def _own_forms() -> tuple[tuple[int, ...], ...]:
-    """Return what of a layer has CUDA kernels of its own (``csrc/cuda/choose.h``): :func:`_form` of each."""
+def _own_forms() -> dict[torch.dtype, tuple[tuple[int, ...], ...]]:
+    """Return what of a layer has CUDA kernels of its own (``csrc/cuda/choose.h``): by dtype, :func:`_form` of each."""
     from . import _extensions
 
-    forms = _extensions.cuda.own_forms() if _extensions.cuda is not None else ()
-    return tuple(tuple(map(int, form.split())) for form in forms)
+    found: dict[torch.dtype, tuple[tuple[int, ...], ...]] = {}
+    for form in _extensions.cuda.own_forms() if _extensions.cuda is not None else ():
+        name, *numbers = form.split()
+        dtype = getattr(torch, name)
+        found[dtype] = (*found.get(dtype, ()), tuple(map(int, numbers)))
+    return found
 
 
 # Established at import, as the backends are.
@@ -231,7 +235,10 @@ _OWN_FORMS = _own_forms()
 
 
 def _form(layer: Layer) -> tuple[int, ...]:
-    """Return what decides if a layer has CUDA kernels of its own: P and Q + 1 of each filter, and the read-out."""
+    """Return what beside its dtype decides if a layer has CUDA kernels of its own.
+
+    It is P and Q + 1 of each filter, and the read-out.
+    """
     orders = [count for part in FILTERS for count in layer.taps(part)]
     return (*orders, int(layer.potential != POTENTIALS["none"]))
 
@@ -239,11 +246,12 @@ def _form(layer: Layer) -> tuple[int, ...]:
 def _left_to_triton(layer: Layer, device: torch.device) -> bool:
     """Tell if Triton's kernels take a layer before CUDA's, where no backend was asked for.
 
-    CUDA's have a form of their own for the usual filters. Any others, a filter beside a read-out of the potential, and
-    smooth mode take the general form, whose filters are in memory: by count its kernels reach 1 to 3 % of a copy's rate
-    on an H200, and Triton's, which are compiled for the orders, 21 to 65 % (docs/gpu-tables.md, "general").
+    CUDA's have a form of their own for the usual filters. Two filters, other orders up to 2, and a filter beside a
+    read-out of the potential take the general form; higher orders, smooth mode and float64 that for anything, whose
+    filters are in memory. By count the kernels of both are slower than Triton's, which are compiled for the orders
+    (docs/gpu-tables.md, "general" and "anything").
     """
-    if not layer.smooth and _form(layer) in _OWN_FORMS:
+    if not layer.smooth and _form(layer) in _OWN_FORMS.get(layer.current.dtype, ()):
         return False
     return _takes("triton", _BACKENDS["triton"].automatic, device)
 

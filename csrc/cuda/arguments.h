@@ -168,6 +168,9 @@ constexpr int kBackwardBlock = 64;
 // thread is faster, because more threads hide more of the latency.
 constexpr int kWideThreads = 256;
 
+// The orders up to which the general form has a filter in registers.
+constexpr int kMostOrder = 2;
+
 // Sums: the threads of a block; neighbouring results that a block reads at once at least, where there are so many, 128
 // bytes of float32; numbers that a thread adds up at most.
 constexpr int kSumBlock = 256;

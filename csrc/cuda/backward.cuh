@@ -5,12 +5,6 @@
 
 namespace HNN_NAMESPACE {
 
-// The histories up to which a filter is learnt with 96 registers a thread, where options are no constants.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kLearntDepth = 0;
-#else
-constexpr int kLearntDepth = 1;
-#endif
 // The blocks with a longer history, which learn, and those of other forms whose options are no constants and that do
 // not learn. For compute capability 10 ptxas needs some registers more, than 128 and than 96. A quarter of the warps
 // share a quarter of the registers: what comes next is 168, for six blocks, and 128, for eight.
@@ -22,18 +16,17 @@ constexpr int kDeepBlocks = 8, kOtherBlocks = 10;
 
 // Blocks per multiprocessor that the registers must allow. Several neurons per thread may have 128 registers: 512
 // threads with several neurons each have enough loads in flight. A filter alone needs 80. The plain layer's 80
-// registers a thread let 768 threads run (128 registers and 512 threads in float64). Left alone, ptxas spills a few
-// bytes to need a little less, or takes 110 for a schedule that is of no use here. The other forms have 96, or 128
-// where they learn beside a filter and need them. In float64, and in the form for any
-// filters, there is no real limit.
+// registers a thread let 768 threads run. Left alone, ptxas spills a few bytes to need a little less, or takes 110 for
+// a schedule that is of no use here. The other forms have 96, or 128 where they learn beside a filter and need them,
+// the general one 128 and 168. In the form for anything there is no real limit.
 template <class IO, class Form, int kLanes, bool kLearns>
-constexpr int kBackwardBlocks =
-    kLanes > 1                                                ? (Form::kReset == kNoMembrane ? 12 : 8)
-    : kIsPlain<Form>                                          ? (sizeof(IO) == 8 ? 8 : 12)
-    : sizeof(IO) == 8 || Form::kGeneral                       ? 4
-    : kLearns && !Form::kUsual && Form::kDepth > kLearntDepth ? (Form::kDepth > 1 ? kDeepBlocks : 8)
-    : kLearns || Form::kUsual                                 ? 10
-                                                              : kOtherBlocks;
+constexpr int kBackwardBlocks = kLanes > 1                                     ? (Form::kReset == kNoMembrane ? 12 : 8)
+                                : kIsPlain<Form>                               ? 12
+                                : Form::kAnything                              ? 4
+                                : Form::kDepth > 4                             ? (kLearns ? 6 : 8)
+                                : kLearns && !Form::kUsual && Form::kDepth > 0 ? (Form::kDepth > 1 ? kDeepBlocks : 8)
+                                : kLearns || Form::kUsual                      ? 10
+                                                                               : kOtherBlocks;
 
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
@@ -141,14 +134,14 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         at_grad.grad_current += index * call.grad_current.stride[axis];
       });
   // Threads with several neurons have enough loads in flight, unless what learns leaves room for few of them.
-  constexpr bool kAsks = !Form::kGeneral && (kLanes == 1 || kLearns);
+  constexpr bool kAsks = kLanes == 1 || kLearns;
   constexpr int kThreads = kAsks ? kBackwardBlocks<IO, Form, kLanes, kLearns> * hnn::cuda::kBackwardBlock : 0;
   constexpr bool kFollows = kAsks && kSynapse;  // a filter alone has one segment, however long
-  const bool membrane = (Form::kUsual ? Form::kReset : call.reset) != kNoMembrane;
+  const bool membrane = Form::kUsual ? Form::kReset != kNoMembrane : !kSynapse || call.reset != kNoMembrane;
   // A filter alone, none of whose coefficients is learnt, needs no step again.
   const bool again = membrane || (kLearns && call.rows > 0);
-  Reader<IO, kLanes, 1, !Form::kGeneral, !Form::kUsual, kThreads> current(call.current, at.current);
-  Reader<IO, kLanes, -1, !Form::kGeneral, !Form::kUsual, kThreads, kFollows> grad_out(call.grad_out, at_grad.grad_out);
+  Reader<IO, kLanes, 1, !Form::kAnything, !Form::kUsual, kThreads> current(call.current, at.current);
+  Reader<IO, kLanes, -1, !Form::kAnything, !Form::kUsual, kThreads, kFollows> grad_out(call.grad_out, at_grad.grad_out);
   // Each piece of a train is asked for before what takes time: the coefficients' loads, the piece before it.
   const int from = (call.windows - 1) * call.window;
   if (kAsks && again) current.ask(from, call.steps - from);
@@ -158,7 +151,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   Layer<V, Form, kLearns> layer(call, at, n, m);
   // The coefficients of a filter are learnt also from values before the segment. Where they are in memory, the last
   // segment's start keeps them, too; where in registers, they lie in shared memory before the segment's own.
-  const bool all_starts = Form::kGeneral && kLearns && (call.synapse.learns || call.axon.learns);
+  const bool all_starts = Form::kAnything && kLearns && (call.synapse.learns || call.axon.learns);
 #define HNN_KEEP(name, Name) const bool keeps_##name = kLearns && (kIsPlain<Form> || call.row_##name >= 0);
   HNN_LATER_STATES(HNN_KEEP)
 #undef HNN_KEEP
@@ -231,7 +224,8 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         if constexpr (kSynapse) {
           if (keeps_y) put_before<Form::kBack>(y_row, layer.synapse, 0, layer.synapse.feedback);
           if (keeps_x) put_before<Form::kBack>(x_row, layer.synapse, layer.synapse.feedback, layer.synapse.feedforward);
-        } else {
+        }
+        if constexpr (kAxon) {
           if (keeps_f) put_before<Form::kBack>(f_row, layer.axon, 0, layer.axon.feedback);
         }
       }
@@ -264,21 +258,35 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         const int next_begin = i > 0 ? begin_of(i - 1) : first - call.window;
         current.ask(next_begin, begin - next_begin);
       }
-      V v_t = t.potential, spike_t = t.spike;
-      with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
-        const bool membrane = o.reset != kNoMembrane;
-        const auto adjoin = [&](const auto& grads, int i) {
-          constexpr int kCount = std::decay_t<decltype(grads)>::count;
-          int row = next - (i + 1) * kRow;
-          V decays[kCount], at_v[kCount];  // what decays into each step, and the surrogate's slopes
-          if (membrane) {
+      // The way back through a filter that learns begins with as many values as its registers hold: of those that its
+      // orders lack, the later steps need some.
+      if constexpr (kLearns && Form::kMost > 0) {
 #pragma unroll
-            for (int k = 0; k < kCount; ++k) {
-              decays[k] = v[row - (k + 1) * kRow];
-              at_v[k] = (k ? decays[k - 1] : v_t) - layer.c.threshold;
-            }
-            slopes(o, at_v, layer.extent, layer.c.threshold);
+        for (int i = 0; i < Form::kMost; ++i) {
+          const int at_row = next - (i + 1) * kRow;
+          if (keeps_y) layer.synapse.history[i] = y_row[at_row];
+          if (keeps_x) layer.synapse.history[Form::kMost + i] = x_row[at_row];
+          if (keeps_f) layer.axon.history[i] = f_row[at_row];
+          V unused;
+          if (call.axon.learns) {
+            layer.axon.history[Form::kMost + i] = past.spike(at_row, layer.replay(v[at_row], unused, layer.options));
           }
+        }
+      }
+      V v_t = t.potential, spike_t = t.spike;
+      const auto adjoin = [&](const auto& grads, int i) {
+        constexpr int kCount = std::decay_t<decltype(grads)>::count;
+        int row = next - (i + 1) * kRow;
+        V decays[kCount], at_v[kCount];  // what decays into each step, and the surrogate's slopes
+        if (membrane) {
+#pragma unroll
+          for (int k = 0; k < kCount; ++k) {
+            decays[k] = v[row - (k + 1) * kRow];
+            at_v[k] = (k ? decays[k - 1] : v_t) - layer.c.threshold;
+          }
+          slopes(layer.options, at_v, layer.extent, layer.c.threshold);
+        }
+        with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
 #pragma unroll
           for (int k = 0; k < kCount; ++k, row -= kRow) {
             V grad_f = grads.of[k];
@@ -288,7 +296,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
                 auto& axon = layer.axon;
                 V f = {}, spike = {}, unused;
                 const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
-                if constexpr (Form::kGeneral) {
+                if constexpr (Form::kAnything) {
                   const V* const history = start + (kStates + layer.synapse.depth()) * n;
                   if (axon.feedback && keeps_f) f = row_or_history(f_row, oldest_f, history, n);
                   if (axon.feedforward) {
@@ -327,7 +335,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
                 auto& synapse = layer.synapse;
                 V y = {}, x = {};
                 const int oldest_y = row - synapse.feedback * kRow, oldest_x = row - synapse.feedforward * kRow;
-                if constexpr (Form::kGeneral) {
+                if constexpr (Form::kAnything) {
                   const V* const history = start + kStates * n;
                   if (synapse.feedback && keeps_y) y = row_or_history(y_row, oldest_y, history, n);
                   if (synapse.feedforward && keeps_x) {
@@ -344,9 +352,9 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
             total += grad_x;
             grad_current.put(grad_x);
           }
-        };
-        grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
-      });
+        });
+      };
+      grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
     }
   }
   if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Pack::narrow(total));

@@ -8,13 +8,21 @@
 
 namespace hnn::cuda {
 
-inline const Kernels& kernels_of(ScalarType dtype, Form form) {
+// Calls f with a value of the type of a dtype's elements.
+template <class F>
+auto with_element(ScalarType dtype, F f) -> decltype(f(double())) {
   switch (dtype) {
-    case ScalarType::Double: return kernels_of<double>(form);
-    case ScalarType::Float: return kernels_of<float>(form);
-    case ScalarType::BFloat16: return kernels_of<hnn_cuda::BFloat16>(form);
-    default: return kernels_of<hnn_cuda::Half>(form);
+    case ScalarType::Double: return f(double());
+    case ScalarType::Float: return f(float());
+    case ScalarType::BFloat16: return f(hnn_cuda::BFloat16());
+    default: return f(hnn_cuda::Half());
   }
+}
+inline const Kernels& kernels_of(ScalarType dtype, Form form) {
+  return with_element(dtype, [=](auto element) -> const Kernels& { return kernels_of<decltype(element)>(form); });
+}
+inline bool has_form(ScalarType dtype, Form form) {
+  return form == kAnything || with_element(dtype, [](auto element) { return kHasEveryForm<decltype(element)>; });
 }
 
 // What of a layer has kernels of its own, and their forms: with the usual options, and with others.
@@ -32,16 +40,22 @@ constexpr OwnForm kOwnForms[] = {
 
 // The form whose constants the call has.
 inline Form form_of(const Arguments& a) {
-  if (a.smooth) return kGeneral;
+  if (a.smooth) return kAnything;
+  const auto dtype = a.current.scalar_type();
   const auto has = [](const FilterArguments& filter, const int64_t (&orders)[2]) {
     return filter.taps_back() == orders[0] && filter.taps_forward() == orders[1];
   };
   for (const OwnForm& own : kOwnForms) {
     if (has(a.synapse, own.synapse) && has(a.axon, own.axon) && own.reads == (a.potential != kPotentialNone)) {
-      return a.options().usual() ? own.usual : own.other;
+      const Form form = a.options().usual() ? own.usual : own.other;
+      return has_form(dtype, form) ? form : kAnything;
     }
   }
-  return kGeneral;
+  const auto short_enough = [](const FilterArguments& filter) {
+    return filter.taps_back() <= kMostOrder && filter.taps_forward() <= kMostOrder + 1;
+  };
+  const bool general = has_form(dtype, kGeneral) && short_enough(a.synapse) && short_enough(a.axon);
+  return general ? kGeneral : kAnything;
 }
 
 // The kernel for a call. `which` takes the one of a direction from those of a form. Threads take several neurons where

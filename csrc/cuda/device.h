@@ -22,10 +22,6 @@
 #define HNN_DISPATCH_KEY CUDA
 // A condition that ends the kernel and, once the host waits for it, the program's use of the device.
 #define HNN_ASSERT(condition, text) CUDA_KERNEL_ASSERT_MSG(condition, text)
-// The block's dynamic shared memory as an array of `type`.
-#define HNN_SHARED(type, name)                         \
-  extern __shared__ __align__(16) double hnn_shared[]; \
-  type* const name = reinterpret_cast<type*>(hnn_shared)
 
 namespace hnn::cuda {
 

@@ -156,6 +156,123 @@ class Filter : public Storage {
   }
 };
 
+// A filter that may be absent, of orders up to those given, in registers. What it lacks has coefficients of -0 and a
+// history of +0: their product, -0, changes no sum.
+template <class V, int kFeedback, int kFeedforward>
+class FilterUpTo : public InRegisters<V, kFeedback, kFeedforward> {
+  using C = Scalar<V>;
+  using Storage = InRegisters<V, kFeedback, kFeedforward>;
+  static constexpr int kDepth = kFeedback + kFeedforward;
+  bool present_;
+  int feedback_, feedforward_;
+  int has_[kDepth];  // the bits that a value of the history keeps: all, or none where the filter lacks it
+
+ public:
+  static constexpr bool kPossible = true;
+  using Storage::adjoint, Storage::feedback, Storage::feedforward, Storage::history, Storage::sum, Storage::taps;
+
+  HNN_INLINE FilterUpTo(const hnn::cuda::Filter& filter, const hnn::cuda::Axes& axes, const FilterOffsets& at,
+                        int64_t n, int64_t m)
+      : Storage(filter, n, m),
+        present_(filter.present),
+        feedback_(filter.feedback.count),
+        feedforward_(filter.feedforward.count - 1) {
+    const auto tap = [&](const hnn::cuda::Taps& from, int i, int64_t place) {
+      return axes.simple || !from.data ? same<V>(static_cast<C>(from.values[i]))
+                                       : gather<V>(from, axes, place + i * from.step);
+    };
+#pragma unroll
+    for (int i = 0; i <= kDepth; ++i) {
+      taps[i] = same<V>(C(-0.0));
+      if (i < kFeedback) {
+        if (i < feedback_) taps[i] = tap(filter.feedback, i, at.feedback);
+      } else {
+        if (i - kFeedback <= feedforward_) taps[i] = tap(filter.feedforward, i - kFeedback, at.feedforward);
+      }
+      sum[i] = V{};
+    }
+    each([&](int i, int, bool has) {
+      adjoint[i] = history[i] = V{};
+      has_[i] = has ? -1 : 0;
+#ifdef __CUDA_ARCH__
+      asm("" : "+r"(has_[i]));  // else the compiler compares the orders at every step
+#endif
+    });
+    read_state(history, filter.state, axes, at.state);
+  }
+  HNN_INLINE int depth() const { return present_ ? feedback_ + feedforward_ : 0; }
+
+  HNN_INLINE V step(V x) {
+    if (!present_) return x;
+    const V y = filter_step(kFeedback, kFeedforward, history, x, taps);
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) history[i] = __int_as_float(__float_as_int(history[i]) & has_[i]);
+    return y;
+  }
+  HNN_INLINE void recall(const V* from, int64_t step) {
+    each([&](int i, int place, bool has) { history[i] = has ? from[place * step] : V{}; });
+  }
+  HNN_INLINE void keep(V* to, int64_t step) const { store(to, step, history); }
+
+  HNN_INLINE void begin_backward(const hnn::cuda::Filter& filter, const hnn::cuda::Axes& axes,
+                                 const FilterOffsets& at) {
+    read_state(adjoint, filter.grad_after, axes, at.grad_after);
+  }
+  HNN_INLINE V backward_step(V& grad_y) {
+    if (!present_) return grad_y;
+    return filter_backward_step(kFeedback, kFeedforward, adjoint, grad_y, taps);
+  }
+  // Takes more values than its orders need: no step forward follows, and the sums of coefficients that it lacks are
+  // dropped.
+  HNN_INLINE void rewind(V y, V x) {
+#pragma unroll
+    for (int p = 0; p + 1 < kFeedback; ++p) history[p] = history[p + 1];
+    history[kFeedback - 1] = y;
+#pragma unroll
+    for (int q = kFeedback; q + 1 < kDepth; ++q) history[q] = history[q + 1];
+    history[kDepth - 1] = x;
+  }
+  HNN_INLINE void accumulate(V grad_y, V x) { filter_accumulate(kFeedback, kFeedforward, sum, grad_y, x, history); }
+  HNN_INLINE void end_backward(const hnn::cuda::Filter& filter, int64_t dense, int64_t n, int64_t m,
+                               bool learns) const {
+    if (filter.after) store(static_cast<V*>(filter.after) + dense, n, adjoint);
+    if (!learns) return;
+    V* const to_feedback = static_cast<V*>(filter.partial_feedback);
+    V* const to_feedforward = static_cast<V*>(filter.partial_feedforward);
+#pragma unroll
+    for (int i = 0; i < kFeedback; ++i) {
+      if (to_feedback && i < feedback_) to_feedback[m + i * n] = sum[i];
+    }
+#pragma unroll
+    for (int i = 0; i <= kFeedforward; ++i) {
+      if (to_feedforward && i <= feedforward_) to_feedforward[m + i * n] = sum[kFeedback + i];
+    }
+  }
+
+ private:
+  // Calls f(i, place, has) for each value of a history: its place among those that the filter has, and if it has it.
+  template <class F>
+  HNN_INLINE void each(F f) const {
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) {
+      const bool forward = i >= kFeedback;
+      f(i, forward ? feedback_ + i - kFeedback : i, forward ? i - kFeedback < feedforward_ : i < feedback_);
+    }
+  }
+  HNN_INLINE void read_state(V (&array)[kDepth], const hnn::cuda::PerNeuron& state, const hnn::cuda::Axes& axes,
+                             int64_t at) {
+    if (axes.stateless || !state.data) return;
+    each([&](int i, int place, bool has) {
+      if (has) array[i] = gather<V>(state, axes, at + place * state.step);
+    });
+  }
+  HNN_INLINE void store(V* to, int64_t step, const V (&array)[kDepth]) const {
+    each([&](int i, int place, bool has) {
+      if (has) to[place * step] = array[i];
+    });
+  }
+};
+
 // Stands for a filter that the kernel never has.
 template <class V>
 struct NoFilter {

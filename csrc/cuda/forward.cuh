@@ -5,15 +5,16 @@
 
 namespace HNN_NAMESPACE {
 
-// Blocks per multiprocessor that the registers must allow: 48 registers a thread, 56 with a filter. There is no limit
-// in float64, or in the form for any filters.
+// Blocks per multiprocessor that the registers must allow: 48 registers a thread, 56 with a filter, 72 with two. The
+// form for anything has 128.
 template <class IO, class Form, int kLanes>
-constexpr int kForwardBlocks = sizeof(IO) == 8 || Form::kGeneral ? 1
-                               : kLanes > 1                      ? (Form::kDepth == 0 ? 16
-                                                                    : kLanes > 2      ? 10
-                                                                                      : 12)
-                               : Form::kDepth > 0                ? 18
-                                                                 : 20;
+constexpr int kForwardBlocks = Form::kAnything    ? 8
+                               : kLanes > 1       ? (Form::kDepth == 0 ? 16
+                                                     : kLanes > 2      ? 10
+                                                                       : 12)
+                               : Form::kDepth > 4 ? 14
+                               : Form::kDepth > 0 ? 18
+                                                  : 20;
 
 // What is read of the potential: its train, or one value.
 template <class IO, class V, bool kReads>
@@ -74,9 +75,9 @@ __global__ void __launch_bounds__(hnn::cuda::kForwardBlock, kForwardBlocks<IO, F
         if constexpr (Form::kReads) at_potential += index * call.potential_out.stride[axis];
       });
   // Threads with several neurons have enough loads in flight.
-  constexpr bool kAsks = !Form::kGeneral && kLanes == 1;
+  constexpr bool kAsks = kLanes == 1;
   constexpr int kThreads = kAsks ? kForwardBlocks<IO, Form, kLanes> * hnn::cuda::kForwardBlock : 0;
-  Reader<IO, kLanes, 1, !Form::kGeneral, !Form::kUsual, kThreads, kAsks> current(call.current, at.current);
+  Reader<IO, kLanes, 1, !Form::kAnything, !Form::kUsual, kThreads, kAsks> current(call.current, at.current);
   current.ask(0, call.steps);
   current.start(0, least(call.window, call.steps));
   Writer<IO, kLanes, 1> out(call.out, at_out);

@@ -2,9 +2,6 @@
 // several are compiled at once.
 #pragma once
 
-#ifndef HNN_CUDA_ON_HOST
-#include "device.h"
-#endif
 #include "backward.cuh"
 #include "forward.cuh"
 #include "lif.h"
@@ -24,12 +21,19 @@ constexpr Kernels instances(const char* name) {
           {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, F, kLearning, true>, kLearning}},
           F::kBack};
 }
+// One kernel for backward, which learns, is enough where speed is not asked for.
+template <class IO>
+constexpr Kernels anything_instances(const char* name) {
+  using F = hnn_cuda::Anything;
+  constexpr Launchable<BackwardCall> kLearns = {hnn_cuda::backward<IO, F, 1, true>, 1};
+  return {name, {hnn_cuda::forward<IO, F, 1>, 1}, {kLearns, kLearns}, F::kBack};
+}
 // The filter alone: its coefficients are learnt by the kernels for one neuron.
 template <class IO>
 constexpr Kernels filter_instances(const char* name) {
   constexpr int kLanes = kWide<IO>;
+  using F = hnn_cuda::Iir20;
   using One = hnn_cuda::OnlySynapse<2, 0>;
-  using F = std::conditional_t<kLanes == 1, One, hnn_cuda::Iir20>;
   return {name,
           {hnn_cuda::forward<IO, F, kLanes>, kLanes},
           {{hnn_cuda::backward<IO, F, kLanes, false>, kLanes}, {hnn_cuda::backward<IO, One, 1, true>, 1}},
@@ -38,20 +42,26 @@ constexpr Kernels filter_instances(const char* name) {
 template <class IO>
 const Kernels& kernels_of(Form form) {
   using namespace hnn_cuda;
-  static const Kernels table[kForms] = {instances<IO, Plain>("plain"),
-                                        instances<IO, NoFilters>("no filters"),
-                                        instances<IO, OnlySynapse<1, 0>>("synapse (1, 0)"),
-                                        instances<IO, OnlySynapse<2, 0>>("synapse (2, 0)"),
-                                        instances<IO, OnlyAxon<1, 0>>("axon (1, 0)"),
-                                        instances<IO, OnlyAxon<2, 0>>("axon (2, 0)"),
-                                        instances<IO, UsualAxon20>("usual, axon (2, 0)"),
-                                        instances<IO, OnlyAxon<2, 1>>("axon (2, 1)"),
-                                        instances<IO, ReadOut>("read-out"),
-                                        instances<IO, General>("general"),
-                                        instances<IO, Plain, kWide<IO>>("wide, plain"),
-                                        instances<IO, UsualAxon20, kWide<IO>>("wide, usual, axon (2, 0)"),
-                                        filter_instances<IO>("wide, iir (2, 0)")};
-  return table[form];
+  static const Kernels anything = anything_instances<IO>("anything");
+  if constexpr (kHasEveryForm<IO>) {
+    static const Kernels table[kForms] = {instances<IO, Plain>("plain"),
+                                          instances<IO, NoFilters>("no filters"),
+                                          instances<IO, OnlySynapse<1, 0>>("synapse (1, 0)"),
+                                          instances<IO, OnlySynapse<2, 0>>("synapse (2, 0)"),
+                                          instances<IO, OnlyAxon<1, 0>>("axon (1, 0)"),
+                                          instances<IO, OnlyAxon<2, 0>>("axon (2, 0)"),
+                                          instances<IO, UsualAxon20>("usual, axon (2, 0)"),
+                                          instances<IO, OnlyAxon<2, 1>>("axon (2, 1)"),
+                                          instances<IO, ReadOut>("read-out"),
+                                          instances<IO, General>("general"),
+                                          anything,
+                                          instances<IO, Plain, kWide<IO>>("wide, plain"),
+                                          instances<IO, UsualAxon20, kWide<IO>>("wide, usual, axon (2, 0)"),
+                                          filter_instances<IO>("wide, iir (2, 0)")};
+    return table[form];
+  } else {
+    return anything;
+  }
 }
 
 }  // namespace hnn::cuda

@@ -15,6 +15,12 @@
 #define HNN_NAMESPACE hnn_cuda
 #define HNN_INLINE __device__ __forceinline__
 #define HNN_ALWAYS __attribute__((always_inline))  // of a lambda
+#ifndef HNN_CUDA_ON_HOST
+// The block's dynamic shared memory as an array of `type`.
+#define HNN_SHARED(type, name)                         \
+  extern __shared__ __align__(16) double hnn_shared[]; \
+  type* const name = reinterpret_cast<type*>(hnn_shared)
+#endif
 
 namespace HNN_NAMESPACE {
 
@@ -59,11 +65,14 @@ namespace HNN_NAMESPACE {
 
 // kUsual: options are constants of the kernel, the usual ones but for the reset. Where they are not, every step
 // branches on them. kReads: the potential may be a result.
+// kBranches: each step branches on the reset; where there are two filters, its code would be large once for each.
 struct Plain {
-  static constexpr bool kUsual = true, kGeneral = false, kReads = false;
+  static constexpr bool kBranches = false;
+  static constexpr bool kUsual = true, kAnything = false, kReads = false;
   static constexpr int kReset = Options().reset;  // where kUsual
   static constexpr int kDepth = 0;                // of the histories in registers
   static constexpr int kBack = 0;                 // the steps that the longer of these goes back
+  static constexpr int kMost = 0;                 // the orders up to which a filter may be any, in registers
   template <class V>
   using Synapse = NoFilter<V>;
   template <class V>
@@ -100,11 +109,19 @@ struct Iir20 : OnlySynapse<2, 0> {
 struct ReadOut : NoFilters {
   static constexpr bool kReads = true;
 };
-// Any filters, and the smooth mode, whose functions would make every kernel large.
-struct General {
-  static constexpr bool kUsual = false, kGeneral = true, kReads = true;
-  static constexpr int kReset = Options().reset;
-  static constexpr int kDepth = 0, kBack = 0;  // none in registers
+// Any two filters of orders up to 2, whatever else is asked for.
+struct General : ReadOut {
+  static constexpr int kMost = hnn::cuda::kMostOrder;
+  static constexpr int kDepth = 4 * kMost, kBack = kMost;
+  static constexpr bool kBranches = true;
+  template <class V>
+  using Synapse = FilterUpTo<V, kMost, kMost>;
+  template <class V>
+  using Axon = FilterUpTo<V, kMost, kMost>;
+};
+// Any filters, in memory, and the smooth mode, whose functions would make every kernel large.
+struct Anything : ReadOut {
+  static constexpr bool kAnything = true, kBranches = true;
   template <class V>
   using Synapse = Filter<V, InMemory<V>>;
   template <class V>
@@ -211,7 +228,7 @@ struct Layer {
     } else {
       options = call;
     }
-    if constexpr (!Form::kGeneral) options.smooth = false;
+    if constexpr (!Form::kAnything) options.smooth = false;
     if constexpr (!Form::kReads) options.potential = kPotentialNone;
   }
 
@@ -267,7 +284,7 @@ HNN_INLINE void with_constant(int number, F f) {
 // Calls f(options), of which the reset is a constant: a loop over steps branches on it once.
 template <class Form, class F>
 HNN_INLINE void with_constants(Options o, F f) {
-  if constexpr (Form::kUsual || Form::kGeneral) {
+  if constexpr (Form::kUsual || Form::kBranches) {
     f(o);
   } else {
     constexpr bool kAlone = Form::template Synapse<float>::kPossible;  // without a membrane

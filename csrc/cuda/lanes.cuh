@@ -3,6 +3,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 namespace HNN_NAMESPACE {
 
@@ -39,13 +40,19 @@ HNN_INLINE const C& lane(const Lanes<C, n>& x, int i) {
   return x.lane[i];
 }
 
-// The value whose lanes are f(0), f(1) ...
+// The value whose lanes are f(0), f(1) ... Loops in their place, which the compiler has to unroll, would make up a
+// third of the time of compiling all kernels.
+template <class V, class F, int... kLane>
+HNN_INLINE V make(F f, std::integer_sequence<int, kLane...>) {
+  if constexpr (kLanesOf<V> == 1) {
+    return f(0);
+  } else {
+    return {{f(kLane)...}};
+  }
+}
 template <class V, class F>
 HNN_INLINE V make(F f) {
-  V result;
-#pragma unroll
-  for (int i = 0; i < kLanesOf<V>; ++i) lane(result, i) = f(i);
-  return result;
+  return make<V>(f, std::make_integer_sequence<int, kLanesOf<V>>());
 }
 template <class V>
 HNN_INLINE V same(Scalar<V> x) {

@@ -40,7 +40,7 @@ void forward(const Arguments& a, const Outputs& result) {
 #undef HNN_DESCRIBE
   const auto filter = [&](Filter& f, const std::optional<View>& after) {
     f.after = data(after);
-    if (form == kGeneral && f.present) f.workspace = call.workspace(a.current, slots(f, /*backward=*/false));
+    if (form == kAnything && f.present) f.workspace = call.workspace(a.current, slots(f, /*backward=*/false));
   };
 #define HNN_DESCRIBE(name, Name) filter(call.name, result.name);
   HNN_FILTERS(HNN_DESCRIBE)
@@ -58,8 +58,12 @@ void forward(const Arguments& a, const Outputs& result) {
 // flight each; with several, 320 have as many of 64 bits. On an H100 that is 24 KiB a block, 96 steps in float32, and
 // 44 KiB, 88 steps of two neurons. Where a step of a thread takes more, segments are short in any case, and 384 threads
 // are worth more than a few steps that need not be read again: 37 KiB, 36 steps of four neurons. With one neuron and
-// four rows, 512 threads have 26 steps in a segment, where 576 had 23: the 25 of a usual call are one.
-int resident(int lanes, int rows) { return lanes == 1 ? (rows > 3 ? 8 : 9) : lanes * rows > 2 ? 6 : 5; }
+// four rows, 512 threads have 26 steps in a segment, where 576 had 23: the 25 of a usual call are one. More rows are
+// those of two filters that learn, whose registers let 384 threads run: they have 28 steps.
+int resident(int lanes, int rows) {
+  if (lanes > 1) return lanes * rows > 2 ? 6 : 5;
+  return rows > 4 ? 6 : rows > 3 ? 8 : 9;
+}
 // Segments of one neuron's steps are a multiple of this where there are several: two groups of loads (Reader).
 constexpr int kSegmentStep = 8;
 // Of every block, for the system; and the most that a block gets without an attribute of its kernel.
@@ -143,7 +147,7 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
     f.after = data(g[state]);
     f.learns = learn(feedback, f.partial_feedback, true);
     f.learns |= learn(feedforward, f.partial_feedforward, true);
-    if (form == kGeneral) f.workspace = call.workspace(a.current, slots(f, /*backward=*/true));
+    if (form == kAnything) f.workspace = call.workspace(a.current, slots(f, /*backward=*/true));
   };
 #define HNN_DESCRIBE(name, Name) \
   filter(call.name, incoming.name, k##Name##Feedback, k##Name##Feedforward, k##Name##State);
@@ -161,7 +165,7 @@ void backward(const Incoming& incoming, const Arguments& a, const Gradients& g) 
   const auto segments = [&](int steps) { return (steps + call.segment - 1) / call.segment; };
   call.segments = segments(call.window);
   call.last_segments = segments(std::min(call.window, call.steps - (call.windows - 1) * call.window));
-  const bool all_starts = form == kGeneral && (call.synapse.learns || call.axon.learns);  // as the kernel has it
+  const bool all_starts = form == kAnything && (call.synapse.learns || call.axon.learns);  // as the kernel has it
   call.slots = std::max(call.segments - (all_starts ? 0 : 1), 0) + (call.windows > 1);
   if (call.slots) call.starts = call.workspace(a.current, int64_t{call.slots} * call.depth);
   device.launch<BackwardCall>(chosen.kernel, n.neurons / chosen.lanes, kBackwardBlock, shared_bytes, call);
@@ -175,11 +179,13 @@ std::vector<Kernel> kernels() {
                              {"add_up<float32>", reinterpret_cast<const void*>(hnn_cuda::add_up<float>)}};
   for (const auto& [dtype, name] : kDtypes) {
     for (int form = 0; form < kForms; ++form) {
+      if (!has_form(dtype, static_cast<Form>(form))) continue;
       const Kernels& kernels = kernels_of(dtype, static_cast<Form>(form));
-      if (form >= kWidePlain && kernels.forward.lanes == 1) continue;
       const std::string options = std::string("<") + name + ", " + kernels.form;
       result.push_back({"forward" + options + ">", reinterpret_cast<const void*>(kernels.forward.kernel)});
-      result.push_back({"backward" + options + ">", reinterpret_cast<const void*>(kernels.backward[0].kernel)});
+      if (form != kAnything) {  // all of its calls take the kernel that learns
+        result.push_back({"backward" + options + ">", reinterpret_cast<const void*>(kernels.backward[0].kernel)});
+      }
       if (form == kWideIir20) continue;  // it learns by the kernel of another form
       result.push_back({"backward" + options + ", learns>", reinterpret_cast<const void*>(kernels.backward[1].kernel)});
     }
@@ -189,10 +195,13 @@ std::vector<Kernel> kernels() {
 
 std::vector<std::string> own_forms() {
   std::vector<std::string> result;
-  for (const OwnForm& own : kOwnForms) {
-    std::string& form = result.emplace_back();
-    for (int64_t one : {own.synapse[0], own.synapse[1], own.axon[0], own.axon[1]}) form += std::to_string(one) + " ";
-    form += own.reads ? "1" : "0";
+  for (const auto& [dtype, name] : kDtypes) {
+    for (const OwnForm& own : kOwnForms) {
+      if (!has_form(dtype, own.usual)) continue;
+      std::string& form = result.emplace_back(name);
+      for (int64_t one : {own.synapse[0], own.synapse[1], own.axon[0], own.axon[1]}) form += " " + std::to_string(one);
+      form += own.reads ? " 1" : " 0";
+    }
   }
   return result;
 }

@@ -13,8 +13,8 @@ struct Kernel {
   const void* function;
 };
 std::vector<Kernel> kernels();  // of the layer
-// What of a layer has kernels of its own, for Python: P and Q + 1 of the synapse and of the axon, and 1 for a read-out
-// of the potential, as in "0 0 2 1 0".
+// What of a layer has kernels of its own, for Python: its dtype, P and Q + 1 of the synapse and of the axon, and 1 for
+// a read-out of the potential, as in "float32 0 0 2 1 0".
 std::vector<std::string> own_forms();
 std::vector<Kernel> coding_kernels();
 
@@ -32,7 +32,7 @@ struct Kernels {
   int back;                              // the steps that the history of a filter in registers goes back
 };
 
-// The wide forms have several neurons per thread. In float64 their kernels are those for one.
+// The wide forms have several neurons per thread.
 enum Form {
   kPlain,
   kNoFilters,
@@ -44,12 +44,19 @@ enum Form {
   kAxon21,
   kReadOut,
   kGeneral,
+  kAnything,
   kWidePlain,
   kWideUsualAxon20,
   kWideIir20,
   kForms
 };
 
+// Tells if a dtype has kernels of every form. float64 is for gradient checks and comparisons, not for speed: it has the
+// form for anything alone.
+template <class IO>
+constexpr bool kHasEveryForm = sizeof(IO) < 8;
+
+// The kernels of a form that the dtype has.
 template <class IO>
 const Kernels& kernels_of(Form form);
 

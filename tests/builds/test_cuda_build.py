@@ -28,9 +28,9 @@ if os.environ.get("HNN_EVERY_CASE", "").strip() == "1":
 # Registers per thread, by what of a layer is constant in the kernel. With 65536 on a multiprocessor, 48 let it hold 20
 # blocks of 64 threads of the forward kernel, 56 let it hold 18; 80 let it hold 12 of the backward kernel, and 96 let it
 # hold 10 (launch bounds): with 4 to 8 loads of each thread in flight, more than the latency of the memory asks for.
-# 128 for what learns beside a filter of two histories or more (before sm_90, where ptxas needs more, of any), and for
-# sm_100, where ptxas needs more than 96, for what does not learn and has options that are no constants. float64 is for
-# proving: it may have all there are, and so may the general kernels, which keep their filters in memory anyway.
+# 128 for what learns beside a filter, and for sm_100, where ptxas needs more than 96, for what does not learn and has
+# options that are no constants. The general form has two filters: 128, and 168 where it learns. float64 is for proving:
+# it may have all there are, and so may the kernels for anything, which keep their filters in memory anyway.
 BUDGET = {
     "forward": {
         "Plain": 48,
@@ -39,7 +39,8 @@ BUDGET = {
         "OnlyAxon": 56,
         "UsualAxon20": 56,
         "ReadOut": 48,
-        "General": 255,
+        "General": 72,
+        "Anything": 128,
     },
     "backward": {
         "Plain": 80,
@@ -48,10 +49,11 @@ BUDGET = {
         "OnlyAxon": 96,
         "UsualAxon20": 96,
         "ReadOut": 96,
-        "General": 255,
+        "General": 128,
+        "Anything": 255,
     },
 }
-LEARNT = 128
+LEARNT, BOTH_LEARNT = 128, 168
 MORE = {"100": 128}  # what does not learn, by architecture
 DEEP = {"100": 168}  # with a history of more than one value, where an architecture needs more than LEARNT
 # Those of threads with several neurons, each load being of 64 bits: 64 let a multiprocessor hold 16 blocks, 80 let it
@@ -103,11 +105,13 @@ class Kernel(NamedTuple):
             return 255
         if lanes != "1":
             return WIDE_BUDGET[direction, form][int(lanes)]
-        deep = form in ("OnlySynapse", "OnlyAxon") and orders != "ILi1ELi0EE"
-        large = deep or (form in ("OnlySynapse", "OnlyAxon") and int(architecture) < 90)
+        large = form in ("OnlySynapse", "OnlyAxon")
+        deep = large and orders != "ILi1ELi0EE"
         learns = "ELb1EEEv" in self.name
         if direction == "backward" and not learns and BUDGET[direction][form] == 96 and form != "UsualAxon20":
             return MORE.get(architecture, 96)
+        if form == "General" and learns:
+            return BOTH_LEARNT
         if not large or not learns:
             return BUDGET[direction][form]
         return DEEP.get(architecture, LEARNT) if deep else LEARNT

@@ -326,3 +326,15 @@ def test_the_comparison_sees_a_wrong_coefficient(target):
             assert not torch.equal(run(changed, target.backend)[0], out) or any(
                 not torch.equal(different[n], truth[n]) for n in truth
             ), f"{name}[{i}]"
+
+
+@pytest.mark.parametrize(("synapse", "axon"), [((1, 0), (0, 1)), ((0, 0), (2, 0)), ((0, 2), (1, 1))], ids=str)
+def test_an_order_that_a_filter_lacks_changes_nothing(target, synapse, axon):
+    """Not even where values are infinite, which a coefficient of 0 would make NaN."""
+    arguments = inputs((9, 2, 3, 5), device=target.device, kind="neuron", state=True, synapse=synapse, axon=axon)
+    arguments["current"][2, 0, 0] = torch.inf
+    arguments["current"][4, 1, 1] = -torch.inf
+    arguments["state"].axon[:, 1, 2] = torch.inf
+    got, expected = (results(*run(arguments, name)) for name in (target.backend, "reference"))
+    for name in got:
+        equal_bits(got[name], expected[name], name)

@@ -14,6 +14,7 @@ from hnn_kernels._dispatch import KERNEL_BACKENDS
 from hnn_kernels._ops.layer import backward_ops, forward_ops
 from support.forms import FORMS
 from support.gpus import pretend
+from support.layers import DTYPES
 
 REFERENCE = Backend("reference", ("any",), "", automatic=("any",))
 CPU = Backend("cpu", ("cpu", "meta"), "", automatic=("cpu", "meta"))
@@ -218,14 +219,14 @@ def test_the_registry_stands_for_what_is_there():
         assert set(backend.automatic) <= set(backend.devices)
 
 
-def layer_of(**options):
+def layer_of(dtype=torch.float32, **options):
     """The layer of a call with these options of :func:`hnn_kernels.lif`."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             functional._dispatch, "choose", lambda device, requested, layer: found.append(layer) or "reference"
         )
-        lif_of(torch.zeros(2, 1, 3), **options)
+        lif_of(torch.zeros(2, 1, 3, dtype=dtype), **options)
     return found[0]
 
 
@@ -245,6 +246,8 @@ LONGER = hnn_kernels.IIR([0.9, -0.2, 0.1], [0.3])
 # Options of a layer, and if the CUDA kernels have a form of their own for it.
 LAYERS = {
     "plain": ({}, True),
+    "plain, float64": ({"dtype": torch.float64}, False),
+    "plain, bfloat16": ({"dtype": torch.bfloat16}, True),
     "another reset and surrogate": ({"reset": "zero", "surrogate": "arctan"}, True),
     "a synapse": ({"synapse": DUAL}, True),
     "an axon": ({"axon": DUAL}, True),
@@ -286,6 +289,8 @@ def test_a_compiled_call_takes_the_same_backend(monkeypatch, name):
     if _extensions.cuda is None:
         pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
     options, own = LAYERS[name]
+    dtype = options.get("dtype", torch.float32)
+    options = {key: value for key, value in options.items() if key != "dtype"}
     graphs = []
 
     def keep(graph, inputs):
@@ -299,19 +304,21 @@ def test_a_compiled_call_takes_the_same_backend(monkeypatch, name):
     monkeypatch.setattr(dispatch, "_BACKENDS", {b.name: b for b in (NO_CPU, CUDA, TRITON, REFERENCE)})
     monkeypatch.setattr(dispatch, "_REFUSES", {})
     torch.compiler.reset()  # the code of `call` is that of every name
-    call(torch.zeros(2, 1, 3, device="meta"))
+    call(torch.zeros(2, 1, 3, dtype=dtype, device="meta"))
     (graph,) = graphs
     taken = [name for name in KERNEL_BACKENDS if f"lif_forward_{name}" in graph.code]
     assert taken == ["cuda" if own else "triton"], graph.code
 
 
 def test_the_forms_are_those_of_the_kernels():
-    """The forms that the module names are those in the tables of docs/gpu-tables.md."""
+    """The forms that the module names are those in the tables of docs/gpu-tables.md; float64 has none."""
     if _extensions.cuda is None:
         pytest.skip(f"no CUDA kernels, which tell their forms: {_extensions.cuda_error}")
     for name, (filters, options) in FORMS.items():
         filters = {k: of_orders(*v) if k in ("synapse", "axon") else v for k, v in filters.items()}
-        assert (dispatch._form(layer_of(**filters, **options)) in dispatch._OWN_FORMS) == (name != "general"), name
+        for dtype in DTYPES:
+            own = dispatch._form(layer_of(dtype, **filters, **options)) in dispatch._OWN_FORMS.get(dtype, ())
+            assert own == (name not in ("general", "anything") and dtype != torch.float64), (name, dtype)
 
 
 def of_orders(feedback, feedforward):
