@@ -274,87 +274,92 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
         }
       }
       V v_t = t.potential, spike_t = t.spike;
-      const auto adjoin = [&](const auto& grads, int i) {
-        constexpr int kCount = std::decay_t<decltype(grads)>::count;
-        int row = next - (i + 1) * kRow;
-        V decays[kCount], at_v[kCount];  // what decays into each step, and the surrogate's slopes
-        if (membrane) {
+      // Beside a synapse the branch on the reset is outside of the loop, which makes each step shorter. Elsewhere it is
+      // taken once in a few steps, which makes none longer and compiles faster.
+      with_constants<Form, kSynapse>(layer.options, [&](const Options& outside) HNN_ALWAYS {
+        const bool membrane = Form::kUsual ? Form::kReset != kNoMembrane : !kSynapse || outside.reset != kNoMembrane;
+        const auto adjoin = [&](const auto& grads, int i) {
+          constexpr int kCount = std::decay_t<decltype(grads)>::count;
+          int row = next - (i + 1) * kRow;
+          V decays[kCount], at_v[kCount];  // what decays into each step, and the surrogate's slopes
+          if (membrane) {
 #pragma unroll
-          for (int k = 0; k < kCount; ++k) {
-            decays[k] = v[row - (k + 1) * kRow];
-            at_v[k] = (k ? decays[k - 1] : v_t) - layer.c.threshold;
-          }
-          slopes(layer.options, at_v, layer.extent, layer.c.threshold);
-        }
-        with_constants<Form>(layer.options, [&](const Options& o) HNN_ALWAYS {
-#pragma unroll
-          for (int k = 0; k < kCount; ++k, row -= kRow) {
-            V grad_f = grads.of[k];
-            const V grad_spike = layer.axon.backward_step(grad_f);
-            if constexpr (kLearns && kAxon) {
-              if (call.axon.learns) {
-                auto& axon = layer.axon;
-                V f = {}, spike = {}, unused;
-                const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
-                if constexpr (Form::kAnything) {
-                  const V* const history = start + (kStates + layer.synapse.depth()) * n;
-                  if (axon.feedback && keeps_f) f = row_or_history(f_row, oldest_f, history, n);
-                  if (axon.feedforward) {
-                    spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused, o)
-                                              : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
-                  }
-                } else {
-                  if (axon.feedback) f = f_row[oldest_f];
-                  if (axon.feedforward) spike = past.spike(oldest_spike, layer.replay(v[oldest_spike], unused, o));
-                }
-                axon.rewind(f, spike);
-                axon.accumulate(grad_f, spike_t);
-              }
+            for (int k = 0; k < kCount; ++k) {
+              decays[k] = v[row - (k + 1) * kRow];
+              at_v[k] = (k ? decays[k - 1] : v_t) - layer.c.threshold;
             }
-            V grad_y = grad_spike;
-            if (membrane) {
-              const V v_before = decays[k];
-              State<V> previous = {};
-              const V spike_before = layer.replay(v_before, previous.v, o);
-              if (resets_potential(o) && row == 0) previous.v = before;  // which went through its reset
+            slopes(outside, at_v, layer.extent, layer.c.threshold);
+          }
+          with_constants<Form, !kSynapse>(outside, [&](const Options& o) HNN_ALWAYS {
+#pragma unroll
+            for (int k = 0; k < kCount; ++k, row -= kRow) {
+              V grad_f = grads.of[k];
+              const V grad_spike = layer.axon.backward_step(grad_f);
+              if constexpr (kLearns && kAxon) {
+                if (call.axon.learns) {
+                  auto& axon = layer.axon;
+                  V f = {}, spike = {}, unused;
+                  const int oldest_f = row - axon.feedback * kRow, oldest_spike = row - axon.feedforward * kRow;
+                  if constexpr (Form::kAnything) {
+                    const V* const history = start + (kStates + layer.synapse.depth()) * n;
+                    if (axon.feedback && keeps_f) f = row_or_history(f_row, oldest_f, history, n);
+                    if (axon.feedforward) {
+                      spike = oldest_spike >= 0 ? layer.replay(v[oldest_spike], unused, o)
+                                                : row_or_history(v, oldest_spike, history + axon.feedback * n, n);
+                    }
+                  } else {
+                    if (axon.feedback) f = f_row[oldest_f];
+                    if (axon.feedforward) spike = past.spike(oldest_spike, layer.replay(v[oldest_spike], unused, o));
+                  }
+                  axon.rewind(f, spike);
+                  axon.accumulate(grad_f, spike_t);
+                }
+              }
+              V grad_y = grad_spike;
+              if (membrane) {
+                const V v_before = decays[k];
+                State<V> previous = {};
+                const V spike_before = layer.replay(v_before, previous.v, o);
+                if (resets_potential(o) && row == 0) previous.v = before;  // which went through its reset
 #define HNN_READ(name, Name) \
   if (keeps_##name) previous.name = name##_row[row];
-              HNN_LATER_STATES(HNN_READ)
+                HNN_LATER_STATES(HNN_READ)
 #undef HNN_READ
-              [[maybe_unused]] const Adjoint<V> after = adjoint;
-              V through_spike = {};
-              grad_y = backward_step(o, adjoint, grad_spike, grad_potential.next(o), at_v[k], v_t, spike_t, layer.c,
-                                     through_spike);
-              if constexpr (kLearns) accumulate(o, sum, grad_y, through_spike, spike_t, after, previous);
-              v_t = v_before;
-              spike_t = spike_before;
-            }
-            const V grad_x = layer.synapse.backward_step(grad_y);
-            if constexpr (kLearns && kSynapse) {
-              if (call.synapse.learns) {
-                auto& synapse = layer.synapse;
-                V y = {}, x = {};
-                const int oldest_y = row - synapse.feedback * kRow, oldest_x = row - synapse.feedforward * kRow;
-                if constexpr (Form::kAnything) {
-                  const V* const history = start + kStates * n;
-                  if (synapse.feedback && keeps_y) y = row_or_history(y_row, oldest_y, history, n);
-                  if (synapse.feedforward && keeps_x) {
-                    x = row_or_history(x_row, oldest_x, history + synapse.feedback * n, n);
-                  }
-                } else {
-                  if (synapse.feedback) y = y_row[oldest_y];
-                  if (synapse.feedforward) x = x_row[oldest_x];
-                }
-                synapse.rewind(y, x);
-                synapse.accumulate(grad_y, x_row[row]);
+                [[maybe_unused]] const Adjoint<V> after = adjoint;
+                V through_spike = {};
+                grad_y = backward_step(o, adjoint, grad_spike, grad_potential.next(o), at_v[k], v_t, spike_t, layer.c,
+                                       through_spike);
+                if constexpr (kLearns) accumulate(o, sum, grad_y, through_spike, spike_t, after, previous);
+                v_t = v_before;
+                spike_t = spike_before;
               }
+              const V grad_x = layer.synapse.backward_step(grad_y);
+              if constexpr (kLearns && kSynapse) {
+                if (call.synapse.learns) {
+                  auto& synapse = layer.synapse;
+                  V y = {}, x = {};
+                  const int oldest_y = row - synapse.feedback * kRow, oldest_x = row - synapse.feedforward * kRow;
+                  if constexpr (Form::kAnything) {
+                    const V* const history = start + kStates * n;
+                    if (synapse.feedback && keeps_y) y = row_or_history(y_row, oldest_y, history, n);
+                    if (synapse.feedforward && keeps_x) {
+                      x = row_or_history(x_row, oldest_x, history + synapse.feedback * n, n);
+                    }
+                  } else {
+                    if (synapse.feedback) y = y_row[oldest_y];
+                    if (synapse.feedforward) x = x_row[oldest_x];
+                  }
+                  synapse.rewind(y, x);
+                  synapse.accumulate(grad_y, x_row[row]);
+                }
+              }
+              total += grad_x;
+              grad_current.put(grad_x);
             }
-            total += grad_x;
-            grad_current.put(grad_x);
-          }
-        });
-      };
-      grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
+          });
+        };
+        grad_out.each(adjoin, [&](int steps) { next -= steps * kRow; });
+      });
     }
   }
   if (call.current.constant) write(call.grad_current.data, at_grad.grad_current, Pack::narrow(total));

@@ -281,10 +281,11 @@ HNN_INLINE void with_constant(int number, F f) {
   }
 }
 
-// Calls f(options), of which the reset is a constant: a loop over steps branches on it once.
-template <class Form, class F>
+// Calls f(options), of which the reset is a constant (kHere; otherwise as they are): a loop over steps branches on it
+// once.
+template <class Form, bool kHere = true, class F>
 HNN_INLINE void with_constants(Options o, F f) {
-  if constexpr (Form::kUsual || Form::kBranches) {
+  if constexpr (!kHere || Form::kUsual || Form::kBranches) {
     f(o);
   } else {
     constexpr bool kAlone = Form::template Synapse<float>::kPossible;  // without a membrane
