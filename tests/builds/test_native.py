@@ -9,7 +9,7 @@ import pytest
 
 from support.paths import ROOT
 
-FLAGS = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-DHNN_NO_X86_VARIANTS", "-Wno-psabi", "-pthread"]
+FLAGS = ["-std=c++17", "-O1", "-g1", "-fsanitize=thread", "-DHNN_NO_X86_VARIANTS", "-Wno-psabi", "-pthread"]
 
 
 def compiler_with_sanitizer(folder: Path) -> str:
