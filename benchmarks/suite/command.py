@@ -107,9 +107,10 @@ def run(
     """Measure. The rows of a case are written when it ends, so Ctrl-C keeps those of finished cases."""
     with short_errors(BAD_INPUT):
         where = resolve_device(device)
-        failed = in_turn() if where.type == "cpu" and isa == EVERY else None
-    if failed is not None:
-        raise typer.Exit(failed)
+        every = where.type == "cpu" and isa == EVERY
+        code = in_turn() if every else 0
+    if every:
+        raise typer.Exit(code)
     with short_errors(BAD_INPUT):
         if where.type == "cpu":
             hold(isa)

@@ -17,12 +17,13 @@ from emulator.__main__ import why_not
 from hnn_kernels import _extensions
 from support.gpu_page import check
 from support.paths import ROOT
+from support.targets import EVERY_CASE
 
 SOURCES = ROOT / "csrc"
 # That of the tests' module, which is there. HNN_EVERY_CASE=1 takes all that setup.py builds for: compiling for one
 # takes minutes.
 ARCHITECTURES = ("90",)
-if os.environ.get("HNN_EVERY_CASE", "").strip() == "1":
+if EVERY_CASE:
     ARCHITECTURES = ("75", "80", "90", "100", "120")
 
 # Registers per thread, by what of a layer is constant in the kernel. With 65536 on a multiprocessor, 48 let it hold 20

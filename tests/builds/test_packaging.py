@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.paths import ROOT
+from support.targets import EVERY_CASE
 
 CPU_MODULE = re.compile(r"hnn_kernels/_cpu\..*\.so$")
 SMOKE = """
@@ -181,7 +182,7 @@ def broken_cuda(tmp_path) -> Path:
 
 
 @pytest.mark.skipif(
-    os.environ.get("HNN_EVERY_CASE", "").strip() != "1",
+    not EVERY_CASE,
     reason="it compiles every CPU kernel once more, for minutes; HNN_EVERY_CASE=1 runs it",
 )
 @pytest.mark.timeout(600)

@@ -1,7 +1,6 @@
 """The direct way of a call on a GPU: the operator's bits, its device, its stream, and no operator."""
 
 import gc
-import os
 import time
 import weakref
 
@@ -12,11 +11,9 @@ import hnn_kernels
 from hnn_kernels import _direct
 from support.direct import both_ways, compare, count_operators, equal
 from support.layers import inputs, tensors
+from support.targets import EVERY_CASE
 
 pytestmark = pytest.mark.skipif(_direct._describe is None, reason="there is no direct way without a compiled module")
-
-
-EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() == "1"
 
 
 @pytest.fixture(autouse=True)

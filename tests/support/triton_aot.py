@@ -41,6 +41,7 @@ from hnn_kernels._layer import (
 from hnn_kernels._ops.layer import allocate_outputs
 from support.defined import adaptive
 from support.layers import RESET_OF
+from support.targets import EVERY_CASE
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Two dims that do not merge, and a size that no vector width divides.
@@ -111,7 +112,6 @@ SELDOM = {
         "fp32 axon", "fp32 maximum alone", "fp32 zero", "fp32 iir",
     },
 }  # fmt: skip
-EVERY_CASE = os.environ.get("HNN_EVERY_CASE", "").strip() == "1"
 LAYER = {
     direction: {name: case for name, case in cases.items() if EVERY_CASE or name not in SELDOM[direction]}
     for direction, cases in (("forward", FORWARD), ("backward", BACKWARD))
