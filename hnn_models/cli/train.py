@@ -88,6 +88,9 @@ def train(
         float | None,
         typer.Option(help="Distort training images smoothly; the standard deviation of the displacements, in pixels."),
     ] = None,
+    erase: Annotated[
+        int | None, typer.Option(min=0, help="Blacken a square of so many pixels a side in training images.")
+    ] = None,
     loss: Annotated[
         str, typer.Option(help=f"One of {', '.join(LOSSES)}: of the logits, or of each time step (needs --readout).")
     ] = _PROTOCOL.loss,
@@ -147,6 +150,7 @@ def train(
             "shift": shift,
             "flip": flip,
             "warp": warp,
+            "erase": erase,
         }
         followed = Protocol.of(
             dataset,

@@ -205,7 +205,7 @@ def _fit(
 ) -> None:
     """Train all layers that are not fixed, from the beginning or from the checkpoint ``continued`` on."""
     network = unwrapped(given.train())
-    augmentation = Augmentation(protocol.shift, protocol.flip, protocol.warp)
+    augmentation = Augmentation(protocol.shift, protocol.flip, protocol.warp, protocol.erase)
     from_features = network.has_fixed_part and not any(augmentation)
     training, validation = (
         _features(network, images, index, protocol, device) if from_features else images.subset(index).to(device)

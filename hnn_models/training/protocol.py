@@ -44,7 +44,7 @@ class Protocol(NamedTuple):
         milestones: for ``"steps"``, fractions of the run, in (0, 1).
         weight_decay: decoupled weight decay (AdamW) of matrices and convolution kernels alone.
         label_smoothing: of the training loss, in [0, 1).
-        shift, flip, warp: see :class:`hnn_models.data.augmentation.Augmentation`.
+        shift, flip, warp, erase: see :class:`hnn_models.data.augmentation.Augmentation`.
         split: ``"pooled"`` splits all images 6:2:2. ``"given"`` keeps the set's own test images, and of the others
             holds out those for validation.
         held_out: for ``"given"``, the fraction of the other images that validation has, in (0, 1), where the set has no
@@ -78,6 +78,7 @@ class Protocol(NamedTuple):
     shift: int = 0
     flip: bool = False
     warp: float = 0.0
+    erase: int = 0
     split: str = "pooled"
     patience: int | None = None
     min_epochs: int = 1
@@ -143,7 +144,14 @@ class Protocol(NamedTuple):
         choices = {"recipe": RECIPES, "schedule": SCHEDULES, "split": SPLITS, "precision": PRECISIONS, "loss": LOSSES}
         for name, allowed in choices.items():
             fields[name] = one_of(name, getattr(self, name), allowed)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("patience", 1), ("min_epochs", 1)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("shift", 0),
+            ("erase", 0),
+            ("patience", 1),
+            ("min_epochs", 1),
+        ):
             value = getattr(self, name)
             fields[name] = None if name == "patience" and value is None else whole(name, value, least)
         for name, high, wanted in (

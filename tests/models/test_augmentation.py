@@ -1,4 +1,4 @@
-"""Shifts, mirror images and distortions: against the plain way for one image, and drawn from the seed alone."""
+"""Shifts, mirror images, distortions, squares: against the plain way for one image, drawn from the seed alone."""
 
 import numpy as np
 import pytest
@@ -93,3 +93,31 @@ def test_warping_comes_after_moving():
     only = both.clone()
     only[:, :3] = 0
     assert torch.equal(augment(images, both), augment(moved, only))
+
+
+def test_a_square_is_blackened_where_it_was_drawn():
+    """With a centre that is drawn uniformly, a part of the square can lie outside."""
+    images = torch.randint(1, 256, (300, 2, 9, 6), dtype=torch.uint8)
+    drawn = Augmentation(erase=4).draw(300, np.random.default_rng(7))
+    assert drawn.shape == (300, 6)
+    changed = augment(images, drawn)
+    assert changed.dtype == torch.uint8
+    centres = set()
+    for image, (down, right, side), result in zip(images, drawn[:, 3:].tolist(), changed, strict=True):
+        row, column = down * 9 // 2**16, right * 6 // 2**16
+        expected = image.clone()
+        expected[:, max(row - 2, 0) : row + 2, max(column - 2, 0) : column + 2] = 0
+        assert side == 4
+        assert torch.equal(result, expected)
+        centres.add((row, column))
+    assert len(centres) > 50  # of 54 places; on average 0.2 are missing
+    assert torch.equal(drawn, Augmentation(erase=4).draw(300, np.random.default_rng(7)))
+
+
+def test_the_square_comes_last_and_changes_nothing_else():
+    images = torch.randint(1, 256, (6, 1, 12, 12), dtype=torch.uint8)
+    every = Augmentation(2, True, 1.0, 5).draw(6, np.random.default_rng(4))
+    without = Augmentation(2, True, 1.0).draw(6, np.random.default_rng(4))
+    assert torch.equal(every[:, :35], without)
+    square = torch.cat([torch.zeros(6, 3, dtype=torch.int64), every[:, 35:]], dim=1)
+    assert torch.equal(augment(images, every), augment(augment(images, without), square))

@@ -207,7 +207,7 @@ def test_batches_without_seed_are_in_order(digits):
     assert torch.equal(torch.cat([labels for _, labels in loading.loader(digits, 1000)]), digits.labels)
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(shift=1, flip=True), Augmentation(warp=0.5)])
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(1, True), Augmentation(warp=0.5, erase=3)])
 def test_shares_of_all_processes_are_the_batches_of_one(augmentation):
     images = small(22)
     whole = loading.loader(images, 6, 1, augmentation)

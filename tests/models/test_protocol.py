@@ -61,6 +61,8 @@ def test_every_recipe_has_values_for_every_data_set(dataset, recipe):
         ("epochs", 0, "epochs must be an int of at least 1; got 0"),
         ("batch_size", True, "batch_size must be an int of at least 1"),
         ("shift", -1, "shift must be an int of at least 0"),
+        ("erase", -1, "erase must be an int of at least 0"),
+        ("erase", 2.5, "erase must be an int of at least 0"),
         ("warp", -0.5, r"warp must be a float in \[0, 1000\), in pixels; got -0.5"),
         ("warp", 1000, "warp must be a float"),
         ("warp", math.nan, "warp must be a float"),
