@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from typing import NamedTuple
 
 import pytest
 
@@ -22,26 +23,72 @@ NAMES = (
 )
 
 
-def plan(**variables):
-    """The output of setup.py when it is asked for the version."""
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | variables
-    return subprocess.run(
-        [sys.executable, "setup.py", "--version"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+class Plan(NamedTuple):
+    """What setup.py says and decides.
+
+    Attributes:
+        refused: the message that ends it; None if nothing is wrong.
+        said: the lines that it prints before.
+    """
+
+    refused: str | None
+    said: list[str]
+
+
+# One process for many cases, because each imports torch.
+DECIDE = """
+import contextlib, io, json, os, runpy, sys
+import torch
+hidden, cases = json.loads(sys.argv.pop())
+sys.modules.update(dict.fromkeys(hidden))
+for gpu, variables in cases:
+    torch.cuda.is_available = lambda: gpu
+    os.environ.update(variables)
+    said, refused = io.StringIO(), None
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            runpy.run_path("setup.py")
+        except SystemExit as end:
+            refused = str(end)
+    for name in variables:
+        del os.environ[name]
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("hnn_kernels: ")]
+    print(json.dumps([refused, lines]))
+"""
+
+
+def plans(cases, gpus=None, hidden=(), **everywhere):
+    """What setup.py says, with each of some dictionaries of variables, when it is asked for the version.
+
+    Skips the test where nothing is compiled.
+
+    Args:
+        cases: the variables; ``everywhere`` are those of all of them.
+        gpus: for each case, whether there is a GPU; by default for none.
+        hidden: modules that are not there.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | everywhere
+    asked = list(zip(gpus or [False] * len(cases), cases, strict=True))
+    done = subprocess.run(
+        [sys.executable, "-c", DECIDE, "--version", json.dumps([hidden, asked])],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [Plan(*json.loads(line)) for line in done.stdout.splitlines()]
+    assert len(found) == len(cases)
+    if any("pure Python" in line for line in found[-1].said):
+        pytest.skip("nothing is compiled here")
+    return found
 
 
 def test_an_empty_variable_is_an_unset_one():
-    decided = []
-    for variables in ({}, dict.fromkeys(NAMES, "")):
-        done = plan(**variables)
-        assert done.returncode == 0, done.stderr
-        decided.append([line for line in done.stderr.splitlines() if line.startswith("hnn_kernels: ")])
-    assert decided[0] == decided[1] != []
+    unset, empty = plans([{}, dict.fromkeys(NAMES, "")])
+    assert unset.refused is empty.refused is None
+    assert unset.said == empty.said != []
 
 
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
+def test_a_wrong_value_is_refused():
+    cases = [
         ({"HNN_BUILD": "gpu"}, "HNN_BUILD must be python, cpu, cuda, only-cuda or native; got 'gpu'"),
         ({"HNN_BUILD": "python,cpu"}, "HNN_BUILD must be python, cpu, cuda, only-cuda or native; got 'python,cpu'"),
         ({"HNN_WHEEL": "yes"}, "HNN_WHEEL must be 0 or 1; got 'yes'"),
@@ -53,133 +100,90 @@ def test_an_empty_variable_is_an_unset_one():
         ({"CXX": "no-such-compiler"}, "CXX must be the command of a C++ compiler; there is no 'no-such-compiler'"),
         ({"HNN_SANITIZE": "adress"}, "HNN_SANITIZE must be address, undefined, leak or thread; got 'adress'"),
         ({"MAX_JOBS": "many"}, "MAX_JOBS must be a whole number of at least 1; got 'many'"),
-    ],
-)
-def test_a_wrong_value_is_refused(variables, message):
-    done = plan(**variables)
-    if variables.keys() & {"HNN_SANITIZE", "MAX_JOBS"} and "pure Python" in done.stderr:
-        pytest.skip("nothing is compiled here")
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[-1] == message
+    ]
+    found = plans([variables for variables, _ in cases])
+    assert [one.refused for one in found] == [message for _, message in cases]
 
 
 @pytest.fixture
 def toolkit(tmp_path):
-    """A function that makes a toolkit of torch's CUDA version, which compiles for these architectures."""
+    """The folder of a toolkit of torch's CUDA version. It compiles for the architectures that a variable lists."""
     torch = pytest.importorskip("torch")
     if torch.version.cuda is None:
         pytest.skip("this torch is built without CUDA, so CUDA kernels are never tried")
-
-    def make(*architectures):
-        nvcc = tmp_path / "bin" / "nvcc"
-        nvcc.parent.mkdir()
-        listed = "\\n".join(f"compute_{one}" for one in architectures)
-        nvcc.write_text(
-            f'#!/bin/sh\ncase "$1" in --version) echo release {torch.version.cuda}, V;; '
-            f"--list-gpu-arch) printf '{listed}\\n';; esac\n"
-        )
-        nvcc.chmod(0o755)
-        return str(tmp_path)
-
-    return make
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text(
+        f'#!/bin/sh\ncase "$1" in --version) echo release {torch.version.cuda}, V;; '
+        "--list-gpu-arch) for one in $KNOWN; do echo compute_$one; done;; esac\n"
+    )
+    nvcc.chmod(0o755)
+    return str(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("known", "given", "expected"),
-    [
-        ((50, 70, 75, 80, 86, 89, 90), "", "for 7.5;8.0;9.0+PTX"),
-        ((75, 80, 86, 90, 100, 103, 110, 120, 121), "", "for 7.5;8.0;9.0;10.0;12.0+PTX"),
-        ((100, 130), "", "for 10.0+PTX"),
-        ((130,), "", "no, the nvcc in {toolkit} compiles for none of 7.5, 8.0, 9.0, 10.0, 12.0"),
-        ((), "", "no, the nvcc in {toolkit} compiles for none of 7.5, 8.0, 9.0, 10.0, 12.0"),
-        ((75, 80), "9.0", "for 9.0"),
-        ((75, 80), "9.0;8.0+PTX", "for 8.0+PTX;9.0"),
-        ((75, 80), "Ampere", "for 8.0;8.6+PTX"),
-    ],
-)
-def test_the_architectures_are_those_that_the_toolkit_knows(toolkit, known, given, expected):
+def about_cuda(found):
+    """The line on the CUDA kernels."""
+    (line,) = (line for line in found.said if "CUDA kernels:" in line)
+    return line
+
+
+def test_the_architectures_are_those_that_the_toolkit_knows(toolkit):
     """CUDA 12.6 knows no sm_100, and CUDA 13 none below sm_75; TORCH_CUDA_ARCH_LIST is taken as it is."""
-    folder = toolkit(*known)
-    done = plan(HNN_BUILD="cuda", CUDA_HOME=folder, TORCH_CUDA_ARCH_LIST=given)
-    assert done.returncode == 0, done.stderr
-    if "pure Python" in done.stderr:
-        pytest.skip("nothing is compiled here")
-    (line,) = (line for line in done.stderr.splitlines() if "CUDA kernels:" in line)
-    assert line.endswith(expected.format(toolkit=folder)), line
+    none = f"no, the nvcc in {toolkit} compiles for none of 7.5, 8.0, 9.0, 10.0, 12.0"
+    cases = [
+        ("50 70 75 80 86 89 90", "", "for 7.5;8.0;9.0+PTX"),
+        ("75 80 86 90 100 103 110 120 121", "", "for 7.5;8.0;9.0;10.0;12.0+PTX"),
+        ("100 130", "", "for 10.0+PTX"),
+        ("130", "", none),
+        ("", "", none),
+        ("75 80", "9.0", "for 9.0"),
+        ("75 80", "9.0;8.0+PTX", "for 8.0+PTX;9.0"),
+        ("75 80", "Ampere", "for 8.0;8.6+PTX"),
+    ]
+    variables = [{"KNOWN": known, "TORCH_CUDA_ARCH_LIST": given} for known, given, _ in cases]
+    found = plans(variables, HNN_BUILD="cuda", CUDA_HOME=toolkit)
+    assert [one.refused for one in found] == [None] * len(cases)
+    said = [about_cuda(one) for one in found]
+    assert [line.endswith(case[-1]) for line, case in zip(said, cases, strict=True)] == [True] * len(cases), said
 
 
 def test_an_architecture_that_torch_does_not_know_is_refused(toolkit):
-    done = plan(HNN_BUILD="cuda", CUDA_HOME=toolkit(80), TORCH_CUDA_ARCH_LIST="hopper")
-    if "pure Python" in done.stderr:
-        pytest.skip("nothing is compiled here")
-    assert done.returncode != 0
-    assert "TORCH_CUDA_ARCH_LIST must be a list such as 8.0;9.0+PTX; got 'hopper'" in done.stderr
+    (found,) = plans([{"TORCH_CUDA_ARCH_LIST": "hopper"}], HNN_BUILD="cuda", CUDA_HOME=toolkit, KNOWN="80")
+    assert found.refused.startswith("TORCH_CUDA_ARCH_LIST must be a list such as 8.0;9.0+PTX; got 'hopper'")
 
 
 def test_the_cuda_module_alone():
-    done = plan(HNN_BUILD="only-cuda", HNN_REQUIRE="cpu")
-    if "pure Python" in done.stderr:
-        pytest.skip("nothing is compiled here")
-    assert "C++ CPU kernels: no, HNN_BUILD=only-cuda" in done.stderr
-    assert "HNN_REQUIRE asks for cpu, which this machine cannot build" in done.stderr.splitlines()[-1]
-    assert plan(HNN_BUILD="only-cuda").returncode == 0
+    asked, alone = plans([{"HNN_REQUIRE": "cpu"}, {}], HNN_BUILD="only-cuda")
+    assert any("C++ CPU kernels: no, HNN_BUILD=only-cuda" in line for line in asked.said)
+    assert "HNN_REQUIRE asks for cpu, which this machine cannot build" in asked.refused
+    assert alone.refused is None
 
 
 def test_without_pybind11_the_kernels_are_built_all_the_same():
     """A host with a GPU may lack it; only the inspection module needs it."""
-    hidden = "import runpy, sys; sys.modules['pybind11'] = None; runpy.run_path('setup.py')"
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"HNN_BUILD": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", hidden, "--version"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    if "pure Python" in done.stderr:
-        pytest.skip("nothing is compiled here")
-    assert "C++ CPU kernels: yes" in done.stderr
-    assert "inspection module: no, there is no pybind11" in done.stderr
-
-
-# Cases are decided in one process, because each imports torch.
-DECIDE = """
-import contextlib, io, json, os, runpy, sys
-import torch
-found = []
-for gpu, asked in json.loads(sys.argv.pop()):
-    torch.cuda.is_available = lambda: gpu
-    os.environ.update(asked)
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        runpy.run_path("setup.py")
-    for name in asked:
-        del os.environ[name]
-    found.append(next((line for line in said.getvalue().splitlines() if "CUDA kernels:" in line), "pure Python"))
-print(json.dumps(found))
-"""
+    (found,) = plans([{"HNN_BUILD": "cpu"}], hidden=["pybind11"])
+    assert found.refused is None
+    said = "\n".join(found.said)
+    assert "C++ CPU kernels: yes" in said
+    assert "inspection module: no, there is no pybind11" in said
 
 
 def test_cuda_kernels_are_built_when_asked_for_where_a_gpu_is_or_for_a_wheel(toolkit):
-    lists = {"TORCH_CUDA_ARCH_LIST": "8.0"}
     cases = [
-        (False, lists, False),
-        (False, lists | {"HNN_BUILD": "native"}, False),
-        (False, lists | {"HNN_BUILD": "cuda"}, True),
-        (False, lists | {"HNN_BUILD": "only-cuda"}, True),
-        (False, lists | {"HNN_REQUIRE": "cuda"}, True),
-        (False, lists | {"HNN_WHEEL": "1"}, True),
-        (False, lists | {"HNN_WHEEL": "1", "HNN_BUILD": "cpu"}, False),
-        (True, lists, True),
-        (True, lists | {"HNN_BUILD": "native"}, True),
-        (True, lists | {"HNN_BUILD": "cpu"}, False),
+        (False, {}, False),
+        (False, {"HNN_BUILD": "native"}, False),
+        (False, {"HNN_BUILD": "cuda"}, True),
+        (False, {"HNN_BUILD": "only-cuda"}, True),
+        (False, {"HNN_REQUIRE": "cuda"}, True),
+        (False, {"HNN_WHEEL": "1"}, True),
+        (False, {"HNN_WHEEL": "1", "HNN_BUILD": "cpu"}, False),
+        (True, {}, True),
+        (True, {"HNN_BUILD": "native"}, True),
+        (True, {"HNN_BUILD": "cpu"}, False),
     ]
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
-    done = subprocess.run(
-        [sys.executable, "-c", DECIDE, "--version", json.dumps([case[:2] for case in cases])],
-        cwd=ROOT, env=environment | {"CUDA_HOME": toolkit(80)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    if "pure Python" in said:
-        pytest.skip("nothing is compiled here")
+    gpus, variables, _ = zip(*cases, strict=True)
+    found = plans(variables, gpus, CUDA_HOME=toolkit, KNOWN="80", TORCH_CUDA_ARCH_LIST="8.0")
+    said = [about_cuda(one) for one in found]
     assert [("yes" in line, *case) for line, case in zip(said, cases, strict=True)] == [
         (built, gpu, asked, built) for gpu, asked, built in cases
     ], said
@@ -187,12 +191,10 @@ def test_cuda_kernels_are_built_when_asked_for_where_a_gpu_is_or_for_a_wheel(too
 
 
 def test_a_build_for_this_machine_takes_one_instruction_set():
-    done = plan(HNN_BUILD="native")
-    assert done.returncode == 0, done.stderr
-    if "pure Python" in done.stderr:
-        pytest.skip("nothing is compiled here")
+    (found,) = plans([{"HNN_BUILD": "native"}])
+    assert found.refused is None
     names = list(tomllib.loads((ROOT / "csrc/flags.toml").read_text())["instruction_sets"])
-    (line,) = (line for line in done.stderr.splitlines() if "instruction sets" in line)
+    (line,) = (line for line in found.said if "instruction sets" in line)
     assert len(names) - sum(name in line for name in names) == 1, line
     from hnn_kernels import _extensions
 

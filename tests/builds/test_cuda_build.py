@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu import page as gpu_page
 from benchmarks.gpu.machine_code import resources, tool
-from benchmarks.gpu.model import CAPABILITY, GPUS
+from benchmarks.gpu.model import CAPABILITY, GPUS, STEPS
 from emulator import ptx_files
 from emulator.__main__ import why_not
 from hnn_kernels import _extensions
@@ -194,7 +194,8 @@ def recorder():
 
 def test_the_page_on_gpus_says_what_the_machine_code_does(recorder):
     """A walk through the machine code with the parameters of calls through the real host code."""
-    for kernel in gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), recorder):
+    steps = STEPS if EVERY_CASE else STEPS[:1]  # a long walk takes its time
+    for kernel in gpu_page.kernels("cuda", Path(_extensions.cuda.__file__), recorder, steps=steps):
         check(kernel)
         check_in_flight(kernel)
         if kernel.layer == "lif":
