@@ -3,12 +3,13 @@
 import argparse
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from hnn_models import paths
+from hnn_models.records import parsed
 
 from .rows import Row
 
@@ -41,14 +42,8 @@ def read(path: Path) -> list[Row]:
     """
     if not is_record(path):
         raise ValueError(f"{path} is not a record of benchmarks: its columns must be {', '.join(Row._fields)}")
-    rows = []
     with path.open(newline="", encoding="utf-8") as file:
-        for number, line in enumerate(list(csv.reader(file))[1:], start=2):
-            try:
-                rows.append(Row(*(_value(_TYPES[n], w) for n, w in zip(Row._fields, line, strict=True))))
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged in line {number}: {error}") from error
-    return rows
+        return parsed(path, list(csv.reader(file))[1:], _row)
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
@@ -71,6 +66,10 @@ def append(path: Path, rows: Iterable[Row]) -> None:
             former = b""
         writer.writerows(rows)
         paths.write(path, former + text.getvalue().encode())
+
+
+def _row(line: Sequence[str]) -> Row:
+    return Row(*(_value(_TYPES[name], word) for name, word in zip(Row._fields, line, strict=True)))
 
 
 def _value(kind: Any, word: str) -> Any:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from .. import paths
 from ..analysis.costs import AUTHORS, HOROWITZ, INT8, Costs, LayerCost, bits_of, break_even, quantised
+from ..records import parsed, typed, words, write_words
 from .comparison import mean_of
-from .record import RecordError, line, typed, words, write_words
+from .record import line
 
 # The columns that are counts of LayerCost.
 COUNTS = tuple(name for name in LayerCost._fields if name not in ("name", "shape"))
@@ -84,16 +85,7 @@ def read(path: Path) -> list[EnergyRow]:
         RecordError: the file is not such a record, or is damaged; the message names the line.
     """
     _, lines = words(path, "energies", EnergyRow._fields)
-    rows: list[EnergyRow] = []
-    for number, row_words in enumerate(lines, start=2):
-        try:
-            row = typed(EnergyRow, row_words)
-            if any(row.key == other.key for other in rows):
-                raise ValueError("the network has a row already")
-        except ValueError as error:
-            raise RecordError(f"{path} is damaged in line {number}: {error}") from error
-        rows.append(row)
-    return rows
+    return parsed(path, lines, lambda line: typed(EnergyRow, line), lambda row: row.key, "network")
 
 
 def write(path: Path, rows: Iterable[EnergyRow]) -> None:

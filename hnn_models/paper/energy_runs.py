@@ -93,7 +93,7 @@ class EnergySeries:
         """The networks and seeds that lack a row of this series.
 
         Raises:
-            hnn_models.paper.record.RecordError: the file is not a record of energies.
+            hnn_models.records.RecordError: the file is not a record of energies.
         """
         found = {row.key: row.schedule for row in energy_record.read(self.record)}
         schedule = self._schedule()
@@ -105,7 +105,7 @@ class EnergySeries:
 
         Raises:
             ValueError: a run that cannot be continued.
-            hnn_models.paper.record.RecordError: the file is not a record of energies; it is not changed.
+            hnn_models.records.RecordError: the file is not a record of energies; it is not changed.
             FloatingPointError: the weights of a run are no longer finite.
         """
         commit = provenance.commit()

@@ -1,23 +1,16 @@
 """The record of the tables, a CSV file, and the page that has its figures beside the paper's."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from .. import paths
+from ..records import RecordError as RecordError  # read's callers catch it by this module's name
+from ..records import parsed, typed, words, write_words
 from ..training.protocol import RECIPES
 from .cells import Cell, title
 from .comparison import SIGNIFICANT, Comparison
 from .plan import CUTS, FORMER_END, former_label, planned_epochs
-
-_Columns = TypeVar("_Columns", bound=tuple)
-
-
-class RecordError(ValueError):
-    """A file that is not a record of tables, or a damaged one."""
 
 
 class Row(NamedTuple):
@@ -88,48 +81,18 @@ def read(path: Path, cells: Sequence[Cell]) -> list[Row]:
         RecordError: the file is not a record of tables, or is damaged; the message names the line.
     """
     header, lines = words(path, "tables", Row._fields, _FORMER_COLUMNS)
-    former = header == _FORMER_COLUMNS
-    rows: list[Row] = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            row = _former_row(line) if former else _row(line)
-            cell = next((cell for cell in cells if row.is_of(cell)), None)
-            if cell is None:
-                raise ValueError("there is no such cell")
-            if row.epochs > planned_epochs(row.recipe, cell.run.dataset):
-                raise ValueError(f"{row.epochs} epochs are too many for the recipe {row.recipe!r}")
-            if any(row.key == other.key for other in rows):
-                raise ValueError("the cell has a row already")
-        except ValueError as error:
-            raise RecordError(f"{path} is damaged in line {number}: {error}") from error
-        rows.append(row)
-    return rows
+    row_of = _former_row if header == _FORMER_COLUMNS else _row
 
+    def checked(line: Sequence[str]) -> Row:
+        row = row_of(line)
+        cell = next((cell for cell in cells if row.is_of(cell)), None)
+        if cell is None:
+            raise ValueError("there is no such cell")
+        if row.epochs > planned_epochs(row.recipe, cell.run.dataset):
+            raise ValueError(f"{row.epochs} epochs are too many for the recipe {row.recipe!r}")
+        return row
 
-def words(path: Path, what: str, *columns: tuple[str, ...]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """The words of the CSV file of a record: its header, one of ``columns``, and its lines; none if there is no file.
-
-    Raises:
-        RecordError: the file is not a record of ``what``.
-    """
-    if not path.exists():
-        return columns[0], []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = [*csv.reader(file, strict=True)] or [[]]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not a record of {what}: {error}") from error
-    if tuple(header) not in columns:
-        raise RecordError(f"{path} is not a record of {what}: its columns are {', '.join(header) or 'none'}")
-    return tuple(header), lines
-
-
-def write_words(path: Path, lines: Iterable[Iterable[object]]) -> None:
-    """Write the CSV file of a record. At every moment it is the whole former file or the whole new one."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    paths.write(path, text.getvalue())
+    return parsed(path, lines, checked, lambda row: row.key, "cell")
 
 
 def put(rows: Iterable[Row], row: Row) -> list[Row]:
@@ -242,21 +205,6 @@ def _former_row(words: Sequence[str]) -> Row:
     place = Row._fields.index("split_seed")
     row = _row([*words[:place], "0", *words[place:]])
     return row._replace(recipe=former_label(row.recipe, row.dataset.split(" ")[0], row.seed))
-
-
-def typed(kind: type[_Columns], words: Sequence[str]) -> _Columns:
-    """The row of ``kind``, a named tuple whose annotations are the types of its columns, in a line of a file.
-
-    Raises:
-        ValueError: the line has another number of columns, or a word that is not a number.
-    """
-    columns = kind.__annotations__
-    if len(words) != len(columns):
-        raise ValueError(f"it has {len(words)} columns of {len(columns)}")
-    try:
-        return kind(*(column(word) for column, word in zip(columns.values(), words, strict=True)))
-    except ValueError as error:
-        raise ValueError(f"not a number: {error}") from error
 
 
 def _row(words: Sequence[str]) -> Row:

@@ -101,7 +101,7 @@ class Reproduction:
         """The cells and seeds that have no row of this plan.
 
         Raises:
-            hnn_models.paper.record.RecordError: the file is not a record.
+            hnn_models.records.RecordError: the file is not a record.
         """
         rows = record.read(self.record, self.cells)
         return [(cell, seed) for seed in seeds for cell in cells if self.finished(rows, cell, seed) is None]
@@ -121,7 +121,7 @@ class Reproduction:
 
         Raises:
             ValueError: images that are missing, or a run that cannot be continued.
-            hnn_models.paper.record.RecordError: the file is not a record; it is not changed.
+            hnn_models.records.RecordError: the file is not a record; it is not changed.
             FloatingPointError: the weights of a run are no longer finite.
         """
         commit = provenance.commit()
