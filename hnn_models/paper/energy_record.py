@@ -11,7 +11,8 @@ from ..records import parsed, typed, words, write_words
 from .comparison import mean_of
 from .record import line
 
-# The columns that are counts of LayerCost.
+# The columns that are counts of LayerCost. A row lists them again: they are columns, in the file's order and each a
+# number, where a cost may have no count of spikes.
 COUNTS = tuple(name for name in LayerCost._fields if name not in ("name", "shape"))
 
 
