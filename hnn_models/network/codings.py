@@ -136,7 +136,7 @@ class Coding(nn.Module):
             return signal
         if self.constant:  # the filter is linear: its response to a constant is the constant times its response to 1
             one = signal.value.new_ones(()).expand(self.steps, 1)
-            return Signal(signal.value, response=self.axon(one).squeeze(1))
+            return Signal(signal.value, response=self.axon(one).squeeze(1), answers=self.axon)
         value = signal.value if signal.steps is None else hnn_kernels.encode_duplicate(signal.value, self.steps)
         return Signal(self.axon(value))
 

@@ -1,5 +1,6 @@
 """The spiking layer, and the signal that goes from one spiking layer to the next, all time steps at once."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -7,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 import hnn_kernels
+from hnn_kernels import LIFState
 from hnn_kernels.nn import IIR, LIF
+from hnn_kernels.state import state_dtype
 
 from .weights import affine, bare, spike_product
+
+_LEAST_LEAK = 1e-3
 
 
 class Signal(NamedTuple):
@@ -22,6 +27,7 @@ class Signal(NamedTuple):
             else None.
         spikes: True if ``value`` holds 0 and 1 only.
         axon: a filter that the signal still has to go through: the signal is the filtered ``value``. None without one.
+        answers: the filter whose answer to a train of ones ``response`` is; None where that is not known.
     """
 
     value: Tensor
@@ -29,6 +35,7 @@ class Signal(NamedTuple):
     response: Tensor | None = None
     spikes: bool = False
     axon: IIR | None = None
+    answers: IIR | None = None
 
     def train(self) -> Tensor:
         """The value at each step ``[T, B, *features]``, of a signal without ``steps``."""
@@ -72,7 +79,8 @@ class SpikingLayer(nn.Module):
     - ``[B, *in]`` where the signal repeats one value (duplicate coding with direct input);
     - ``[B, *in]`` where the signal is ``x * response[t]`` and the module is known to be ``W x + b``
       (:func:`hnn_models.network.weights.affine`): then ``I[t] = response[t] (W x + b) + (1 - response[t]) b``, which
-      equals the current of the whole signal up to rounding;
+      equals the current of the whole signal up to rounding. On a CPU the neurons make this train themselves, where they
+      can, from one value: the filter with the response becomes their synapse (:meth:`filters_constant`);
     - ``[T * B, *in]`` otherwise.
 
     Args:
@@ -109,11 +117,18 @@ class SpikingLayer(nn.Module):
     def forward(self, signal: Signal, *, unfiltered: bool = False) -> Tensor:
         """The neurons' read-out; with ``unfiltered`` their spikes, for a layer behind that applies the axon."""
         options: dict[str, Any] = {}
-        if signal.axon is not None or unfiltered:
-            synapse = self.neurons.synapse if signal.axon is None else signal.axon
+        synapse, steps = signal.axon, signal.steps
+        if synapse is not None:
+            current = self._before_filter(signal)
+        elif self.filters_constant(signal):
+            current, options["state"] = self._constant_before_filter(signal, None if unfiltered else self.neurons.axon)
+            synapse, steps = signal.answers, cast("Tensor", signal.response).shape[0]
+        else:
+            current = self.current(signal)
+        if synapse is not None or unfiltered:
+            synapse = self.neurons.synapse if synapse is None else synapse
             options["filters"] = (synapse, None if unfiltered else self.neurons.axon)
-        current = self.current(signal) if signal.axon is None else self._before_filter(signal)
-        out = self.neurons(current, steps=signal.steps, **options)
+        out = self.neurons(current, steps=steps, **options)
         return out if self.dropout is None else self.dropout(out)
 
     def current(self, signal: Signal) -> Tensor:
@@ -167,6 +182,44 @@ class SpikingLayer(nn.Module):
             bias = unfiltered_ones(signal.axon, x.shape[0], x).to(bias.dtype)[:, None] * bias
         return self._product(self.before(x.flatten(0, 1)), bias).unflatten(0, x.shape[:2])
 
+    def filters_constant(self, signal: Signal) -> bool:
+        """True if the neurons can filter a signal ``x * response[t]`` behind the weights, as their synapse.
+
+        No train of currents then exists, neither in the forward pass nor in backward. The filter must be known, have
+        fixed coefficients for all neurons, and come to rest at a constant input.
+        """
+        return (
+            signal.answers is not None
+            and signal.value.device.type == "cpu"
+            and self.norm is None
+            and bare(self.neurons, (LIF,))
+            and self.neurons.synapse is None
+            and bare(signal.answers, (IIR,))
+            and gain(signal.answers) is not None
+            and self.once(signal)
+        )
+
+    def _constant_before_filter(self, signal: Signal, behind: IIR | None) -> tuple[Tensor, LIFState | None]:
+        """The constant current ``[B, *out]`` whose filtered values are the current I, and the neurons' first state.
+
+        The bias does not go through the filter: it is the value at which the filter rests. With bias / gain for input,
+        and the bias for each earlier output, the filter gives the bias at each step. ``behind`` is the axon of the same
+        call, which begins with zeros.
+        """
+        axon, response = cast("IIR", signal.answers), cast("Tensor", signal.response)
+        value = self.weights(self.before(signal.value))
+        value = value.to(torch.promote_types(value.dtype, response.dtype))  # autocast rounds weights alone
+        bias: Any = self.weights.bias  # read behind the call, in which a hook may have set it
+        if bias is None:
+            return value, None
+        bias = bias.view(-1, *(1,) * (value.dim() - 2)).to(state_dtype(value.dtype))
+        current = value + ((1 / cast("float", gain(axon)) - 1) * bias).to(value.dtype)
+        zero = bias.new_zeros(())
+        zeros = zero.expand(value.shape)
+        depth = 0 if behind is None else len(behind.feedback) + len(behind.feedforward) - 1
+        of_axon = zero.expand(depth, *value.shape) if depth else None
+        return current, LIFState(zeros, zeros, bias.expand(len(axon.feedback), *value.shape), of_axon)
+
     def leaves_axon_to(self, behind: "SpikingLayer") -> bool:
         """True if the layer ``behind`` can apply this layer's axon behind its weights, and gains by it.
 
@@ -215,6 +268,18 @@ def unfiltered_ones(axon: Any, steps: int, like: Tensor) -> Tensor:
     (now,) = axon.feedforward
     ones = like.detach().new_ones(()).expand(steps, 1)
     return hnn_kernels.iir(ones, [], [1 / now, *(-coefficient / now for coefficient in axon.feedback)])[0].squeeze(1)
+
+
+def gain(axon: IIR) -> float | None:
+    """The output of a filter at rest, for an input of one: ``b[0] / (1 - sum(a))``.
+
+    None if it never rests, or has coefficients that are tensors, or inputs of earlier steps.
+    """
+    if isinstance(axon.feedback, Tensor) or isinstance(axon.feedforward, Tensor) or len(axon.feedforward) != 1:
+        return None
+    # What the filter keeps of its output. Close to 0 the rounding of a step would add up.
+    leak = 1 - math.fsum(axon.feedback)
+    return axon.feedforward[0] / leak if leak > _LEAST_LEAK and axon.feedforward[0] else None
 
 
 def shared(axon: IIR) -> bool:
