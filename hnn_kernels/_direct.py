@@ -307,9 +307,20 @@ def _plan_of(tensors: tuple[Tensor, ...]) -> Plan | None:
         return None
     backend, call, outputs = _noted.call
     given = {id(tensor): place for place, tensor in enumerate(tensors)}
-    if len(given) < len(tensors):  # one tensor twice does not tell which is which
-        return None
     return PLANS[type(call)](backend, call, outputs, tensors, given)
+
+
+def _apart(arguments: Any) -> Any:
+    """Return ``arguments`` with a view for each tensor that was there before: a plan tells tensors by their objects."""
+    seen: set[int] = set()
+
+    def own(tensor: Tensor) -> Tensor:
+        if id(tensor) in seen:
+            return tensor.view_as(tensor)
+        seen.add(id(tensor))
+        return tensor
+
+    return torch.utils._pytree.tree_map_only(Tensor, own, arguments)
 
 
 def _watched(
@@ -357,6 +368,11 @@ def remembered(
                     plans.clear()
                 plans[key] = None
                 return function(*args, **kwargs)
+            if len({id(tensor) for tensor in tensors}) < len(tensors):  # such as zeros for both states
+                args, kwargs = _apart((args, kwargs))
+                described = _describe(args, kwargs, torch.is_grad_enabled())
+                assert described is not None
+                key, tensors, _ = described
             _noted.listens = True
             try:
                 result = function(*args, **kwargs)

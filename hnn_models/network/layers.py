@@ -215,10 +215,11 @@ class SpikingLayer(nn.Module):
         bias = bias.view(-1, *(1,) * (value.dim() - 2)).to(state_dtype(value.dtype))
         current = value + ((1 / cast("float", gain(axon)) - 1) * bias).to(value.dtype)
         zero = bias.new_zeros(())
+        zeros = zero.expand(value.shape)
         depth = 0 if behind is None else len(behind.feedback) + len(behind.feedforward) - 1
         return current, LIFState(
-            zero.expand(value.shape),
-            zero.expand(value.shape),  # a tensor of its own: a call that has one twice takes the slower way
+            zeros,
+            zeros,
             bias.expand(len(axon.feedback), *value.shape),
             zero.expand(depth, *value.shape) if depth else None,
         )

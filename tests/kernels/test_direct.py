@@ -76,6 +76,28 @@ def test_iir(calls, monkeypatch):
         equal(one, other)
 
 
+def test_one_tensor_in_two_places_and_then_two(calls, monkeypatch):
+    """A plan that was made for the first is right for the second: each of two tensors goes to its own place."""
+    x, half, zeros = torch.randn(4, 2, 3), torch.tensor(0.5), torch.zeros(2, 3)
+
+    def of(arguments):
+        return {"decay": arguments["decay"], "v": arguments["state"].v}
+
+    one = {"current": x, "decay": half, "reset_decay": half, "state": LIFState(zeros, zeros)}
+    compare(one, calls, monkeypatch, of=of)
+    other = torch.tensor(0.9, requires_grad=True), torch.full((2, 3), 0.3, requires_grad=True)
+    two = one | {"reset_decay": other[0], "state": LIFState(zeros, other[1])}
+    learnt = [*of(two).values(), *other]
+    with monkeypatch.context() as patch:
+        patch.setattr(_direct, "plain", lambda: False)
+        expected = both_ways(hnn_kernels.lif, two, learnt)
+    calls.clear()
+    found = both_ways(hnn_kernels.lif, two, learnt)
+    assert calls == []
+    for got, wanted in zip(found, expected, strict=True):
+        equal(got, wanted)
+
+
 def test_a_gradient_may_come_through_a_part_of_the_results(calls):
     x = torch.randn(1, 2, 3, requires_grad=True)
     state = LIFState(torch.zeros(2, 3), torch.zeros(2, 3))
