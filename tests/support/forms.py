@@ -15,3 +15,13 @@ FORMS = {
     "general": ({"synapse": (2, 1), "axon": (1, 1)}, {}),
     "anything": ({"synapse": (3, 1), "axon": (1, 1)}, {}),
 }
+
+# Layers without a form of their own in CUDA beside "general" and "anything": backend=None leaves them to Triton.
+WITHOUT_FORM = {
+    "axon (3, 0)": ({"axon": (3, 0)}, {}),
+    "synapse (3, 0)": ({"synapse": (3, 0)}, {}),
+    "read-out, axon (2, 0)": ({"axon": (2, 0)}, {"potential": "last"}),
+    "read-out, synapse (2, 0)": ({"synapse": (2, 0)}, {"potential": "last"}),
+    "smooth": ({}, {"smooth": True}),
+    "smooth, axon (2, 0)": ({"axon": (2, 0)}, {"smooth": True}),
+}
