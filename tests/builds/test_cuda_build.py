@@ -183,6 +183,15 @@ def test_no_kernel_spills_and_all_keep_their_budget(built, request):
     assert not wrong, "\n".join(map(str, wrong))
 
 
+def test_each_source_of_the_layer_has_one_dtype():
+    """What takes minutes to compile is in several files, which compile at once."""
+    text = {p: re.sub(r"//.*", "", p.read_text()) for p in (SOURCES / "cuda").glob("*.cu")}
+    layers = {p: re.findall(r"^template\b.*\bkernels_of<([\w:]+)>", code, re.MULTILINE) for p, code in text.items()}
+    assert [p.name for p, found in layers.items() if "instances.cuh" in text[p] and len(found) != 1] == []
+    dtypes = sorted(one for found in layers.values() for one in found)
+    assert dtypes == ["double", "float", "hnn_cuda::BFloat16", "hnn_cuda::Half"]
+
+
 @pytest.fixture
 def recorder():
     """The emulated device on which the calls of the built module are recorded."""
