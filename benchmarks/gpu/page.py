@@ -41,7 +41,7 @@ def kernels(
         library: the CUDA module.
         capability: the compute capability of the emulated device on which the calls are recorded, such as ``"9.0"``.
         which: ``"page"`` for those of docs/gpu.md, ``"forms"`` for every form with one neuron per thread, ``"others"``
-            for layers without a form of their own in CUDA.
+            for layers without a CUDA kernel of their own.
         dtypes: keys of ``DTYPES``.
         steps: the time steps of the calls.
         layers: the names of the layers; all of them if None.

@@ -15,7 +15,7 @@ from benchmarks.gpu.model import CAPABILITY, GPUS, STEPS
 from emulator import ptx_files
 from emulator.__main__ import why_not
 from hnn_kernels import _extensions, _triton
-from support.forms import WITHOUT_FORM
+from support.forms import LEFT_TO_TRITON
 from support.gpu_page import check
 from support.paths import ROOT
 from support.targets import EVERY_CASE
@@ -234,7 +234,7 @@ def test_the_page_has_every_form_of_the_layer(recorder):
     if EVERY_CASE:
         found += gpu_page.kernels("cuda", library, recorder, "others", dtypes=("bf16",), steps=(25,))
     assert {call.lanes for kernel in found for call in kernel.calls.values()} == {1}
-    names = {kernel.layer for kernel in found} | {name + end for name in WITHOUT_FORM for end in ("", ", learnt")}
+    names = {kernel.layer for kernel in found} | {name + end for name in LEFT_TO_TRITON for end in ("", ", learnt")}
     rows = {(one, name, d, "bf16") for one in ("cuda", "triton") for name in names for d in ("forward", "backward")}
     assert set(gpu_page.read(page, "forms")) == rows
     assert set(gpu_page.read(page, "form shares")) == rows

@@ -4,7 +4,7 @@ PYTHONPATH=tests:. HNN_EMULATE=9.0 python tests/support/gpu_calls.py cuda page
 PYTHONPATH=tests:. HNN_EMULATE=9.0 python tests/support/gpu_calls.py cuda forms --dtypes bf16 --steps 25
 
 With ``forms`` they are of every form of layer, with one neuron per thread: of an odd number of neurons, or strided.
-With ``others`` they are of layers that have no form of their own in CUDA.
+With ``others`` they are of layers without a CUDA kernel of their own.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from torch import Tensor
 import hnn_kernels
 from benchmarks.gpu.model import DTYPES, LAYERS, STEPS
 from emulator import device as emulated
-from support.forms import FORMS, WITHOUT_FORM
+from support.forms import FORMS, LEFT_TO_TRITON
 
 asked.operators()
 
@@ -67,8 +67,8 @@ def forms() -> Iterator[Called]:
 
 
 def others() -> Iterator[Called]:
-    """The layers without a form of their own, with their coefficients as numbers and learnt."""
-    for name, found in WITHOUT_FORM.items():
+    """The layers without a CUDA kernel of their own, with their coefficients as numbers and learnt."""
+    for name, found in LEFT_TO_TRITON.items():
         yield Called(name, *found)
         yield Called(f"{name}, learnt", *found, learnt=True)
 
