@@ -261,4 +261,8 @@ def test_triton_has_enough_in_flight_in_every_form():
     assert {kernel.layer for kernel in found} >= set(CHOSEN)
     for kernel in found:
         assert kernel.spilled == 0, kernel.layer
-        assert not gpu_page.too_few_in_flight([kernel])
+        if gpu_page.too_few_in_flight([kernel]):
+            # The issue of their instructions alone takes longer than the loads may.
+            assert kernel.layer in ("smooth, learnt", "smooth, axon (2, 0), learnt"), kernel
+            assert {kernel.share(gpu, 25)[1] for gpu in GPUS.values()} == {"issue"}
+            assert gpu_page.title(kernel, 25) in gpu_page.TABLES.read_text()
