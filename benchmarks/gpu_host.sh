@@ -19,7 +19,8 @@
 #
 # and then copy hnn_kernels/_cuda13.abi3.so to the same place there. git ignores this file, so a copy of the
 # repository lacks it unless it is named. Where none fits, Triton's kernels come first, and then one is compiled for this
-# GPU alone. The last step compiles everything from source, and leaves the module in --out for the next call.
+# GPU alone. The last step compiles everything from source, and leaves the module in --out. Nothing loads it from there: copy
+# it to hnn_kernels/, and the next call compiles nothing.
 #
 #   PYTHON      the interpreter that has torch (default: python3)
 #   OUT         the folder of the record, as --out (default: benchmarks/results)

@@ -248,8 +248,8 @@ def _left_to_triton(layer: Layer, device: torch.device) -> bool:
 
     CUDA's have a form of their own for the usual filters. Two filters, other orders up to 2, and a filter beside a
     read-out of the potential take the general form; higher orders, smooth mode and float64 that for anything, whose
-    filters are in memory. By count the kernels of both are slower than Triton's, which are compiled for the orders
-    (docs/gpu-tables.md, "general" and "anything").
+    filters are in memory. Triton's are compiled for the orders and execute fewer instructions than both. By the model
+    they are slower in one case, backward in the general form, in float32 over a hundred steps on an H100 (docs/gpu.md).
     """
     if not layer.smooth and _form(layer) in _OWN_FORMS.get(layer.current.dtype, ()):
         return False

@@ -32,6 +32,7 @@ def kernels(
     which: str = "page",
     dtypes: Iterable[str] = DTYPES,
     steps: Iterable[int] = STEPS,
+    layers: Iterable[str] | None = None,
 ) -> list[Kernel]:
     """A backend's kernels, and their calls.
 
@@ -39,14 +40,17 @@ def kernels(
         backend: ``"cuda"`` or ``"triton"``.
         library: the CUDA module.
         capability: the compute capability of the emulated device on which the calls are recorded, such as ``"9.0"``.
-        which: ``"page"`` for those of docs/gpu.md, ``"forms"`` for every form with one neuron per thread.
+        which: ``"page"`` for those of docs/gpu.md, ``"forms"`` for every form with one neuron per thread, ``"others"``
+            for layers without a CUDA kernel of their own.
         dtypes: keys of ``DTYPES``.
         steps: the time steps of the calls.
+        layers: the names of the layers; all of them if None.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     env |= {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "HNN_EMULATE": capability, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tests" / "support" / "gpu_calls.py"), backend, which]
     command += ["--dtypes", *dtypes, "--steps", *map(str, steps)]
+    command += ["--layers", *layers] if layers is not None else []
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[tuple[str, ...], list[dict]] = defaultdict(list)
     for line in map(json.loads, run.stdout.splitlines()):
@@ -150,7 +154,10 @@ def below(found: list[Kernel]) -> str:
 
 
 def too_few_in_flight(found: list[Kernel], share: float = 1.0) -> str:
-    """The list of the kernels that have too few bytes in flight, whatever arithmetic takes; ``share`` of the need."""
+    """The list of the kernels that have too few bytes in flight, whatever arithmetic takes.
+
+    It names those that have less than ``share`` of the need.
+    """
     lines = []
     for kernel in found:
         for steps in kernel.calls:
@@ -192,13 +199,15 @@ def main() -> None:
         found += kernels(backend, library, machine)
     put(PAGE, "shares", share_table(found))
     put(TABLES, "resources", resource_table(found))
-    put(TABLES, "below", below(found))
-    every = []
-    for backend, machine in machines.items():
-        every += kernels(backend, library, machine, "forms", dtypes=("bf16",))
-    put(TABLES, "forms", resource_table(every))
-    put(TABLES, "form shares", share_table(every))
-    put(TABLES, "too few", too_few_in_flight(every))
+    put(TABLES, "below", below(found) or "none")
+    every: dict[str, list[Kernel]] = {dtype: [] for dtype in ("bf16", "fp32")}
+    for dtype, walked in every.items():
+        for backend, machine in machines.items():
+            for which in ("forms", "others"):
+                walked.extend(kernels(backend, library, machine, which, dtypes=(dtype,)))
+    put(TABLES, "forms", resource_table(every["bf16"]))
+    put(TABLES, "form shares", share_table(every["bf16"]))
+    put(TABLES, "too few", too_few_in_flight(every["bf16"] + every["fp32"]) or "none")
 
 
 if __name__ == "__main__":

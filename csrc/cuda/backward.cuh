@@ -28,6 +28,12 @@ constexpr int kBackwardBlocks = kLanes > 1                                     ?
                                 : kLearns || Form::kUsual                      ? 10
                                                                                : kOtherBlocks;
 
+// Whether the layer has a membrane. Only a synapse can stand alone.
+template <class Form, bool kSynapse>
+HNN_INLINE bool has_membrane(int reset) {
+  return Form::kUsual ? Form::kReset != kNoMembrane : !kSynapse || reset != kNoMembrane;
+}
+
 // The rows of shared memory of one thread's neurons: step i of the segment is element i * kRow of a row.
 constexpr int kRow = hnn::cuda::kBackwardBlock;
 
@@ -137,7 +143,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
   constexpr bool kAsks = kLanes == 1 || kLearns;
   constexpr int kThreads = kAsks ? kBackwardBlocks<IO, Form, kLanes, kLearns> * hnn::cuda::kBackwardBlock : 0;
   constexpr bool kFollows = kAsks && kSynapse;  // a filter alone has one segment, however long
-  const bool membrane = Form::kUsual ? Form::kReset != kNoMembrane : !kSynapse || call.reset != kNoMembrane;
+  const bool membrane = has_membrane<Form, kSynapse>(call.reset);
   // A filter alone, none of whose coefficients is learnt, needs no step again.
   const bool again = membrane || (kLearns && call.rows > 0);
   Reader<IO, kLanes, 1, !Form::kAnything, !Form::kUsual, kThreads> current(call.current, at.current);
@@ -277,7 +283,7 @@ __global__ void __launch_bounds__(hnn::cuda::kBackwardBlock, kBackwardBlocks<IO,
       // Beside a synapse the branch on the reset is outside of the loop, which makes each step shorter. Elsewhere it is
       // taken once in a few steps, which makes none longer and compiles faster.
       with_constants<Form, kSynapse>(layer.options, [&](const Options& outside) HNN_ALWAYS {
-        const bool membrane = Form::kUsual ? Form::kReset != kNoMembrane : !kSynapse || outside.reset != kNoMembrane;
+        const bool membrane = has_membrane<Form, kSynapse>(outside.reset);
         const auto adjoin = [&](const auto& grads, int i) {
           constexpr int kCount = std::decay_t<decltype(grads)>::count;
           int row = next - (i + 1) * kRow;

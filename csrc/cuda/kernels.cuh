@@ -115,9 +115,9 @@ struct General : ReadOut {
   static constexpr int kDepth = 4 * kMost, kBack = kMost;
   static constexpr bool kBranches = true;
   template <class V>
-  using Synapse = FilterUpTo<V, kMost, kMost>;
+  using Synapse = Filter<V, InRegistersUpTo<V, kMost, kMost>>;
   template <class V>
-  using Axon = FilterUpTo<V, kMost, kMost>;
+  using Axon = Filter<V, InRegistersUpTo<V, kMost, kMost>>;
 };
 // Any filters, in memory, and the smooth mode, whose functions would make every kernel large.
 struct Anything : ReadOut {

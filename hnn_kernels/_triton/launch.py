@@ -36,8 +36,8 @@ from .sums import Sums
 # of the last. The list is short, so that another T compiles nothing. The last is small, because the kernel is unrolled
 # over it: 32 needs two to three times the registers of 16, and Triton (3.6 to 3.9) compiles it 4 to 6 times as long.
 SEGMENTS = (8, 16)
-# With a filter whose coefficients are learnt, a step has more to hold.
-LEARNT_FILTER_SEGMENTS = (8,)
+# For where a step has more to hold: a filter whose coefficients are learnt, or smooth mode beside a filter.
+SHORT_SEGMENTS = (8,)
 # Steps that forward loads together, one chunk ahead of the arithmetic that uses them.
 CHUNK = 8
 
@@ -67,9 +67,12 @@ def launch_config(neurons: int) -> Launch:
     return Launch(block, block // 32)
 
 
-def segment_steps(steps: int, learnt_filter: bool) -> int:
-    """Return the steps per segment of a backward pass over ``steps``: all of them if a segment can hold them."""
-    segments = LEARNT_FILTER_SEGMENTS if learnt_filter else SEGMENTS
+def segment_steps(steps: int, short: bool) -> int:
+    """Return the steps per segment of a backward pass over ``steps``: all of them if a segment can hold them.
+
+    ``short`` is for kernels of which a step holds more.
+    """
+    segments = SHORT_SEGMENTS if short else SEGMENTS
     return next((s for s in segments if steps <= s), segments[-1])
 
 
@@ -215,7 +218,8 @@ def backward_call(incoming: Outputs, layer: Layer, gradients: Tensors, learnt: s
     given = _given(layer)
     incoming, gradients = Outputs(*nonempty(incoming)), Tensors(*nonempty(gradients))
     window = steps if incoming.checkpoints is None else layer.checkpoint_every
-    segment = segment_steps(window, not learnt.isdisjoint(FILTER_COEFFICIENTS))
+    smooth_filter = layer.smooth and any(layer.has(part) for part in FILTERS)
+    segment = segment_steps(window, smooth_filter or not learnt.isdisjoint(FILTER_COEFFICIENTS))
     workspace = _workspace(layer, triton.cdiv(window, segment), learnt)
     sizes, strides = describe(
         shape,

@@ -11,6 +11,7 @@ from .formula import (
     FILTER,
     NO_MEMBRANE,
     POTENTIAL_MEAN,
+    POTENTIAL_NONE,
     POTENTIAL_TRAIN,
     STATES,
     SUBTRACT,
@@ -217,11 +218,20 @@ def lif_backward_kernel(
         or gradients.threshold is not None
         or gradients.reset_potential is not None
     )
-    # The usual layer has enough loads in flight, and a filter alone that learns nothing does not read the current.
+    # The usual layer has enough loads in flight, and a filter alone that learns nothing does not read the current. Any
+    # other leaves the compiler too few registers to issue its loads early.
     USUAL: tl.constexpr = (  # noqa: N806
-        OPTIONS.reset == FILTER and OPTIONS.synapse_depth == 0 and OPTIONS.axon[1] <= 1
+        OPTIONS.reset == FILTER
+        and OPTIONS.synapse_depth == 0
+        and OPTIONS.axon[0] <= 2
+        and OPTIONS.axon[1] <= 1
+        and (OPTIONS.axon_depth == 0 or OPTIONS.potential == POTENTIAL_NONE)
+        and not OPTIONS.smooth
     )
     ASKS: tl.constexpr = LEARNS or not (USUAL or OPTIONS.reset == NO_MEMBRANE)  # noqa: N806
+    # Without the usual layer's room, the gradients are loaded behind the recomputed steps. Loaded before these, they
+    # would take registers that the steps need: the compiler would issue them one by one, each where its step wants it.
+    LATE: tl.constexpr = ASKS and not (LEARNS or OPTIONS.smooth)  # noqa: N806
     windows = 1 if incoming.checkpoints is None else tl.cdiv(T, every)
     for turn in range(windows):
         if incoming.checkpoints is None:
@@ -244,6 +254,8 @@ def lif_backward_kernel(
                 ask_for(current, given.current, m, first, end, current_step, mask)
             if not OPTIONS.count and incoming.out is not None:
                 ask_for(grad_out, incoming.out, m, first, end, grad_out_step, mask)
+            if OPTIONS.potential == POTENTIAL_TRAIN and incoming.potential is not None:
+                ask_for(grad_potential, incoming.potential, m, first, end, potential_step, mask)
         segments = tl.cdiv(end - first, SEGMENT)
         if workspace is not None:
             state = start_state
@@ -267,10 +279,11 @@ def lif_backward_kernel(
             start = first + (segments - 1 - i) * SEGMENT
             if not OPTIONS.constant:
                 xs = load_steps(current, start, end, current_step, mask, SEGMENT)
-            if not OPTIONS.count and incoming.out is not None:
-                grads = load_steps(grad_out, start, end, grad_out_step, mask, SEGMENT)
-            if OPTIONS.potential == POTENTIAL_TRAIN and incoming.potential is not None:
-                grad_vs = load_steps(grad_potential, start, end, potential_step, mask, SEGMENT)
+            if not LATE:
+                if not OPTIONS.count and incoming.out is not None:
+                    grads = load_steps(grad_out, start, end, grad_out_step, mask, SEGMENT)
+                if OPTIONS.potential == POTENTIAL_TRAIN and incoming.potential is not None:
+                    grad_vs = load_steps(grad_potential, start, end, potential_step, mask, SEGMENT)
             # For each step, the state before it and its potential and spike. The compiler keeps only those read below.
             states = (start_state,)
             inside = ()
@@ -287,6 +300,11 @@ def lif_backward_kernel(
                 slot -= slot_step
                 earlier = tl.where(start > first, mask, False)
                 start_state = restore_state(slot, start_state, M, earlier, OPTIONS)
+            if LATE:
+                if not OPTIONS.count and incoming.out is not None:
+                    grads = load_steps(grad_out, start, end, grad_out_step, mask, SEGMENT)
+                if OPTIONS.potential == POTENTIAL_TRAIN and incoming.potential is not None:
+                    grad_vs = load_steps(grad_potential, start, end, potential_step, mask, SEGMENT)
 
             for k in tl.static_range(SEGMENT - 1, -1, -1):
                 live = start + k < end

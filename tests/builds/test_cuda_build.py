@@ -14,7 +14,8 @@ from benchmarks.gpu.machine_code import resources, tool
 from benchmarks.gpu.model import CAPABILITY, GPUS, STEPS
 from emulator import ptx_files
 from emulator.__main__ import why_not
-from hnn_kernels import _extensions
+from hnn_kernels import _extensions, _triton
+from support.forms import LEFT_TO_TRITON
 from support.gpu_page import check
 from support.paths import ROOT
 from support.targets import EVERY_CASE
@@ -182,6 +183,15 @@ def test_no_kernel_spills_and_all_keep_their_budget(built, request):
     assert not wrong, "\n".join(map(str, wrong))
 
 
+def test_each_source_of_the_layer_has_one_dtype():
+    """What takes minutes to compile is in several files, which compile at once."""
+    text = {p: re.sub(r"//.*", "", p.read_text()) for p in (SOURCES / "cuda").glob("*.cu")}
+    layers = {p: re.findall(r"^template\b.*\bkernels_of<([\w:]+)>", code, re.MULTILINE) for p, code in text.items()}
+    assert [p.name for p, found in layers.items() if "instances.cuh" in text[p] and len(found) != 1] == []
+    dtypes = sorted(one for found in layers.values() for one in found)
+    assert dtypes == ["double", "float", "hnn_cuda::BFloat16", "hnn_cuda::Half"]
+
+
 @pytest.fixture
 def recorder():
     """The emulated device on which the calls of the built module are recorded."""
@@ -219,13 +229,40 @@ def test_the_page_has_every_form_of_the_layer(recorder):
     """In bfloat16, where a load brings the fewest bytes; each kernel is in one of the tables, and is walked through."""
     library, page = Path(_extensions.cuda.__file__), gpu_page.TABLES.read_text()
     found = gpu_page.kernels("cuda", library, recorder, "forms", dtypes=("bf16",), steps=(25,))
+    layers = [k for k in installed(str(CAPABILITY)) if not k.other and "BFloat16" in k.name and k.parameters[4] == "1"]
+    assert {k.name for k in layers} == {k.name for k in found}
+    if EVERY_CASE:
+        found += gpu_page.kernels("cuda", library, recorder, "others", dtypes=("bf16",), steps=(25,))
     assert {call.lanes for kernel in found for call in kernel.calls.values()} == {1}
-    rows = set(gpu_page.read(page, "forms"))
-    assert rows == {(one, k.layer, k.direction, k.dtype) for k in found for one in ("cuda", "triton")}
-    assert rows == set(gpu_page.read(page, "form shares"))
+    names = {kernel.layer for kernel in found} | {name + end for name in LEFT_TO_TRITON for end in ("", ", learnt")}
+    rows = {(one, name, d, "bf16") for one in ("cuda", "triton") for name in names for d in ("forward", "backward")}
+    assert set(gpu_page.read(page, "forms")) == rows
+    assert set(gpu_page.read(page, "form shares")) == rows
     for kernel in found:
         assert kernel.spilled == 0
         if gpu_page.too_few_in_flight([kernel], 0.95):
             assert gpu_page.title(kernel, 25) in page, kernel.layer
-    layers = [k for k in installed(str(CAPABILITY)) if not k.other and "BFloat16" in k.name and k.parameters[4] == "1"]
-    assert {k.name for k in layers} == {k.name for k in found}
+
+
+# Triton compiles for seconds each: one for each way in which backward finds room for its loads.
+CHOSEN = ("read-out, axon (2, 0)", "synapse (3, 0)", "smooth, axon (2, 0)")
+
+
+@pytest.mark.skipif(_triton.import_error is not None, reason=f"no Triton: {_triton.import_error}")
+@pytest.mark.skipif(bool(why_not()), reason=f"no emulator, which records the calls: {why_not()}")
+@pytest.mark.timeout(900)
+def test_triton_has_enough_in_flight_in_every_form():
+    """In bfloat16, where a load brings the fewest bytes, and over few steps, which a start without loads is part of."""
+    found = []
+    for which in ("forms", "others") if EVERY_CASE else ("others",):
+        found += gpu_page.kernels(
+            "triton", Path(), f"{CAPABILITY / 10}", which, ("bf16",), (25,), None if EVERY_CASE else CHOSEN
+        )
+    assert {kernel.layer for kernel in found} >= set(CHOSEN)
+    for kernel in found:
+        assert kernel.spilled == 0, kernel.layer
+        if gpu_page.too_few_in_flight([kernel]):
+            # The issue of their instructions alone takes longer than the loads may.
+            assert kernel.layer in ("smooth, learnt", "smooth, axon (2, 0), learnt"), kernel
+            assert {kernel.share(gpu, 25)[1] for gpu in GPUS.values()} == {"issue"}
+            assert gpu_page.title(kernel, 25) in gpu_page.TABLES.read_text()

@@ -35,16 +35,26 @@ def _every(pattern: str, new: str) -> Callable[[str], str]:
     return lambda text: re.sub(pattern, new, text, flags=re.MULTILINE)
 
 
+def _last_barrier(text: str) -> str:
+    """Without the last barrier."""
+    at = list(re.finditer(r"(?m)^\s*bar(?:rier)?\.sync\s[^;]*;", text))
+    return text[: at[-1].start()] + text[at[-1].end() :] if at else text
+
+
 _OTHER = {"ge": "lt", "lt": "ge"}
 
 
 class Mutant(NamedTuple):
-    """A change of one direction's kernel, and what must come of it: a report, or None where the numbers are wrong."""
+    """A change of the kernels of a direction, or of the sums.
+
+    What must come of it is a report, or None where the numbers are wrong.
+    """
 
     direction: str
     edit: Callable[[str], str]
     report: str | None = None
     backends: tuple[str, ...] = ("cuda", "triton")
+    shape: tuple[int, ...] = (25, 3, 37)
 
 
 MUTANTS = {
@@ -66,6 +76,10 @@ MUTANTS = {
         "backward", _moved(_STORE.replace("global", "shared"), 4), "race|nothing has written|out of bounds", ("cuda",)),
     "shared memory that is not written": Mutant(
         "backward", _every(r"^\s*(?:@\S+\s+)?st\.shared[^;]*;", ""), "nothing has written", ("cuda",)),
+    "sums without the barrier before their groups": Mutant(
+        "add_up", _first(r"^\s*bar(?:rier)?\.sync\s[^;]*;", ""), "race", ("cuda",)),
+    # With so many neurons that share a coefficient, the rows of a block are several groups.
+    "sums without the barrier behind their groups": Mutant("add_up", _last_barrier, "race", ("cuda",), (7, 40, 3)),
     "another sum": Mutant("backward", _every(r"sub(\.rn)?\.f32", r"add\1.f32")),
     "products rounded down": Mutant("forward", _every(r"mul\.rn\.f32", "mul.rm.f32"), "mul.rm.f32"),
 }  # fmt: skip
@@ -101,7 +115,7 @@ def check(target, arguments):
 def test_a_broken_kernel_is_caught(target, mutant, edited):
     if target.backend not in mutant.backends:
         pytest.skip(f"{target.backend}'s kernels have nothing of this kind")
-    arguments = inputs((25, 3, 37), device="cuda", kind="neuron")
+    arguments = inputs(mutant.shape, device="cuda", kind="neuron")
     check(target, arguments)
     changed = edited(mutant.direction, mutant.edit)
     with pytest.raises((AssertionError, RuntimeError)) as caught:

@@ -126,10 +126,10 @@ def test_launch_config(neurons):
 
 
 @pytest.mark.parametrize("steps", range(70))
-@pytest.mark.parametrize("learnt", [False, True])
-def test_segment_steps(steps, learnt):
-    segments = launch.LEARNT_FILTER_SEGMENTS if learnt else launch.SEGMENTS
-    segment = launch.segment_steps(steps, learnt)
+@pytest.mark.parametrize("short", [False, True])
+def test_segment_steps(steps, short):
+    segments = launch.SHORT_SEGMENTS if short else launch.SEGMENTS
+    segment = launch.segment_steps(steps, short)
     assert segment in segments
     assert segment >= steps or segment == segments[-1]
 

@@ -4,6 +4,7 @@ PYTHONPATH=tests:. HNN_EMULATE=9.0 python tests/support/gpu_calls.py cuda page
 PYTHONPATH=tests:. HNN_EMULATE=9.0 python tests/support/gpu_calls.py cuda forms --dtypes bf16 --steps 25
 
 With ``forms`` they are of every form of layer, with one neuron per thread: of an odd number of neurons, or strided.
+With ``others`` they are of layers without a CUDA kernel of their own.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from torch import Tensor
 import hnn_kernels
 from benchmarks.gpu.model import DTYPES, LAYERS, STEPS
 from emulator import device as emulated
-from support.forms import FORMS
+from support.forms import FORMS, LEFT_TO_TRITON
 
 asked.operators()
 
@@ -65,6 +66,16 @@ def forms() -> Iterator[Called]:
             yield Called(f"{name}, strided", *found, strided=True)
 
 
+def others() -> Iterator[Called]:
+    """The layers without a CUDA kernel of their own, with their coefficients as numbers and learnt."""
+    for name, found in LEFT_TO_TRITON.items():
+        yield Called(name, *found)
+        yield Called(f"{name}, learnt", *found, learnt=True)
+
+
+GROUPS = {"page": page, "forms": forms, "others": others}
+
+
 def outputs(called: Called, shape: tuple[int, int], dtype: torch.dtype, steps: int, backend: str) -> tuple[Tensor, ...]:
     """The layer's outputs, which need a gradient."""
     neurons = shape[1]
@@ -98,7 +109,7 @@ def outputs(called: Called, shape: tuple[int, int], dtype: torch.dtype, steps: i
     return (found,) if isinstance(found, Tensor) else found
 
 
-def main(backend: str, which: str, dtypes: list[str], steps: list[int]) -> None:
+def main(backend: str, which: str, dtypes: list[str], steps: list[int], wanted: list[str] | None) -> None:
     """Print the launches of a backend's kernels."""
     recorded: list[emulated.Launch] = []
 
@@ -107,7 +118,9 @@ def main(backend: str, which: str, dtypes: list[str], steps: list[int]) -> None:
         return 0
 
     emulated.Device._run = record
-    for called in forms() if which == "forms" else page():
+    for called in GROUPS[which]():
+        if wanted is not None and called.name not in wanted:
+            continue
         shape = SHAPE if called.strided or which == "page" else ODD
         for name in dtypes:
             for count in steps:
@@ -126,9 +139,10 @@ def main(backend: str, which: str, dtypes: list[str], steps: list[int]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("backend", choices=("cuda", "triton"))
-    parser.add_argument("which", choices=("page", "forms"))
+    parser.add_argument("which", choices=GROUPS)
     parser.add_argument("--dtypes", nargs="*", default=list(DTYPES))
     parser.add_argument("--steps", nargs="*", type=int, default=list(STEPS))
+    parser.add_argument("--layers", nargs="*", help="their names (default: all)")
     given = parser.parse_args()
-    main(given.backend, given.which, given.dtypes, given.steps)
+    main(given.backend, given.which, given.dtypes, given.steps, given.layers)
     os._exit(0)  # without the clean-up of torch, in which the device that is not there may abort
