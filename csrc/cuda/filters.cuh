@@ -31,7 +31,8 @@ HNN_INLINE V gather(const hnn::cuda::PerNeuron& operand, const hnn::cuda::Axes& 
 
 // -- storage: coefficients and their gradients' sums, a[0..P) and b[0..Q]; history and its adjoint, y[P] and x[Q] -----
 
-// Every storage has the orders that it stores, `feedback` and `feedforward`, and goes through its values:
+// Every storage has the orders that it stores, `feedback` and `feedforward`, of which a filter may lack some
+// (kMayLack), and goes through its values:
 //   each(f)      calls f(i, place, has) for each value of a history: its place among those that the filter has, and
 //                whether the filter has it;
 //   each_tap(f)  calls f(i, forward, place, has) for each coefficient: whether it is of b, its place in a or b, and
@@ -41,6 +42,7 @@ HNN_INLINE V gather(const hnn::cuda::PerNeuron& operand, const hnn::cuda::Axes& 
 // V: the values of a thread's neurons.
 template <class V, int kFeedback, int kFeedforward>
 struct InRegisters {
+  static constexpr bool kMayLack = false;
   static constexpr int feedback = kFeedback, feedforward = kFeedforward;
   static constexpr bool present = true;
   V taps[kFeedback + kFeedforward + 1], sum[kFeedback + kFeedforward + 1];
@@ -64,6 +66,7 @@ struct InRegisters {
 // their product, -0, changes no sum.
 template <class V, int kFeedback, int kFeedforward>
 struct InRegistersUpTo : InRegisters<V, kFeedback, kFeedforward> {
+  static constexpr bool kMayLack = true;
   bool present;
 
   HNN_INLINE InRegistersUpTo(const hnn::cuda::Filter& filter, int64_t n, int64_t m)
@@ -113,6 +116,7 @@ struct Strided {
 };
 template <class C>
 struct InMemory {
+  static constexpr bool kMayLack = false;
   int feedback, feedforward;
   bool present;
   Strided<C> taps = {}, history = {}, adjoint = {}, sum = {};
@@ -159,6 +163,7 @@ class Filter : public Storage {
   HNN_INLINE Filter(const hnn::cuda::Filter& filter, const hnn::cuda::Axes& axes, const FilterOffsets& at, int64_t n,
                     int64_t m)
       : Storage(filter, n, m) {
+    if (!Storage::kMayLack && !present) return;
     const auto tap = [&](const hnn::cuda::Taps& from, int place, int64_t at) {
       return axes.simple || !from.data ? same<V>(static_cast<C>(from.values[place]))
                                        : gather<V>(from, axes, at + place * from.step);
