@@ -10,7 +10,6 @@ from torch import Tensor, nn
 import hnn_kernels
 from hnn_kernels import LIFState
 from hnn_kernels.nn import IIR, LIF
-from hnn_kernels.state import state_dtype
 
 from .weights import affine, bare, spike_product
 
@@ -212,7 +211,8 @@ class SpikingLayer(nn.Module):
         bias: Any = self.weights.bias  # read behind the call, in which a hook may have set it
         if bias is None:
             return value, None
-        bias = bias.view(-1, *(1,) * (value.dim() - 2)).to(state_dtype(value.dtype))
+        of_state = torch.promote_types(value.dtype, torch.float32)
+        bias = bias.view(-1, *(1,) * (value.dim() - 2)).to(of_state)
         current = value + ((1 / cast("float", gain(axon)) - 1) * bias).to(value.dtype)
         zero = bias.new_zeros(())
         zeros = zero.expand(value.shape)

@@ -37,7 +37,7 @@ _LATER: Mapping[str, Any] = {
     **{name: getattr(NetworkConfig, name) for name in ("pool_axon", "pretrained_activation", "readout")},
     **{
         name: Protocol._field_defaults[name]
-        for name in ("logit_scale", "leaked_split", "loss", "rate_penalty", "rate_target", "held_out")
+        for name in ("logit_scale", "leaked_split", "loss", "rate_penalty", "rate_target", "held_out", "erase")
     },
 }
 _PROFILED = 1000  # the energy is the mean over so many test images

@@ -10,7 +10,14 @@ from support.imports import problems
 
 # From the bottom to the top. Data and the network know nothing of each other; both are below the rooms that use them.
 LAYERS = [
-    ["hnn_models.errors", "hnn_models.paths", "hnn_models.plain", "hnn_models.memory", "hnn_models.signals"],
+    [
+        "hnn_models.errors",
+        "hnn_models.paths",
+        "hnn_models.plain",
+        "hnn_models.memory",
+        "hnn_models.signals",
+        "hnn_models.records",
+    ],
     ["hnn_models.network.*", "hnn_models.data.*"],
     ["hnn_models.training.*"],
     ["hnn_models.analysis.*"],
