@@ -236,10 +236,7 @@ class SpikingLayer(nn.Module):
             axon is not None
             and self.sends_spikes(axon)
             and bare(axon, (IIR,))
-            and not isinstance(axon.feedback, Tensor)
-            and not isinstance(axon.feedforward, Tensor)
-            and len(axon.feedforward) == 1
-            and axon.feedforward[0] != 0
+            and answers_at_once(axon)
             and bare(behind, (SpikingLayer,))
             and bare(behind.neurons, (LIF,))
             and behind.neurons.synapse is None
@@ -274,16 +271,23 @@ def unfiltered_ones(axon: Any, steps: int, like: Tensor) -> Tensor:
     return hnn_kernels.iir(ones, [], [1 / now, *(-coefficient / now for coefficient in axon.feedback)])[0].squeeze(1)
 
 
+def answers_at_once(axon: IIR) -> bool:
+    """True if a filter has fixed coefficients, and one for its input, that of the same step."""
+    fixed = not isinstance(axon.feedback, Tensor) and not isinstance(axon.feedforward, Tensor)
+    return bool(fixed and len(axon.feedforward) == 1 and axon.feedforward[0] != 0)
+
+
 def gain(axon: IIR) -> float | None:
     """The output of a filter at rest, for an input of one: ``b[0] / (1 - sum(a))``.
 
-    None if it never rests, or has coefficients that are tensors, or inputs of earlier steps.
+    None if it never rests, or does not answer at once.
     """
-    if isinstance(axon.feedback, Tensor) or isinstance(axon.feedforward, Tensor) or len(axon.feedforward) != 1:
+    if not answers_at_once(axon):
         return None
+    feedback, (now,) = cast("Sequence[float]", axon.feedback), cast("Sequence[float]", axon.feedforward)
     # What the filter keeps of its output. Close to 0 the rounding of a step would add up.
-    leak = 1 - math.fsum(axon.feedback)
-    return axon.feedforward[0] / leak if leak > _LEAST_LEAK and axon.feedforward[0] else None
+    leak = 1 - math.fsum(feedback)
+    return now / leak if leak > _LEAST_LEAK else None
 
 
 def shared(axon: IIR) -> bool:

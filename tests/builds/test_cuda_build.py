@@ -184,7 +184,7 @@ def test_no_kernel_spills_and_all_keep_their_budget(built, request):
 
 
 def test_each_source_of_the_layer_has_one_dtype():
-    """What takes minutes to compile is in several files, which compile at once."""
+    """Each source with kernels of the layer instantiates one dtype, so that several compile at once."""
     text = {p: re.sub(r"//.*", "", p.read_text()) for p in (SOURCES / "cuda").glob("*.cu")}
     layers = {p: re.findall(r"^template\b.*\bkernels_of<([\w:]+)>", code, re.MULTILINE) for p, code in text.items()}
     assert [p.name for p, found in layers.items() if "instances.cuh" in text[p] and len(found) != 1] == []
